@@ -1,0 +1,15 @@
+"""Behavior policies pi_phi. ``BEHAVIORS`` is the registry: what ``--model.behavior`` accepts."""
+
+from lit_maprops.behavior.base import BehaviorPolicy, Choice, OnPolicy
+from lit_maprops.behavior.ma_props import MAPROPS
+from lit_maprops.behavior.props import PROPS
+from lit_maprops.behavior.tabular import Greedy
+
+BEHAVIORS: dict[str, type[BehaviorPolicy]] = {
+    "OnPolicy": OnPolicy,
+    "PROPS": PROPS,
+    "MAPROPS": MAPROPS,
+    "Greedy": Greedy,
+}
+
+__all__ = ["BEHAVIORS", "MAPROPS", "PROPS", "BehaviorPolicy", "Choice", "Greedy", "OnPolicy"]

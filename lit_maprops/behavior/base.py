@@ -1,0 +1,110 @@
+"""The contract of behavior policies, and the one that changes nothing.
+
+A behavior policy pi_phi collects all training data and is thrown away after training. To add one, subclass
+``BehaviorPolicy`` (or ``AdjustedPolicy`` for anything trained by Algorithm 2) and enter it in ``BEHAVIORS``.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from lit_maprops import joint
+from lit_maprops.envs import Task
+from lit_maprops.nets import SeedAdam
+from lit_maprops.streams import SeedStreams
+
+UpdateStats = dict[str, Tensor]
+
+
+class Choice(NamedTuple):
+    """The joint actions of one vector step; R seeds, E environments, A agents."""
+
+    action: Tensor  # [R, E, A] int64
+    behavior_log_prob: Tensor  # [R, E], log pi_phi of the joint action (nats)
+    kl: Tensor  # [R, E], KL(pi_theta || pi_phi) in each state, exact (nats)
+
+
+class BehaviorPolicy(nn.Module, ABC):
+    """Contract: ``build`` once, then ``choose`` at every step, ``update`` every m steps, ``reset`` after theta changed.
+
+    Attributes:
+        optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
+    """
+
+    optimizer: SeedAdam | None = None
+
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        """Create what depends on the task.
+
+        Args:
+            task: sizes of states, observations and actions.
+            run_seed: ``--seed_everything``.
+            seed_ids: one integer per seed, R of them.
+
+        Raises:
+            ConfigError: this policy cannot serve this task.
+        """
+        self.task = task
+        self.n_seeds = len(seed_ids)
+        self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
+
+    @abstractmethod
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """Draw joint actions.
+
+        Args:
+            data: observations and states of one vector step, ``[R, E]``.
+            logits: log pi_theta_i of all actions, ``[R, E, A, N]`` (nats).
+        """
+
+    @abstractmethod
+    def update(self, data: TensorDictBase) -> UpdateStats:
+        """Learn from all of D.
+
+        Args:
+            data: D flattened to ``[R, B]``, oldest first.
+
+        Returns:
+            Per-seed statistics ``[R]``; see ``update_behavior``. Empty where nothing is trained.
+        """
+
+    @abstractmethod
+    def reset(self, data: TensorDictBase | None) -> None:
+        """Make phi equal theta again; ``data`` is what D retains of older batches ``[R, B]``, None if nothing."""
+
+    def move_streams(self, device: torch.device) -> None:
+        """Let random numbers arrive on ``device``."""
+        self.action_streams.device = device
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """State outside of parameters and optimizer; plain tensors and integers."""
+        return {"action_streams": self.action_streams.state_dict()}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a ``checkpoint_state``."""
+        self.action_streams.load_state_dict(saved["action_streams"])
+
+
+class OnPolicy(BehaviorPolicy):
+    """pi_phi = pi_theta: ordinary sampling, every agent on its own. The baseline."""
+
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``."""
+        return choose_independently(logits, logits, self.action_streams)
+
+    def update(self, data: TensorDictBase) -> UpdateStats:
+        """See ``BehaviorPolicy``; nothing to do."""
+        return {}
+
+    def reset(self, data: TensorDictBase | None) -> None:
+        """See ``BehaviorPolicy``; nothing to do."""
+
+
+def choose_independently(logits: Tensor, behavior_logits: Tensor, streams: SeedStreams) -> Choice:
+    """Draw every agent's action by itself from ``behavior_logits`` ``[R, E, A, N]`` (nats, normalized)."""
+    action = joint.sample(behavior_logits, streams.uniform(*logits.shape[1:3]))
+    log_prob = behavior_logits.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
+    return Choice(action, log_prob, joint.kl_divergence(logits, behavior_logits).sum(-1))

@@ -1,0 +1,87 @@
+"""MA-PROPS (arXiv 2508.01049, section 5.2): a centralized adjustment of the joint target logits."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import joint, keys
+from lit_maprops.behavior.adjusted import AdjustedPolicy, rows_of
+from lit_maprops.behavior.algorithm2 import LogRatioAndKL
+from lit_maprops.behavior.base import Choice
+from lit_maprops.config import check, check_at_least
+from lit_maprops.envs import Task
+from lit_maprops.nets import StackedMLP
+
+
+class MAPROPS(AdjustedPolicy):
+    """pi_phi(a | s) = softmax(sum_i log pi_theta_i(a_i | o_i) + Delta_phi(s)) over all joint actions.
+
+    Args:
+        max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
+        clip_epsilon: see ``AdjustedPolicy``.
+        kl_cutoff: see ``AdjustedPolicy``.
+        epochs: see ``AdjustedPolicy``.
+        minibatches: see ``AdjustedPolicy``.
+        learning_rate: see ``AdjustedPolicy``.
+        hidden: see ``AdjustedPolicy``.
+        reset_optimizer: see ``AdjustedPolicy``.
+    """
+
+    def __init__(
+        self,
+        clip_epsilon: float = 0.3,
+        kl_cutoff: float = 0.05,
+        epochs: int = 8,
+        minibatches: int = 1,
+        learning_rate: float = 3e-3,
+        hidden: Sequence[int] = (64, 64),
+        reset_optimizer: bool = True,
+        max_joint_actions: int = 100_000,
+    ) -> None:
+        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+        check_at_least("--model.behavior.max_joint_actions", max_joint_actions, 1)
+        self.max_joint_actions = max_joint_actions
+
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+        """See ``AdjustedPolicy``; ``[R, B, S] -> [R, B, n_joint]``."""
+        n_joint = task.n_actions**task.n_agents
+        check(
+            n_joint <= self.max_joint_actions,
+            f"--model.behavior MAPROPS would need {n_joint:,} joint actions ({task.n_actions} actions ** "
+            f"{task.n_agents} agents), more than --model.behavior.max_joint_actions {self.max_joint_actions:,}: "
+            "use --model.behavior PROPS, or raise the limit if memory allows",
+        )
+        stack = (len(generators),)
+        return StackedMLP(task.state_dim, self.hidden, n_joint, stack, 0.0, generators)
+
+    def adjusted(self, joint_target: Tensor, state: Tensor) -> Tensor:
+        """log pi_phi of all joint actions: ``[R, B, n_joint]`` and ``[R, B, S]`` -> ``[R, B, n_joint]`` (nats)."""
+        return (joint_target + self.net(state)).log_softmax(-1)
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``; one categorical over joint actions."""
+        target = joint.joint_log_probs(logits)
+        behavior = self.adjusted(target, data.get(keys.STATE))
+        index = joint.sample(behavior, self.action_streams.uniform(logits.shape[1]))
+        return Choice(
+            joint.split_joint(index, self.task.n_agents, self.task.n_actions),
+            behavior.gather(-1, index.unsqueeze(-1)).squeeze(-1),
+            joint.kl_divergence(target, behavior),
+        )
+
+    def log_ratio_and_kl(self, data: TensorDictBase) -> LogRatioAndKL:
+        """See ``AdjustedPolicy``; ``S`` is ``(R,)``, the KL exact over joint actions, averaged over states."""
+        target = joint.joint_log_probs(data.get(keys.LOGITS))  # [R, B, n_joint]
+        taken = joint.joint_index(data.get(keys.ACTION), self.task.n_actions).unsqueeze(-1)
+        state = data.get(keys.STATE)
+
+        def view(rows: Tensor | None) -> tuple[Tensor, Tensor]:
+            target_rows, taken_rows = rows_of(target, rows), rows_of(taken, rows)
+            behavior = self.adjusted(target_rows, rows_of(state, rows))
+            log_ratio = (behavior.gather(-1, taken_rows) - target_rows.gather(-1, taken_rows)).squeeze(-1)
+            return log_ratio, joint.kl_divergence(target_rows, behavior.detach()).mean(-1)
+
+        return view

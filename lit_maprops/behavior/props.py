@@ -1,0 +1,53 @@
+"""PROPS (arXiv 2311.08290) for every agent by itself: the decentralized baseline of the paper."""
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import joint, keys
+from lit_maprops.behavior.adjusted import AdjustedPolicy, rows_of
+from lit_maprops.behavior.algorithm2 import LogRatioAndKL
+from lit_maprops.behavior.base import Choice, UpdateStats, choose_independently
+from lit_maprops.envs import Task
+from lit_maprops.nets import StackedMLP
+from lit_maprops.targets.policies import agent_network, per_agent
+
+
+class PROPS(AdjustedPolicy):
+    """pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i(o_i)), each agent with its own ratio, clip and stop.
+
+    Arguments as ``AdjustedPolicy``.
+    """
+
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+        """See ``AdjustedPolicy``; one network per seed and agent."""
+        return agent_network(task, self.hidden, task.n_actions, False, 0.0, generators)
+
+    def adjusted(self, logits: Tensor, observation: Tensor) -> Tensor:
+        """log pi_phi_i of all actions: ``[R, *B, A, N]`` and ``[R, *B, A, O]`` -> ``[R, *B, A, N]`` (nats)."""
+        return (logits + per_agent(self.net, observation)).log_softmax(-1)
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``."""
+        behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
+        return choose_independently(logits, behavior, self.action_streams)
+
+    def log_ratio_and_kl(self, data: TensorDictBase) -> LogRatioAndKL:
+        """See ``AdjustedPolicy``; ``S`` is ``(R, A)``, ratio and KL are those of each agent's own action."""
+        logits, observation = data.get(keys.LOGITS), data.get(keys.OBSERVATION)
+        taken = data.get(keys.ACTION).unsqueeze(-1)
+
+        def view(rows: Tensor | None) -> tuple[Tensor, Tensor]:
+            target, action = rows_of(logits, rows), rows_of(taken, rows)
+            behavior = self.adjusted(target, rows_of(observation, rows))
+            log_ratio = (behavior.gather(-1, action) - target.gather(-1, action)).squeeze(-1)
+            return log_ratio.transpose(1, 2), joint.kl_divergence(target, behavior.detach()).mean(1)
+
+        return view
+
+    def update(self, data: TensorDictBase) -> UpdateStats:
+        """See ``BehaviorPolicy``; statistics are means over agents, the joint KL their sum (independent agents)."""
+        stats = super().update(data)
+        joint_kl = stats["kl"].sum(-1)
+        return {name: value.float().mean(-1) for name, value in stats.items()} | {"kl": joint_kl}

@@ -1,0 +1,61 @@
+"""Reading checkpoints: never unpickles objects, and says in one line what is wrong with a file."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_maprops.config import ConfigError, check
+
+CHECKPOINT_KEY = "lit_maprops"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Our part of a checkpoint that ``fit`` wrote.
+
+    Raises:
+        ConfigError: the file is missing, damaged or foreign.
+    """
+    check(path.is_file(), f"--ckpt_path: there is no file {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
+        raise ConfigError(
+            f"--ckpt_path: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
+            "runs/<run_name>/checkpoints/"
+        ) from None
+    return ours(content, path)
+
+
+def ours(content: Any, path: Path | None = None) -> dict[str, Any]:
+    """Our part of a loaded checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint is another program's.
+    """
+    saved = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+    if not isinstance(saved, dict):
+        where = "--ckpt_path" if path is None else f"--ckpt_path: {path}"
+        raise ConfigError(f"{where} is not a checkpoint of lit_maprops: give one that `fit` wrote")
+    return saved
+
+
+def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Refuse parameters of another network.
+
+    Raises:
+        ConfigError: names or shapes differ.
+    """
+    for name in sorted(saved.keys() | own.keys()):
+        there, here = saved.get(name), own.get(name)
+        if there is None or here is None or there.shape != here.shape:
+            raise ConfigError(
+                f"--ckpt_path does not fit these settings: {name} is {_shape(there)} in the file and {_shape(here)} "
+                "here; give the environment, behavior, learner and sizes that the run was started with"
+            )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(list(tensor.shape))

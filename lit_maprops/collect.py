@@ -1,0 +1,100 @@
+"""Collecting D: a TorchRL collector that steps the environments under the behavior policy, m env steps at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torchrl.collectors import Collector
+
+from lit_maprops import keys
+from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.envs import TaskEnv
+from lit_maprops.targets import TargetPolicies
+
+
+class BehaviorActor(TensorDictModuleBase):
+    """pi_phi as a TorchRL policy that also stores what the updates need of pi_theta.
+
+    The stored ``LOG_PROB`` is pi_theta's: PPO must never read pi_phi's.
+
+    Args:
+        policies: the target policies.
+        behavior: the behavior policy built on them.
+    """
+
+    in_keys = [keys.OBSERVATION, keys.STATE]  # noqa: RUF012
+    out_keys = [  # noqa: RUF012
+        keys.ACTION,
+        keys.LOGITS,
+        keys.LOG_PROB,
+        keys.TARGET_LOG_PROB,
+        keys.BEHAVIOR_LOG_PROB,
+        keys.BEHAVIOR_KL,
+    ]
+
+    def __init__(self, policies: TargetPolicies, behavior: BehaviorPolicy) -> None:
+        super().__init__()
+        self.policies, self.behavior = policies, behavior
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``out_keys`` for one vector step ``[R, E]``."""
+        logits = self.policies.logits(tensordict.get(keys.OBSERVATION))
+        choice = self.behavior.choose(tensordict, logits)
+        log_prob = logits.gather(-1, choice.action.unsqueeze(-1)).squeeze(-1)
+        tensordict.set(keys.ACTION, choice.action)
+        tensordict.set(keys.LOGITS, logits)
+        tensordict.set(keys.LOG_PROB, log_prob)
+        tensordict.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
+        tensordict.set(keys.BEHAVIOR_LOG_PROB, choice.behavior_log_prob)
+        return tensordict.set(keys.BEHAVIOR_KL, choice.kl)
+
+
+class Collection:
+    """An endless collection of batches of m env steps per seed, with the state that a bit-exact resume needs.
+
+    Nothing is prefetched: a batch is collected when it is asked for, after the update on the one before.
+
+    Args:
+        env: the training environments, ``[R, E]``.
+        actor: the behavior policy.
+        behavior_batch_size: m, env steps per seed and batch; a multiple of E.
+    """
+
+    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int) -> None:
+        self.env = env
+        self._collector = Collector(
+            env,
+            actor,
+            frames_per_batch=behavior_batch_size * env.batch_size[0],
+            total_frames=-1,
+            trust_policy=True,
+            track_traj_ids=False,
+            auto_register_policy_transforms=False,
+        )
+        self._batches: Iterator[TensorDictBase] = iter(self._collector)
+
+    def collect(self) -> TensorDictBase:
+        """The next m env steps of every seed, ``[R, m / E, E]``."""
+        return next(self._batches).transpose(1, 2)
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
+        # TorchRL's own state_dict leaves out the observation it carries from one batch to the next.
+        carried = self._collector._carrier.exclude("next", "collector")
+        return {
+            "env": self.env.checkpoint_state(),
+            "carried": carried.flatten_keys("/").to_dict(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a ``checkpoint_state``."""
+        self.env.restore(saved["env"])
+        carried = TensorDict(saved["carried"], batch_size=self.env.batch_size)
+        self._collector._carrier.update(carried.unflatten_keys("/").to(self.env.device))
+
+    def close(self) -> None:
+        """Release the environments."""
+        self._collector.shutdown()

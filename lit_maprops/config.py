@@ -1,0 +1,34 @@
+"""Errors of the user's configuration and the checks that several rooms share.
+
+Every message is one line that names the flag and the fix; ``lit_maprops.cli`` prints it and exits with 2.
+"""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work, found before anything is written."""
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise ``ConfigError(message)`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def check_at_least(flag: str, value: float, minimum: float) -> None:
+    """Refuse ``value < minimum`` (and NaN) under the name of its flag."""
+    check(value >= minimum, f"{flag} is {value}: give a value of at least {minimum}")
+
+
+def check_positive(flag: str, value: float) -> None:
+    """Refuse ``value <= 0`` (and NaN) under the name of its flag."""
+    check(value > 0, f"{flag} is {value}: give a value above 0")
+
+
+def check_fraction(flag: str, value: float) -> None:
+    """Refuse a value outside [0, 1] under the name of its flag."""
+    check(0 <= value <= 1, f"{flag} is {value}: give a value from 0 to 1")
+
+
+def check_choice(flag: str, value: object, choices: list[str]) -> None:
+    """Refuse a value that is none of ``choices`` under the name of its flag."""
+    check(value in choices, f"{flag} is {value!r}: choose one of {', '.join(choices)}")

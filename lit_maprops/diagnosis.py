@@ -1,0 +1,53 @@
+"""The failure signatures of MA-PROPS (paper, "Failure signatures"), recognized in a run's metrics.
+
+Each is one line that says what was seen and which flag to turn. Thresholds are decided here.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
+IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
+FEWEST_ITERATIONS = 5
+
+
+def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) -> dict[str, str]:
+    """Warnings about a run so far, by signature.
+
+    Args:
+        history: rows of metrics.csv.
+        kl_cutoff: ``--model.behavior.kl_cutoff``; None for a behavior policy without one.
+    """
+    found: dict[str, str] = {}
+    if len(history) < FEWEST_ITERATIONS:
+        return found
+    first_step = _mean(history, "behavior/first_step_cutoff_share")
+    cutoff = _mean(history, "behavior/cutoff_share")
+    reached = _mean(history, "behavior/kl_reached")
+    if kl_cutoff is not None and first_step > FIRST_STEP_SHARE:
+        found["cutoff_at_first_step"] = (
+            f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
+            "--model.behavior.kl_cutoff or lower --model.behavior.learning_rate"
+        )
+    if kl_cutoff is not None and cutoff == 0 and reached < IDLE_KL * kl_cutoff:
+        found["cutoff_idle"] = (
+            f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
+            "--model.behavior.clip_epsilon, .epochs or .learning_rate decide how far sampling moves"
+        )
+    for name in ("joint_tv", "joint_kl"):
+        own = _mean(history, f"sampling_error/{name}")
+        on_policy = _mean(history, f"sampling_error/{name}_on_policy")
+        if kl_cutoff is not None and own >= on_policy:
+            found["no_less_sampling_error"] = (
+                f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): states are probably "
+                "revisited too rarely within a batch; raise --data.target_batch_size or lower --data.num_envs"
+            )
+    return found
+
+
+def _mean(history: Sequence[Mapping[str, float]], name: str) -> float:
+    """Mean over the rows that have a number; NaN if none does, which fails every comparison."""
+    values = np.array([row.get(name, np.nan) for row in history], dtype=float)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")

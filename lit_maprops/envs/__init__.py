@@ -1,0 +1,22 @@
+"""Environments. ``TASKS`` is the registry: what ``--data.env`` accepts and what the contract tests walk."""
+
+from lit_maprops.envs.base import State, Task, TaskEnv, Transition
+from lit_maprops.envs.boulder_push import BoulderPush
+from lit_maprops.envs.matrix_game import Coordination, MatrixGame
+
+TASKS: dict[str, type[Task]] = {
+    "BoulderPush": BoulderPush,
+    "Coordination": Coordination,
+    "MatrixGame": MatrixGame,
+}
+
+__all__ = [
+    "TASKS",
+    "BoulderPush",
+    "Coordination",
+    "MatrixGame",
+    "State",
+    "Task",
+    "TaskEnv",
+    "Transition",
+]

@@ -1,0 +1,221 @@
+"""Batched environments: a ``Task`` is three pure functions, ``TaskEnv`` runs it as a TorchRL environment.
+
+A task knows nothing of seeds, resets or TorchRL: it maps tensors with any leading dimensions ``*B`` to tensors with
+the same leading dimensions, and all its randomness is an argument. ``TaskEnv`` gives it ``[R, E]`` rows, per-seed
+random streams, time limits and specs.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from lit_maprops import keys
+from lit_maprops.streams import SeedStreams
+
+State = dict[str, Tensor]
+
+
+class Transition(NamedTuple):
+    """What one step of a task returns; ``*B`` is the batch shape."""
+
+    state: State
+    reward: Tensor  # [*B, n_agents] float32
+    terminated: Tensor  # [*B] bool
+    success: Tensor  # [*B] bool
+
+
+class Task(ABC):
+    """The rules of one cooperative environment.
+
+    Attributes:
+        n_agents: number of agents, A.
+        n_actions: actions of each agent, N.
+        observation_dim: numbers in one agent's observation, O.
+        state_dim: numbers in the global state, S.
+        max_steps: steps after which an episode is truncated.
+        start_noise: uniform numbers one ``initial_state`` uses.
+        step_noise: uniform numbers one ``transition`` uses.
+        fixed_start: every episode of a seed starts from the same state.
+        renders: ``render`` is available.
+    """
+
+    n_agents: int
+    n_actions: int
+    observation_dim: int
+    state_dim: int
+    max_steps: int
+    start_noise: int = 0
+    step_noise: int = 0
+    fixed_start: bool = False
+    renders: bool = False
+
+    @abstractmethod
+    def initial_state(self, noise: Tensor) -> State:
+        """First state of an episode from uniform ``noise`` ``[*B, start_noise]``."""
+
+    @abstractmethod
+    def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
+        """One step under ``action`` ``[*B, n_agents]`` int64 and uniform ``noise`` ``[*B, step_noise]``."""
+
+    @abstractmethod
+    def observe(self, state: State) -> tuple[Tensor, Tensor]:
+        """Observations ``[*B, n_agents, observation_dim]`` and global state ``[*B, state_dim]``, float32."""
+
+    def state_index(self, state: State) -> Tensor | None:
+        """A number for the state, ``[*B]`` int64, equal if and only if states are; None where there is none."""
+        return None
+
+    def numbers_states(self) -> bool:
+        """Whether ``state_index`` gives numbers."""
+        return self.state_index(self.initial_state(torch.zeros(1, self.start_noise))) is not None
+
+    def render(self, state: State) -> Tensor:
+        """Draw the state: ``[*B, height, width, 3]`` uint8 RGB.
+
+        Raises:
+            NotImplementedError: the task has no picture (``renders`` is False).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no picture")
+
+
+class TaskEnv(EnvBase):
+    """A task as a TorchRL environment with batch size ``[num_seeds, num_envs]``.
+
+    Keys, shapes and units are those of ``lit_maprops.keys``. Each step draws its own noise and that of a possible
+    reset, whether or not an episode ends, so that one seed's resets never shift another seed's numbers.
+
+    Args:
+        task: the rules.
+        run_seed: ``--seed_everything``.
+        seed_ids: one integer per seed.
+        num_envs: parallel environments per seed, E.
+        purpose: names the random stream; training and evaluation use different ones.
+        device: where tensors live.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        run_seed: int,
+        seed_ids: list[int],
+        num_envs: int,
+        purpose: str = "environment",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device=device, batch_size=torch.Size([len(seed_ids), num_envs]))
+        self.task = task
+        self._seed_ids, self._purpose = seed_ids, purpose
+        self._state: State = {}
+        self._set_seed(run_seed)
+        self._make_specs()
+
+    def _make_specs(self) -> None:
+        task, batch, device = self.task, self.batch_size, self.device
+
+        def flag() -> Categorical:
+            return Categorical(2, shape=(*batch, 1), dtype=torch.bool, device=device)
+
+        observation: dict[str, Any] = {
+            keys.AGENTS: Composite(
+                observation=Unbounded((*batch, task.n_agents, task.observation_dim), device=device),
+                shape=batch,
+            ),
+            keys.STATE: Unbounded((*batch, task.state_dim), device=device),
+            keys.SUCCESS: flag(),
+        }
+        if task.numbers_states():
+            observation[keys.STATE_INDEX] = Unbounded((*batch, 1), dtype=torch.int64, device=device)
+        self.observation_spec = Composite(observation, shape=batch)
+        self.action_spec = Composite(
+            agents=Composite(
+                action=Categorical(task.n_actions, shape=(*batch, task.n_agents), device=device),
+                shape=batch,
+            ),
+            shape=batch,
+        )
+        self.reward_spec = Composite(
+            agents=Composite(reward=Unbounded((*batch, task.n_agents, 1), device=device), shape=batch),
+            shape=batch,
+        )
+        self.done_spec = Composite(done=flag(), terminated=flag(), truncated=flag(), shape=batch)
+
+    def _set_seed(self, seed: int | None) -> None:
+        run_seed = 0 if seed is None else seed
+        self.streams = SeedStreams(run_seed, self._seed_ids, self._purpose, self.device)
+        # Training and evaluation share the start: its stream does not depend on the purpose.
+        start = SeedStreams(run_seed, self._seed_ids, "start", self.device)
+        self._fixed_start_noise = start.uniform(1, self.task.start_noise)
+        self._next_start_noise: Tensor | None = None
+
+    def _draw(self, count: int) -> Tensor:
+        return self.streams.uniform(self.batch_size[1], count)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
+        noise = self._next_start_noise
+        self._next_start_noise = None
+        if noise is None:
+            noise = self._draw(self.task.start_noise)
+        if self.task.fixed_start:
+            noise = self._fixed_start_noise.expand_as(noise)
+        fresh = self.task.initial_state(noise)
+        fresh["step"] = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        if mask is None or not self._state:
+            self._state = fresh
+        else:
+            self._state = {k: _where(mask.squeeze(-1), v, self._state[k]) for k, v in fresh.items()}
+        return self._observe(torch.zeros(self.batch_size, dtype=torch.bool, device=self.device))
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        noise = self._draw(self.task.step_noise + self.task.start_noise)
+        step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
+        state, reward, terminated, success = self.task.transition(self._state, tensordict.get(keys.ACTION), step_noise)
+        state["step"] = self._state["step"] + 1
+        self._state = state
+        truncated = (state["step"] >= self.task.max_steps) & ~terminated
+        out = self._observe(success)
+        out.set(keys.REWARD, reward.unsqueeze(-1))
+        out.set(keys.TERMINATED, terminated.unsqueeze(-1))
+        out.set(keys.TRUNCATED, truncated.unsqueeze(-1))
+        out.set(keys.DONE, (terminated | truncated).unsqueeze(-1))
+        return out
+
+    def _observe(self, success: Tensor) -> TensorDict:
+        observation, state = self.task.observe(self._state)
+        out = TensorDict(
+            {
+                keys.AGENTS: TensorDict({"observation": observation}, batch_size=self.batch_size),
+                keys.STATE: state,
+                keys.SUCCESS: success.unsqueeze(-1),
+            },
+            batch_size=self.batch_size,
+            device=self.device,
+        )
+        index = self.task.state_index(self._state)
+        if index is not None:
+            out.set(keys.STATE_INDEX, index.unsqueeze(-1))
+        return out
+
+    @property
+    def state(self) -> State:
+        """The current state of every row, ``[R, E, ...]``: what ``Task.render`` draws."""
+        return dict(self._state)
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
+        return {"state": dict(self._state), "streams": self.streams.state_dict()}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a ``checkpoint_state``."""
+        self._state = {k: v.to(self.device) for k, v in saved["state"].items()}
+        self.streams.load_state_dict(saved["streams"])
+        self._next_start_noise = None
+
+
+def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(mask.reshape(mask.shape + (1,) * (new.dim() - mask.dim())), new, old)

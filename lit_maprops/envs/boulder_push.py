@@ -1,0 +1,234 @@
+"""BoulderPush: agents must stand side by side behind a boulder and push it together to the wall.
+
+After F. Christianos' grid world "bpush" (rules in its own words in docs; checked against recordings of the original).
+Coordinates are (x, y) with y growing southward. The boulder is as long as there are agents and lies across its push
+direction; its position is that of its north-west cell.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from lit_maprops.config import check, check_at_least, check_choice
+from lit_maprops.envs import boulder_push_render
+from lit_maprops.envs.base import State, Task, Transition
+
+DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
+SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
+_MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # (dx, dy) of each direction
+
+
+class BoulderPush(Task):
+    """Cooperative boulder pushing on a ``height`` x ``width`` grid.
+
+    The state is, decided here, one-hot: push direction, then x and y of the boulder and of every agent by index.
+    Success is an episode that ends with the boulder on the goal row or column.
+
+    Args:
+        size: ``tiny`` 5x5, ``small`` 8x8, ``medium`` 12x12 or ``large`` 20x20.
+        height: rows; overrides ``size``.
+        width: columns; overrides ``size``.
+        n_agents: number of agents and length of the boulder.
+        penalty: cost to an agent that walks into the boulder (reward).
+        incentive: reward to every agent for a successful push.
+        push_direction: fixes the direction; None draws it for every episode.
+        sensor_range: radius of the observation window (cells).
+        max_steps: time limit of an episode (steps).
+        fixed_start: the first start drawn for a seed serves all its episodes, in training and evaluation.
+        start: fixed positions ``[boulder, agent, agent, ...]`` as (x, y); needs ``push_direction``.
+    """
+
+    renders = True
+
+    def __init__(
+        self,
+        size: str = "tiny",
+        height: int | None = None,
+        width: int | None = None,
+        n_agents: int = 2,
+        penalty: float = 0.01,
+        incentive: float = 0.1,
+        push_direction: str | None = None,
+        sensor_range: int = 4,
+        max_steps: int = 50,
+        fixed_start: bool = False,
+        start: list[list[int]] | None = None,
+    ) -> None:
+        check_choice("--data.env.size", size, list(SIZES))
+        self.height = SIZES[size] if height is None else height
+        self.width = SIZES[size] if width is None else width
+        check_at_least("--data.env.n_agents", n_agents, 1)
+        check_at_least("--data.env.penalty", penalty, 0)
+        check_at_least("--data.env.sensor_range", sensor_range, 0)
+        check_at_least("--data.env.max_steps", max_steps, 1)
+        if push_direction is not None:
+            check_choice("--data.env.push_direction", push_direction, DIRECTIONS)
+        self.direction = None if push_direction is None else DIRECTIONS.index(push_direction)
+        self.n_agents, self.n_actions = n_agents, len(DIRECTIONS)
+        self.penalty, self.incentive = penalty, incentive
+        self.sensor_range, self.max_steps = sensor_range, max_steps
+        self._check_grid()
+        self.observation_dim = 4 + 2 * (2 * sensor_range + 1) ** 2
+        self.state_dim = 4 + (n_agents + 1) * (self.width + self.height)
+        self.start_noise, self.step_noise = 3 + n_agents, n_agents
+        self.fixed_start = fixed_start
+        self.start = None if start is None else self._checked_start(start)
+
+    def _check_grid(self) -> None:
+        directions = range(4) if self.direction is None else [self.direction]
+        for direction in directions:
+            along, across = (self.width, self.height) if direction < 2 else (self.height, self.width)
+            check(
+                along >= self.n_agents and across >= 3 and self.height * self.width >= 2 * self.n_agents,
+                f"--data.env.n_agents is {self.n_agents} on a grid of {self.height} x {self.width}: the boulder pushed "
+                f"{DIRECTIONS[direction]} does not fit; raise --data.env.height / --data.env.width or lower n_agents",
+            )
+
+    def _checked_start(self, start: list[list[int]]) -> Tensor:
+        flag = "--data.env.start"
+        check(self.direction is not None, f"{flag} needs a direction: set --data.env.push_direction")
+        assert self.direction is not None  # for mypy; checked above
+        check(
+            len(start) == self.n_agents + 1 and all(len(cell) == 2 for cell in start),
+            f"{flag} has {len(start)} cells: give the boulder and each of the {self.n_agents} agents as [x, y]",
+        )
+        (x, y), vertical = start[0], self.direction < 2
+        boulder = [(x + i, y) if vertical else (x, y + i) for i in range(self.n_agents)]
+        cells = boulder + [tuple(cell) for cell in start[1:]]
+        inside = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in cells)
+        check(
+            inside and len(set(cells)) == len(cells),
+            f"{flag} is {start}: boulder and agents must be on the grid in distinct cells",
+        )
+        goal = self.at_goal(torch.tensor(self.direction), torch.tensor(start[0]))
+        check(not bool(goal), f"{flag} is {start}: the boulder already lies on the goal; move it away")
+        return torch.tensor(start)
+
+    def initial_state(self, noise: Tensor) -> State:
+        """See ``Task``; noise is (direction, boulder x, boulder y, one per agent)."""
+        batch, device = noise.shape[:-1], noise.device
+        if self.direction is None:
+            direction = (noise[..., 0] * 4).long()
+        else:
+            direction = torch.full(batch, self.direction, device=device)
+        if self.start is not None:
+            cells = self.start.to(device).expand(*batch, -1, 2)
+            return {"direction": direction, "boulder": cells[..., 0, :], "agents": cells[..., 1:, :]}
+        vertical = direction < 2
+        free_x = torch.where(vertical, self.width - self.n_agents + 1, self.width - 2)
+        free_y = torch.where(vertical, self.height - 2, self.height - self.n_agents + 1)
+        x = (noise[..., 1] * free_x).long() + (~vertical).long()
+        y = (noise[..., 2] * free_y).long() + vertical.long()
+        boulder = torch.stack([x, y], -1)
+        agents = self._place_agents(self.boulder_cells(direction, boulder), noise[..., 3:])
+        return {"direction": direction, "boulder": boulder, "agents": agents}
+
+    def _place_agents(self, boulder_cells: Tensor, noise: Tensor) -> Tensor:
+        """Distinct cells, uniform over those that hold neither boulder nor an earlier agent: ``[*B, A, 2]``."""
+        n_cells = self.height * self.width
+        taken = boulder_cells[..., 1] * self.width + boulder_cells[..., 0]  # [*B, A] cell numbers
+        for agent in range(self.n_agents):
+            cell = (noise[..., agent] * (n_cells - taken.shape[-1])).long()
+            # The k-th free cell: step over every taken cell at or below it, in ascending order.
+            for occupied in taken.sort(-1).values.unbind(-1):
+                cell = cell + (occupied <= cell).long()
+            taken = torch.cat([taken, cell.unsqueeze(-1)], -1)
+        cells = taken[..., self.n_agents :]
+        return torch.stack([cells % self.width, cells // self.width], -1)
+
+    def boulder_cells(self, direction: Tensor, boulder: Tensor) -> Tensor:
+        """The cells of the boulder: ``[*B]``, ``[*B, 2]`` -> ``[*B, A, 2]``."""
+        along = torch.arange(self.n_agents, device=boulder.device)
+        vertical = (direction < 2)[..., None, None]
+        unit = torch.where(vertical, boulder.new_tensor([1, 0]), boulder.new_tensor([0, 1]))  # [*B, 1, 2]
+        return boulder.unsqueeze(-2) + along.unsqueeze(-1) * unit
+
+    def at_goal(self, direction: Tensor, boulder: Tensor) -> Tensor:
+        """Whether the boulder lies along the wall it is pushed toward: ``[*B]`` bool."""
+        x, y = boulder.unbind(-1)
+        on_wall = torch.stack([y == 0, y == self.height - 1, x == 0, x == self.width - 1], -1)
+        return on_wall.gather(-1, direction.unsqueeze(-1)).squeeze(-1)
+
+    def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
+        """See ``Task``; in a failed push the agents move in ascending order of their noise."""
+        direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
+        moves = _MOVES.to(action.device)
+        push = moves[direction]  # [*B, 2]
+        boulder_cells = self.boulder_cells(direction, boulder)
+        behind = boulder_cells - push.unsqueeze(-2)
+        # As many cells behind the boulder as agents, and agents never share a cell: all inside means all covered.
+        in_place = _same_cell(agents, behind).any(-1).all(-1)
+        pushed = in_place & (action == direction.unsqueeze(-1)).all(-1)  # [*B]
+        pushed = pushed & ~self.at_goal(direction, boulder)  # a step after the end moves no boulder off the grid
+
+        target = agents + moves[action]  # [*B, A, 2]
+        blocked = _same_cell(target, boulder_cells).any(-1)  # [*B, A]
+        bound = target.new_tensor([self.width, self.height])
+        possible = ((target >= 0) & (target < bound)).all(-1) & ~blocked
+        walked = self._walk(agents, target, possible, noise.argsort(-1))
+
+        boulder = torch.where(pushed.unsqueeze(-1), boulder + push, boulder)
+        agents = torch.where(pushed[..., None, None], agents + push.unsqueeze(-2), walked)
+        goal = pushed & self.at_goal(direction, boulder)
+        alone = -self.penalty * blocked.float()
+        together = (self.incentive + goal.float()).unsqueeze(-1)
+        reward = torch.where(pushed.unsqueeze(-1), together, alone)
+        return Transition({"direction": direction, "boulder": boulder, "agents": agents}, reward, goal, goal)
+
+    def _walk(self, agents: Tensor, target: Tensor, possible: Tensor, order: Tensor) -> Tensor:
+        """Move the agents one by one; each sees the cells that the earlier ones left or took."""
+        index = torch.arange(self.n_agents, device=agents.device)
+        for turn in range(self.n_agents):
+            mover = order[..., turn, None]  # [*B, 1]
+            goal = target.gather(-2, mover.unsqueeze(-1).expand(*mover.shape, 2))  # [*B, 1, 2]
+            free = ~(agents == goal).all(-1).any(-1, keepdim=True)
+            moves = (index == mover) & free & possible
+            agents = torch.where(moves.unsqueeze(-1), target, agents)
+        return agents
+
+    def observe(self, state: State) -> tuple[Tensor, Tensor]:
+        """See ``Task``; direction, then the agents and the boulder window row by row, zero beyond the grid."""
+        direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
+        facing = one_hot(direction, 4).float()
+        cells = torch.cat([agents, self.boulder_cells(direction, boulder)], -2)
+        observation = torch.cat(
+            [
+                facing.unsqueeze(-2).expand(*facing.shape[:-1], self.n_agents, 4),
+                self._window(agents, cells[..., : self.n_agents, :]),
+                self._window(agents, cells[..., self.n_agents :, :]),
+            ],
+            -1,
+        )
+        bodies = torch.cat([boulder.unsqueeze(-2), agents], -2)  # [*B, 1 + A, 2]
+        position = torch.cat([one_hot(bodies[..., 0], self.width), one_hot(bodies[..., 1], self.height)], -1)
+        return observation, torch.cat([facing, position.flatten(-2).float()], -1)
+
+    def _window(self, center: Tensor, cells: Tensor) -> Tensor:
+        """0/1 picture of ``cells`` around each center: ``[*B, A, 2]``, ``[*B, C, 2]`` -> ``[*B, A, (2r+1)^2]``."""
+        side = 2 * self.sensor_range + 1
+        offset = cells.unsqueeze(-3) - center.unsqueeze(-2) + self.sensor_range  # [*B, A, C, 2]
+        seen = ((offset >= 0) & (offset < side)).all(-1)
+        slot = torch.where(seen, offset[..., 1] * side + offset[..., 0], side * side)
+        window = torch.zeros((*slot.shape[:-1], side * side + 1), device=slot.device)
+        return window.scatter_(-1, slot, 1.0)[..., :-1]
+
+    def state_index(self, state: State) -> Tensor | None:
+        """See ``Task``; None where the number of states does not fit in 62 bits."""
+        cells = self.width * self.height
+        if 4 * cells ** (self.n_agents + 1) >= 2**62:
+            return None
+        index = state["direction"]
+        bodies = torch.cat([state["boulder"].unsqueeze(-2), state["agents"]], -2)
+        for x, y in (body.unbind(-1) for body in bodies.unbind(-2)):
+            index = index * cells + y * self.width + x
+        return index
+
+    def render(self, state: State) -> Tensor:
+        """See ``Task``."""
+        cells = self.boulder_cells(state["direction"], state["boulder"])
+        return boulder_push_render.draw(self.height, self.width, state["direction"], cells, state["agents"])
+
+
+def _same_cell(a: Tensor, b: Tensor) -> Tensor:
+    """``[*B, I, 2]``, ``[*B, J, 2]`` -> ``[*B, I, J]`` bool."""
+    return (a.unsqueeze(-2) == b.unsqueeze(-3)).all(-1)

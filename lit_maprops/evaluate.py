@@ -1,0 +1,112 @@
+"""Evaluation of the decentralized target policies on fresh episodes; the behavior policy plays no part in it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_maprops import joint, keys
+from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.streams import SeedStreams
+from lit_maprops.targets import TargetPolicies
+
+
+class Evaluation(NamedTuple):
+    """Per-seed results of some episodes."""
+
+    success_rate: Tensor  # [R], share of episodes
+    episode_return: Tensor  # [R], undiscounted, mean over episodes and agents (reward)
+
+
+@torch.no_grad()
+def evaluate(
+    policies: TargetPolicies,
+    task: Task,
+    run_seed: int,
+    seed_ids: list[int],
+    episodes: int,
+    greedy: bool,
+    purpose: str,
+) -> Evaluation:
+    """Play ``episodes`` fresh episodes per seed.
+
+    Args:
+        policies: pi_theta.
+        task: the rules.
+        run_seed: ``--seed_everything``.
+        seed_ids: the run's seeds.
+        episodes: episodes per seed.
+        greedy: take each agent's most probable action instead of sampling.
+        purpose: names the random stream; equal purposes replay equal episodes.
+    """
+    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose)
+    while player.step():
+        pass
+    success = player.success.float().mean(1)
+    return Evaluation(success, player.episode_return.mean((1, 2)))
+
+
+@torch.no_grad()
+def record(
+    policies: TargetPolicies, task: Task, run_seed: int, seed_ids: list[int], episodes: int
+) -> dict[str, Tensor]:
+    """Draw one successful and one failed episode of the greedy policies, the first of each over seeds and episodes.
+
+    Returns:
+        ``{"success": frames, "failure": frames}``, frames ``[T, height, width, 3]`` uint8; a kind that did not occur
+        in ``episodes`` episodes per seed is left out.
+    """
+    player = _Player(policies, task, run_seed, seed_ids, episodes, True, "video")
+    states, length = [player.env.state], torch.ones_like(player.over, dtype=torch.int64)
+    more = True
+    while more:
+        length += ~player.over
+        more = player.step()
+        states.append(player.env.state)
+    films = {}
+    for kind, wanted in (("success", player.success), ("failure", ~player.success)):
+        where = wanted.nonzero()
+        if len(where):
+            seed, env = where[0].tolist()
+            cut = [{k: v[seed, env] for k, v in s.items()} for s in states[: int(length[seed, env])]]
+            films[kind] = torch.stack([task.render(state) for state in cut])
+    return films
+
+
+class _Player:
+    """Steps environments until each has finished one episode."""
+
+    def __init__(
+        self,
+        policies: TargetPolicies,
+        task: Task,
+        run_seed: int,
+        seed_ids: list[int],
+        episodes: int,
+        greedy: bool,
+        purpose: str,
+    ) -> None:
+        device = next(policies.parameters()).device
+        self.env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", device)
+        self.actions = SeedStreams(run_seed, seed_ids, f"{purpose} actions", device)
+        self.policies, self.greedy = policies, greedy
+        self.current = self.env.reset()
+        batch = self.env.batch_size
+        self.over = torch.zeros(batch, dtype=torch.bool, device=device)
+        self.success = torch.zeros_like(self.over)
+        self.episode_return = torch.zeros(*batch, task.n_agents, device=device)
+
+    def step(self) -> bool:
+        """One vector step; returns whether any episode still runs."""
+        logits = self.policies.logits(self.current.get(keys.OBSERVATION))
+        if self.greedy:
+            action = logits.argmax(-1)
+        else:
+            action = joint.sample(logits, self.actions.uniform(*logits.shape[1:3]))
+        following = self.env.step(self.current.set(keys.ACTION, action)).get("next")
+        running = ~self.over
+        self.episode_return += following.get(keys.REWARD).squeeze(-1) * running.unsqueeze(-1)
+        self.success |= following.get(keys.SUCCESS).squeeze(-1) & running
+        self.over |= following.get(keys.DONE).squeeze(-1)
+        self.current = following
+        return not bool(self.over.all())

@@ -1,0 +1,57 @@
+"""The joint action set: A agents with N actions each make N**A joint actions.
+
+Joint action k is the mixed-radix number whose most significant digit is agent 0's action, the order in which
+``torch.cartesian_prod`` enumerates.
+"""
+
+import torch
+from torch import Tensor
+
+
+def joint_log_probs(log_probs: Tensor) -> Tensor:
+    """Log-probabilities of all joint actions under independent agents: ``[..., A, N] -> [..., N**A]`` (nats)."""
+    joint = log_probs[..., 0, :]
+    for agent in range(1, log_probs.shape[-2]):
+        joint = (joint.unsqueeze(-1) + log_probs[..., agent, None, :]).flatten(-2)
+    return joint
+
+
+def joint_index(action: Tensor, n_actions: int) -> Tensor:
+    """Number of the joint action: ``[..., A] -> [...]`` int64."""
+    index = action[..., 0]
+    for agent in range(1, action.shape[-1]):
+        index = index * n_actions + action[..., agent]
+    return index
+
+
+def split_joint(index: Tensor, n_agents: int, n_actions: int) -> Tensor:
+    """The agents' actions of a joint action number: ``[...] -> [..., A]`` int64."""
+    digits = []
+    for _ in range(n_agents):
+        digits.append(index % n_actions)
+        index = torch.div(index, n_actions, rounding_mode="floor")
+    return torch.stack(digits[::-1], dim=-1)
+
+
+def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """Draw from categoricals by inverting their distribution functions.
+
+    Args:
+        log_probs: ``[..., K]``, normalized; illegal entries are -inf (nats).
+        uniform: ``[...]``, uniform on [0, 1).
+
+    Returns:
+        ``[...]`` int64 in ``range(K)``; NaN rows give K - 1, so that a broken seed cannot break the others.
+    """
+    cumulative = log_probs.exp().cumsum(-1)
+    below = cumulative <= uniform.unsqueeze(-1) * cumulative[..., -1:]
+    return below.sum(-1).clamp(max=log_probs.shape[-1] - 1)
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Exact KL(p || q) of categoricals, ``[..., K] -> [...]`` (nats).
+
+    Entries with p = 0 count 0, also where q = 0 (masked actions).
+    """
+    p = log_p.exp()
+    return torch.where(p > 0, p * (log_p - log_q), torch.zeros_like(p)).sum(-1)

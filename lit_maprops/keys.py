@@ -1,0 +1,45 @@
+"""The TensorDict keys that environments, policies, buffer and learners share.
+
+Dimension names: ``R`` num_seeds, ``E`` num_envs per seed, ``A`` n_agents, ``N`` n_actions, ``O`` observation_dim,
+``S`` state_dim. A collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and hands it to
+updates flattened to ``[R, B, ...]``. The key layout is TorchRL's multi-agent convention.
+
+====================================  ==================  ======================================================
+key                                   shape, dtype        meaning (unit)
+====================================  ==================  ======================================================
+``OBSERVATION``                       [R, E, A, O] f32    local observation of each agent
+``STATE``                             [R, E, S] f32       global state: input of the adjustment and central critic
+``STATE_INDEX``                       [R, E, 1] i64       number of the state, for environments that can number them
+``ACTION``                            [R, E, A] i64       executed joint action
+``LOGITS``                            [R, E, A, N] f32    log pi_theta_i of every action at collection (nats)
+``LOG_PROB``                          [R, E, A] f32       log pi_theta_i of the action: PPO's denominator (nats)
+``TARGET_LOG_PROB``                   [R, E] f32          log pi_theta of the joint action (nats)
+``BEHAVIOR_LOG_PROB``                 [R, E] f32          log pi_phi of the joint action (nats)
+``BEHAVIOR_KL``                       [R, E] f32          KL(pi_theta || pi_phi) in the state, exact (nats)
+``REWARD`` (under ``"next"``)         [R, E, A, 1] f32    reward of each agent
+``DONE``, ``TERMINATED``,             [R, E, 1] bool      episode over; by the task's rules; by the time limit
+``TRUNCATED`` (under ``"next"``)
+``SUCCESS`` (under ``"next"``)        [R, E, 1] bool      the task's own verdict on the step that ends an episode
+====================================  ==================  ======================================================
+"""
+
+AGENTS = "agents"
+OBSERVATION = (AGENTS, "observation")
+STATE = "state"
+STATE_INDEX = "state_index"
+ACTION = (AGENTS, "action")
+LOGITS = (AGENTS, "logits")
+LOG_PROB = (AGENTS, "log_prob")
+TARGET_LOG_PROB = "target_log_prob"
+BEHAVIOR_LOG_PROB = "behavior_log_prob"
+BEHAVIOR_KL = "behavior_kl"
+REWARD = (AGENTS, "reward")
+DONE = "done"
+TERMINATED = "terminated"
+TRUNCATED = "truncated"
+SUCCESS = "success"
+
+# Written by a learner's update, read by TorchRL's loss.
+VALUE = (AGENTS, "state_value")
+VALUE_TARGET = (AGENTS, "value_target")
+ADVANTAGE = (AGENTS, "advantage")

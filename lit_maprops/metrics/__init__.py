@@ -1,0 +1,1 @@
+"""Figures of merit: sampling error of D and reliability over seeds."""

@@ -1,0 +1,40 @@
+"""Reliability: the share of runs that solve the task, and intervals over seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2_000
+
+
+def solved_share(success_rate: Sequence[float], threshold: float) -> float:
+    """Share of runs whose success rate reaches ``threshold``; a run that ended in NaN is not solved."""
+    return float(np.mean(np.asarray(success_rate, dtype=float) >= threshold))
+
+
+def wilson_interval(successes: int, runs: int) -> tuple[float, float]:
+    """95% Wilson score interval of a share (scipy's ``binomtest``)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, runs).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """95% percentile-bootstrap interval of the mean over seeds.
+
+    Args:
+        values: ``[points, seeds]``.
+
+    Returns:
+        Lower and upper ends, ``[points]``; the value itself where there is one seed only. The resampling is seeded, so
+        that equal data give equal figures.
+    """
+    seeds = values.shape[1]
+    if seeds == 1:
+        return values[:, 0], values[:, 0]
+    rows = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    means = np.stack([values[:, row].mean(1) for row in rows])
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high

@@ -1,0 +1,189 @@
+"""Sampling error: how far the actions in D are from the proportions pi_theta gives them, per seed.
+
+Two estimators. Where states can be told apart exactly (``tabular``), the total variation between d_D(. | s) and
+pi_theta(. | s), averaged over the states of D weighted by their visits. Elsewhere (``likelihood``), KL(pi_D ||
+pi_theta), pi_D fitted to D by maximum likelihood, averaged over the states of D. Both for joint actions and, as the
+mean over agents, for each agent's own actions: zero error of every agent does not imply zero joint error.
+
+Each figure stands beside that of an on-policy batch of the same size from the same theta. Decided here: that batch
+holds fresh on-policy actions in the very states of D, so that the two differ by the sampler alone; for stateless games
+it is simply an on-policy batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import joint, keys
+from lit_maprops.nets import SeedAdam, StackedMLP
+from lit_maprops.streams import SeedStreams
+
+REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)
+
+
+def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
+    """``joint_tv`` and ``agent_tv`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]``.
+
+    Args:
+        data: D with ``STATE_INDEX``, ``ACTION`` and ``LOGITS``.
+        streams: random numbers for the on-policy actions.
+    """
+    logits, state = data.get(keys.LOGITS), data.get(keys.STATE_INDEX).squeeze(-1)
+    result = {}
+    for suffix, action in _own_and_on_policy(data, streams).items():
+        log_prob = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [R, B, A]
+        taken = joint.joint_index(action, logits.shape[-1])
+        result[f"joint_tv{suffix}"] = total_variation(state, taken, log_prob.sum(-1))
+        per_agent = [total_variation(state, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
+        result[f"agent_tv{suffix}"] = torch.stack(per_agent).mean(0)
+    return result
+
+
+def total_variation(state: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
+    """0.5 sum_a abs(d_D(a | s) - pi(a | s)), averaged over states weighted by visits.
+
+    Only actions that occur are enumerated: those that do not contribute their whole probability, 1 - sum over the
+    others. So the number of joint actions does not matter.
+
+    Args:
+        state: numbers of the states, ``[R, B]`` int64.
+        action: numbers of the actions, ``[R, B]`` int64.
+        log_prob: log pi(action | state), ``[R, B]`` (nats); equal for equal (state, action) of a seed.
+
+    Returns:
+        ``[R]``, in [0, 1].
+    """
+    seed = torch.arange(len(state), device=state.device).unsqueeze(1).expand_as(state)
+    states, in_state = _number(seed, state)
+    pairs, in_pair = _number(in_state, action)
+    visits = torch.bincount(in_state.flatten(), minlength=states).double()
+    count = torch.bincount(in_pair.flatten(), minlength=pairs).double()
+    # Rows of a pair agree, so any of them may write.
+    state_of_pair = _any_of(pairs, in_pair, in_state)
+    prob = _any_of(pairs, in_pair, log_prob.exp().double())
+    zeros = torch.zeros(states, dtype=torch.float64, device=state.device)
+    deviation = zeros.index_add(0, state_of_pair, (count / visits[state_of_pair] - prob).abs())
+    unseen = 1 - zeros.index_add(0, state_of_pair, prob)
+    variation = 0.5 * (deviation + unseen.clamp(min=0))  # [states]
+    return variation[in_state].mean(1).float()
+
+
+def _number(group: Tensor, value: Tensor) -> tuple[int, Tensor]:
+    """How many distinct (group, value) pairs there are, and each row's number among them."""
+    _, compact = torch.unique(value, return_inverse=True)
+    distinct, number = torch.unique(group * (compact.max() + 1) + compact, return_inverse=True)
+    return len(distinct), number
+
+
+def _any_of(count: int, number: Tensor, value: Tensor) -> Tensor:
+    out = torch.zeros(count, dtype=value.dtype, device=value.device)
+    return out.scatter(0, number.flatten(), value.flatten())
+
+
+def likelihood_error(
+    data: TensorDictBase,
+    streams: SeedStreams,
+    hidden: Sequence[int],
+    max_joint_actions: int = 100_000,
+    steps: int = 100,
+) -> dict[str, Tensor]:
+    """``joint_kl`` and ``agent_kl`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]`` (nats).
+
+    pi_D is the target's logits plus a network that starts at zero, as MA-PROPS' and PROPS' adjustments, fitted to four
+    fifths of D until the remaining fifth gets less likely. The joint figures are left out where there are more than
+    ``max_joint_actions``.
+
+    Args:
+        data: D with ``REQUIRED_KEYS``.
+        streams: random numbers for the on-policy actions, the split and the initial weights.
+        hidden: units of each hidden layer of the fitted networks.
+        max_joint_actions: most joint actions that are enumerated.
+        steps: most full-batch gradient steps of a fit.
+    """
+    logits, n_agents = data.get(keys.LOGITS), data.get(keys.ACTION).shape[-1]
+    n_actions = logits.shape[-1]
+    observation = data.get(keys.OBSERVATION).transpose(1, 2)  # [R, A, B, O]
+    result = {}
+    for suffix, action in _own_and_on_policy(data, streams).items():
+        held_out = streams.permutation(action.shape[1]) < action.shape[1] // 5  # [R, B]
+        agent = fitted_kl(
+            observation,
+            logits.transpose(1, 2),
+            action.transpose(1, 2),
+            held_out.unsqueeze(1).expand(-1, n_agents, -1),
+            hidden,
+            streams,
+            steps,
+        )
+        result[f"agent_kl{suffix}"] = agent.mean(-1)
+        if n_actions**n_agents <= max_joint_actions:
+            result[f"joint_kl{suffix}"] = fitted_kl(
+                data.get(keys.STATE),
+                joint.joint_log_probs(logits),
+                joint.joint_index(action, n_actions),
+                held_out,
+                hidden,
+                streams,
+                steps,
+            )
+    return result
+
+
+def fitted_kl(
+    features: Tensor,
+    logits: Tensor,
+    action: Tensor,
+    held_out: Tensor,
+    hidden: Sequence[int],
+    streams: SeedStreams,
+    steps: int,
+    learning_rate: float = 1e-2,
+) -> Tensor:
+    """KL(pi_D || pi_theta) of the maximum-likelihood fit, per stack entry.
+
+    Args:
+        features: ``[*S, B, F]``; ``S`` is ``(R,)`` or ``(R, A)``.
+        logits: log pi_theta of all K actions, ``[*S, B, K]`` (nats).
+        action: ``[*S, B]`` int64.
+        held_out: rows that decide when to stop, ``[*S, B]`` bool.
+        hidden: units of each hidden layer.
+        streams: fixes the initial weights.
+        steps: most gradient steps.
+        learning_rate: of Adam.
+
+    Returns:
+        ``[*S]`` (nats); 0 where no step made the held-out rows more likely.
+    """
+    stack = tuple(features.shape[:-2])
+    net = StackedMLP(features.shape[-1], hidden, logits.shape[-1], stack, 0.0, streams.generators)
+    net = net.to(features.device)
+    optimizer = SeedAdam(net.parameters(), learning_rate, stack)
+    fit_rows = (~held_out).float()
+    best_nll = torch.full(stack, torch.inf, device=features.device)
+    best_kl = torch.zeros(stack, device=features.device)
+    worse = torch.zeros(stack, dtype=torch.int64, device=features.device)
+    with torch.enable_grad():
+        for _ in range(steps):
+            fitted = (logits + net(features)).log_softmax(-1)
+            nll = -fitted.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [*S, B]
+            held_nll = (nll.detach() * held_out).sum(-1) / held_out.sum(-1).clamp(min=1)
+            better = held_nll < best_nll
+            kl = joint.kl_divergence(fitted.detach(), logits).mean(-1)
+            best_nll = torch.where(better, held_nll, best_nll)
+            best_kl = torch.where(better, kl, best_kl)
+            worse = torch.where(better, 0, worse + 1)
+            active = worse < 10  # steps of patience
+            if not active.any():
+                break
+            optimizer.zero_grad()
+            ((nll * fit_rows).sum(-1) / fit_rows.sum(-1).clamp(min=1)).sum().backward()
+            optimizer.step(active)
+    return best_kl
+
+
+def _own_and_on_policy(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
+    logits = data.get(keys.LOGITS)
+    fresh = joint.sample(logits, streams.uniform(*logits.shape[1:3]))
+    return {"": data.get(keys.ACTION), "_on_policy": fresh}

@@ -1,0 +1,309 @@
+"""LitMAPROPS: Algorithm 1 of arXiv 2508.01049 (MA-PROPS; v2 calls it CoSER) as a LightningModule.
+
+Two clocks: every m env steps the behavior policy phi is trained on D (Algorithm 2, ``lit_maprops.behavior``), every n
+env steps the target policies theta are (``lit_maprops.targets``). R seeds go side by side; nothing mixes them.
+"""
+
+from collections import defaultdict
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.behavior import MAPROPS, BehaviorPolicy
+from lit_maprops.buffer import Buffer
+from lit_maprops.checkpoint import CHECKPOINT_KEY, check_fits, ours
+from lit_maprops.collect import BehaviorActor, Collection
+from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_fraction
+from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.evaluate import Evaluation, evaluate
+from lit_maprops.metrics import sampling_error
+from lit_maprops.streams import SeedStreams
+from lit_maprops.targets import MAPPO, Learner
+
+UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
+
+PerSeed = dict[str, Tensor]  # values are [R]
+
+
+class LitMAPROPS(LightningModule):
+    """One run: R seeds of target policies, their behavior policies and their buffers.
+
+    Args:
+        behavior: pi_phi, the sampler.
+        learner: pi_theta and how it learns.
+        num_seeds: R, independent training runs side by side.
+        first_seed: number of the first seed; ``num_seeds=1, first_seed=7`` repeats seed 7 alone.
+        total_env_steps: env steps per seed; the last whole target batch within them is the last.
+        eval_interval: target iterations between evaluations.
+        eval_episodes: fresh episodes per seed and evaluation.
+        solved_threshold: a seed is solved if its greedy success rate reaches this share.
+        sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted) or ``off``.
+        sampling_error_interval: target iterations between estimates of the sampling error.
+        checkpoint_interval: target iterations between checkpoints.
+        run_seed: set by ``--seed_everything``.
+    """
+
+    data: MultiAgentData  # set by prepare
+    task: Task
+
+    def __init__(
+        self,
+        behavior: BehaviorPolicy | None = None,
+        learner: Learner | None = None,
+        num_seeds: int = 1,
+        first_seed: int = 0,
+        total_env_steps: int = 100_000,
+        eval_interval: int = 10,
+        eval_episodes: int = 20,
+        solved_threshold: float = 0.8,
+        sampling_error: str = "off",
+        sampling_error_interval: int = 1,
+        checkpoint_interval: int = 10,
+        run_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        check_at_least("--seed_everything", run_seed, 0)
+        check_at_least("--model.num_seeds", num_seeds, 1)
+        check_at_least("--model.first_seed", first_seed, 0)
+        check_at_least("--model.eval_interval", eval_interval, 1)
+        check_at_least("--model.eval_episodes", eval_episodes, 1)
+        check_fraction("--model.solved_threshold", solved_threshold)
+        check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood", "off"])
+        check_at_least("--model.sampling_error_interval", sampling_error_interval, 1)
+        check_at_least("--model.checkpoint_interval", checkpoint_interval, 1)
+        self.behavior = MAPROPS() if behavior is None else behavior
+        self.learner = MAPPO() if learner is None else learner
+        self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
+        self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
+        self.solved_threshold = solved_threshold
+        self.sampling_error, self.sampling_error_interval = sampling_error, sampling_error_interval
+        self.checkpoint_interval = checkpoint_interval
+        self.run_seed = run_seed
+        self.seed_ids = list(range(first_seed, first_seed + num_seeds))
+        self.iteration = 0  # target iterations done
+        self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
+        self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
+        self._saved: dict[str, Any] | None = None
+
+    # ---- set-up -------------------------------------------------------------------------------------------------
+
+    def prepare(self, data: MultiAgentData) -> None:
+        """Check that the settings go together, and build the networks; writes nothing. Idempotent.
+
+        Raises:
+            ConfigError: settings that cannot go together.
+        """
+        if hasattr(self, "task"):
+            return
+        total, n = self.total_env_steps, data.target_batch_size
+        check(
+            total >= n,
+            f"--model.total_env_steps is {total}: give at least one batch, --data.target_batch_size {n}",
+        )
+        check(
+            data.env.numbers_states() or self.sampling_error != "tabular",
+            f"--model.sampling_error is tabular and {type(data.env).__name__} cannot number its states here: "
+            "use likelihood or off",
+        )
+        data.iterations = total // n
+        self.behavior.build(data.env, self.run_seed, self.seed_ids)
+        self.learner.build(data.env, self.run_seed, self.seed_ids)
+        self.data, self.task = data, data.env
+
+    def setup(self, stage: str) -> None:
+        """See ``prepare``.
+
+        Raises:
+            ConfigError: settings that cannot go together.
+        """
+        check(
+            self.trainer.world_size == 1,
+            "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
+        )
+        self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_fit_start(self) -> None:
+        """Start, or continue from a checkpoint, the collection."""
+        for part in (self.behavior, self.learner):
+            part.move_streams(self.device)
+        self.behavior.reset(None)
+        env = TaskEnv(self.task, self.run_seed, self.seed_ids, self.data.num_envs, device=self.device)
+        actor = BehaviorActor(self.learner.policies, self.behavior)
+        self.collection = Collection(env, actor, self.data.behavior_batch_size)
+        steps = self.data.target_batch_size // self.data.num_envs
+        self.buffer = Buffer(steps, self.data.history_batches)
+        self.metric_streams = SeedStreams(self.run_seed, self.seed_ids, "sampling error", self.device)
+        self._episode_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
+        if self._saved is not None:
+            self._restore(self._saved)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The learner's and the behavior policy's, for checkpoints; the updates step them by themselves."""
+        optimizers = [self.learner.optimizer, self.behavior.optimizer]
+        return [optimizer for optimizer in optimizers if optimizer is not None]
+
+    # ---- Algorithm 1 --------------------------------------------------------------------------------------------
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps per seed that the target policies have learned from."""
+        return self.iteration * self.data.target_batch_size
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """One target iteration: collect n env steps under phi, then update theta and start phi from it again."""
+        updates: dict[str, list[Tensor]] = defaultdict(list)
+        seconds = dict.fromkeys(("collect", "behavior", "target"), 0.0)
+        while not self.buffer.is_full:
+            started = perf_counter()
+            self.buffer.extend(self.collection.collect())
+            collected = perf_counter()
+            if not self.buffer.is_full:
+                for name, value in self.behavior.update(self.buffer.flat(*UPDATE_KEYS)).items():
+                    updates[name].append(value)
+            seconds["collect"] += collected - started
+            seconds["behavior"] += perf_counter() - collected
+        self.row = self._batch_metrics() | _behavior_metrics(updates) | self._sampling_error()
+
+        started = perf_counter()
+        self.learner.anneal(self.iteration / self.data.iterations)
+        learned = self.learner.update(self.buffer)
+        self.buffer.next_batch()
+        self.behavior.reset(self._retained())
+        seconds["target"] = perf_counter() - started
+        self.iteration += 1
+        self.row |= {f"target/{name}": value for name, value in learned.items()}
+        self.row |= {f"time/{k}": torch.full((self.num_seeds,), v) for k, v in seconds.items()}
+        due = self.iteration % self.eval_interval == 0 or self.iteration == self.data.iterations
+        self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
+
+    def _retained(self) -> Any:
+        """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
+        if not self.buffer.stored_batches:
+            return None
+        self.buffer.recompute_targets(self.learner.policies.logits)
+        return self.buffer.flat(*UPDATE_KEYS, *self._index_key())
+
+    def _index_key(self) -> tuple[str, ...]:
+        return (keys.STATE_INDEX,) if self.task.numbers_states() else ()
+
+    # ---- measurements -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _batch_metrics(self) -> PerSeed:
+        """Episodes that ended in this batch, and how far phi was from theta while collecting it."""
+        batch = self.buffer.current()  # [R, T, E]
+        reward = batch.get(("next", *keys.REWARD)).squeeze(-1)  # [R, T, E, A]
+        done = batch.get(("next", keys.DONE)).squeeze(-1)
+        success = batch.get(("next", keys.SUCCESS)).squeeze(-1)
+        finished = torch.zeros(self.num_seeds, device=done.device)
+        returns = torch.zeros_like(finished)
+        for t in range(reward.shape[1]):
+            self._episode_return += reward[:, t]
+            returns += (self._episode_return.mean(-1) * done[:, t]).sum(-1)
+            finished += done[:, t].sum(-1)
+            self._episode_return *= ~done[:, t].unsqueeze(-1)
+        return {
+            "train/success_rate": (success & done).sum((1, 2)) / finished,
+            "train/episode_return": returns / finished,
+            "train/episodes": finished,
+            "behavior/kl": batch.get(keys.BEHAVIOR_KL).mean((1, 2)),
+        }
+
+    def _sampling_error(self) -> PerSeed:
+        if self.sampling_error == "off" or self.iteration % self.sampling_error_interval:
+            return {}
+        data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *self._index_key())
+        if self.sampling_error == "tabular":
+            figures = sampling_error.tabular_error(data, self.metric_streams)
+        else:
+            hidden = getattr(self.behavior, "hidden", [64, 64])
+            figures = sampling_error.likelihood_error(data, self.metric_streams, hidden)
+        return {f"sampling_error/{name}": value for name, value in figures.items()}
+
+    def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:
+        """Greedy and stochastic decentralized policies on the same fresh episodes of every seed."""
+        purpose = f"{purpose} {self.iteration}"
+        arguments = (self.learner.policies, self.task, self.run_seed, self.seed_ids, episodes)
+        return {
+            name: evaluate(*arguments, greedy=name == "greedy", purpose=purpose) for name in ("greedy", "stochastic")
+        }
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Evaluate; the command line prints the result."""
+        self.evaluations = self.evaluate("validation", self.eval_episodes)
+
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Evaluate on other episodes than validation."""
+        self.evaluations = self.evaluate("test", self.eval_episodes)
+
+    # ---- checkpoints --------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only."""
+        checkpoint[CHECKPOINT_KEY] = {
+            "iteration": self.iteration,
+            "shape": self._shape(),
+            "seed_ids": self.seed_ids,
+            "run_seed": self.run_seed,
+            "collection": self.collection.checkpoint_state(),
+            "buffer": self.buffer.state_dict(),
+            "behavior": self.behavior.checkpoint_state(),
+            "learner": self.learner.checkpoint_state(),
+            "metric_streams": self.metric_streams.state_dict(),
+            "episode_return": self._episode_return,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the saved state until the fit starts.
+
+        Raises:
+            ConfigError: the checkpoint is of another program, other seeds or other networks.
+        """
+        saved = ours(checkpoint)
+        if saved["seed_ids"] != self.seed_ids or saved["run_seed"] != self.run_seed:
+            raise ConfigError(
+                "--ckpt_path holds other seeds: leave --model.num_seeds, --model.first_seed and --seed_everything as "
+                f"they were ({len(saved['seed_ids'])}, {saved['seed_ids'][0]}, {saved['run_seed']})"
+            )
+        if saved["shape"] != self._shape():
+            raise ConfigError(
+                "--ckpt_path holds other batches: leave --data.num_envs, --data.target_batch_size and "
+                f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})"
+            )
+        check_fits(checkpoint["state_dict"], self.state_dict())
+        self._saved = saved
+        self.iteration = saved["iteration"]
+
+    def _shape(self) -> list[int]:
+        return [self.data.num_envs, self.data.target_batch_size, self.data.history_batches]
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.collection.restore(saved["collection"])
+        self.buffer.load_state_dict(saved["buffer"], self.device)
+        self.behavior.restore(saved["behavior"])
+        self.learner.restore(saved["learner"])
+        self.metric_streams.load_state_dict(saved["metric_streams"])
+        self._episode_return = saved["episode_return"].to(self.device)
+        self._saved = None
+
+
+def _behavior_metrics(updates: dict[str, list[Tensor]]) -> PerSeed:
+    """Means over the behavior updates of one iteration; see docs/metrics.md."""
+    if not updates:
+        return {}
+    stacked = {name: torch.stack(values).float() for name, values in updates.items()}
+    first_step = stacked["cutoff_hit"] * (stacked["gradient_steps"] <= 1)
+    return {
+        "behavior/kl_reached": stacked["kl"].mean(0),
+        "behavior/gradient_steps": stacked["gradient_steps"].mean(0),
+        "behavior/gradient_steps_allowed": stacked["gradient_steps_allowed"].mean(0),
+        "behavior/cutoff_share": stacked["cutoff_hit"].mean(0),
+        "behavior/first_step_cutoff_share": first_step.mean(0),
+        "behavior/ratio_clipped": stacked["ratio_clipped"].mean(0),
+    }

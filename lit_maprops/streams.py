@@ -1,0 +1,90 @@
+"""Randomness with a seed dimension: one uniform stream per seed and purpose.
+
+Seed ``r`` of a run reads only its own stream, so its numbers depend neither on the other seeds nor on how many there
+are, and permuting seeds permutes the results. Streams are drawn on the CPU and copied, so every device sees the same
+numbers. All state is a few tensors that a checkpoint stores.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 1024
+
+
+class SeedStreams:
+    """Uniform random numbers for R seeds, each from its own ``torch.Generator``.
+
+    Args:
+        run_seed: the run's ``--seed_everything``.
+        seed_ids: R integers; together with ``run_seed`` and ``purpose`` they fix a stream.
+        purpose: what the numbers are for ("environment", "actions", ...); purposes never share numbers.
+        device: where the drawn tensors go.
+    """
+
+    def __init__(
+        self,
+        run_seed: int,
+        seed_ids: Sequence[int],
+        purpose: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.generators = [
+            torch.Generator().manual_seed(_stream_seed(run_seed, seed_id, purpose)) for seed_id in seed_ids
+        ]
+        self._block_states: list[Tensor] = []
+        self._block = torch.empty(len(self.generators), 0)
+        self._cursor = 0
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw ``[R, *shape]`` float32 numbers, uniform on [0, 1)."""
+        count = int(np.prod(shape))
+        if self._cursor + count > self._block.shape[1]:
+            # The rest of the block is dropped: what a seed reads must not depend on how its block was cut.
+            self._refill(max(BLOCK, count))
+        drawn = self._block[:, self._cursor : self._cursor + count]
+        self._cursor += count
+        return drawn.reshape(len(self.generators), *shape).to(self.device)
+
+    def permutation(self, length: int) -> Tensor:
+        """Draw one permutation of ``range(length)`` per seed: ``[R, length]`` int64."""
+        return self.uniform(length).argsort(dim=1)
+
+    def _refill(self, count: int) -> None:
+        self._block_states = [generator.get_state() for generator in self.generators]
+        self._block = torch.stack([torch.rand(count, generator=g) for g in self.generators])
+        self._cursor = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and integers from which ``load_state_dict`` continues bit for bit."""
+        states = self._block_states or [generator.get_state() for generator in self.generators]
+        return {
+            "block_states": torch.stack(states),
+            "block_length": self._block.shape[1],
+            "cursor": self._cursor,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the streams saved by ``state_dict``.
+
+        Raises:
+            ValueError: the saved streams are for another number of seeds.
+        """
+        if len(state["block_states"]) != len(self.generators):
+            raise ValueError(f"saved streams are for {len(state['block_states'])} seeds, not {len(self.generators)}")
+        for generator, saved in zip(self.generators, state["block_states"], strict=True):
+            # get_state hands out, and set_state wants, a CPU tensor that owns its memory.
+            generator.set_state(saved.cpu().clone())
+        if state["block_length"]:
+            self._refill(state["block_length"])
+        self._cursor = state["cursor"]
+
+
+def _stream_seed(run_seed: int, seed_id: int, purpose: str) -> int:
+    sequence = np.random.SeedSequence([run_seed, seed_id, zlib.crc32(purpose.encode())])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,71 @@
+"""Critics: the one place where IPPO and MAPPO differ.
+
+IPPO (de Witt et al. 2020): V_i(o_i), a critic per agent on its own observation. MAPPO (Yu et al. 2022): one central
+network on the global state. Rewards may differ by agent (penalties), so the central network has, decided here, one
+value head per agent.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.envs import Task
+from lit_maprops.nets import StackedMLP
+from lit_maprops.targets.policies import agent_network, per_agent
+
+
+class IndependentCritic(TensorDictModuleBase):
+    """V_i(o_i) of every agent; arguments as ``TargetPolicies``."""
+
+    in_keys = [keys.OBSERVATION]  # noqa: RUF012
+    out_keys = [keys.VALUE]  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: Task,
+        hidden: Sequence[int],
+        share_parameters: bool,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        super().__init__()
+        self.net = agent_network(task, hidden, 1, share_parameters, 1.0, generators)
+
+    def values(self, data: TensorDictBase) -> Tensor:
+        """``[R, *B, A, 1]`` from ``OBSERVATION`` (units of return)."""
+        return per_agent(self.net, data.get(keys.OBSERVATION))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``VALUE``."""
+        return tensordict.set(keys.VALUE, self.values(tensordict))
+
+
+class CentralCritic(TensorDictModuleBase):
+    """V(s) with one head per agent; ``share_parameters`` does not apply to it."""
+
+    in_keys = [keys.STATE]  # noqa: RUF012
+    out_keys = [keys.VALUE]  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: Task,
+        hidden: Sequence[int],
+        share_parameters: bool,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        super().__init__()
+        self.net = StackedMLP(task.state_dim, hidden, task.n_agents, (len(generators),), 1.0, generators)
+
+    def values(self, data: TensorDictBase) -> Tensor:
+        """``[R, *B, A, 1]`` from ``STATE`` (units of return)."""
+        state = data.get(keys.STATE)
+        n_seeds = state.shape[0]
+        value = self.net(state.reshape(n_seeds, -1, state.shape[-1]))
+        return value.reshape(*state.shape[:-1], -1, 1)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``VALUE``."""
+        return tensordict.set(keys.VALUE, self.values(tensordict))

@@ -1,0 +1,70 @@
+"""The contract of learners: they own the target policies pi_theta and update them on D."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_maprops.buffer import Buffer
+from lit_maprops.config import check_at_least, check_fraction, check_positive
+from lit_maprops.envs import Task
+from lit_maprops.streams import SeedStreams
+from lit_maprops.targets.policies import TargetPolicies
+
+
+class Learner(nn.Module, ABC):
+    """Target policies and the way they learn. To add one, subclass and enter it in ``LEARNERS``.
+
+    Args:
+        learning_rate: step size at the start.
+        anneal_learning_rate: lower it linearly to 0 at ``total_env_steps``.
+        gamma: discount per step.
+        hidden: units of each hidden layer of the policies; empty for tables.
+        share_parameters: one policy network for all agents of a seed.
+    """
+
+    policies: TargetPolicies
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        learning_rate: float,
+        anneal_learning_rate: bool,
+        gamma: float,
+        hidden: Sequence[int],
+        share_parameters: bool,
+    ) -> None:
+        super().__init__()
+        check_positive("--model.learner.learning_rate", learning_rate)
+        check_fraction("--model.learner.gamma", gamma)
+        for units in hidden:
+            check_at_least("--model.learner.hidden", units, 1)
+        self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
+        self.gamma, self.hidden, self.share_parameters = gamma, list(hidden), share_parameters
+
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        """Create the networks; arguments as ``BehaviorPolicy.build``."""
+        generators = SeedStreams(run_seed, seed_ids, "target weights").generators
+        self.policies = TargetPolicies(task, self.hidden, self.share_parameters, generators)
+
+    @abstractmethod
+    def update(self, buffer: Buffer) -> dict[str, Tensor]:
+        """Learn from all complete batches of D; returns per-seed statistics ``[R]``."""
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rate for ``progress`` (env_steps / total_env_steps)."""
+        if self.anneal_learning_rate:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * (1.0 - progress)
+
+    def move_streams(self, device: torch.device) -> None:
+        """Let random numbers arrive on ``device``."""
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """State outside of parameters and optimizer; plain tensors and integers."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a ``checkpoint_state``."""

@@ -1,0 +1,225 @@
+"""PPO for R seeds of independent agents: IPPO and MAPPO, which differ in their critic only.
+
+TorchRL supplies the generalized advantage estimate and the losses; this file supplies the seed dimension: advantages
+are normalized, losses reduced, gradients clipped and KL stops decided per seed. The ratio's denominator is log
+pi_theta_i at collection, never pi_phi (arXiv 2508.01049, section 5: no importance correction).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.distributions import Categorical
+from torchrl.modules import ProbabilisticActor
+from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
+from torchrl.objectives.value.functional import generalized_advantage_estimate
+
+from lit_maprops import joint, keys
+from lit_maprops.buffer import Buffer
+from lit_maprops.config import check_at_least, check_fraction, check_positive
+from lit_maprops.envs import Task
+from lit_maprops.nets import SeedAdam, clip_grad_norm
+from lit_maprops.streams import SeedStreams
+from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.learner import Learner
+
+
+class PPO(Learner):
+    """Clipped PPO; subclasses choose the critic.
+
+    Args:
+        learning_rate: see ``Learner``.
+        anneal_learning_rate: see ``Learner``.
+        gamma: see ``Learner``.
+        gae_lambda: lambda of the generalized advantage estimate.
+        clip_epsilon: PPO's ratio clip.
+        clip_value: how far the value may move per update before its loss is clipped (return units); None is off.
+        entropy_coeff: weight of the entropy bonus (per nat).
+        critic_coeff: weight of the squared value error.
+        epochs: passes over D per update.
+        minibatches: parts of D, one gradient step each, per pass.
+        max_grad_norm: largest gradient norm of each network, per seed and agent.
+        kl_stop: mean KL(old || new) per agent at which a seed's update stops, checked after every pass, exact (nats);
+            None is off.
+        hidden: see ``Learner``; also the critic's.
+        share_parameters: see ``Learner``; also for IPPO's critic.
+    """
+
+    optimizer: SeedAdam
+    critic_class: type[IndependentCritic] | type[CentralCritic]
+    loss_class: type[IPPOLoss] | type[MAPPOLoss]
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        anneal_learning_rate: bool = False,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_epsilon: float = 0.2,
+        clip_value: float | None = 0.2,
+        entropy_coeff: float = 0.01,
+        critic_coeff: float = 0.5,
+        epochs: int = 4,
+        minibatches: int = 4,
+        max_grad_norm: float = 0.5,
+        kl_stop: float | None = None,
+        hidden: Sequence[int] = (64, 64),
+        share_parameters: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters)
+        check_fraction("--model.learner.gae_lambda", gae_lambda)
+        check_at_least("--model.learner.entropy_coeff", entropy_coeff, 0)
+        check_at_least("--model.learner.critic_coeff", critic_coeff, 0)
+        check_at_least("--model.learner.epochs", epochs, 1)
+        check_at_least("--model.learner.minibatches", minibatches, 1)
+        check_positive("--model.learner.clip_epsilon", clip_epsilon)
+        check_positive("--model.learner.max_grad_norm", max_grad_norm)
+        for flag, value in (("clip_value", clip_value), ("kl_stop", kl_stop)):
+            if value is not None:
+                check_positive(f"--model.learner.{flag}", value)
+        self.gae_lambda, self.clip_epsilon, self.clip_value = gae_lambda, clip_epsilon, clip_value
+        self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
+        self.epochs, self.minibatches = epochs, minibatches
+        self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
+
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        """See ``Learner``."""
+        super().build(task, run_seed, seed_ids)
+        generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
+        self.critic = self.critic_class(task, self.hidden, self.share_parameters, generators)
+        self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
+        stack = (len(seed_ids),)
+        networks = [*self.policies.parameters(), *self.critic.parameters()]
+        self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5)
+        actor = ProbabilisticActor(
+            self.policies,
+            in_keys={"logits": keys.LOGITS},
+            out_keys=[keys.ACTION],
+            distribution_class=Categorical,
+            distribution_kwargs={"validate_args": False},  # NaN in one seed must not stop the others
+        )
+        # reduction="none" keeps the seed dimension; functional=False keeps our own parameters.
+        self.loss = self.loss_class(
+            actor,
+            self.critic,
+            clip_epsilon=self.clip_epsilon,
+            clip_value=self.clip_value,
+            entropy_coeff=self.entropy_coeff,
+            critic_coeff=self.critic_coeff,
+            loss_critic_type="l2",
+            normalize_advantage=False,
+            reduction="none",
+            functional=False,
+        )
+        self.loss.set_keys(
+            action=keys.ACTION,
+            sample_log_prob=keys.LOG_PROB,
+            value=keys.VALUE,
+            value_target=keys.VALUE_TARGET,
+            advantage=keys.ADVANTAGE,
+        )
+
+    def update(self, buffer: Buffer) -> dict[str, Tensor]:
+        """See ``Learner``."""
+        data = self._prepare(buffer.trajectories())
+        n_seeds, n_rows = data.batch_size
+        active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
+        losses: list[TensorDictBase] = []
+        epochs_used = torch.zeros(n_seeds, device=active.device)
+        for _ in range(self.epochs):
+            rows = self.minibatch_streams.permutation(n_rows)
+            for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
+                losses.append(self._gradient_step(_take(data, part), active))
+            epochs_used += active
+            kl, clip_fraction, entropy = self._drift(data)
+            active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
+            if not active.any():
+                break
+        mean = {k: torch.stack([x[k] for x in losses]).mean(0) for k in losses[0]}
+        return mean | {
+            "target_kl": kl,
+            "clip_fraction": clip_fraction,
+            "entropy": entropy,
+            "target_epochs": epochs_used,
+        }
+
+    @torch.no_grad()
+    def _prepare(self, data: TensorDictBase) -> TensorDictBase:
+        """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
+        following = data.get("next")
+        value, next_value = self.critic.values(data), self.critic.values(following)
+        flags = [following.get(key).unsqueeze(-2).expand_as(value).flatten(3) for key in (keys.DONE, keys.TERMINATED)]
+        # TorchRL wants [*batch, T, features]; environments and agents are features here.
+        advantage, target = generalized_advantage_estimate(
+            self.gamma,
+            self.gae_lambda,
+            value.flatten(3),
+            next_value.flatten(3),
+            following.get(keys.REWARD).flatten(3),
+            *flags,
+        )
+        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
+        flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
+        advantage = advantage.reshape(value.shape).flatten(1, 3)
+        spread = advantage.std(1, keepdim=True, correction=0)
+        normalized = (advantage - advantage.mean(1, keepdim=True)) / (spread + 1e-8)
+        flat.set(keys.ADVANTAGE, normalized)
+        return flat.set(keys.VALUE_TARGET, target.reshape(value.shape).flatten(1, 3))
+
+    def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
+        out = self.loss(minibatch)
+        parts = {
+            "policy_loss": out["loss_objective"],
+            "critic_loss": out["loss_critic"],
+            "entropy_loss": out["loss_entropy"],
+        }
+        per_seed = {name: part.mean(1).sum(-1) for name, part in parts.items()}  # agents add up
+        self.optimizer.zero_grad()
+        torch.stack(list(per_seed.values())).sum().backward()
+        for net in (self.policies.net, self.critic.net):
+            clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
+        self.optimizer.step(active)
+        return {name: value.detach() for name, value in per_seed.items()}
+
+    @torch.no_grad()
+    def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
+        new = self.policies.logits(data.get(keys.OBSERVATION))
+        kl = joint.kl_divergence(data.get(keys.LOGITS), new).mean((1, 2))
+        log_prob = new.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
+        ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
+        clipped = ((ratio - 1).abs() > self.clip_epsilon).float().mean((1, 2))
+        return kl, clipped, -(new.exp() * new).sum(-1).mean((1, 2))
+
+    def move_streams(self, device: torch.device) -> None:
+        """See ``Learner``."""
+        self.minibatch_streams.device = device
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """See ``Learner``."""
+        return {"minibatch_streams": self.minibatch_streams.state_dict()}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """See ``Learner``."""
+        self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
+
+
+class IPPO(PPO):
+    """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation. Arguments as ``PPO``."""
+
+    critic_class = IndependentCritic
+    loss_class = IPPOLoss
+
+
+class MAPPO(PPO):
+    """Multi-agent PPO (Yu et al. 2022): one central critic on the global state. Arguments as ``PPO``."""
+
+    critic_class = CentralCritic
+    loss_class = MAPPOLoss
+
+
+def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:
+    seeds = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+    return data[seeds, rows]

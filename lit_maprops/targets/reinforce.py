@@ -1,0 +1,62 @@
+"""REINFORCE with a mean baseline (Williams 1992): the plain learner the theory of matrix games speaks about."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchrl.objectives.value.functional import reward2go
+
+from lit_maprops import keys
+from lit_maprops.buffer import Buffer
+from lit_maprops.envs import Task
+from lit_maprops.targets.learner import Learner
+
+
+class Reinforce(Learner):
+    """One gradient step per target batch: every agent ascends mean((G - mean G) grad log pi_theta_i).
+
+    G is the discounted return to go, its mean that of the seed's batch. Plain gradient ascent without momentum.
+    A return is cut where a batch ends.
+
+    Args:
+        learning_rate: see ``Learner``.
+        anneal_learning_rate: see ``Learner``.
+        gamma: see ``Learner``.
+        hidden: see ``Learner``.
+        share_parameters: see ``Learner``.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1.0,
+        anneal_learning_rate: bool = False,
+        gamma: float = 1.0,
+        hidden: Sequence[int] = (),
+        share_parameters: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters)
+
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        """See ``Learner``."""
+        super().build(task, run_seed, seed_ids)
+        self.optimizer = torch.optim.SGD(self.policies.parameters(), self.learning_rate)
+
+    def update(self, buffer: Buffer) -> dict[str, Tensor]:
+        """See ``Learner``."""
+        data = buffer.trajectories()  # [R, k, T, E]
+        reward = data.get(("next", *keys.REWARD)).transpose(2, 3)  # [R, k, E, T, A, 1]
+        done = data.get(("next", keys.DONE)).transpose(2, 3).unsqueeze(-2).expand_as(reward).clone()
+        done[:, :, :, -1] = True
+        returns = reward2go(reward, done, self.gamma, time_dim=3).transpose(2, 3).squeeze(-1)
+        returns = returns.flatten(1, 3)  # [R, B, A]
+        advantage = returns - returns.mean(1, keepdim=True)
+
+        logits = self.policies.logits(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, N]
+        action = data.get(keys.ACTION).flatten(1, 3).unsqueeze(-1)
+        log_prob = logits.gather(-1, action).squeeze(-1)
+        loss = -(advantage * log_prob).mean(1).sum(-1)  # [R]
+        self.optimizer.zero_grad()
+        loss.sum().backward()
+        self.optimizer.step()
+        entropy = -(logits.exp() * logits).sum(-1).mean((1, 2))
+        return {"policy_loss": loss.detach(), "entropy": entropy.detach()}

@@ -1,0 +1,224 @@
+"""What a run leaves behind: its folder, metrics.csv, eval.csv and the Weights & Biases run.
+
+The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row per target iteration (means over seeds),
+``eval.csv`` one per evaluation and seed. W&B is offline unless the user is logged in and asks for online.
+"""
+
+import contextlib
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+from numpy.typing import NDArray
+
+from lit_maprops.config import ConfigError
+
+EVAL_COLUMNS = (
+    "env_steps",
+    "seed",
+    "greedy_success_rate",
+    "stochastic_success_rate",
+    "greedy_return",
+    "stochastic_return",
+)
+WANDB_INIT_SECONDS = 20
+
+
+class RunFolder(Logger):
+    """The folder of one run, and the logger that writes its CSV files.
+
+    Args:
+        path: ``runs_dir/run_name``; created by ``open``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.history: list[dict[str, float]] = []  # the rows of metrics.csv
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def version(self) -> str:
+        """Unused by us; Lightning wants one."""
+        return ""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def open(self, config: str, resume_from: int | None) -> None:
+        """Create the folder, or cut an existing one back to where its checkpoint was taken.
+
+        Args:
+            config: the resolved configuration, written to config.yaml.
+            resume_from: env steps of the checkpoint the run continues from; None for a new run.
+
+        Raises:
+            ConfigError: the folder cannot be written, or holds another run.
+        """
+        try:
+            if resume_from is None and self.path.exists() and any(self.path.iterdir()):
+                raise ConfigError(
+                    f"--run_name: {self.path} already holds a run: choose another --run_name, or continue it with "
+                    f"--ckpt_path {self.checkpoint}"
+                )
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "config.yaml", config)
+            if resume_from is not None:
+                self.history = self._rewind("metrics.csv", resume_from)
+                self._columns = list(self.history[0]) if self.history else []
+                self._rewind("eval.csv", resume_from)
+        except OSError as error:
+            raise ConfigError(
+                f"--runs_dir: {self.path} cannot be written ({error.strerror or error}): choose a writable folder"
+            ) from None
+
+    def _rewind(self, name: str, env_steps: int) -> list[dict[str, float]]:
+        """Drop the rows after ``env_steps``: the resumed run writes them again."""
+        if not (self.path / name).exists():
+            return []
+        table = read_table(self.path / name)
+        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        rows = [row for row in rows if row["env_steps"] <= env_steps]
+        lines = [",".join(table), *(",".join(_cell(v) for v in row.values()) for row in rows)]
+        write_atomically(self.path / name, "\n".join(lines) + "\n")
+        return rows
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row to metrics.csv; the first row decides the columns."""
+        row = dict(metrics)
+        self._columns = self._columns or list(row)
+        self.history.append(row)
+        self._append("metrics.csv", self._columns, [row])
+
+    def log_evaluation(self, rows: list[dict[str, float]]) -> None:
+        """Append one evaluation to eval.csv: a row per seed with ``EVAL_COLUMNS``."""
+        self._append("eval.csv", list(EVAL_COLUMNS), rows)
+
+    def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        path = self.path / name
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            if is_new:
+                file.write(",".join(columns) + "\n")
+            for row in rows:
+                file.write(",".join(_cell(row.get(column, math.nan)) for column in columns) + "\n")
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+    def mean(self, column: str) -> float | None:
+        """Mean of a column of metrics.csv over the run; None where it has no number."""
+        values = [row.get(column, math.nan) for row in self.history]
+        numbers = [value for value in values if math.isfinite(value)]
+        return float(np.mean(numbers)) if numbers else None
+
+    def success_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Evaluations so far: env steps ``[points]`` and greedy success rates ``[points, seeds]``."""
+        table = read_table(self.path / "eval.csv")
+        env_steps = np.unique(table["env_steps"]).astype(int)
+        return env_steps, table["greedy_success_rate"].reshape(len(env_steps), -1)
+
+
+def read_table(path: Path) -> dict[str, NDArray[np.floating]]:
+    """Read one of our CSV files: column name to its numbers; an empty cell is NaN."""
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    # A kill can leave half a line behind; it is the last one and the resumed run writes it again.
+    rows = [row for row in rows if len(row) == len(header)]
+    return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    # repr round-trips, so a rewound file keeps its numbers.
+    return repr(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves the old one or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` atomically; NaN becomes null, since JSON has none."""
+    write_atomically(path, json.dumps(_plain(content), indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def wandb_logger(
+    mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
+) -> WandbLogger | None:
+    """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
+
+    Args:
+        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else offline.
+        folder: of the run.
+        config: shown on the W&B page.
+        say: told when online falls back to offline.
+
+    Returns:
+        None if disabled.
+    """
+    import wandb
+
+    mode = mode or os.environ.get("WANDB_MODE", "offline")
+    if mode == "disabled":
+        return None
+    if mode == "online" and not wandb.api.api_key:
+        say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
+        mode = "offline"
+    settings = wandb.Settings(silent=True, init_timeout=WANDB_INIT_SECONDS, console="off")
+
+    def start(mode: Any) -> Any:
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
+            name=folder.name,
+            dir=folder.path,
+            mode=mode,
+            config=dict(config),
+            settings=settings,
+        )
+
+    try:
+        run = start(mode)
+    except (wandb.Error, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        say(f"W&B: {mode} failed ({reason}), tracking offline")
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+        run = start("offline")
+    run.define_metric("env_steps")
+    run.define_metric("*", step_metric="env_steps")
+    return WandbLogger(experiment=run)

@@ -1,0 +1,246 @@
+"""The Lightning side of the command line: parsing, the run's folder, loggers and callbacks."""
+
+import argparse
+import difflib
+import json
+import logging
+import re
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_maprops.behavior import BEHAVIORS
+from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
+from lit_maprops.checkpoint import read_checkpoint
+from lit_maprops.config import check, check_choice
+from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import TASKS
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.targets import LEARNERS
+from lit_maprops.tracking import RunFolder, wandb_logger, write_json
+
+CLASS_CHOICES: dict[str, dict[str, Any]] = {
+    "model.behavior": BEHAVIORS,
+    "model.learner": LEARNERS,
+    "data.env": TASKS,
+}
+# One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
+TRAINER_DEFAULTS = {
+    "devices": 1,
+    "max_epochs": 1,
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "logger": False,
+}
+USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
+
+
+def say(message: str) -> None:
+    """Print one line for the user; stderr, so that stdout stays parsable."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class RunCLI(LightningCLI):
+    """Lightning's parser and instantiation, plus the options of a run."""
+
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            LitMAPROPS,
+            MultiAgentData,
+            args=args,
+            run=False,
+            seed_everything_default=0,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={"exit_on_error": False, "parser_mode": "omegaconf+", "prog": "lit_maprops"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a run."""
+        parser.add_argument(
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="folder of the run inside runs_dir; default: environment-behavior-learner-time",
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="where runs are written")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="checkpoint to continue (fit) or evaluate; brings its own config unless --config is given",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=str | None,
+            default=None,
+            help="online, offline or disabled; default: WANDB_MODE, else offline",
+        )
+        parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        """Check the options that belong to no class, before anything is built."""
+        if self.config.wandb is not None:
+            check_choice("--wandb", self.config.wandb, ["online", "offline", "disabled"])
+        name = self.config.run_name
+        check(
+            name is None or (name not in ("", ".", "..") and "/" not in name and "\0" not in name),
+            f"--run_name is {name!r}: give the name of one folder, without /",
+        )
+
+    def run_path(self) -> Path:
+        """The folder of this run: the checkpoint's, or a new one."""
+        name, checkpoint = self.config.run_name, self.config.ckpt_path
+        if checkpoint is None:
+            return Path(self.config.runs_dir) / (name or _default_name(self.config))
+        folder = _run_of(checkpoint)
+        check(
+            name in (None, folder.name),
+            f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
+            "its own folder",
+        )
+        return folder
+
+    def resolved_config(self, run_name: str) -> dict[str, Any]:
+        """The configuration as it runs, with every default, as plain YAML types."""
+        config = self.config.clone()
+        config.run_name = run_name
+        for key in ("config", "ckpt_path"):
+            config.pop(key, None)
+        dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
+        return json.loads(dumped)
+
+
+def run(args: list[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test`` with its options; returns the exit code.
+
+    Raises:
+        ConfigError: bad settings, found before anything is written.
+        USER_ERRORS: the options do not parse.
+    """
+    command, options = args[0], _with_own_config(args[1:])
+    _quiet_packages()
+    cli = RunCLI(options)
+    return fit(cli) if command == "fit" else evaluate(cli, command)
+
+
+def fit(cli: RunCLI) -> int:
+    """Train, from the start or from a checkpoint."""
+    model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    folder = RunFolder(cli.run_path())
+    config = cli.resolved_config(folder.name)
+    model.prepare(data)
+    resume_from = None
+    if checkpoint is not None:
+        saved = read_checkpoint(Path(checkpoint))
+        resume_from = saved["iteration"] * data.target_batch_size
+    folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    say(f"run folder: {folder.path}")
+    wandb = wandb_logger(cli.config.wandb, folder, config, say)
+
+    recorder, checkpoints = Recorder(folder, say), Checkpoints(folder, say)
+    summary = Summary(folder, recorder, config, say)
+    trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
+    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
+    trainer.loggers = [folder] if wandb is None else [folder, wandb]
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        if wandb is not None:
+            wandb.experiment.finish()
+    if checkpoints.received and model.iteration < data.iterations:
+        say(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
+        return 128 + checkpoints.received
+    return 0
+
+
+def evaluate(cli: RunCLI, command: str) -> int:
+    """Evaluate a checkpoint's decentralized policies on fresh episodes; writes ``<command>.json`` beside its run."""
+    checkpoint, model = cli.config.ckpt_path, cli.model
+    check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
+    saved = read_checkpoint(Path(checkpoint))
+    model.prepare(cli.datamodule)
+    getattr(cli.trainer, command)(
+        model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
+    )
+    result: dict[str, Any] = {
+        "env_steps": saved["iteration"] * cli.datamodule.target_batch_size,
+        "episodes": model.eval_episodes,
+        "seeds": model.seed_ids,
+    }
+    for name, evaluation in model.evaluations.items():
+        result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
+        result[f"{name}_return"] = evaluation.episode_return.tolist()
+        mean = float(evaluation.success_rate.mean())
+        say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
+    path = _run_of(checkpoint) / f"{command}.json"
+    write_json(path, result)
+    say(f"{command}: written to {path}")
+    return 0
+
+
+def _run_of(checkpoint: str) -> Path:
+    return Path(checkpoint).resolve().parent.parent
+
+
+def _with_own_config(options: list[str]) -> list[str]:
+    """Put the run's own config.yaml in front if a checkpoint is given and no config is."""
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe.add_argument("--config", "-c")
+    probe.add_argument("--ckpt_path")
+    known, _ = probe.parse_known_args(options)
+    if known.ckpt_path is None or known.config is not None:
+        return options
+    config = _run_of(known.ckpt_path) / "config.yaml"
+    if not config.is_file():
+        read_checkpoint(Path(known.ckpt_path))  # a missing or damaged file is the better message
+    check(config.is_file(), f"--ckpt_path: {config} is missing, give the run's configuration with --config")
+    return ["--config", str(config), *options]
+
+
+def _default_name(config: Namespace) -> str:
+    classes = [config.data.env, config.model.behavior, config.model.learner]
+    names = ["default" if c is None else c.class_path.rpartition(".")[2] for c in classes]
+    return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S")]).lower()
+
+
+def _quiet_packages() -> None:
+    """Keep packages' notes off the terminal; warnings of our own still show."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")
+
+
+def one_line(error: Exception) -> str:
+    """An error of the parser as one line that names the flag and the fix."""
+    text = str(error)
+    for key, choices in CLASS_CHOICES.items():
+        given = re.search(r"Given value: (\S+)", text)
+        if f'"{key}"' in text and given and "dot import path" in text:
+            return f"--{key} is {given[1]}: choose one of {', '.join(choices)}"
+    unknown = re.search(r"unrecognized arguments: (--[\w.]+)|Option '([\w.]+)' is not accepted", text)
+    parser_key = re.search(r'[Kk]ey "([\w.]+)"', text)
+    if unknown:
+        name = (unknown[1] or unknown[2]).removeprefix("--")
+        prefix = f"{parser_key[1]}." if parser_key and unknown[2] else ""
+        return f"--{prefix}{name} is not an option{_did_you_mean(name)}: see --help"
+    text = " ".join(text.split())
+    return re.sub(r'^Parser key "([\w.]+)":', r"--\1:", text)
+
+
+def _did_you_mean(name: str) -> str:
+    known: set[str] = set()
+    classes = [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]
+    for kind in classes:
+        known |= set(kind.__init__.__code__.co_varnames)
+    close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
