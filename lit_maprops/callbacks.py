@@ -161,7 +161,7 @@ class Summary(Callback):
     def __init__(self, folder: RunFolder, recorder: Recorder, config: dict, say: Say) -> None:
         self.folder, self.recorder, self.config, self.say = folder, recorder, config, say
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything, unless the run was stopped before its end."""
         module = _ours(pl_module)
         if module.iteration < module.data.iterations:

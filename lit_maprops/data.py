@@ -33,7 +33,8 @@ class MultiAgentData(LightningDataModule):
         check_at_least("--data.history_batches", history_batches, 1)
         check(
             behavior_batch_size % num_envs == 0,
-            f"--data.behavior_batch_size (m) is {behavior_batch_size}: make it a multiple of --data.num_envs {num_envs}",
+            f"--data.behavior_batch_size (m) is {behavior_batch_size}: make it a multiple of "
+            f"--data.num_envs {num_envs}",
         )
         check(
             target_batch_size % behavior_batch_size == 0,
@@ -43,11 +44,12 @@ class MultiAgentData(LightningDataModule):
         self.env, self.num_envs = env, num_envs
         self.behavior_batch_size, self.target_batch_size = behavior_batch_size, target_batch_size
         self.history_batches = history_batches
-        self.iterations = 1
+        self.iterations = 1  # target iterations of the whole run
+        self.iterations_done = 0  # by the run this one continues
 
     def train_dataloader(self) -> range:
-        """One item per target iteration; sized, so that Lightning does not fetch one ahead of the updates."""
-        return range(self.iterations)
+        """One item per target iteration to go; sized, so that Lightning does not fetch one ahead of the updates."""
+        return range(self.iterations_done, self.iterations)
 
     def val_dataloader(self) -> range:
         """A single item: the evaluation brings its own episodes."""

@@ -22,12 +22,11 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.evaluate import Evaluation, evaluate
 from lit_maprops.metrics import sampling_error
+from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import MAPPO, Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
-
-PerSeed = dict[str, Tensor]  # values are [R]
 
 
 class LitMAPROPS(LightningModule):
@@ -91,7 +90,7 @@ class LitMAPROPS(LightningModule):
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self._saved: dict[str, Any] | None = None
 
-    # ---- set-up -------------------------------------------------------------------------------------------------
+    # set-up
 
     def prepare(self, data: MultiAgentData) -> None:
         """Check that the settings go together, and build the networks; writes nothing. Idempotent.
@@ -139,7 +138,7 @@ class LitMAPROPS(LightningModule):
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.history_batches)
         self.metric_streams = SeedStreams(self.run_seed, self.seed_ids, "sampling error", self.device)
-        self._episode_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
+        self._running_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
             self._restore(self._saved)
 
@@ -148,7 +147,7 @@ class LitMAPROPS(LightningModule):
         optimizers = [self.learner.optimizer, self.behavior.optimizer]
         return [optimizer for optimizer in optimizers if optimizer is not None]
 
-    # ---- Algorithm 1 --------------------------------------------------------------------------------------------
+    # Algorithm 1
 
     @property
     def env_steps(self) -> int:
@@ -168,7 +167,11 @@ class LitMAPROPS(LightningModule):
                     updates[name].append(value)
             seconds["collect"] += collected - started
             seconds["behavior"] += perf_counter() - collected
-        self.row = self._batch_metrics() | _behavior_metrics(updates) | self._sampling_error()
+        self.row = (
+            batch_metrics(self.buffer.current(), self._running_return)
+            | behavior_metrics(updates)
+            | self._sampling_error()
+        )
 
         started = perf_counter()
         self.learner.anneal(self.iteration / self.data.iterations)
@@ -192,28 +195,7 @@ class LitMAPROPS(LightningModule):
     def _index_key(self) -> tuple[str, ...]:
         return (keys.STATE_INDEX,) if self.task.numbers_states() else ()
 
-    # ---- measurements -------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _batch_metrics(self) -> PerSeed:
-        """Episodes that ended in this batch, and how far phi was from theta while collecting it."""
-        batch = self.buffer.current()  # [R, T, E]
-        reward = batch.get(("next", *keys.REWARD)).squeeze(-1)  # [R, T, E, A]
-        done = batch.get(("next", keys.DONE)).squeeze(-1)
-        success = batch.get(("next", keys.SUCCESS)).squeeze(-1)
-        finished = torch.zeros(self.num_seeds, device=done.device)
-        returns = torch.zeros_like(finished)
-        for t in range(reward.shape[1]):
-            self._episode_return += reward[:, t]
-            returns += (self._episode_return.mean(-1) * done[:, t]).sum(-1)
-            finished += done[:, t].sum(-1)
-            self._episode_return *= ~done[:, t].unsqueeze(-1)
-        return {
-            "train/success_rate": (success & done).sum((1, 2)) / finished,
-            "train/episode_return": returns / finished,
-            "train/episodes": finished,
-            "behavior/kl": batch.get(keys.BEHAVIOR_KL).mean((1, 2)),
-        }
+    # measurements
 
     def _sampling_error(self) -> PerSeed:
         if self.sampling_error == "off" or self.iteration % self.sampling_error_interval:
@@ -242,7 +224,7 @@ class LitMAPROPS(LightningModule):
         """Evaluate on other episodes than validation."""
         self.evaluations = self.evaluate("test", self.eval_episodes)
 
-    # ---- checkpoints --------------------------------------------------------------------------------------------
+    # checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only."""
@@ -256,7 +238,7 @@ class LitMAPROPS(LightningModule):
             "behavior": self.behavior.checkpoint_state(),
             "learner": self.learner.checkpoint_state(),
             "metric_streams": self.metric_streams.state_dict(),
-            "episode_return": self._episode_return,
+            "running_return": self._running_return,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -278,7 +260,9 @@ class LitMAPROPS(LightningModule):
             )
         check_fits(checkpoint["state_dict"], self.state_dict())
         self._saved = saved
-        self.iteration = saved["iteration"]
+        self.iteration = self.data.iterations_done = saved["iteration"]
+        # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
+        checkpoint.pop("loops", None)
 
     def _shape(self) -> list[int]:
         return [self.data.num_envs, self.data.target_batch_size, self.data.history_batches]
@@ -289,21 +273,5 @@ class LitMAPROPS(LightningModule):
         self.behavior.restore(saved["behavior"])
         self.learner.restore(saved["learner"])
         self.metric_streams.load_state_dict(saved["metric_streams"])
-        self._episode_return = saved["episode_return"].to(self.device)
+        self._running_return = saved["running_return"].to(self.device)
         self._saved = None
-
-
-def _behavior_metrics(updates: dict[str, list[Tensor]]) -> PerSeed:
-    """Means over the behavior updates of one iteration; see docs/metrics.md."""
-    if not updates:
-        return {}
-    stacked = {name: torch.stack(values).float() for name, values in updates.items()}
-    first_step = stacked["cutoff_hit"] * (stacked["gradient_steps"] <= 1)
-    return {
-        "behavior/kl_reached": stacked["kl"].mean(0),
-        "behavior/gradient_steps": stacked["gradient_steps"].mean(0),
-        "behavior/gradient_steps_allowed": stacked["gradient_steps_allowed"].mean(0),
-        "behavior/cutoff_share": stacked["cutoff_hit"].mean(0),
-        "behavior/first_step_cutoff_share": first_step.mean(0),
-        "behavior/ratio_clipped": stacked["ratio_clipped"].mean(0),
-    }

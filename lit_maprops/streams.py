@@ -55,6 +55,11 @@ class SeedStreams:
         """Draw one permutation of ``range(length)`` per seed: ``[R, length]`` int64."""
         return self.uniform(length).argsort(dim=1)
 
+    def new_generators(self) -> list[torch.Generator]:
+        """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""
+        seeds = (self.uniform(2).double() * 2**24).long().cpu()
+        return [torch.Generator().manual_seed(a * 2**24 + b) for a, b in seeds.tolist()]
+
     def _refill(self, count: int) -> None:
         self._block_states = [generator.get_state() for generator in self.generators]
         self._block = torch.stack([torch.rand(count, generator=g) for g in self.generators])

@@ -29,7 +29,8 @@ class MatrixGame(Task):
             check_choice("--data.env.payoff", payoff, payoff_names())
             check(
                 n_agents == 2,
-                f"--data.env.n_agents is {n_agents}: the named games are for 2 agents; give --data.env.payoff as a list",
+                f"--data.env.n_agents is {n_agents}: the named games are for 2 agents; "
+                "give --data.env.payoff as a list",
             )
             tensor = named_payoff(payoff)
         else:

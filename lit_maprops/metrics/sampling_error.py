@@ -157,7 +157,7 @@ def fitted_kl(
         ``[*S]`` (nats); 0 where no step made the held-out rows more likely.
     """
     stack = tuple(features.shape[:-2])
-    net = StackedMLP(features.shape[-1], hidden, logits.shape[-1], stack, 0.0, streams.generators)
+    net = StackedMLP(features.shape[-1], hidden, logits.shape[-1], stack, 0.0, streams.new_generators())
     net = net.to(features.device)
     optimizer = SeedAdam(net.parameters(), learning_rate, stack)
     fit_rows = (~held_out).float()

@@ -1,0 +1,48 @@
+# Every target works alone on a fresh clone: it makes .venv and installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-boulderpush clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## make .venv with everything the other targets need
+
+# torch first and alone: with it in place the other packages do not pull another build (gigabytes of CUDA).
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
+	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## ruff: rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: setup ## mypy
+	$(BIN)/mypy
+
+bench: setup ## time a matrix-game fit against on-policy, in pairs; prints and writes docs/evidence/speed.csv
+	$(BIN)/python tests/bench/bench.py
+
+evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 15 minutes)
+	$(BIN)/python docs/evidence/matrix_games.py
+
+evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md (about 10 minutes)
+	$(BIN)/python docs/evidence/boulderpush.py
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

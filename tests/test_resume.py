@@ -1,0 +1,133 @@
+"""A run that is stopped and resumed ends bit for bit where an uninterrupted one does."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, command
+
+from lit_maprops.callbacks import Checkpoints
+from lit_maprops.cli import main
+from lit_maprops.tracking import read_table
+
+CASES = {
+    "ma_props": ("MatrixGame", []),
+    "ma_props with history": ("MatrixGame", ["--data.history_batches", "3"]),
+    "minibatches": ("MatrixGame", ["--model.behavior.minibatches", "3"]),
+    "kept Adam moments": ("MatrixGame", ["--model.behavior.reset_optimizer", "false"]),
+    "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
+    "greedy with history": ("MatrixGame", ["--model.behavior", "Greedy", "--data.history_batches", "2"]),
+    "boulder push": ("BoulderPush", []),
+    "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),
+    "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
+    "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
+}
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, iterations: int) -> None:
+    """Let a SIGTERM arrive during a target iteration."""
+    original = Checkpoints.on_train_batch_end
+
+    def wrapped(self: Checkpoints, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if pl_module.iteration == iterations:
+            self.received = signal.SIGTERM
+        original(self, trainer, pl_module, *args)
+
+    monkeypatch.setattr(Checkpoints, "on_train_batch_end", wrapped)
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two nested checkpoints differ in a single bit."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        return [d for k in a for d in differences(a[k], b[k], f"{path}/{k}")]
+    if isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a.nan_to_num(), b.nan_to_num()) else [path]
+    return [] if a == b or a != a else [path]
+
+
+def state_of(folder: Path) -> dict:
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    # Lightning's own counters are not ours to compare: they count how often the program was started.
+    return {k: saved[k] for k in ("state_dict", "optimizer_states", "lit_maprops")}
+
+
+@pytest.mark.parametrize(("env", "options"), CASES.values(), ids=CASES)
+def test_resumed_run_is_bit_identical(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, env: str, options: list[str]
+) -> None:
+    whole = fit("whole", *options, env=env)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        args = ["fit", *SMALL[env], "--runs_dir", str(whole.parent), "--run_name", "cut", *options]
+        assert main(args) == 128 + signal.SIGTERM
+    cut = whole.parent / "cut"
+    assert not (cut / "summary.json").exists()
+    assert main(["fit", "--ckpt_path", str(cut / "checkpoints" / "last.ckpt")]) == 0
+
+    assert differences(state_of(whole), state_of(cut)) == []
+    for name in ("metrics.csv", "eval.csv"):
+        a, b = read_table(whole / name), read_table(cut / name)
+        assert a.keys() == b.keys()
+        for column in a:
+            if "time/" not in column and column != "wall_seconds":
+                np.testing.assert_array_equal(a[column], b[column], err_msg=f"{name} {column}")
+    assert (cut / "summary.json").exists()
+
+
+def test_the_comparison_can_fail(fit: Callable[..., Path]) -> None:
+    """Another run seed ends elsewhere: otherwise the test above proves nothing."""
+    a, b = fit("a"), fit("b", "--seed_everything", "1")
+    assert any("state_dict" in path for path in differences(state_of(a), state_of(b)))
+
+
+def test_rows_after_the_checkpoint_are_written_again(fit: Callable[..., Path], tmp_path: Path) -> None:
+    """A kill between a row and the next checkpoint must not leave the row twice."""
+    whole = fit("whole", "--model.checkpoint_interval", "3")
+    early = tmp_path / "early"
+    shutil.copytree(whole, early)
+    stale = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
+    assert stale["lit_maprops"]["iteration"] == 8
+    longer = fit("longer", "--model.total_env_steps", "24")
+    for name in ("metrics.csv", "eval.csv"):
+        shutil.copy(whole / name, longer / name)
+    with (longer / "metrics.csv").open("a") as file:
+        file.write("999,12")  # half a line, as a kill leaves it
+    checkpoint = longer / "checkpoints" / "last.ckpt"
+    assert main(["fit", "--ckpt_path", str(checkpoint), "--model.total_env_steps", "64"]) == 0
+    assert read_table(longer / "metrics.csv")["env_steps"].tolist() == list(range(8, 65, 8))
+    assert np.unique(read_table(longer / "eval.csv")["env_steps"]).tolist() == [16, 32, 48, 64]
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(fit: Callable[..., Path]) -> None:
+    folder = fit("done")
+    before = (folder / "metrics.csv").read_text()
+    assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    assert (folder / "metrics.csv").read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
+    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x"]
+    process = command(*args, "--model.total_env_steps", "80000")
+    metrics = tmp_path / "x" / "metrics.csv"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        pass
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, stderr
+    assert "Traceback" not in stderr
+    saved = torch.load(tmp_path / "x" / "checkpoints" / "last.ckpt", weights_only=True)
+    done = saved["lit_maprops"]["iteration"]
+    assert read_table(metrics)["iteration"][-1] == done
+    resumed = ["fit", "--ckpt_path", str(tmp_path / "x" / "checkpoints" / "last.ckpt")]
+    assert main([*resumed, "--model.total_env_steps", str(8 * (done + 2))]) == 0
+    assert read_table(metrics)["iteration"].tolist() == list(range(1, done + 3))
