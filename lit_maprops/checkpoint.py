@@ -13,7 +13,7 @@ CHECKPOINT_KEY = "lit_maprops"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Our part of a checkpoint that ``fit`` wrote.
+    """Load a checkpoint that ``fit`` wrote, tensors on the CPU.
 
     Raises:
         ConfigError: the file is missing, damaged or foreign.
@@ -26,7 +26,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"--ckpt_path: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
             "runs/<run_name>/checkpoints/"
         ) from None
-    return ours(content, path)
+    ours(content, path)
+    return content
 
 
 def ours(content: Any, path: Path | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior import MAPROPS, BehaviorPolicy
+from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import CHECKPOINT_KEY, check_fits, ours
 from lit_maprops.collect import BehaviorActor, Collection
@@ -24,7 +24,7 @@ from lit_maprops.evaluate import Evaluation, evaluate
 from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.streams import SeedStreams
-from lit_maprops.targets import MAPPO, Learner
+from lit_maprops.targets import Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
 
@@ -52,8 +52,8 @@ class LitMAPROPS(LightningModule):
 
     def __init__(
         self,
-        behavior: BehaviorPolicy | None = None,
-        learner: Learner | None = None,
+        behavior: BehaviorPolicy,
+        learner: Learner,
         num_seeds: int = 1,
         first_seed: int = 0,
         total_env_steps: int = 100_000,
@@ -76,8 +76,7 @@ class LitMAPROPS(LightningModule):
         check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood", "off"])
         check_at_least("--model.sampling_error_interval", sampling_error_interval, 1)
         check_at_least("--model.checkpoint_interval", checkpoint_interval, 1)
-        self.behavior = MAPROPS() if behavior is None else behavior
-        self.learner = MAPPO() if learner is None else learner
+        self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
         self.solved_threshold = solved_threshold
@@ -116,15 +115,7 @@ class LitMAPROPS(LightningModule):
         self.data, self.task = data, data.env
 
     def setup(self, stage: str) -> None:
-        """See ``prepare``.
-
-        Raises:
-            ConfigError: settings that cannot go together.
-        """
-        check(
-            self.trainer.world_size == 1,
-            "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
-        )
+        """See ``prepare``."""
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_fit_start(self) -> None:
@@ -241,11 +232,11 @@ class LitMAPROPS(LightningModule):
             "running_return": self._running_return,
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the saved state until the fit starts.
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that this prepared module cannot continue; changes nothing.
 
         Raises:
-            ConfigError: the checkpoint is of another program, other seeds or other networks.
+            ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
         saved = ours(checkpoint)
         if saved["seed_ids"] != self.seed_ids or saved["run_seed"] != self.run_seed:
@@ -259,6 +250,11 @@ class LitMAPROPS(LightningModule):
                 f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})"
             )
         check_fits(checkpoint["state_dict"], self.state_dict())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the saved state until the fit starts; see ``check_checkpoint``."""
+        self.check_checkpoint(checkpoint)
+        saved = ours(checkpoint)
         self._saved = saved
         self.iteration = self.data.iterations_done = saved["iteration"]
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
-from lit_maprops.checkpoint import read_checkpoint
-from lit_maprops.config import check, check_choice
+from lit_maprops.checkpoint import ours, read_checkpoint
+from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS
 from lit_maprops.module import LitMAPROPS
@@ -129,7 +129,10 @@ def run(args: list[str]) -> int:
     """
     command, options = args[0], _with_own_config(args[1:])
     _quiet_packages()
-    cli = RunCLI(options)
+    try:
+        cli = RunCLI(options)
+    except ValueError as error:  # a check of a class, or of the parser; some arrive wrapped
+        raise ConfigError(one_line(error)) from None
     return fit(cli) if command == "fit" else evaluate(cli, command)
 
 
@@ -138,11 +141,16 @@ def fit(cli: RunCLI) -> int:
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
     folder = RunFolder(cli.run_path())
     config = cli.resolved_config(folder.name)
+    check(
+        cli.trainer.world_size == 1,
+        "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
+    )
     model.prepare(data)
     resume_from = None
     if checkpoint is not None:
-        saved = read_checkpoint(Path(checkpoint))
-        resume_from = saved["iteration"] * data.target_batch_size
+        content = read_checkpoint(Path(checkpoint))
+        model.check_checkpoint(content)
+        resume_from = ours(content)["iteration"] * data.target_batch_size
     folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
     say(f"run folder: {folder.path}")
     wandb = wandb_logger(cli.config.wandb, folder, config, say)
@@ -167,13 +175,14 @@ def evaluate(cli: RunCLI, command: str) -> int:
     """Evaluate a checkpoint's decentralized policies on fresh episodes; writes ``<command>.json`` beside its run."""
     checkpoint, model = cli.config.ckpt_path, cli.model
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
-    saved = read_checkpoint(Path(checkpoint))
+    content = read_checkpoint(Path(checkpoint))
     model.prepare(cli.datamodule)
+    model.check_checkpoint(content)
     getattr(cli.trainer, command)(
         model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
     )
     result: dict[str, Any] = {
-        "env_steps": saved["iteration"] * cli.datamodule.target_batch_size,
+        "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,
         "seeds": model.seed_ids,
     }
@@ -224,9 +233,14 @@ def one_line(error: Exception) -> str:
     """An error of the parser as one line that names the flag and the fix."""
     text = str(error)
     for key, choices in CLASS_CHOICES.items():
-        given = re.search(r"Given value: (\S+)", text)
-        if f'"{key}"' in text and given and "dot import path" in text:
+        given = re.search(r"dot import path string: (\S+)", text)
+        if f'"{key}"' in text and given:
             return f"--{key} is {given[1]}: choose one of {', '.join(choices)}"
+    if "is not in bounds" in text:
+        return f"--seed_everything: {text}"
+    required = re.search(r"arguments are required: (.+)", text)
+    if required:
+        return f"--{required[1].replace(', ', ', --')} is required: give it, or a --config that has it"
     unknown = re.search(r"unrecognized arguments: (--[\w.]+)|Option '([\w.]+)' is not accepted", text)
     parser_key = re.search(r'[Kk]ey "([\w.]+)"', text)
     if unknown:

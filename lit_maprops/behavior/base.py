@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops import joint
+from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.nets import SeedAdam
 from lit_maprops.streams import SeedStreams
@@ -47,6 +48,11 @@ class BehaviorPolicy(nn.Module, ABC):
         Raises:
             ConfigError: this policy cannot serve this task.
         """
+        check(
+            not task.continuous_actions,
+            f"--model.behavior {type(self).__name__} needs discrete actions and {type(task).__name__} has continuous "
+            "ones: choose an environment with discrete actions",
+        )
         self.task = task
         self.n_seeds = len(seed_ids)
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")

@@ -42,6 +42,7 @@ class Task(ABC):
         step_noise: uniform numbers one ``transition`` uses.
         fixed_start: every episode of a seed starts from the same state.
         renders: ``render`` is available.
+        continuous_actions: actions are vectors of real numbers; no behavior policy serves that yet.
     """
 
     n_agents: int
@@ -53,6 +54,7 @@ class Task(ABC):
     step_noise: int = 0
     fixed_start: bool = False
     renders: bool = False
+    continuous_actions: bool = False
 
     @abstractmethod
     def initial_state(self, noise: Tensor) -> State:

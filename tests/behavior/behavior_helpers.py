@@ -93,9 +93,7 @@ def joint_probabilities(policy: Tensor, seed: int, state: int) -> dict[tuple[int
     return result
 
 
-def adjusted_probabilities(
-    policy: Tensor, delta: Tensor, seed: int, state: int
-) -> dict[tuple[int, ...], float]:
+def adjusted_probabilities(policy: Tensor, delta: Tensor, seed: int, state: int) -> dict[tuple[int, ...], float]:
     """pi_theta(a | s) exp(Delta(s, a)), normalized; ``delta`` ``[R, n_states, n_joint]`` in itertools' order."""
     target = joint_probabilities(policy, seed, state)
     weights = delta[seed, state].double().exp().tolist()

@@ -144,6 +144,13 @@ class BoulderPushOracle:
             rows.append(one_hot + self._window(agent, state.agents) + self._window(agent, boulder))
         return np.array(rows, dtype=np.float32)
 
+    def state_vector(self, state: OracleState) -> np.ndarray:
+        """lit_maprops' global state, float32: one-hot direction, then one-hot x and y of the boulder and each agent."""
+        hot = [state.direction == direction for direction in range(4)]
+        for x, y in [state.boulder, *state.agents]:
+            hot += [x == column for column in range(self.width)] + [y == row for row in range(self.height)]
+        return np.array(hot, dtype=np.float32)
+
     def _window(self, center: Cell, occupied: list[Cell]) -> list[int]:
         """0/1 of the square around `center`, north row first, each row from west to east."""
         reach = range(-self.sensor_range, self.sensor_range + 1)

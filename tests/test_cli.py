@@ -1,0 +1,223 @@
+"""The command line as a user meets it: help, commands, and one line for every mistake."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SMALL, command
+
+from lit_maprops.cli import main
+
+MATRIX = ["--config", str(ROOT / "conf/matrix_game.yaml")]
+BOULDER = ["--config", str(ROOT / "conf/boulderpush.yaml")]
+
+# options, what the one line must name: the flag, and a word of the fix
+BAD_INPUT = {
+    "misspelt flag": ([*MATRIX, "--model.num_sedes", "3"], ["--model.num_sedes", "num_seeds"]),
+    "misspelt field of the environment": ([*BOULDER, "--data.env.penlty", "1"], ["--data.env.penlty", "penalty"]),
+    "misspelt field of the behavior": ([*MATRIX, "--model.behavior.kl_cutof", "1"], ["kl_cutof", "kl_cutoff"]),
+    "unknown behavior": ([*MATRIX, "--model.behavior", "MAPRPS"], ["--model.behavior", "MAPROPS"]),
+    "unknown learner": ([*MATRIX, "--model.learner", "SAC"], ["--model.learner", "IPPO"]),
+    "unknown environment": ([*MATRIX, "--data.env", "Chess"], ["--data.env", "BoulderPush"]),
+    "not a number": ([*MATRIX, "--model.num_seeds", "many"], ["--model.num_seeds", "int"]),
+    "field of another behavior": (
+        [*MATRIX, "--model.behavior", "OnPolicy", "--model.behavior.kl_cutoff", "1"],
+        ["--model.behavior.kl_cutoff"],
+    ),
+    "kl_cutoff 0": ([*MATRIX, "--model.behavior.kl_cutoff", "0"], ["--model.behavior.kl_cutoff", "above 0"]),
+    "kl_cutoff -1": ([*MATRIX, "--model.behavior.kl_cutoff", "-1"], ["--model.behavior.kl_cutoff", "above 0"]),
+    "kl_cutoff NaN": ([*MATRIX, "--model.behavior.kl_cutoff", ".nan"], ["--model.behavior.kl_cutoff", "above 0"]),
+    "no seeds": ([*MATRIX, "--model.num_seeds", "0"], ["--model.num_seeds", "at least 1"]),
+    "negative run seed": ([*MATRIX, "--seed_everything", "-3"], ["--seed_everything"]),
+    "n not a multiple of m": (
+        [*MATRIX, "--data.behavior_batch_size", "3"],
+        ["--data.target_batch_size", "multiple of --data.behavior_batch_size"],
+    ),
+    "m not a multiple of num_envs": (
+        [*MATRIX, "--data.num_envs", "2"],
+        ["--data.behavior_batch_size", "multiple of --data.num_envs"],
+    ),
+    "too many joint actions": (
+        [*MATRIX, "--data.env", "Coordination", "--data.env.n_agents", "10", "--data.env.n_actions", "5"],
+        ["9,765,625", "--model.behavior.max_joint_actions", "PROPS"],
+    ),
+    "payoff of the wrong rank": ([*MATRIX, "--data.env.payoff", "[1, 2]"], ["--data.env.payoff", "n_agents"]),
+    "unknown payoff": ([*MATRIX, "--data.env.payoff", "chicken"], ["--data.env.payoff", "figure1"]),
+    "less than one batch": ([*MATRIX, "--model.total_env_steps", "7"], ["--model.total_env_steps", "at least"]),
+    "boulder does not fit": ([*BOULDER, "--data.env.n_agents", "9"], ["--data.env.n_agents", "height"]),
+    "bad push direction": ([*BOULDER, "--data.env.push_direction", "up"], ["--data.env.push_direction", "north"]),
+    "start inside the boulder": ([*BOULDER, "--data.env.start", "[[1,3],[1,3],[3,4]]"], ["--data.env.start"]),
+    "several devices": ([*MATRIX, "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--trainer.devices"]),
+    "bad wandb mode": ([*MATRIX, "--wandb", "maybe"], ["--wandb", "offline"]),
+    "run name with a slash": ([*MATRIX, "--run_name", "a/b"], ["--run_name"]),
+    "no such config": (["--config", "conf/none.yaml"], ["--config", "conf/none.yaml"]),
+    "no environment": ([], ["--data.env"]),
+    "no such checkpoint": (["--ckpt_path", "runs/none/checkpoints/last.ckpt"], ["--ckpt_path", "no file"]),
+}
+
+
+def one_line_error(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
+    """Run, expecting exit code 2 and a single line; returns it."""
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert captured.out == ""
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("lit_maprops: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_line_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    line = one_line_error(capsys, ["fit", *options, "--runs_dir", str(tmp_path / "runs")])
+    for word in words:
+        assert word in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["model: [", "model: {num_seeds: ${nowhere}}", "- a\n- b\n", "modle: {}\n", "model: 3\n", "\x00"],
+    ids=["yaml", "interpolation", "list", "key", "type", "binary"],
+)
+def test_broken_config_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    one_line_error(capsys, ["fit", "--config", str(config), "--runs_dir", str(tmp_path / "runs")])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lit_maprops.envs import MatrixGame
+
+    monkeypatch.setattr(MatrixGame, "continuous_actions", True)
+    line = one_line_error(capsys, ["fit", *MATRIX])
+    assert "--model.behavior MAPROPS" in line
+    assert "discrete" in line
+
+
+def test_unwritable_runs_dir(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A file where the folder should be: permissions would not stop root."""
+    (tmp_path / "runs").write_text("mine")
+    line = one_line_error(capsys, ["fit", *MATRIX, "--runs_dir", str(tmp_path / "runs")])
+    assert "--runs_dir" in line
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+def test_a_run_is_never_overwritten(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fit("x")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(folder.parent), "--run_name", "x"]
+    line = one_line_error(capsys, args)
+    assert "--run_name" in line
+    assert "--ckpt_path" in line
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def damage(kind: str, path: Path) -> None:
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "foreign":
+        torch.save({"state_dict": {}}, path)
+    elif kind == "pickle":
+        torch.save({"lit_maprops": Path}, path)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "foreign", "pickle"])
+def test_damaged_checkpoint_is_refused(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    folder = fit("x")
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    damage(kind, checkpoint)
+    rows = (folder / "metrics.csv").read_text()
+    capsys.readouterr()
+    for name in ("fit", "validate", "test"):
+        assert "--ckpt_path" in one_line_error(capsys, [name, "--ckpt_path", str(checkpoint)])
+    assert (folder / "metrics.csv").read_text() == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.num_seeds", "4"], "seeds"),
+        (["--seed_everything", "9"], "seeds"),
+        (["--model.behavior.hidden", "[8]"], "behavior.net"),
+        (["--model.behavior", "OnPolicy"], "behavior.net"),
+        (["--data.target_batch_size", "16"], "--data.target_batch_size"),
+        (["--run_name", "y"], "--run_name"),
+    ],
+)
+def test_checkpoint_of_other_settings_is_refused(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    folder = fit("x")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    line = one_line_error(capsys, ["fit", "--ckpt_path", str(folder / "checkpoints/last.ckpt"), *options])
+    assert words in line
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "fit" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().out
+    assert "choose one of fit" in one_line_error(capsys, ["train"])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; from lit_maprops.cli import main; main(['--help']); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("False")
+
+
+@pytest.mark.parametrize("name", ["validate", "test"])
+def test_evaluation_commands(fit: Callable[..., Path], name: str) -> None:
+    folder = fit("x")
+    args = [name, "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
+    assert main([*args, "--model.eval_episodes", "50"]) == 0
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert result["episodes"] == 50
+    assert result["env_steps"] == 64
+    # One-step episodes of one game: greedy policies always do the same, so a share is 0 or 1.
+    assert set(result["greedy_success_rate"]) <= {0.0, 1.0}
+    assert len(result["stochastic_success_rate"]) == 3
+
+
+def test_evaluation_needs_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--ckpt_path" in one_line_error(capsys, ["validate", *MATRIX])
+
+
+def test_a_checkpoint_can_be_evaluated_after_its_folder_moved(fit: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fit("x")
+    moved = tmp_path / "elsewhere"
+    shutil.move(folder, moved)
+    assert main(["test", "--ckpt_path", str(moved / "checkpoints" / "last.ckpt")]) == 0
+    assert (moved / "test.json").exists()
+
+
+def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Path) -> None:
+    process = command("fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert lines[0].startswith("run folder: ")
+    assert lines[-1].startswith("solved ")
+    assert all(line.startswith(("run folder", "warning: ", "solved")) for line in lines)
