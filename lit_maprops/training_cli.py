@@ -256,5 +256,7 @@ def _did_you_mean(name: str) -> str:
     classes = [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]
     for kind in classes:
         known |= set(kind.__init__.__code__.co_varnames)
+    if name.rpartition(".")[2] in known:
+        return " of the chosen class"
     close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

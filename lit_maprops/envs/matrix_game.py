@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lit_maprops.config import check, check_at_least, check_choice
+from lit_maprops.config import check, check_at_least
 from lit_maprops.envs.base import State, Task, Transition
 from lit_maprops.envs.payoffs import named_payoff, payoff_names
 from lit_maprops.joint import joint_index
@@ -26,7 +26,11 @@ class MatrixGame(Task):
     def __init__(self, payoff: str | Nested = "figure1", n_agents: int = 2) -> None:
         check_at_least("--data.env.n_agents", n_agents, 1)
         if isinstance(payoff, str):
-            check_choice("--data.env.payoff", payoff, payoff_names())
+            check(
+                payoff in payoff_names(),
+                f"--data.env.payoff is {payoff!r}: choose one of figure1, stag, climbing, penalty_0, penalty_25, "
+                "penalty_50, penalty_75, penalty_100, no_conflict_1 to no_conflict_21, or give a nested list",
+            )
             check(
                 n_agents == 2,
                 f"--data.env.n_agents is {n_agents}: the named games are for 2 agents; "

@@ -77,7 +77,7 @@ def test_starts_after_an_episode_are_uniform_and_fresh():
 
 
 def assert_independent(first, second):
-    """The pairs of two uniform features over range(4), nearly so for a column of the grid, are as products say."""
+    """Chi-square test on the pairs of two features over range(4)."""
     pairs = np.stack([first.ravel(), second.ravel()])
     table = np.zeros((4, 4))
     np.add.at(table, (pairs[0], pairs[1]), 1)
@@ -123,7 +123,7 @@ def fixed_starts(seed_ids, purpose, run_seed=8, rows=3):
         current = env.step_and_maybe_reset(current.set(("agents", "action"), action))[1]
     env.reset()
     starts.append(as_rows(env.state))
-    return [set(sum((episode[r * rows : (r + 1) * rows] for episode in starts), [])) for r in range(len(seed_ids))]
+    return [{row for rows_of in starts for row in rows_of[r * rows : (r + 1) * rows]} for r in range(len(seed_ids))]
 
 
 def test_fixed_start_is_the_same_for_all_episodes_and_purposes_of_a_seed():
@@ -207,7 +207,8 @@ def test_state_index_of_many_agents_on_a_large_grid():
 
 def test_states_too_many_to_number_have_no_index():
     env = TaskEnv(BoulderPush(size="large", n_agents=7), 0, [0], 2)
-    assert "state_index" not in env.reset().keys() and not env.task.numbers_states()
+    names = env.reset().keys()
+    assert "state_index" not in names and not env.task.numbers_states()
 
 
 def decode(vector, height, width, n_agents):

@@ -1,0 +1,252 @@
+"""What a run leaves behind: files, figures, films, the W&B run, warnings."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import SMALL
+from PIL import Image
+
+from lit_maprops import figures, tracking
+from lit_maprops.cli import main
+from lit_maprops.diagnosis import diagnose
+from lit_maprops.tracking import RunFolder, read_table, wandb_logger, write_json
+
+SUMMARY_FIELDS = {
+    "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
+    "solved_threshold", "episode_return", "joint_tv", "joint_tv_on_policy", "behavior_kl", "config",
+}  # fmt: skip
+BEHAVIOR_COLUMNS = {
+    "behavior/kl", "behavior/kl_reached", "behavior/gradient_steps", "behavior/gradient_steps_allowed",
+    "behavior/cutoff_share", "behavior/ratio_clipped", "time/collect", "time/behavior", "time/target",
+}  # fmt: skip
+
+
+def test_run_folder_is_complete(fit: Callable[..., Path]) -> None:
+    folder = fit("x")
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    expected = {"metrics.csv", "eval.csv", "summary.json", "config.yaml", "success.png", "checkpoints/last.ckpt"}
+    assert expected <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    table = read_table(folder / "metrics.csv")
+    assert table["env_steps"].tolist() == list(range(8, 65, 8))
+    assert set(table) >= BEHAVIOR_COLUMNS
+
+
+def test_summary_agrees_with_the_files_it_summarizes(fit: Callable[..., Path]) -> None:
+    folder = fit("x", "--model.num_seeds", "5")
+    summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+    assert set(summary) >= SUMMARY_FIELDS
+    assert summary["env_steps"] == 64
+    with (folder / "eval.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if row["env_steps"] == "64"]
+    assert [float(row["greedy_success_rate"]) for row in last] == summary["success_rate"]
+    assert summary["solved_share"] == sum(rate >= 0.8 for rate in summary["success_rate"]) / 5
+    assert summary["config"] == yaml.safe_load((folder / "config.yaml").read_text())
+    assert summary["config"]["run_name"] == "x"
+    table = read_table(folder / "metrics.csv")
+    assert summary["joint_tv"] == pytest.approx(table["sampling_error/joint_tv"].mean())
+    assert summary["env_steps_per_second"] == pytest.approx(5 * 64 / summary["wall_seconds"])
+
+
+def test_sampling_error_switched_off_is_null(fit: Callable[..., Path]) -> None:
+    folder = fit("x", "--model.sampling_error", "off", "--model.behavior", "OnPolicy")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["joint_tv"] is None
+    assert summary["joint_tv_on_policy"] is None
+
+
+def test_resolved_config_reproduces_the_run(fit: Callable[..., Path]) -> None:
+    first = fit("first", "--model.behavior.kl_cutoff", "0.5")
+    args = ["fit", "--config", str(first / "config.yaml"), "--run_name", "second"]
+    assert main(args) == 0
+    second = first.parent / "second"
+    assert (first / "eval.csv").read_text() == (second / "eval.csv").read_text()
+
+
+def test_films_show_one_success_and_one_failure(fit: Callable[..., Path]) -> None:
+    """Without the walk to the boulder both endings occur at once: agents start behind it, one row from the goal."""
+    start = "[[1,1],[1,2],[2,2]]"
+    folder = fit("x", "--data.env.start", start, "--model.total_env_steps", "32", env="BoulderPush")
+    found = [name for name in ("success", "failure") if (folder / f"{name}.gif").exists()]
+    assert found
+    for name in found:
+        with Image.open(folder / f"{name}.gif") as film:
+            assert film.size == (160, 160)
+            frames = getattr(film, "n_frames", 1)
+            assert frames == 2 if name == "success" else frames >= 1
+            assert len(film.convert("RGB").getcolors()) >= 4
+
+
+def test_success_curve_draws_the_numbers(tmp_path: Path) -> None:
+    """All seeds at 0 leave the upper half empty; all at 1 the lower."""
+    dark = {}
+    for value in (0.0, 1.0):
+        path = tmp_path / "curve.png"
+        figures.success_curve(path, np.array([1, 2]), np.full((2, 4), value), "")
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        blue = (pixels[..., 2] > 150) & (pixels[..., 0] < 50)
+        dark[value] = np.argwhere(blue)[:, 0].mean() / len(pixels)
+    assert dark[1.0] < 0.25
+    assert dark[0.0] > 0.75
+
+
+def test_csv_keeps_every_bit(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "x")
+    folder.open("a: 1\n", None)
+    rows = [{"env_steps": float(i), "value": math.pi / 3**i, "empty": math.nan} for i in range(20)]
+    for row in rows:
+        folder.log_metrics(row)
+    again = RunFolder(tmp_path / "x")
+    again.open("a: 1\n", 10)
+    assert [row["value"] for row in again.history] == [row["value"] for row in rows[:11]]
+    assert all(math.isnan(row["empty"]) for row in again.history)
+    assert again.mean("empty") is None
+    assert again.mean("value") == pytest.approx(np.mean([row["value"] for row in rows[:11]]))
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": (2,)}})
+    content = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert content == {"a": None, "b": [None, 1.0], "c": {"d": [2]}}
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    return list((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_wandb_is_offline_by_default(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    folder = fit("x")
+    assert len(offline_runs(folder)) == 1
+    assert offline_runs(folder)[0].stat().st_size > 1000
+    assert capsys.readouterr().out == ""
+
+
+def test_wandb_online_without_a_key_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    folder = RunFolder(tmp_path / "x")
+    folder.open("a: 1\n", None)
+    said: list[str] = []
+    logger = wandb_logger("online", folder, {}, said.append)
+    assert logger is not None
+    logger.experiment.finish()
+    assert len(said) == 1
+    assert "not logged in" in said[0]
+    assert offline_runs(folder.path)
+
+
+def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setattr(tracking, "WANDB_INIT_SECONDS", 3)
+    folder = RunFolder(tmp_path / "x")
+    folder.open("a: 1\n", None)
+    said: list[str] = []
+    logger = wandb_logger("online", folder, {}, said.append)
+    assert logger is not None
+    logger.log_metrics({"env_steps": 1.0})
+    logger.experiment.finish()
+    assert any("offline" in line for line in said)
+    assert offline_runs(folder.path)
+
+
+def history(**columns: float) -> list[dict[str, float]]:
+    return [{name.replace("__", "/"): value for name, value in columns.items()}] * 10
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected", "flag"),
+    [
+        (
+            {"behavior__first_step_cutoff_share": 0.95, "behavior__cutoff_share": 1.0},
+            "cutoff_at_first_step",
+            "kl_cutoff",
+        ),
+        ({"behavior__first_step_cutoff_share": 0.85, "behavior__cutoff_share": 1.0}, None, ""),
+        ({"behavior__cutoff_share": 0.0, "behavior__kl_reached": 0.001}, "cutoff_idle", "clip_epsilon"),
+        ({"behavior__cutoff_share": 0.0, "behavior__kl_reached": 0.04}, None, ""),
+        ({"behavior__cutoff_share": 0.1, "behavior__kl_reached": 0.001}, None, ""),
+        (
+            {"sampling_error__joint_tv": 0.3, "sampling_error__joint_tv_on_policy": 0.2},
+            "no_less_sampling_error",
+            "target_batch_size",
+        ),
+        ({"sampling_error__joint_kl": 0.1, "sampling_error__joint_kl_on_policy": 0.2}, None, ""),
+        ({}, None, ""),
+    ],
+)
+def test_failure_signatures(columns: dict[str, float], expected: str | None, flag: str) -> None:
+    found = diagnose(history(**columns), kl_cutoff=0.05)
+    assert set(found) == ({expected} if expected else set())
+    assert all(flag in message for message in found.values())
+    assert diagnose(history(**columns), kl_cutoff=None) == {}
+
+
+def test_a_signature_of_a_real_run_is_reported(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fit("x", "--model.behavior.kl_cutoff", "1.0e-6")
+    assert "warning: " in capsys.readouterr().err
+    summary = json.loads((folder / "summary.json").read_text())
+    assert any("raise --model.behavior.kl_cutoff" in line for line in summary["warnings"])
+
+
+def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lit_maprops.envs import MatrixGame
+
+    healthy = fit("healthy")
+    original = MatrixGame.transition
+
+    def broken(self: MatrixGame, state: dict, action: torch.Tensor, noise: torch.Tensor):
+        out = original(self, state, action, noise)
+        if len(action) != 3:  # only the full set of seeds, not probes
+            return out
+        reward = out.reward.clone()
+        reward[1] = math.nan
+        return out._replace(reward=reward)
+
+    monkeypatch.setattr(MatrixGame, "transition", broken)
+    sick = fit("sick")
+    assert "seed 1: NaN" in capsys.readouterr().err
+    assert json.loads((sick / "summary.json").read_text())["non_finite_seeds"] == [1]
+    a, b = read_table(healthy / "eval.csv"), read_table(sick / "eval.csv")
+    others = a["seed"] != 1
+    for column in a:
+        np.testing.assert_array_equal(a[column][others], b[column][others])
+
+
+def test_without_media_a_run_still_ends(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "available", lambda: False)
+    folder = fit("x")
+    assert (folder / "summary.json").exists()
+    assert not (folder / "success.png").exists()
+    assert "media" in capsys.readouterr().err
+
+
+def test_progress_bar_counts_env_steps(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    fit("x")
+    err = capsys.readouterr().err
+    assert "64.0/64.0" in err
+    assert "success=" in err
+
+
+def test_small_runs_are_of_every_environment() -> None:
+    from lit_maprops.envs import TASKS
+
+    assert set(SMALL) | {"Coordination"} == set(TASKS)
