@@ -41,7 +41,7 @@ class LitMAPROPS(LightningModule):
         eval_interval: target iterations between evaluations.
         eval_episodes: fresh episodes per seed and evaluation.
         solved_threshold: a seed is solved if its greedy success rate reaches this share.
-        sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted) or ``off``.
+        sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted) or None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
         run_seed: set by ``--seed_everything``.
@@ -60,7 +60,7 @@ class LitMAPROPS(LightningModule):
         eval_interval: int = 10,
         eval_episodes: int = 20,
         solved_threshold: float = 0.8,
-        sampling_error: str = "off",
+        sampling_error: str | None = None,
         sampling_error_interval: int = 1,
         checkpoint_interval: int = 10,
         run_seed: int = 0,
@@ -73,7 +73,8 @@ class LitMAPROPS(LightningModule):
         check_at_least("--model.eval_interval", eval_interval, 1)
         check_at_least("--model.eval_episodes", eval_episodes, 1)
         check_fraction("--model.solved_threshold", solved_threshold)
-        check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood", "off"])
+        if sampling_error is not None:
+            check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood"])
         check_at_least("--model.sampling_error_interval", sampling_error_interval, 1)
         check_at_least("--model.checkpoint_interval", checkpoint_interval, 1)
         self.behavior, self.learner = behavior, learner
@@ -107,7 +108,7 @@ class LitMAPROPS(LightningModule):
         check(
             data.env.numbers_states() or self.sampling_error != "tabular",
             f"--model.sampling_error is tabular and {type(data.env).__name__} cannot number its states here: "
-            "use likelihood or off",
+            "use likelihood or null",
         )
         data.iterations = total // n
         self.behavior.build(data.env, self.run_seed, self.seed_ids)
@@ -189,7 +190,7 @@ class LitMAPROPS(LightningModule):
     # measurements
 
     def _sampling_error(self) -> PerSeed:
-        if self.sampling_error == "off" or self.iteration % self.sampling_error_interval:
+        if self.sampling_error is None or self.iteration % self.sampling_error_interval:
             return {}
         data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *self._index_key())
         if self.sampling_error == "tabular":

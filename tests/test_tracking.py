@@ -56,7 +56,7 @@ def test_summary_agrees_with_the_files_it_summarizes(fit: Callable[..., Path]) -
 
 
 def test_sampling_error_switched_off_is_null(fit: Callable[..., Path]) -> None:
-    folder = fit("x", "--model.sampling_error", "off", "--model.behavior", "OnPolicy")
+    folder = fit("x", "--model.sampling_error", "null", "--model.behavior", "OnPolicy")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["joint_tv"] is None
     assert summary["joint_tv_on_policy"] is None

@@ -63,7 +63,7 @@ def test_phi_is_theta_after_every_reset(name, hidden):
 
 def updated(name: str, task: StatesTask, theta: torch.Tensor):
     """A tabular policy with a Delta far from zero."""
-    behavior = built(name, task, len(theta), hidden=[], learning_rate=0.2, kl_cutoff=1.0, clip_epsilon=1.0)
+    behavior = built(name, task, len(theta), hidden=[], learning_rate=0.2, kl_cutoff=0.1, clip_epsilon=1.0)
     behavior.update(random_data(task, theta, rows=9))
     return behavior
 

@@ -119,7 +119,7 @@ def test_there_is_no_game_22():
         MatrixGame("no_conflict_22")
 
 
-PER_AGENT_2 = [[[3.0, -1.0], [0.0, 2.5]], [[1.0, 1.0], [-4.0, 6.0]]]  # best: (0, 1), total 2.5? see the totals below
+PER_AGENT_2 = [[[3.0, -1.0], [0.0, 2.5]], [[1.0, 1.0], [-4.0, 6.0]]]
 SHARED_3 = np.arange(27).reshape(3, 3, 3) * (-1.0) ** np.arange(27).reshape(3, 3, 3)
 PER_AGENT_3 = np.random.default_rng(0).integers(-9, 10, size=(2, 2, 2, 3)).astype(float)
 

@@ -28,7 +28,8 @@ def draws(streams, shapes):
 
 
 def assert_equal(first, second):
-    assert len(first) == len(second) and all(map(torch.equal, first, second))
+    different = [k for k, (one, other) in enumerate(zip(first, second, strict=True)) if not torch.equal(one, other)]
+    assert not different, "the draws that differ"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

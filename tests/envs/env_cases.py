@@ -1,0 +1,73 @@
+"""Every registered environment with its defaults and other settings, and how the contract tests play it."""
+
+import numpy as np
+import pytest
+import torch
+
+from lit_maprops.envs import TASKS, TaskEnv
+
+# Settings to test besides the defaults.
+SETTINGS = {
+    "BoulderPush": [
+        {"height": 3, "width": 5, "n_agents": 1, "max_steps": 7, "sensor_range": 1},
+        {"height": 6, "width": 4, "n_agents": 3, "push_direction": "west", "fixed_start": True, "max_steps": 6},
+        {"push_direction": "east", "start": [[1, 1], [0, 0], [0, 1]], "max_steps": 4, "penalty": 0.2},
+        {"size": "large", "n_agents": 7, "sensor_range": 0, "max_steps": 5},
+    ],
+    "Coordination": [
+        {"n_agents": 10, "n_actions": 5},
+        {"n_agents": 2, "n_actions": 3, "rewards": [0.1, 2.0, -1.0], "miscoordination": -0.5},
+    ],
+    "MatrixGame": [
+        {"payoff": "climbing"},
+        {"payoff": "no_conflict_7"},
+        {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
+    ],
+}
+CASES = [
+    pytest.param(name, settings, id=f"{name}-{number}")
+    for name in TASKS
+    for number, settings in enumerate([{}, *SETTINGS.get(name, [])])
+]
+CONTRACT = pytest.mark.parametrize("name, settings", CASES)
+
+
+def make(name, settings, seed_ids=(0, 7), num_envs=3, run_seed=1, purpose="environment"):
+    return TaskEnv(TASKS[name](**settings), run_seed, list(seed_ids), num_envs, purpose)
+
+
+def random_actions(env, seed_ids, steps, salt=0):
+    """Actions ``[steps, R, E, A]`` that depend on the seed's id, not on its place."""
+    shape = (steps, env.batch_size[1], env.task.n_agents)
+    rows = [np.random.default_rng([seed_id, salt]).integers(env.task.n_actions, size=shape) for seed_id in seed_ids]
+    return torch.from_numpy(np.stack(rows, 1))
+
+
+def play(env, current, actions):
+    """Step with automatic resets; every step as ``[T, R, E]``, and the last root."""
+    steps = []
+    for action in actions:
+        stepped, current = env.step_and_maybe_reset(current.clone().set(("agents", "action"), action))
+        steps.append(stepped.clone())
+    return torch.stack(steps), current
+
+
+def trajectory(env, seed_ids, steps=30, salt=0):
+    return play(env, env.reset(), random_actions(env, seed_ids, steps, salt))[0]
+
+
+def leaves(tensordict):
+    return dict(tensordict.flatten_keys(".").items())
+
+
+def assert_same(first, second):
+    first, second = (t if isinstance(t, dict) else leaves(t) for t in (first, second))
+    assert first.keys() == second.keys()
+    for key in first:
+        same = first[key].dtype == second[key].dtype and torch.equal(first[key], second[key])
+        assert same, f"{key} differs"
+
+
+def marked(root, told):
+    """``root`` with the mark by which TorchRL asks for a reset of some rows."""
+    return root.clone().set("_reset", torch.tensor(told, dtype=torch.bool).unsqueeze(-1))

@@ -1,0 +1,55 @@
+"""Every shipped configuration loads, is commented, and takes every override the README names."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from lit_maprops.training_cli import RunCLI
+
+CONFIGS = sorted((ROOT / "conf").glob("*.yaml"))
+
+
+def readme_overrides() -> list[list[str]]:
+    """The options of every fit command in the README, less --config."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"lit_maprops fit (--config \S+)?(.*)", text)
+    return [options.split() for _, options in commands if options.strip() and "--ckpt_path" not in options]
+
+
+def test_the_readme_names_overrides() -> None:
+    assert len(readme_overrides()) >= 3
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_loads_and_goes_together(config: Path) -> None:
+    cli = RunCLI(["--config", str(config)])
+    cli.model.prepare(cli.datamodule)
+    assert cli.datamodule.iterations > 1
+
+
+@pytest.mark.parametrize("options", readme_overrides(), ids=" ".join)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_takes_the_overrides_of_the_readme(config: Path, options: list[str]) -> None:
+    environment_specific = any(option.startswith("--data.env.") for option in options)
+    if environment_specific and "boulderpush" not in config.stem and "--data.env" not in options:
+        pytest.skip("a field of another environment")
+    cli = RunCLI(["--config", str(config), *options])
+    for flag, value in zip(options[::2], options[1::2], strict=True):
+        assert flag.startswith("--")
+        found = cli.config.get(flag.removeprefix("--"))
+        found = getattr(found, "class_path", found)
+        if found is None:  # a field of a class stands below init_args
+            head, _, field = flag.removeprefix("--").rpartition(".")
+            found = cli.config.get(f"{head}.init_args.{field}")
+        assert str(found).rpartition(".")[2] == value.rpartition(".")[2] or yaml.safe_load(value) == found
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_key_is_commented(config: Path) -> None:
+    for line in config.read_text().splitlines():
+        key = re.match(r"\s*([\w]+):( \S.*)?$", line)
+        if key and key[1] not in ("model", "data", "init_args", "behavior", "learner", "env"):
+            assert "#" in line or key[1] == "class_path", f"{config.name}: {line}"
