@@ -85,6 +85,7 @@ class SeedStreams:
         for generator, saved in zip(self.generators, state["block_states"], strict=True):
             # get_state hands out, and set_state wants, a CPU tensor that owns its memory.
             generator.set_state(saved.cpu().clone())
+        self._block_states, self._block = [], torch.empty(len(self.generators), 0)
         if state["block_length"]:
             self._refill(state["block_length"])
         self._cursor = state["cursor"]

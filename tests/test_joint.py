@@ -24,7 +24,7 @@ def random_log_probs(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator()).log_softmax(-1)
 
 
-# ---- enumeration -----------------------------------------------------------------------------------------------------
+# enumeration
 
 
 @pytest.mark.parametrize(("n_agents", "n_actions"), SIZES)
@@ -53,7 +53,7 @@ def test_numbers_of_joint_actions_beyond_32_bits():
     assert torch.equal(joint.split_joint(torch.tensor(2**40 - 1), 40, 2), action)
 
 
-# ---- sampling --------------------------------------------------------------------------------------------------------
+# sampling
 
 
 def draw(log_probs: torch.Tensor, draws: int, seed: int) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_nan_rows_stay_in_range_and_leave_the_others_alone():
     assert torch.equal(drawn[[0, 2]], clean[[0, 2]])
 
 
-# ---- KL --------------------------------------------------------------------------------------------------------------
+# KL
 
 
 def test_kl_is_that_of_torch_distributions():

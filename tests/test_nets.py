@@ -31,7 +31,7 @@ def randomized(net: StackedMLP) -> StackedMLP:
     return net
 
 
-# ---- StackedMLP ------------------------------------------------------------------------------------------------------
+# StackedMLP
 
 
 def loop_forward(net: StackedMLP, features: Tensor, entry: tuple[int, ...]) -> Tensor:
@@ -98,7 +98,7 @@ def test_weights_depend_on_their_own_generator_only():
         assert torch.equal(stacked[2:], single)
 
 
-# ---- SeedAdam --------------------------------------------------------------------------------------------------------
+# SeedAdam
 
 
 def stacked_parameters(stack: tuple[int, ...]) -> list[nn.Parameter]:
@@ -262,7 +262,7 @@ def test_learning_rate_of_the_param_group_is_used():
     assert all(torch.equal(old, p) for old, p in zip(before, parameters, strict=True))
 
 
-# ---- clip_grad_norm --------------------------------------------------------------------------------------------------
+# clip_grad_norm
 
 
 @pytest.mark.parametrize("stack", STACKS)

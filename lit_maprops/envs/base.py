@@ -210,13 +210,17 @@ class TaskEnv(EnvBase):
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
-        return {"state": dict(self._state), "streams": self.streams.state_dict()}
+        saved: dict[str, Any] = {"state": dict(self._state), "streams": self.streams.state_dict()}
+        if self._next_start_noise is not None:
+            saved["next_start_noise"] = self._next_start_noise
+        return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Continue from a ``checkpoint_state``."""
+        """Continue from a ``checkpoint_state`` of an environment with the same task, run seed and seed ids."""
         self._state = {k: v.to(self.device) for k, v in saved["state"].items()}
         self.streams.load_state_dict(saved["streams"])
-        self._next_start_noise = None
+        noise = saved.get("next_start_noise")
+        self._next_start_noise = None if noise is None else noise.to(self.device)
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ Coordinates are (x, y) with y growing southward. The boulder is as long as there
 direction; its position is that of its north-west cell.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -58,7 +61,8 @@ class BoulderPush(Task):
         self.height = SIZES[size] if height is None else height
         self.width = SIZES[size] if width is None else width
         check_at_least("--data.env.n_agents", n_agents, 1)
-        check_at_least("--data.env.penalty", penalty, 0)
+        check(0 <= penalty < math.inf, f"--data.env.penalty is {penalty}: give a finite cost of at least 0")
+        check(math.isfinite(incentive), f"--data.env.incentive is {incentive}: give a finite reward")
         check_at_least("--data.env.sensor_range", sensor_range, 0)
         check_at_least("--data.env.max_steps", max_steps, 1)
         if push_direction is not None:
@@ -89,19 +93,21 @@ class BoulderPush(Task):
         check(self.direction is not None, f"{flag} needs a direction: set --data.env.push_direction")
         assert self.direction is not None  # for mypy; checked above
         check(
-            len(start) == self.n_agents + 1 and all(len(cell) == 2 for cell in start),
+            len(start) == self.n_agents + 1 and all(isinstance(c, Sequence) and len(c) == 2 for c in start),
             f"{flag} has {len(start)} cells: give the boulder and each of the {self.n_agents} agents as [x, y]",
         )
         (x, y), vertical = start[0], self.direction < 2
         boulder = [(x + i, y) if vertical else (x, y + i) for i in range(self.n_agents)]
+        push = _MOVES[self.direction].tolist()
         cells = boulder + [tuple(cell) for cell in start[1:]]
         inside = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in cells)
         check(
             inside and len(set(cells)) == len(cells),
             f"{flag} is {start}: boulder and agents must be on the grid in distinct cells",
         )
-        goal = self.at_goal(torch.tensor(self.direction), torch.tensor(start[0]))
-        check(not bool(goal), f"{flag} is {start}: the boulder already lies on the goal; move it away")
+        ahead, behind = ((x + push[0] * k, y + push[1] * k) for k in (1, -1))
+        room = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in (ahead, behind))
+        check(room, f"{flag} is {start}: the boulder needs a free row or column before and behind it; move it")
         return torch.tensor(start)
 
     def initial_state(self, noise: Tensor) -> State:

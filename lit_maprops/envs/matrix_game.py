@@ -1,5 +1,7 @@
 """Stateless games: one step per episode, state and observation are the constant 1."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -97,8 +99,14 @@ class Coordination(MatrixGame):
         )
         self.n_agents, self.n_actions = n_agents, n_actions
         self.observation_dim = self.state_dim = self.max_steps = 1
-        self.rewards = torch.tensor(rewards)
+        check(
+            all(map(math.isfinite, [*rewards, miscoordination])),
+            "--data.env.rewards or --data.env.miscoordination is NaN or infinite: give finite numbers",
+        )
+        self.rewards = torch.tensor(rewards, dtype=torch.float32)
         self.miscoordination = miscoordination
+        possible = [*rewards, miscoordination] if n_agents > 1 else rewards
+        self.best = max(possible)
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; computed from the rule, not a table, so that any number of agents fits in memory."""
@@ -106,12 +114,11 @@ class Coordination(MatrixGame):
         agreed = (action == action[..., :1]).all(-1)
         agreement = self.rewards[action[..., 0]]
         reward = torch.where(agreed, agreement, torch.full_like(agreement, self.miscoordination))
-        best = max(float(self.rewards.max()), self.miscoordination)
         return Transition(
             dict(state),
             reward.unsqueeze(-1).expand(*reward.shape, self.n_agents),
             torch.ones_like(agreed),
-            reward >= best - 1e-6,
+            reward >= self.best - 1e-6,
         )
 
 
@@ -122,7 +129,7 @@ def _payoff_tensor(payoff: Nested, n_agents: int) -> Tensor:
     )
     try:
         tensor = torch.tensor(payoff, dtype=torch.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         tensor = torch.zeros(())
     if tensor.dim() == n_agents and tensor.dim() > 0:
         tensor = tensor.unsqueeze(-1).expand(*tensor.shape, n_agents).clone()

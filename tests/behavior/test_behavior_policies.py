@@ -139,7 +139,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
             assert seen[0, 1] > 0.27
 
 
-# ---- seeds do not mix ------------------------------------------------------------------------------------------------
+# seeds do not mix
 
 
 @pytest.mark.parametrize("name", BEHAVIORS)
@@ -216,7 +216,7 @@ def test_untrained_policies_have_no_statistics():
         assert behavior.optimizer is None
 
 
-# ---- refused settings ------------------------------------------------------------------------------------------------
+# refused settings
 
 
 def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:

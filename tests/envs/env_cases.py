@@ -17,6 +17,7 @@ SETTINGS = {
     "Coordination": [
         {"n_agents": 10, "n_actions": 5},
         {"n_agents": 2, "n_actions": 3, "rewards": [0.1, 2.0, -1.0], "miscoordination": -0.5},
+        {"n_agents": 2, "n_actions": 2, "rewards": [2, 1], "miscoordination": 0.5},
     ],
     "MatrixGame": [
         {"payoff": "climbing"},
@@ -70,4 +71,4 @@ def assert_same(first, second):
 
 def marked(root, told):
     """``root`` with the mark by which TorchRL asks for a reset of some rows."""
-    return root.clone().set("_reset", torch.tensor(told, dtype=torch.bool).unsqueeze(-1))
+    return root.exclude(("agents", "reward")).set("_reset", torch.tensor(told, dtype=torch.bool).unsqueeze(-1))

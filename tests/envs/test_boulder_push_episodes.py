@@ -196,7 +196,7 @@ def test_random_episodes_follow_the_oracle(setting):
     while replay.seen["goals"] + replay.seen["truncations"] < EPISODES:
         replay.step()
     seen = replay.seen
-    assert seen["goals"] >= 30 and seen["truncations"] >= 20 and seen["pushes"] >= seen["goals"], seen
+    assert seen["goals"] >= 30 and seen["truncations"] >= 10 and seen["pushes"] >= seen["goals"], seen
     assert seen["into boulder"] >= 15 and seen["off grid"] >= 100, seen
     assert seen["into agent"] >= 100 or setting.n_agents == 1, seen
 

@@ -189,7 +189,9 @@ COORDINATION = [
     {"n_agents": 3, "n_actions": 3, "rewards": [-2.0, -3.0, -1.0], "miscoordination": -1.5},
     {"n_agents": 3, "n_actions": 2, "rewards": [0.5, 0.25], "miscoordination": 1.0},
     {"n_agents": 2, "n_actions": 2, "rewards": [1.0, 0.0], "miscoordination": 1.0},
+    {"n_agents": 3, "n_actions": 2, "rewards": [2, 1], "miscoordination": 0.5},
     {"n_agents": 1, "n_actions": 3},
+    {"n_agents": 1, "n_actions": 2, "rewards": [0.5, 0.25], "miscoordination": 1.0},
 ]
 
 

@@ -1,0 +1,67 @@
+"""Intervals over seeds against closed forms and scipy's bootstrap."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, norm
+
+from lit_maprops.metrics.reliability import mean_interval, solved_share, wilson_interval
+
+
+def closed_form(successes: int, runs: int) -> tuple[float, float]:
+    """(p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)."""
+    z, p = norm.ppf(0.975), successes / runs
+    center = p + z**2 / (2 * runs)
+    half = z * math.sqrt(p * (1 - p) / runs + z**2 / (4 * runs**2))
+    return (center - half) / (1 + z**2 / runs), (center + half) / (1 + z**2 / runs)
+
+
+@pytest.mark.parametrize(("successes", "runs"), [(41, 64), (60, 128), (1, 3), (0, 10), (10, 10), (0, 1)])
+def test_wilson_interval(successes, runs):
+    low, high = wilson_interval(successes, runs)
+    expected_low, expected_high = closed_form(successes, runs)
+    assert low == pytest.approx(max(expected_low, 0), abs=1e-9)
+    assert high == pytest.approx(min(expected_high, 1), abs=1e-9)
+
+
+def test_wilson_interval_worked_by_hand():
+    # p = 1/2, n = 4, z^2 = 3.8415: (0.5 + 0.4802 -+ 1.96 sqrt(0.0625 + 0.0600)) / 1.9604.
+    assert wilson_interval(2, 4) == pytest.approx((0.1500, 0.8500), abs=1e-4)
+
+
+def test_solved_share():
+    assert solved_share([1.0, 0.8, 0.79, 0.0, float("nan")], 0.8) == 0.4
+    assert solved_share([0.0], 0.0) == 1.0
+
+
+def test_mean_interval_is_the_percentile_bootstrap():
+    values = np.random.default_rng(1).gamma(2.0, 1.0, (3, 30))
+    low, high = mean_interval(values)
+    for point in range(3):
+        reference = bootstrap(
+            (values[point],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
+        ).confidence_interval
+        # Quantiles of 2000 resamples are good to a few hundredths of the standard error.
+        tolerance = 0.15 * values[point].std() / math.sqrt(30)
+        assert abs(low[point] - reference.low) < tolerance
+        assert abs(high[point] - reference.high) < tolerance
+
+
+def test_mean_interval_has_about_the_normal_width():
+    values = np.random.default_rng(3).normal(5.0, 2.0, (1, 400))
+    low, high = mean_interval(values)
+    half = norm.ppf(0.975) * values.std() / math.sqrt(400)
+    assert low[0] == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high[0] == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_mean_interval_is_deterministic_and_degenerates():
+    values = np.random.default_rng(4).normal(size=(2, 5))
+    for one, other in zip(mean_interval(values), mean_interval(values.copy()), strict=True):
+        np.testing.assert_array_equal(one, other)
+    single = np.array([[0.3], [0.7]])
+    for end in mean_interval(single):
+        np.testing.assert_array_equal(end, single[:, 0])
+    for end in mean_interval(np.full((1, 6), 0.25)):
+        np.testing.assert_array_equal(end, [0.25])
