@@ -41,7 +41,8 @@ def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
         uniform: ``[...]``, uniform on [0, 1).
 
     Returns:
-        ``[...]`` int64 in ``range(K)``; NaN rows give K - 1, so that a broken seed cannot break the others.
+        ``[...]`` int64 in ``range(K)``; a NaN row gives some number in that range too, so that a broken seed breaks no
+        other.
     """
     cumulative = log_probs.exp().cumsum(-1)
     below = cumulative <= uniform.unsqueeze(-1) * cumulative[..., -1:]

@@ -149,8 +149,9 @@ class SeedAdam(torch.optim.Optimizer):
             square = exp_avg_sq.mul(beta2).addcmul(grad, grad, value=1 - beta2)
             exp_avg_sq.copy_(torch.where(keep, square, exp_avg_sq))
         count = step.clamp(min=1.0)
-        size = _to_rank(group["lr"] / (1 - beta1**count), p)
-        root = _to_rank((1 - beta2**count).sqrt(), p)
+        # 1 - beta^count without the cancellation of float32.
+        size = _to_rank(group["lr"] / -torch.expm1(count * math.log(beta1)), p)
+        root = _to_rank((-torch.expm1(count * math.log(beta2))).sqrt(), p)
         delta = size * exp_avg / (exp_avg_sq.sqrt() / root + group["eps"])
         p.sub_(delta if active is None else torch.where(keep, delta, 0.0))
 

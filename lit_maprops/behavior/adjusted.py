@@ -27,7 +27,8 @@ class AdjustedPolicy(BehaviorPolicy):
         minibatches: parts of D, one gradient step each, per pass.
         learning_rate: Adam step size.
         hidden: units of each hidden layer of Delta_phi; empty for a table.
-        reset_optimizer: forget Adam's moments at every update. Decided here: off, as in the PROPS authors' code.
+        reset_optimizer: forget Adam's moments at every update. Decided here: on; the PROPS authors' code keeps them,
+            measured, that costs sampling error (docs/evidence/matrix_games.md).
     """
 
     net: StackedMLP

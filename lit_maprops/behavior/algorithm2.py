@@ -9,7 +9,7 @@ Delta = 0 its gradient in the logits is pi_theta - d_D; an action with r < 1 - e
 Lightning: ``S`` stands for the stack dimensions that stop independently, ``(R,)`` or, for PROPS, ``(R, A)``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def clipped_loss(log_ratio: Tensor, clip_epsilon: float) -> Tensor:
 def update_behavior(
     log_ratio_and_kl: LogRatioAndKL,
     optimizer: SeedAdam,
-    minibatches: Iterator[Tensor | None],
+    minibatches: Iterable[Tensor | None],
     clip_epsilon: float,
     kl_cutoff: float,
 ) -> dict[str, Tensor]:
@@ -48,7 +48,8 @@ def update_behavior(
 
     Returns:
         Per entry ``[*S]``: ``kl`` reached (nats, after the last step), ``gradient_steps`` used, ``cutoff_hit``
-        (stopped before the minibatches ended) and ``ratio_clipped``, the share of samples with r < 1 - epsilon.
+        (stopped before the minibatches ended), ``first_step_cutoff`` (after one step at most) and ``ratio_clipped``,
+        the share of samples with r < 1 - epsilon.
     """
     active = torch.ones(optimizer.stack, dtype=torch.bool, device=optimizer.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
@@ -68,17 +69,18 @@ def update_behavior(
         "kl": kl,
         "gradient_steps": gradient_steps,
         "cutoff_hit": ~active,
+        "first_step_cutoff": ~active & (gradient_steps <= 1),
         "ratio_clipped": clipped,
     }
 
 
-def minibatch_rows(streams: SeedStreams, rows: int, epochs: int, minibatches: int) -> Iterator[Tensor | None]:
+def minibatch_rows(streams: SeedStreams, rows: int, epochs: int, minibatches: int) -> list[Tensor | None]:
     """``epochs`` shuffled passes over ``rows`` rows in ``minibatches`` parts: ``[R, b]`` row numbers.
 
-    A single part is given as None (all rows, no shuffle). With fewer rows than parts every row is its own part.
+    All are drawn beforehand: how many numbers a seed uses must not depend on when the others stop. A single part is
+    given as None (all rows, no shuffle). With fewer rows than parts every row is its own part.
     """
-    for _ in range(epochs):
-        if minibatches == 1 or rows == 1:
-            yield None
-        else:
-            yield from streams.permutation(rows).tensor_split(min(minibatches, rows), dim=1)
+    if minibatches == 1 or rows == 1:
+        return [None] * epochs
+    orders = [streams.permutation(rows) for _ in range(epochs)]
+    return [part for order in orders for part in order.tensor_split(min(minibatches, rows), dim=1)]

@@ -46,12 +46,11 @@ def behavior_metrics(updates: dict[str, list[Tensor]]) -> PerSeed:
     if not updates:
         return {}
     stacked = {name: torch.stack(values).float() for name, values in updates.items()}
-    first_step = stacked["cutoff_hit"] * (stacked["gradient_steps"] <= 1)
     return {
         "behavior/kl_reached": stacked["kl"].mean(0),
         "behavior/gradient_steps": stacked["gradient_steps"].mean(0),
         "behavior/gradient_steps_allowed": stacked["gradient_steps_allowed"].mean(0),
         "behavior/cutoff_share": stacked["cutoff_hit"].mean(0),
-        "behavior/first_step_cutoff_share": first_step.mean(0),
+        "behavior/first_step_cutoff_share": stacked["first_step_cutoff"].mean(0),
         "behavior/ratio_clipped": stacked["ratio_clipped"].mean(0),
     }

@@ -5,6 +5,7 @@ are normalized, losses reduced, gradients clipped and KL stops decided per seed.
 pi_theta_i at collection, never pi_phi (arXiv 2508.01049, section 5: no importance correction).
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,8 +98,7 @@ class PPO(Learner):
             self.policies,
             in_keys={"logits": keys.LOGITS},
             out_keys=[keys.ACTION],
-            distribution_class=Categorical,
-            distribution_kwargs={"validate_args": False},  # NaN in one seed must not stop the others
+            distribution_class=_TolerantCategorical,
         )
         # reduction="none" keeps the seed dimension; functional=False keeps our own parameters.
         self.loss = self.loss_class(
@@ -126,23 +126,26 @@ class PPO(Learner):
         data = self._prepare(buffer.trajectories())
         n_seeds, n_rows = data.batch_size
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
-        losses: list[TensorDictBase] = []
-        epochs_used = torch.zeros(n_seeds, device=active.device)
-        for _ in range(self.epochs):
-            rows = self.minibatch_streams.permutation(n_rows)
+        # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
+        orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
+        for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
-                losses.append(self._gradient_step(_take(data, part), active))
-            epochs_used += active
+                for name, value in self._gradient_step(_take(data, part), active).items():
+                    totals[name] += torch.where(active, value, 0.0)
+                totals["gradient_steps"] += active
+            totals["target_epochs"] += active
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
             if not active.any():
                 break
-        mean = {k: torch.stack([x[k] for x in losses]).mean(0) for k in losses[0]}
-        return mean | {
+        steps = totals.pop("gradient_steps")
+        epochs = totals.pop("target_epochs")
+        return {name: total / steps for name, total in totals.items()} | {
             "target_kl": kl,
             "clip_fraction": clip_fraction,
             "entropy": entropy,
-            "target_epochs": epochs_used,
+            "target_epochs": epochs,
         }
 
     @torch.no_grad()
@@ -162,10 +165,7 @@ class PPO(Learner):
         )
         names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
-        advantage = advantage.reshape(value.shape).flatten(1, 3)
-        spread = advantage.std(1, keepdim=True, correction=0)
-        normalized = (advantage - advantage.mean(1, keepdim=True)) / (spread + 1e-8)
-        flat.set(keys.ADVANTAGE, normalized)
+        flat.set(keys.ADVANTAGE, _normalized(advantage.reshape(value.shape).flatten(1, 3)))
         return flat.set(keys.VALUE_TARGET, target.reshape(value.shape).flatten(1, 3))
 
     def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
@@ -218,6 +218,27 @@ class MAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = MAPPOLoss
+
+
+class _TolerantCategorical(Categorical):
+    """A categorical that passes NaN on: TorchRL's loss stops all seeds if one seed's entropy is not finite."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits=logits, validate_args=False)
+
+    def entropy(self) -> Tensor:
+        """As of ``Categorical``, 0 instead of NaN; the NaN still shows in the policy loss."""
+        return super().entropy().nan_to_num(0.0)
+
+
+def _normalized(advantage: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``.
+
+    In double precision: equal advantages must become 0, not rounding errors blown up to size 1.
+    """
+    wide = advantage.double()
+    centered = wide - wide.mean(1, keepdim=True)
+    return (centered / (wide.std(1, keepdim=True, correction=0) + 1e-8)).to(advantage.dtype)
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchrl.objectives.value.functional import reward2go
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
@@ -44,11 +43,8 @@ class Reinforce(Learner):
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         """See ``Learner``."""
         data = buffer.trajectories()  # [R, k, T, E]
-        reward = data.get(("next", *keys.REWARD)).transpose(2, 3)  # [R, k, E, T, A, 1]
-        done = data.get(("next", keys.DONE)).transpose(2, 3).unsqueeze(-2).expand_as(reward).clone()
-        done[:, :, :, -1] = True
-        returns = reward2go(reward, done, self.gamma, time_dim=3).transpose(2, 3).squeeze(-1)
-        returns = returns.flatten(1, 3)  # [R, B, A]
+        reward = data.get(("next", *keys.REWARD)).squeeze(-1)  # [R, k, T, E, A]
+        returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
         advantage = returns - returns.mean(1, keepdim=True)
 
         logits = self.policies.logits(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, N]
@@ -60,3 +56,23 @@ class Reinforce(Learner):
         self.optimizer.step()
         entropy = -(logits.exp() * logits).sum(-1).mean((1, 2))
         return {"policy_loss": loss.detach(), "entropy": entropy.detach()}
+
+
+def returns_to_go(reward: Tensor, done: Tensor, gamma: float) -> Tensor:
+    """Discounted sum of the rewards from each step to the end of its episode or batch.
+
+    TorchRL's ``reward2go`` fails for gamma = 0 (0.14.1), hence our own.
+
+    Args:
+        reward: ``[R, k, T, E, A]``.
+        done: ``[R, k, T, E, 1]`` bool.
+        gamma: discount per step.
+
+    Returns:
+        ``[R, k, T, E, A]``.
+    """
+    returns = reward.clone()
+    for t in reversed(range(reward.shape[2] - 1)):
+        following = torch.where(done[:, :, t], 0.0, returns[:, :, t + 1])
+        returns[:, :, t] += gamma * following
+    return returns
