@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from tqdm import tqdm
 
 from lit_maprops import figures
@@ -18,7 +19,7 @@ from lit_maprops.diagnosis import diagnose
 from lit_maprops.evaluate import Evaluation, record
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, write_json
+from lit_maprops.tracking import RunFolder, finish_wandb, write_json
 
 Say = Callable[[str], None]
 
@@ -171,6 +172,9 @@ class Summary(Callback):
         summary = self._summary(module)
         write_json(self.folder.path / "summary.json", summary)
         self._draw(module, summary)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                finish_wandb(logger, self.folder, summary)
         low, high = summary["solved_share_ci95"]
         self.say(
             f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "

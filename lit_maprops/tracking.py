@@ -177,6 +177,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def finish_wandb(logger: WandbLogger, folder: RunFolder, summary: Mapping[str, Any]) -> None:
+    """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
+
+    Args:
+        logger: of the run.
+        folder: of the run, with its figures drawn.
+        summary: of the run; its numbers become W&B summary values.
+    """
+    import wandb
+
+    numbers = {k: v for k, v in summary.items() if isinstance(v, (int, float))}
+    numbers["mean_success_rate"] = float(np.mean(summary["success_rate"]))
+    media: dict[str, Any] = {"env_steps": summary["env_steps"]}
+    for path in sorted(folder.path.glob("*.png")):
+        media[f"figures/{path.stem}"] = wandb.Image(str(path))
+    for path in sorted(folder.path.glob("*.gif")):
+        media[f"films/{path.stem}"] = wandb.Video(str(path), format="gif")
+    logger.experiment.log(media)
+    logger.experiment.summary.update(numbers)
+
+
 def wandb_logger(
     mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
 ) -> WandbLogger | None:

@@ -128,6 +128,7 @@ def test_wandb_is_offline_by_default(
     folder = fit("x")
     assert len(offline_runs(folder)) == 1
     assert offline_runs(folder)[0].stat().st_size > 1000
+    assert list((folder / "wandb").rglob("media/**/*.png"))  # the success curve went along
     assert capsys.readouterr().out == ""
 
 
