@@ -41,8 +41,8 @@ def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) ->
         if kl_cutoff is not None and own >= on_policy:
             found["no_less_sampling_error"] = (
                 f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): states are "
-                "revisited too rarely within a batch (raise --data.target_batch_size, lower --data.num_envs), or updates "
-                "overshoot where policies are nearly deterministic (lower --model.behavior.learning_rate)"
+                "revisited too rarely within a batch (raise --data.target_batch_size, lower --data.num_envs), or "
+                "updates overshoot where policies are nearly deterministic (lower --model.behavior.learning_rate)"
             )
     return found
 
