@@ -46,7 +46,7 @@ def success_curve(path: Path, env_steps: NDArray[np.integer], success: NDArray[n
     axes.set_title(title, fontsize=10)
     seeds = success.shape[1]
     note = f"thin: {seeds} seeds   bold: mean, shaded: 95% bootstrap interval"
-    axes.text(0.99, 0.03, note, transform=axes.transAxes, ha="right", fontsize=8, color="0.35")
+    figure.supxlabel(note, fontsize=8, color="0.35")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
     figure.savefig(path)

@@ -88,6 +88,7 @@ class LitMAPROPS(LightningModule):
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
+        self.verdict: dict[str, Evaluation] | None = None  # of validate or test
         self._saved: dict[str, Any] | None = None
 
     # set-up
@@ -210,11 +211,11 @@ class LitMAPROPS(LightningModule):
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate; the command line prints the result."""
-        self.evaluations = self.evaluate("validation", self.eval_episodes)
+        self.verdict = self.evaluate("validation", self.eval_episodes)
 
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate on other episodes than validation."""
-        self.evaluations = self.evaluate("test", self.eval_episodes)
+        self.verdict = self.evaluate("test", self.eval_episodes)
 
     # checkpoints
 

@@ -36,6 +36,8 @@ TRAINER_DEFAULTS = {
     "devices": 1,
     "max_epochs": 1,
     "num_sanity_val_steps": 0,
+    "check_val_every_n_epoch": None,  # none while fitting: LitMAPROPS evaluates by env steps
+    "val_check_interval": 10**9,
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "enable_checkpointing": False,
@@ -186,7 +188,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
         "episodes": model.eval_episodes,
         "seeds": model.seed_ids,
     }
-    for name, evaluation in model.evaluations.items():
+    for name, evaluation in model.verdict.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
         mean = float(evaluation.success_rate.mean())

@@ -40,13 +40,16 @@ def test_run_folder_is_complete(fit: Callable[..., Path]) -> None:
 
 
 def test_summary_agrees_with_the_files_it_summarizes(fit: Callable[..., Path]) -> None:
-    folder = fit("x", "--model.num_seeds", "5")
+    folder = fit("x", "--model.num_seeds", "5", "--model.learner.learning_rate", "0.1")
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
     assert set(summary) >= SUMMARY_FIELDS
     assert summary["env_steps"] == 64
     with (folder / "eval.csv").open() as file:
         last = [row for row in csv.DictReader(file) if row["env_steps"] == "64"]
     assert [float(row["greedy_success_rate"]) for row in last] == summary["success_rate"]
+    # Sampled actions differ from one set of episodes to the next, so these tell the episodes apart.
+    assert [float(row["stochastic_success_rate"]) for row in last] == summary["success_rate_stochastic"]
+    assert [float(row["greedy_return"]) for row in last] == summary["episode_return"]
     assert summary["solved_share"] == sum(rate >= 0.8 for rate in summary["success_rate"]) / 5
     assert summary["config"] == yaml.safe_load((folder / "config.yaml").read_text())
     assert summary["config"]["run_name"] == "x"
