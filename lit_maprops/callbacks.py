@@ -129,6 +129,7 @@ class EnvStepsBar(Callback):
         self._bar = tqdm(
             total=module.data.iterations * module.data.target_batch_size,
             initial=module.env_steps,
+            desc=f"{module.num_seeds} seeds",
             unit=" env steps",
             unit_scale=True,
             disable=not sys.stderr.isatty(),
@@ -143,8 +144,12 @@ class EnvStepsBar(Callback):
         if not bool(success.isnan().all()):
             self._bar.set_postfix(success=f"{float(success.nanmean()):.2f}")
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar where it stood."""
         if hasattr(self, "_bar"):
             self._bar.close()
 

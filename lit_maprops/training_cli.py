@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
@@ -48,7 +49,7 @@ USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
 
 def say(message: str) -> None:
     """Print one line for the user; stderr, so that stdout stays parsable."""
-    print(message, file=sys.stderr, flush=True)
+    tqdm.write(message, file=sys.stderr)  # leaves a progress bar below it intact
 
 
 class RunCLI(LightningCLI):
