@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMALL
+from conftest import ROOT, SMALL
 from PIL import Image
 
 from lit_maprops import figures, tracking
@@ -254,3 +254,13 @@ def test_small_runs_are_of_every_environment() -> None:
     from lit_maprops.envs import TASKS
 
     assert set(SMALL) | {"Coordination"} == set(TASKS)
+
+
+@pytest.mark.parametrize("env", list(SMALL))
+def test_every_column_and_field_is_documented(fit: Callable[..., Path], env: str) -> None:
+    folder = fit("x", env=env)
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    columns = set(read_table(folder / "metrics.csv"))
+    fields = set(json.loads((folder / "summary.json").read_text()))
+    for name in {name.removesuffix("_on_policy") for name in columns | fields} - {"machine"}:
+        assert f"`{name}`" in page, name
