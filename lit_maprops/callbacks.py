@@ -105,7 +105,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
         module = _ours(pl_module)
-        last = module.iteration == module.data.iterations
+        last = module.iteration >= module.data.iterations
         if last or self.received or module.iteration % module.checkpoint_interval == 0:
             temporary = self.folder.checkpoint.with_suffix(".tmp")
             trainer.save_checkpoint(temporary)

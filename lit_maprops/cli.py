@@ -47,8 +47,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
+    from lit_maprops.cli_errors import USER_ERRORS, one_line
     from lit_maprops.config import ConfigError
-    from lit_maprops.training_cli import USER_ERRORS, one_line, run
+    from lit_maprops.training_cli import run
 
     try:
         return run(args)
@@ -56,6 +57,12 @@ def _run(args: list[str]) -> int:
         return _fail(str(error))
     except USER_ERRORS as error:
         return _fail(one_line(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error) and "out of memory" not in str(error):
+            raise
+        return _fail(
+            "out of memory: lower --model.num_seeds, --data.num_envs, --data.target_batch_size or the layers' sizes"
+        )
 
 
 def _fail(message: str) -> int:

@@ -3,6 +3,8 @@
 Every message is one line that names the flag and the fix; ``lit_maprops.cli`` prints it and exits with 2.
 """
 
+from collections.abc import Sequence
+
 
 class ConfigError(ValueError):
     """A setting that cannot work, found before anything is written."""
@@ -22,6 +24,24 @@ def check_at_least(flag: str, value: float, minimum: float) -> None:
 def check_positive(flag: str, value: float) -> None:
     """Refuse ``value <= 0`` (and NaN) under the name of its flag."""
     check(value > 0, f"{flag} is {value}: give a value above 0")
+
+
+def check_count(flag: str, value: int, most: int = 1_000_000) -> None:
+    """Refuse a number of things outside 1 to ``most`` under the name of its flag."""
+    check(1 <= value <= most, f"{flag} is {value}: give a value of at least 1 and at most {most:,}")
+
+
+def check_layers(flag: str, hidden: Sequence[int] | None) -> None:
+    """Refuse hidden layers that are no list of sizes, under the name of their flag."""
+    check(hidden is not None, f"{flag} is null: give a list of layer sizes, [] for a table")
+    for units in hidden or ():
+        check_count(flag, units)
+
+
+def check_reward(flag: str, *values: float) -> None:
+    """Refuse numbers that are not finite in single precision, under the name of their flag."""
+    for value in values:
+        check(abs(value) < 1e30, f"{flag} is {value}: give a finite number below 1e30")
 
 
 def check_fraction(flag: str, value: float) -> None:

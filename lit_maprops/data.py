@@ -2,7 +2,7 @@
 
 from lightning.pytorch import LightningDataModule
 
-from lit_maprops.config import check, check_at_least
+from lit_maprops.config import check, check_count
 from lit_maprops.envs import Task
 
 
@@ -27,10 +27,10 @@ class MultiAgentData(LightningDataModule):
         history_batches: int = 1,
     ) -> None:
         super().__init__()
-        check_at_least("--data.num_envs", num_envs, 1)
-        check_at_least("--data.behavior_batch_size", behavior_batch_size, 1)
-        check_at_least("--data.target_batch_size", target_batch_size, 1)
-        check_at_least("--data.history_batches", history_batches, 1)
+        check_count("--data.num_envs", num_envs)
+        check_count("--data.behavior_batch_size", behavior_batch_size, 10**9)
+        check_count("--data.target_batch_size", target_batch_size, 10**9)
+        check_count("--data.history_batches", history_batches)
         check(
             behavior_batch_size % num_envs == 0,
             f"--data.behavior_batch_size (m) is {behavior_batch_size}: make it a multiple of "

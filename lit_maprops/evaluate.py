@@ -12,7 +12,7 @@ from lit_maprops.targets import TargetPolicies
 
 
 class Evaluation(NamedTuple):
-    """Per-seed results of some episodes."""
+    """Per-seed results of some episodes; NaN for a seed whose policies gave NaN."""
 
     success_rate: Tensor  # [R], share of episodes
     episode_return: Tensor  # [R], undiscounted, mean over episodes and agents (reward)
@@ -42,8 +42,9 @@ def evaluate(
     player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose)
     while player.step():
         pass
-    success = player.success.float().mean(1)
-    return Evaluation(success, player.episode_return.mean((1, 2)))
+    success, returns = player.success.float().mean(1), player.episode_return.mean((1, 2))
+    # argmax of NaN is action 0, which may well be the best one: a broken policy must not look like a good one.
+    return Evaluation(success.where(player.sound, torch.nan), returns.where(player.sound, torch.nan))
 
 
 @torch.no_grad()
@@ -94,11 +95,13 @@ class _Player:
         batch = self.env.batch_size
         self.over = torch.zeros(batch, dtype=torch.bool, device=device)
         self.success = torch.zeros_like(self.over)
+        self.sound = torch.ones(batch[0], dtype=torch.bool, device=device)  # no NaN from the seed's policies
         self.episode_return = torch.zeros(*batch, task.n_agents, device=device)
 
     def step(self) -> bool:
         """One vector step; returns whether any episode still runs."""
         logits = self.policies.logits(self.current.get(keys.OBSERVATION))
+        self.sound &= ~logits.isnan().flatten(1).any(1)
         if self.greedy:
             action = logits.argmax(-1)
         else:

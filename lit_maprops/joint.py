@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def count(n_agents: int, n_actions: int) -> tuple[int, str]:
+    """How many joint actions there are, as a number and in words short enough for a message."""
+    n_joint = n_actions**n_agents
+    return n_joint, f"{n_joint:,}" if n_joint < 10**15 else f"{n_actions}**{n_agents}"
+
+
 def joint_log_probs(log_probs: Tensor) -> Tensor:
     """Log-probabilities of all joint actions under independent agents: ``[..., A, N] -> [..., N**A]`` (nats)."""
     joint = log_probs[..., 0, :]

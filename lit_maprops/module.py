@@ -12,12 +12,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_maprops import keys
+from lit_maprops import joint, keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import CHECKPOINT_KEY, check_fits, ours
 from lit_maprops.collect import BehaviorActor, Collection
-from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_fraction
+from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.evaluate import Evaluation, evaluate
@@ -68,15 +68,16 @@ class LitMAPROPS(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         check_at_least("--seed_everything", run_seed, 0)
-        check_at_least("--model.num_seeds", num_seeds, 1)
+        check_count("--model.num_seeds", num_seeds)
         check_at_least("--model.first_seed", first_seed, 0)
-        check_at_least("--model.eval_interval", eval_interval, 1)
-        check_at_least("--model.eval_episodes", eval_episodes, 1)
+        check_count("--model.eval_interval", eval_interval)
+        check_count("--model.eval_episodes", eval_episodes)
+        check(total_env_steps <= 10**15, f"--model.total_env_steps is {total_env_steps}: give at most 10**15")
         check_fraction("--model.solved_threshold", solved_threshold)
         if sampling_error is not None:
             check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood"])
-        check_at_least("--model.sampling_error_interval", sampling_error_interval, 1)
-        check_at_least("--model.checkpoint_interval", checkpoint_interval, 1)
+        check_count("--model.sampling_error_interval", sampling_error_interval)
+        check_count("--model.checkpoint_interval", checkpoint_interval)
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
@@ -89,6 +90,7 @@ class LitMAPROPS(LightningModule):
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.verdict: dict[str, Evaluation] | None = None  # of validate or test
+        self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
         self._saved: dict[str, Any] | None = None
 
     # set-up
@@ -110,6 +112,11 @@ class LitMAPROPS(LightningModule):
             data.env.numbers_states() or self.sampling_error != "tabular",
             f"--model.sampling_error is tabular and {type(data.env).__name__} cannot number its states here: "
             "use likelihood or null",
+        )
+        n_joint, count = joint.count(data.env.n_agents, data.env.n_actions)
+        check(
+            n_joint < 2**63 or self.sampling_error != "tabular",
+            f"--model.sampling_error is tabular and {count} joint actions cannot be numbered: use likelihood or null",
         )
         data.iterations = total // n
         self.behavior.build(data.env, self.run_seed, self.seed_ids)
@@ -134,6 +141,12 @@ class LitMAPROPS(LightningModule):
         self._running_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
             self._restore(self._saved)
+
+    def on_train_start(self) -> None:
+        """Restored optimizers bring the learning rates they were saved with; what is configured now holds."""
+        for part in (self.learner, self.behavior):
+            for group in [] if part.optimizer is None else part.optimizer.param_groups:
+                group["lr"] = part.learning_rate
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The learner's and the behavior policy's, for checkpoints; the updates step them by themselves."""
@@ -197,8 +210,8 @@ class LitMAPROPS(LightningModule):
         if self.sampling_error == "tabular":
             figures = sampling_error.tabular_error(data, self.metric_streams)
         else:
-            hidden = getattr(self.behavior, "hidden", [64, 64])
-            figures = sampling_error.likelihood_error(data, self.metric_streams, hidden)
+            # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
+            figures = sampling_error.likelihood_error(data, self.metric_streams, self.learner.hidden)
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:
@@ -224,6 +237,7 @@ class LitMAPROPS(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {
             "iteration": self.iteration,
             "shape": self._shape(),
+            "identity": self.identity,
             "seed_ids": self.seed_ids,
             "run_seed": self.run_seed,
             "collection": self.collection.checkpoint_state(),
@@ -251,6 +265,9 @@ class LitMAPROPS(LightningModule):
                 "--ckpt_path holds other batches: leave --data.num_envs, --data.target_batch_size and "
                 f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})"
             )
+        for flag, value in self.identity.items():
+            there = saved["identity"].get(flag, value)
+            check(there == value, f"{flag} differs from the run of --ckpt_path: leave it as it was, {there}")
         check_fits(checkpoint["state_dict"], self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

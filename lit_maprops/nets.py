@@ -109,8 +109,9 @@ class SeedAdam(torch.optim.Optimizer):
         """Set moments and step counts to zero."""
         for group in self.param_groups:
             for p in group["params"]:
+                # Not "step": Lightning and torch leave a tensor of that name on the CPU.
                 self.state[p] = {
-                    "step": torch.zeros(self.stack, device=p.device),
+                    "steps_taken": torch.zeros(self.stack, device=p.device),
                     "exp_avg": torch.zeros_like(p),
                     "exp_avg_sq": torch.zeros_like(p),
                 }
@@ -136,7 +137,7 @@ class SeedAdam(torch.optim.Optimizer):
 
     def _step_parameter(self, p: Tensor, grad: Tensor, group: dict, active: Tensor | None) -> None:
         state, (beta1, beta2) = self.state[p], group["betas"]
-        step, exp_avg, exp_avg_sq = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        step, exp_avg, exp_avg_sq = state["steps_taken"], state["exp_avg"], state["exp_avg_sq"]
         if active is None:
             step += 1
             exp_avg.lerp_(grad, 1 - beta1)

@@ -70,10 +70,8 @@ class RunFolder(Logger):
         """
         try:
             if resume_from is None and self.path.exists() and any(self.path.iterdir()):
-                raise ConfigError(
-                    f"--run_name: {self.path} already holds a run: choose another --run_name, or continue it with "
-                    f"--ckpt_path {self.checkpoint}"
-                )
+                way = f", or continue it with --ckpt_path {self.checkpoint}" if self.checkpoint.exists() else ""
+                raise ConfigError(f"--run_name: {self.path} already holds a run: choose another --run_name{way}")
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", config)
             if resume_from is not None:
@@ -222,6 +220,9 @@ def wandb_logger(
         mode = "offline"
     settings = wandb.Settings(silent=True, init_timeout=WANDB_INIT_SECONDS, console="off")
 
+    # A resumed run continues its own W&B run; the folder names end in the id.
+    known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
+
     def start(mode: Any) -> Any:
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
@@ -230,6 +231,8 @@ def wandb_logger(
             mode=mode,
             config=dict(config),
             settings=settings,
+            id=known[-1] if known else None,
+            resume="allow" if known else None,
         )
 
     try:

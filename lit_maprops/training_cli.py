@@ -1,10 +1,8 @@
 """The Lightning side of the command line: parsing, the run's folder, loggers and callbacks."""
 
 import argparse
-import difflib
 import json
 import logging
-import re
 import sys
 import warnings
 from datetime import datetime
@@ -14,24 +12,17 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from omegaconf.errors import OmegaConfBaseException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
-from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
 from lit_maprops.checkpoint import ours, read_checkpoint
+from lit_maprops.cli_errors import one_line
 from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import TASKS
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.targets import LEARNERS
 from lit_maprops.tracking import RunFolder, wandb_logger, write_json
 
-CLASS_CHOICES: dict[str, dict[str, Any]] = {
-    "model.behavior": BEHAVIORS,
-    "model.learner": LEARNERS,
-    "data.env": TASKS,
-}
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -44,7 +35,24 @@ TRAINER_DEFAULTS = {
     "enable_checkpointing": False,
     "logger": False,
 }
-USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
+# What would end the run early, prolong it, or reach into our gradient steps; with the values that do nothing.
+REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "max_epochs": (1,),
+    "min_epochs": (None,),
+    "max_steps": (-1,),
+    "min_steps": (None,),
+    "max_time": (None,),
+    "fast_dev_run": (False,),
+    "overfit_batches": (0.0,),
+    "limit_train_batches": (None, 1.0),
+    "limit_val_batches": (None, 1.0),
+    "limit_test_batches": (None, 1.0),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "precision": (None, 32, "32", "32-true"),
+    "num_nodes": (1,),
+    "reload_dataloaders_every_n_epochs": (0,),
+}
 
 
 def say(message: str) -> None:
@@ -92,6 +100,15 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the options that belong to no class, before anything is built."""
+        for name, allowed in REFUSED_TRAINER_OPTIONS.items():
+            value = self.config.trainer.get(name)
+            check(
+                value in allowed,
+                f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
+                "updates take their own gradient steps",
+            )
+        runs_dir = self.config.runs_dir
+        check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
             check_choice("--wandb", self.config.wandb, ["online", "offline", "disabled"])
         name = self.config.run_name
@@ -134,7 +151,7 @@ def run(args: list[str]) -> int:
     _quiet_packages()
     try:
         cli = RunCLI(options)
-    except ValueError as error:  # a check of a class, or of the parser; some arrive wrapped
+    except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
         raise ConfigError(one_line(error)) from None
     return fit(cli) if command == "fit" else evaluate(cli, command)
 
@@ -148,6 +165,11 @@ def fit(cli: RunCLI) -> int:
         cli.trainer.world_size == 1,
         "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
     )
+    model.identity = {
+        "--data.env": config["data"]["env"],
+        "--model.behavior": config["model"]["behavior"]["class_path"],
+        "--model.learner": config["model"]["learner"]["class_path"],
+    }
     model.prepare(data)
     resume_from = None
     if checkpoint is not None:
@@ -171,13 +193,14 @@ def fit(cli: RunCLI) -> int:
     if checkpoints.received and model.iteration < data.iterations:
         say(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
         return 128 + checkpoints.received
-    return 0
+    return 0 if model.iteration >= data.iterations else 1
 
 
 def evaluate(cli: RunCLI, command: str) -> int:
     """Evaluate a checkpoint's decentralized policies on fresh episodes; writes ``<command>.json`` beside its run."""
     checkpoint, model = cli.config.ckpt_path, cli.model
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
+    run_folder = _run_of(checkpoint)
     content = read_checkpoint(Path(checkpoint))
     model.prepare(cli.datamodule)
     model.check_checkpoint(content)
@@ -194,29 +217,33 @@ def evaluate(cli: RunCLI, command: str) -> int:
         result[f"{name}_return"] = evaluation.episode_return.tolist()
         mean = float(evaluation.success_rate.mean())
         say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
-    path = _run_of(checkpoint) / f"{command}.json"
+    path = run_folder / f"{command}.json"
     write_json(path, result)
     say(f"{command}: written to {path}")
     return 0
 
 
 def _run_of(checkpoint: str) -> Path:
-    return Path(checkpoint).resolve().parent.parent
+    """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
+    path = Path(checkpoint).resolve()
+    check(path.is_file(), f"--ckpt_path: there is no file {path}")
+    run = path.parent.parent
+    check(
+        path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),
+        f"--ckpt_path: {path} is not in a run folder: give runs/<run_name>/checkpoints/last.ckpt, with its config.yaml",
+    )
+    return run
 
 
 def _with_own_config(options: list[str]) -> list[str]:
     """Put the run's own config.yaml in front if a checkpoint is given and no config is."""
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     probe.add_argument("--config", "-c")
     probe.add_argument("--ckpt_path")
     known, _ = probe.parse_known_args(options)
     if known.ckpt_path is None or known.config is not None:
         return options
-    config = _run_of(known.ckpt_path) / "config.yaml"
-    if not config.is_file():
-        read_checkpoint(Path(known.ckpt_path))  # a missing or damaged file is the better message
-    check(config.is_file(), f"--ckpt_path: {config} is missing, give the run's configuration with --config")
-    return ["--config", str(config), *options]
+    return ["--config", str(_run_of(known.ckpt_path) / "config.yaml"), *options]
 
 
 def _default_name(config: Namespace) -> str:
@@ -230,36 +257,3 @@ def _quiet_packages() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")
-
-
-def one_line(error: Exception) -> str:
-    """An error of the parser as one line that names the flag and the fix."""
-    text = str(error)
-    for key, choices in CLASS_CHOICES.items():
-        given = re.search(r"dot import path string: (\S+)", text)
-        if f'"{key}"' in text and given:
-            return f"--{key} is {given[1]}: choose one of {', '.join(choices)}"
-    if "is not in bounds" in text:
-        return f"--seed_everything: {text}"
-    required = re.search(r"arguments are required: (.+)", text)
-    if required:
-        return f"--{required[1].replace(', ', ', --')} is required: give it, or a --config that has it"
-    unknown = re.search(r"unrecognized arguments: (--[\w.]+)|Option '([\w.]+)' is not accepted", text)
-    parser_key = re.search(r'[Kk]ey "([\w.]+)"', text)
-    if unknown:
-        name = (unknown[1] or unknown[2]).removeprefix("--")
-        prefix = f"{parser_key[1]}." if parser_key and unknown[2] else ""
-        return f"--{prefix}{name} is not an option{_did_you_mean(name)}: see --help"
-    text = " ".join(text.split())
-    return re.sub(r'^Parser key "([\w.]+)":', r"--\1:", text)
-
-
-def _did_you_mean(name: str) -> str:
-    known: set[str] = set()
-    classes = [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]
-    for kind in classes:
-        known |= set(kind.__init__.__code__.co_varnames)
-    if name.rpartition(".")[2] in known:
-        return " of the chosen class"
-    close = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -14,6 +14,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["training_cli"],
+    ["cli_errors"],
     ["callbacks"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],

@@ -53,6 +53,38 @@ BAD_INPUT = {
     "several devices": ([*MATRIX, "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--trainer.devices"]),
     "bad wandb mode": ([*MATRIX, "--wandb", "maybe"], ["--wandb", "offline"]),
     "run name with a slash": ([*MATRIX, "--run_name", "a/b"], ["--run_name"]),
+    "payoff beyond single precision": (
+        [*MATRIX, "--data.env", "Coordination", "--data.env.rewards", "[1.0e39, 0]"],
+        ["--data.env.rewards", "finite"],
+    ),
+    "infinite penalty": ([*BOULDER, "--data.env.penalty", ".inf"], ["--data.env.penalty", "finite"]),
+    "clip_epsilon NaN": ([*MATRIX, "--model.behavior.clip_epsilon", "nan"], ["--model.behavior.clip_epsilon", "nan"]),
+    "no behavior": ([*MATRIX, "--model.behavior", "null"], ["--model.behavior", "MAPROPS"]),
+    "no layers": ([*MATRIX, "--model.behavior.hidden", "null"], ["--model.behavior.hidden", "[]"]),
+    "endless epochs": ([*MATRIX, "--model.behavior.epochs", "100000000000"], ["--model.behavior.epochs", "at most"]),
+    "too many seeds": ([*MATRIX, "--model.num_seeds", "100000000000"], ["--model.num_seeds", "at most"]),
+    "endless training": ([*MATRIX, "--model.total_env_steps", "1" + "0" * 21], ["--model.total_env_steps", "at most"]),
+    "crowd": (
+        [
+            *MATRIX,
+            "--data.env",
+            "Coordination",
+            "--data.env.n_agents",
+            "20000",
+            "--data.env.rewards",
+            "[1, 0]",
+            "--model.sampling_error",
+            "null",
+        ],
+        ["2**20000", "--model.behavior.max_joint_actions"],
+    ),
+    "several passes": ([*MATRIX, "--trainer.max_epochs", "3"], ["--trainer.max_epochs", "--model.total_env_steps"]),
+    "half the batches": ([*MATRIX, "--trainer.limit_train_batches", "0.5"], ["--trainer.limit_train_batches"]),
+    "fast_dev_run": ([*MATRIX, "--trainer.fast_dev_run", "true"], ["--trainer.fast_dev_run"]),
+    "half precision": ([*MATRIX, "--trainer.precision", "16-true"], ["--trainer.precision"]),
+    "no such accelerator": ([*MATRIX, "--trainer.accelerator", "mps"], ["MPS"]),
+    "no config after --config": (["--config"], ["--config"]),
+    "no checkpoint after --ckpt_path": (["--ckpt_path"], ["ckpt_path"]),
     "no such config": (["--config", "conf/none.yaml"], ["--config", "conf/none.yaml"]),
     "no environment": ([], ["--data.env"]),
     "no such checkpoint": (["--ckpt_path", "runs/none/checkpoints/last.ckpt"], ["--ckpt_path", "no file"]),
@@ -99,6 +131,38 @@ def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str], monk
     line = one_line_error(capsys, ["fit", *MATRIX])
     assert "--model.behavior MAPROPS" in line
     assert "discrete" in line
+
+
+@pytest.mark.parametrize("runs_dir", ["", "null"])
+def test_runs_dir_that_is_no_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs_dir: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "--runs_dir" in one_line_error(capsys, ["fit", *MATRIX, "--runs_dir", runs_dir])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_outside_a_run_is_refused(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Otherwise its run's files would be written beside it, wherever that is."""
+    folder = fit("x")
+    stray = tmp_path / "a" / "best.ckpt"
+    stray.parent.mkdir()
+    shutil.copy(folder / "checkpoints" / "last.ckpt", stray)
+    capsys.readouterr()
+    for name in ("fit", "validate", "test"):
+        line = one_line_error(capsys, [name, *SMALL["MatrixGame"], "--ckpt_path", str(stray)])
+        assert "not in a run folder" in line
+    assert [path.name for path in stray.parent.iterdir()] == ["best.ckpt"]
+
+
+def test_learning_rates_given_on_resume_hold(fit: Callable[..., Path]) -> None:
+    checkpoint = fit("x") / "checkpoints" / "last.ckpt"
+    options = ["--model.learner.learning_rate", "0.25", "--model.behavior.learning_rate", "0.125"]
+    assert main(["fit", "--ckpt_path", str(checkpoint), "--model.total_env_steps", "80", *options]) == 0
+    saved = torch.load(checkpoint, weights_only=True)["optimizer_states"]
+    assert [state["param_groups"][0]["lr"] for state in saved] == [0.25, 0.125]
 
 
 def test_unwritable_runs_dir(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -152,7 +216,8 @@ def test_damaged_checkpoint_is_refused(fit: Callable[..., Path], capsys: pytest.
         (["--model.num_seeds", "4"], "seeds"),
         (["--seed_everything", "9"], "seeds"),
         (["--model.behavior.hidden", "[8]"], "behavior.net"),
-        (["--model.behavior", "OnPolicy"], "behavior.net"),
+        (["--model.behavior", "OnPolicy"], "--model.behavior"),
+        (["--data.env.payoff", "stag"], "--data.env"),
         (["--data.target_batch_size", "16"], "--data.target_batch_size"),
         (["--run_name", "y"], "--run_name"),
     ],

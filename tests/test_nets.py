@@ -127,7 +127,7 @@ class LoopAdam:
                 torch.testing.assert_close(p[entry].detach(), single.detach(), atol=1e-5, rtol=1e-5)
                 state = self.adams[entry].state[single]
                 if state:
-                    assert optimizer.state[p]["step"][entry] == state["step"]
+                    assert optimizer.state[p]["steps_taken"][entry] == state["step"]
                     for moment in ("exp_avg", "exp_avg_sq"):
                         torch.testing.assert_close(optimizer.state[p][moment][entry], state[moment])
 
@@ -176,7 +176,7 @@ def test_inactive_entries_are_untouched_even_by_nan(stack):
 
 def snapshot(parameters: list[nn.Parameter], optimizer: SeedAdam) -> list[Tensor]:
     tensors = [p.detach() for p in parameters]
-    tensors += [optimizer.state[p][key] for p in parameters for key in ("step", "exp_avg", "exp_avg_sq")]
+    tensors += [optimizer.state[p][key] for p in parameters for key in ("steps_taken", "exp_avg", "exp_avg_sq")]
     return [tensor.clone() for tensor in tensors]
 
 
@@ -293,3 +293,18 @@ def test_parameters_without_gradient_are_skipped_in_clipping_and_stepping():
     before = parameters[2].detach().clone()
     SeedAdam(parameters, 0.05, (2,)).step()
     assert torch.equal(parameters[2], before)
+
+
+def test_seed_adam_state_moves_with_lightning_and_with_loading() -> None:
+    """Both leave a tensor named "step" where it is, which would stay on the CPU of a GPU run."""
+    from lightning.fabric.utilities.optimizer import _optimizer_to_device
+
+    parameter = torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = SeedAdam([parameter], 1e-3, (3,))
+    _optimizer_to_device(optimizer, torch.device("meta"))
+    assert {value.device.type for value in optimizer.state[parameter].values()} == {"meta"}
+
+    there = torch.nn.Parameter(torch.zeros(3, 2, device="meta"))
+    other = SeedAdam([there], 1e-3, (3,))
+    other.load_state_dict(SeedAdam([parameter], 1e-3, (3,)).state_dict())
+    assert {value.device.type for value in other.state[there].values()} == {"meta"}

@@ -225,6 +225,9 @@ def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
     assert "seed 1: NaN" in capsys.readouterr().err
     assert json.loads((sick / "summary.json").read_text())["non_finite_seeds"] == [1]
     a, b = read_table(healthy / "eval.csv"), read_table(sick / "eval.csv")
+    assert np.isnan(b["greedy_success_rate"][b["seed"] == 1]).all()  # argmax of NaN is the best action of figure1
+    assert json.loads((sick / "summary.json").read_text())["success_rate"][1] is None
+    assert json.loads((sick / "summary.json").read_text())["solved_share"] <= 2 / 3
     others = a["seed"] != 1
     for column in a:
         np.testing.assert_array_equal(a[column][others], b[column][others])

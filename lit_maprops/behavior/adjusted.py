@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_maprops.behavior.algorithm2 import LogRatioAndKL, minibatch_rows, update_behavior
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
-from lit_maprops.config import check_at_least, check_positive
+from lit_maprops.config import check_count, check_layers, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.nets import SeedAdam, StackedMLP
 from lit_maprops.streams import SeedStreams
@@ -47,11 +47,10 @@ class AdjustedPolicy(BehaviorPolicy):
         super().__init__()
         check_positive("--model.behavior.clip_epsilon", clip_epsilon)
         check_positive("--model.behavior.kl_cutoff", kl_cutoff)
-        check_at_least("--model.behavior.epochs", epochs, 1)
-        check_at_least("--model.behavior.minibatches", minibatches, 1)
+        check_count("--model.behavior.epochs", epochs)
+        check_count("--model.behavior.minibatches", minibatches)
         check_positive("--model.behavior.learning_rate", learning_rate)
-        for units in hidden:
-            check_at_least("--model.behavior.hidden", units, 1)
+        check_layers("--model.behavior.hidden", hidden)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches = epochs, minibatches
         self.learning_rate, self.hidden = learning_rate, list(hidden)

@@ -33,9 +33,11 @@ class BehaviorPolicy(nn.Module, ABC):
 
     Attributes:
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
+        learning_rate: of the optimizer.
     """
 
     optimizer: SeedAdam | None = None
+    learning_rate: float = 0.0
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """Create what depends on the task.

@@ -46,12 +46,12 @@ class MAPROPS(AdjustedPolicy):
 
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """See ``AdjustedPolicy``; ``[R, B, S] -> [R, B, n_joint]``."""
-        n_joint = task.n_actions**task.n_agents
+        n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
-            f"--model.behavior MAPROPS would need {n_joint:,} joint actions ({task.n_actions} actions ** "
-            f"{task.n_agents} agents), more than --model.behavior.max_joint_actions {self.max_joint_actions:,}: "
-            "use --model.behavior PROPS, or raise the limit if memory allows",
+            f"--model.behavior MAPROPS would need {count} joint actions ({task.n_actions} actions to the "
+            f"power of {task.n_agents} agents), more than --model.behavior.max_joint_actions "
+            f"{self.max_joint_actions:,}: use --model.behavior PROPS, or raise the limit if memory allows",
         )
         stack = (len(generators),)
         return StackedMLP(task.state_dim, self.hidden, n_joint, stack, 0.0, generators)

@@ -33,10 +33,10 @@ class Greedy(BehaviorPolicy):
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """See ``BehaviorPolicy``."""
         super().build(task, run_seed, seed_ids)
-        n_joint = task.n_actions**task.n_agents
+        n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
-            f"--model.behavior Greedy would count {n_joint:,} joint actions, more than "
+            f"--model.behavior Greedy would count {count} joint actions, more than "
             f"--model.behavior.max_joint_actions {self.max_joint_actions:,}: use --model.behavior PROPS",
         )
         check(

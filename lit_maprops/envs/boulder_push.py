@@ -1,18 +1,17 @@
 """BoulderPush: agents must stand side by side behind a boulder and push it together to the wall.
 
-After F. Christianos' grid world "bpush" (rules in its own words in docs; checked against recordings of the original).
+After F. Christianos' grid world "bpush" (checked step by step against recordings of the original).
 Coordinates are (x, y) with y growing southward. The boulder is as long as there are agents and lies across its push
 direction; its position is that of its north-west cell.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lit_maprops.config import check, check_at_least, check_choice
+from lit_maprops.config import check, check_at_least, check_choice, check_count, check_reward
 from lit_maprops.envs import boulder_push_render
 from lit_maprops.envs.base import State, Task, Transition
 
@@ -61,10 +60,11 @@ class BoulderPush(Task):
         self.height = SIZES[size] if height is None else height
         self.width = SIZES[size] if width is None else width
         check_at_least("--data.env.n_agents", n_agents, 1)
-        check(0 <= penalty < math.inf, f"--data.env.penalty is {penalty}: give a finite cost of at least 0")
-        check(math.isfinite(incentive), f"--data.env.incentive is {incentive}: give a finite reward")
-        check_at_least("--data.env.sensor_range", sensor_range, 0)
-        check_at_least("--data.env.max_steps", max_steps, 1)
+        check_at_least("--data.env.penalty", penalty, 0)
+        check_reward("--data.env.penalty", penalty)
+        check_reward("--data.env.incentive", incentive)
+        check(0 <= sensor_range <= 100, f"--data.env.sensor_range is {sensor_range}: give a value from 0 to 100")
+        check_count("--data.env.max_steps", max_steps)
         if push_direction is not None:
             check_choice("--data.env.push_direction", push_direction, DIRECTIONS)
         self.direction = None if push_direction is None else DIRECTIONS.index(push_direction)

@@ -1,11 +1,9 @@
 """Stateless games: one step per episode, state and observation are the constant 1."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from lit_maprops.config import check, check_at_least
+from lit_maprops.config import check, check_at_least, check_reward
 from lit_maprops.envs.base import State, Task, Transition
 from lit_maprops.envs.payoffs import named_payoff, payoff_names
 from lit_maprops.joint import joint_index
@@ -48,7 +46,7 @@ class MatrixGame(Task):
         self.observation_dim = self.state_dim = self.max_steps = 1
         self.payoff = tensor.flatten(0, -2)  # [n_joint, n_agents]
         total = self.payoff.sum(-1)
-        self.is_best = total >= total.max() - 1e-6  # [n_joint]
+        self.is_best = total == total.max()  # [n_joint]
 
     def initial_state(self, noise: Tensor) -> State:
         """See ``Task``; the only state."""
@@ -57,10 +55,8 @@ class MatrixGame(Task):
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; every step ends its episode."""
         joint = joint_index(action, self.n_actions)
-        self.payoff, self.is_best = self.payoff.to(joint.device), self.is_best.to(joint.device)
-        return Transition(
-            dict(state), self.payoff[joint], torch.ones_like(joint, dtype=torch.bool), self.is_best[joint]
-        )
+        payoff, is_best = self.payoff.to(joint.device), self.is_best.to(joint.device)
+        return Transition(dict(state), payoff[joint], torch.ones_like(joint, dtype=torch.bool), is_best[joint])
 
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
         """See ``Task``; the constant 1."""
@@ -99,26 +95,23 @@ class Coordination(MatrixGame):
         )
         self.n_agents, self.n_actions = n_agents, n_actions
         self.observation_dim = self.state_dim = self.max_steps = 1
-        check(
-            all(map(math.isfinite, [*rewards, miscoordination])),
-            "--data.env.rewards or --data.env.miscoordination is NaN or infinite: give finite numbers",
-        )
+        check_reward("--data.env.rewards", *rewards)
+        check_reward("--data.env.miscoordination", miscoordination)
         self.rewards = torch.tensor(rewards, dtype=torch.float32)
         self.miscoordination = miscoordination
         possible = [*rewards, miscoordination] if n_agents > 1 else rewards
-        self.best = max(possible)
+        self.best = torch.tensor(max(possible), dtype=torch.float32)
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; computed from the rule, not a table, so that any number of agents fits in memory."""
-        self.rewards = self.rewards.to(action.device)
         agreed = (action == action[..., :1]).all(-1)
-        agreement = self.rewards[action[..., 0]]
+        agreement = self.rewards.to(action.device)[action[..., 0]]
         reward = torch.where(agreed, agreement, torch.full_like(agreement, self.miscoordination))
         return Transition(
             dict(state),
             reward.unsqueeze(-1).expand(*reward.shape, self.n_agents),
             torch.ones_like(agreed),
-            reward >= self.best - 1e-6,
+            reward >= self.best.to(reward.device),
         )
 
 

@@ -92,8 +92,9 @@ def likelihood_error(
     """``joint_kl`` and ``agent_kl`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]`` (nats).
 
     pi_D is the target's logits plus a network that starts at zero, as MA-PROPS' and PROPS' adjustments, fitted to four
-    fifths of D; of all steps the fit counts that makes the remaining fifth most likely. The joint figures are left out
-    where there are more than ``max_joint_actions``.
+    fifths of D; of all steps the fit counts that makes the remaining fifth most likely. That is conservative: what does
+    not carry over to held-out samples counts as 0, so compare samplers by it rather than read it absolutely. The joint
+    figures are left out where there are more than ``max_joint_actions``.
 
     Args:
         data: D with ``REQUIRED_KEYS``.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_maprops.buffer import Buffer
-from lit_maprops.config import check_at_least, check_fraction, check_positive
+from lit_maprops.config import check_fraction, check_layers, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.policies import TargetPolicies
@@ -39,8 +39,7 @@ class Learner(nn.Module, ABC):
         super().__init__()
         check_positive("--model.learner.learning_rate", learning_rate)
         check_fraction("--model.learner.gamma", gamma)
-        for units in hidden:
-            check_at_least("--model.learner.hidden", units, 1)
+        check_layers("--model.learner.hidden", hidden)
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
         self.gamma, self.hidden, self.share_parameters = gamma, list(hidden), share_parameters
 

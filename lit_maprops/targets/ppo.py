@@ -19,7 +19,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from lit_maprops import joint, keys
 from lit_maprops.buffer import Buffer
-from lit_maprops.config import check_at_least, check_fraction, check_positive
+from lit_maprops.config import check_at_least, check_count, check_fraction, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.nets import SeedAdam, clip_grad_norm
 from lit_maprops.streams import SeedStreams
@@ -73,8 +73,8 @@ class PPO(Learner):
         check_fraction("--model.learner.gae_lambda", gae_lambda)
         check_at_least("--model.learner.entropy_coeff", entropy_coeff, 0)
         check_at_least("--model.learner.critic_coeff", critic_coeff, 0)
-        check_at_least("--model.learner.epochs", epochs, 1)
-        check_at_least("--model.learner.minibatches", minibatches, 1)
+        check_count("--model.learner.epochs", epochs)
+        check_count("--model.learner.minibatches", minibatches)
         check_positive("--model.learner.clip_epsilon", clip_epsilon)
         check_positive("--model.learner.max_grad_norm", max_grad_norm)
         for flag, value in (("clip_value", clip_value), ("kl_stop", kl_stop)):
