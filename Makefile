@@ -35,13 +35,13 @@ format: setup ## ruff: rewrite
 type: setup ## mypy
 	$(BIN)/mypy
 
-bench: setup ## time a matrix-game fit against on-policy, in pairs; prints and writes docs/evidence/speed.csv
+bench: setup ## time whole fits in turn; writes docs/evidence/speed.md (about 8 minutes)
 	$(BIN)/python tests/bench/bench.py
 
-evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 15 minutes)
+evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes)
 	$(BIN)/python docs/evidence/matrix_games.py
 
-evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md (about 10 minutes)
+evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py
 
 clean: ## remove .venv and caches; runs/ stays

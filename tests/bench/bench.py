@@ -1,4 +1,4 @@
-"""``make bench``: whole commands timed in turn, A B A B ..., on one core; figures and ratios with their spread.
+"""``make bench``: whole commands timed in turn, A B A B ..., on one core; writes docs/evidence/speed.md and speed.csv.
 
 These machines are shared, so a single time means little: quote the medians and, between settings, the ratio of pairs.
 """
@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from time import perf_counter
 
@@ -17,6 +18,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent.parent
 RESULT = ROOT / "docs" / "evidence" / "speed.csv"
+TEMPLATE = RESULT.with_suffix(".template.md")
 ROUNDS = 5
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--wandb", "disabled"]
 GAME = [*FIT, "--config", "conf/matrix_game.yaml"]
@@ -63,7 +65,13 @@ def main() -> None:
         rows.append({"figure": f"{a} / {b} (ratio)", "min": low, "median": mid, "max": high})
     for row in rows:
         print(f"{row['figure']:95s} min {row['min']:.2f}  median {row['median']:.2f}  max {row['max']:.2f}")
-    print(f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}, {ROUNDS} rounds")
+    machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
+    print(machine)
+    table = [f"| {r['figure']} | {r['min']:.2f} | {r['median']:.2f} | {r['max']:.2f} |" for r in rows]
+    text = TEMPLATE.read_text().format(
+        date=date.today().isoformat(), machine=machine, rounds=ROUNDS, table="\n".join(table)
+    )
+    RESULT.with_suffix(".md").write_text(text)
     with RESULT.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
