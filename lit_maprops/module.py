@@ -27,6 +27,7 @@ from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
+MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
 class LitMAPROPS(LightningModule):
@@ -164,15 +165,20 @@ class LitMAPROPS(LightningModule):
         """One target iteration: collect n env steps under phi, then update theta and start phi from it again."""
         updates: dict[str, list[Tensor]] = defaultdict(list)
         seconds = dict.fromkeys(("collect", "behavior", "target"), 0.0)
+        n_updates = self.data.target_batch_size // self.data.behavior_batch_size - 1
+        update, interval = 0, max(1, n_updates // MEASURED_UPDATES)
         while not self.buffer.is_full:
             started = perf_counter()
-            self.buffer.extend(self.collection.collect())
-            collected = perf_counter()
+            collected = self.collection.collect()
+            self.buffer.extend(collected)
+            behavior_started = perf_counter()
             if not self.buffer.is_full:
-                for name, value in self.behavior.update(self.buffer.flat(*UPDATE_KEYS)).items():
+                self.behavior.extend(collected.select(*UPDATE_KEYS).flatten(1, 2))
+                update += 1
+                for name, value in self.behavior.update(measure=update % interval == 0).items():
                     updates[name].append(value)
-            seconds["collect"] += collected - started
-            seconds["behavior"] += perf_counter() - collected
+            seconds["collect"] += behavior_started - started
+            seconds["behavior"] += perf_counter() - behavior_started
         self.row = (
             batch_metrics(self.buffer.current(), self._running_return)
             | behavior_metrics(updates)
@@ -287,6 +293,9 @@ class LitMAPROPS(LightningModule):
         self.buffer.load_state_dict(saved["buffer"], self.device)
         self.behavior.restore(saved["behavior"])
         self.learner.restore(saved["learner"])
+        retained = self._retained()
+        if retained is not None:
+            self.behavior.reset(retained)
         self.metric_streams.load_state_dict(saved["metric_streams"])
         self._running_return = saved["running_return"].to(self.device)
         self._saved = None

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from stacked_layers import biases, weights
 from torch import Tensor, nn
 
 from lit_maprops.nets import SeedAdam, StackedMLP, clip_grad_norm
@@ -26,8 +27,7 @@ def entries(stack: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def randomized(net: StackedMLP) -> StackedMLP:
     """Also the biases, which start at zero."""
-    for i, p in enumerate(net.parameters()):
-        nn.init.normal_(p, generator=generator(i))
+    nn.init.normal_(net.flat, generator=generator())
     return net
 
 
@@ -37,13 +37,13 @@ def randomized(net: StackedMLP) -> StackedMLP:
 def loop_forward(net: StackedMLP, features: Tensor, entry: tuple[int, ...]) -> Tensor:
     """One stack entry by ``torch.nn.Linear`` and tanh."""
     x = features[entry]
-    for i, weight in enumerate(net.weights):
-        linear = nn.Linear(weight.shape[-2], weight.shape[-1], bias=bool(len(net.biases)))
+    for i, weight in enumerate(weights(net)):
+        linear = nn.Linear(weight.shape[-2], weight.shape[-1], bias=bool(len(biases(net))))
         linear.weight = nn.Parameter(weight[entry].T.detach())
-        if net.biases:
-            linear.bias = nn.Parameter(net.biases[i][entry].flatten().detach())
+        if biases(net):
+            linear.bias = nn.Parameter(biases(net)[i][entry].flatten().detach())
         x = linear(x)
-        if i < len(net.weights) - 1:
+        if i < len(weights(net)) - 1:
             x = x.tanh()
     return x
 
@@ -62,12 +62,12 @@ def test_stacked_mlp_is_a_loop_of_linear_layers(stack, hidden):
 @pytest.mark.parametrize("stack", STACKS)
 def test_without_hidden_layers_it_is_linear_and_has_no_bias(stack):
     net = randomized(StackedMLP(4, [], 3, stack, 1.0, generators(stack[0])))
-    assert len(net.biases) == 0
-    assert [tuple(p.shape) for p in net.parameters()] == [(*stack, 4, 3)]
+    assert len(biases(net)) == 0
+    assert [tuple(p.shape) for p in net.parameters()] == [(*stack, 12)]
     x, y = torch.randn(2, *stack, 5, 4, generator=generator())
     torch.testing.assert_close(net(2 * x - 3 * y), 2 * net(x) - 3 * net(y), atol=1e-5, rtol=1e-5)
     # On one-hot inputs it is a table.
-    assert torch.equal(net(torch.eye(4).expand(*stack, 4, 4)), net.weights[0])
+    assert torch.equal(net(torch.eye(4).expand(*stack, 4, 4)), weights(net)[0])
 
 
 @pytest.mark.parametrize("hidden", [[], [8, 8]])
@@ -82,12 +82,12 @@ def test_zero_gain_and_zeroed_last_layer_give_exactly_zero(hidden):
 @pytest.mark.parametrize("stack", STACKS)
 def test_initial_weights_are_orthogonal_with_the_gains_of_ppo(stack):
     net = StackedMLP(6, [16, 16], 3, stack, 0.01, generators(stack[0]))
-    for weight, gain in zip(net.weights, (2**0.5, 2**0.5, 0.01), strict=True):
+    for weight, gain in zip(weights(net), (2**0.5, 2**0.5, 0.01), strict=True):
         for entry in entries(stack):
             singular = torch.linalg.svdvals(weight[entry])
             torch.testing.assert_close(singular, torch.full_like(singular, gain))
-    assert all((bias == 0).all() for bias in net.biases)
-    first = net.weights[0].flatten(0, -3)
+    assert all((bias == 0).all() for bias in biases(net))
+    first = weights(net)[0].flatten(0, -3)
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(first, 2))
 
 

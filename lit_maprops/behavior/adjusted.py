@@ -8,9 +8,11 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops.behavior.algorithm2 import LogRatioAndKL, minibatch_rows, update_behavior
+from lit_maprops.behavior import fused
+from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
-from lit_maprops.config import check_count, check_layers, check_positive
+from lit_maprops.behavior.samples import SampleStore
+from lit_maprops.config import check, check_choice, check_count, check_layers, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.nets import SeedAdam, StackedMLP
 from lit_maprops.streams import SeedStreams
@@ -18,6 +20,9 @@ from lit_maprops.streams import SeedStreams
 
 class AdjustedPolicy(BehaviorPolicy):
     """A behavior policy with a trained adjustment; subclasses say what is adjusted.
+
+    The defaults from ``trained_layers`` on are the paper's way. The others do less arithmetic; docs/evidence/speed.md
+    measures what each costs in sampling error and in solved runs.
 
     Args:
         clip_epsilon: epsilon, how far one update may move the ratio pi_phi / pi_theta of a sampled action (paper:
@@ -29,6 +34,16 @@ class AdjustedPolicy(BehaviorPolicy):
         hidden: units of each hidden layer of Delta_phi; empty for a table.
         reset_optimizer: forget Adam's moments at every update. Decided here: on; the PROPS authors' code keeps them,
             measured, that costs sampling error (docs/evidence/matrix_games.md).
+        trained_layers: ``all``, or ``last``: the hidden layers stay random and their output is computed once per step
+            (as ROS, Zhong et al. 2022, and an option of the PROPS authors' code do).
+        merge_states: evaluate Delta once per distinct state of D instead of once per step: the same sums, up to
+            rounding. Needs ``minibatches`` 1.
+        max_states: most rows per update, drawn by how far d_D is from pi_theta in them; None is all. Needs
+            ``minibatches`` 1.
+        max_sample_passes: lowers ``epochs``, to no less than 1, where epochs times rows of D would exceed it; None is
+            off.
+        warm_start: continue from the Delta of the update before, unless that ended above ``kl_cutoff``.
+        compile: run gradient steps through torch.compile (a minute at the start; pays in long runs).
     """
 
     net: StackedMLP
@@ -43,6 +58,12 @@ class AdjustedPolicy(BehaviorPolicy):
         learning_rate: float = 3e-3,
         hidden: Sequence[int] = (64, 64),
         reset_optimizer: bool = True,
+        trained_layers: str = "all",
+        merge_states: bool = False,
+        max_states: int | None = None,
+        max_sample_passes: int | None = None,
+        warm_start: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         check_positive("--model.behavior.clip_epsilon", clip_epsilon)
@@ -51,10 +72,24 @@ class AdjustedPolicy(BehaviorPolicy):
         check_count("--model.behavior.minibatches", minibatches)
         check_positive("--model.behavior.learning_rate", learning_rate)
         check_layers("--model.behavior.hidden", hidden)
+        check_choice("--model.behavior.trained_layers", trained_layers, ["all", "last"])
+        for flag, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
+            if limit is not None:
+                check_count(f"--model.behavior.{flag}", limit)
+        for flag, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
+            check(
+                minibatches == 1 or not on,
+                f"--model.behavior.{flag} works on all of D and --model.behavior.minibatches is {minibatches}: "
+                "set minibatches to 1",
+            )
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches = epochs, minibatches
         self.learning_rate, self.hidden = learning_rate, list(hidden)
-        self.reset_optimizer = reset_optimizer
+        self.reset_optimizer, self.last_layer = reset_optimizer, trained_layers == "last"
+        self.max_states, self.max_sample_passes = max_states, max_sample_passes
+        self.warm_start, self.compile_steps = warm_start, compile
+        self.store = SampleStore(merge_states)
+        self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """See ``BehaviorPolicy``."""
@@ -62,29 +97,67 @@ class AdjustedPolicy(BehaviorPolicy):
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
         self.net = self.make_adjustment(task, generators)
-        self.optimizer = SeedAdam(self.net.parameters(), self.learning_rate, self.net.stack)
+        self.optimizer = SeedAdam(
+            self.net.parameters(), self.learning_rate, self.net.stack, lockstep=self.reset_optimizer
+        )
 
     @abstractmethod
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """Delta_phi with a zero last layer."""
 
     @abstractmethod
-    def log_ratio_and_kl(self, data: TensorDictBase) -> LogRatioAndKL:
-        """Prepare Algorithm 2's view of D ``[R, B]``: everything that theta fixes is computed once, here."""
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """What Algorithm 2 needs of steps ``[R, b]``.
 
-    def update(self, data: TensorDictBase) -> UpdateStats:
+        Returns:
+            Delta's inputs ``[*stack, b, I]``, log pi_theta of the K actions that Delta adjusts ``[*stack, b, K]``
+            (nats) and the numbers of those taken ``[*stack, b]``.
+        """
+
+    @torch.no_grad()
+    def extend(self, data: TensorDictBase) -> None:
+        """See ``BehaviorPolicy``."""
+        inputs, log_probs, taken = self.experience(data)
+        x = self.net.features(inputs) if self.last_layer else inputs.flatten(0, -3)
+        self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2))
+
+    def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; Algorithm 2, starting from Delta_phi = 0."""
-        self.net.zero_last_layer()
+        self.net.zero_last_layer(self._restart if self.warm_start else None)
         if self.reset_optimizer:
             self.optimizer.reset_state()
-        rows = minibatch_rows(self.minibatch_streams, data.shape[1], self.epochs, self.minibatches)
-        stats = update_behavior(self.log_ratio_and_kl(data), self.optimizer, rows, self.clip_epsilon, self.kl_cutoff)
-        allowed = self.epochs * min(self.minibatches, data.shape[1])
-        return stats | {"gradient_steps_allowed": torch.full_like(stats["kl"], allowed)}
+        rows = min(self.store.rows, self.max_states or self.store.rows)
+        epochs = self.epochs
+        if self.max_sample_passes is not None:
+            epochs = max(1, min(epochs, self.max_sample_passes // rows))
+        size = fused.padded_rows(-(-rows // self.minibatches)) if self.compile_steps else 0  # rows per gradient step
+        samples = self.store.samples(size if self.minibatches == 1 else 0)
+        if self.max_states is not None:
+            samples = samples.most_wrong(self.max_states, self.minibatch_streams)
+        entries = len(samples.inputs) // self.n_seeds
+        stats = fused.update_behavior(
+            self.net,
+            self.optimizer,
+            samples,
+            minibatches_of(self.minibatch_streams, rows, epochs, self.minibatches, entries, size),
+            self.clip_epsilon,
+            self.kl_cutoff,
+            last_layer=self.last_layer,
+            from_zero=not self.warm_start,
+            measure=measure,
+            compiled=self.compile_steps,
+        )
+        self._restart = stats["cutoff_hit"]
+        allowed = epochs * min(self.minibatches, rows)
+        return stats | {"gradient_steps_allowed": torch.full_like(stats["gradient_steps"], allowed)}
 
     def reset(self, data: TensorDictBase | None) -> None:
         """See ``BehaviorPolicy``."""
         self.net.zero_last_layer()
+        self._restart = None
+        self.store.clear()
+        if data is not None:
+            self.extend(data)
 
     def move_streams(self, device: torch.device) -> None:
         """See ``BehaviorPolicy``."""
@@ -99,10 +172,3 @@ class AdjustedPolicy(BehaviorPolicy):
         """See ``BehaviorPolicy``."""
         super().restore(saved)
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
-
-
-def rows_of(tensor: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of every seed: ``[R, B, ...]`` and ``[R, b]`` -> ``[R, b, ...]``; all of them if ``rows`` is None."""
-    if rows is None:
-        return tensor
-    return tensor[torch.arange(len(rows), device=rows.device).unsqueeze(1), rows]

@@ -5,34 +5,47 @@ The objective is that of PROPS (arXiv 2311.08290, eq. 5): maximize the mean over
     min(-r, -clip(r, 1 - epsilon, 1 + epsilon)),   r = pi_phi(a | s) / pi_theta(a | s),
 
 which pushes joint actions down in proportion to how often D holds them, so that those D lacks are pushed up. At
-Delta = 0 its gradient in the logits is pi_theta - d_D; an action with r < 1 - epsilon gets none. Pure functions, no
-Lightning: ``S`` stands for the stack dimensions that stop independently, ``(R,)`` or, for PROPS, ``(R, A)``.
+Delta = 0 its gradient in the logits is pi_theta - d_D; an action with r < 1 - epsilon gets none.
+
+This is the plain form, by autograd: the one to read, and the oracle of ``lit_maprops.behavior.fused``, which runs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from lit_maprops.nets import SeedAdam
+from lit_maprops.behavior.samples import Minibatch, Samples
+from lit_maprops.nets import SeedAdam, StackedMLP, affine
 from lit_maprops.streams import SeedStreams
 
-# Maps a minibatch (None: all of D, or [R, b] row numbers) to log r [*S, b] and KL(pi_theta || pi_phi) [*S] in nats.
-LogRatioAndKL = Callable[[Tensor | None], tuple[Tensor, Tensor]]
+
+def log_ratio_and_kl(delta: Tensor, target: Tensor, visits: Tensor) -> tuple[Tensor, Tensor]:
+    """Log r of every action ``[G, K, U]`` and KL(pi_theta || pi_phi) averaged over D ``[G]`` (nats).
+
+    Args:
+        delta: the adjustment, ``[G, K, U]``.
+        target: pi_theta, ``[G, K, U]``; illegal actions have 0.
+        visits: share of D's steps in each row, ``[G, U]``.
+    """
+    log_ratio = delta - torch.logsumexp(target.log() + delta, 1, keepdim=True)
+    return log_ratio, -((target * log_ratio).sum(1) * visits).sum(-1)
 
 
-def clipped_loss(log_ratio: Tensor, clip_epsilon: float) -> Tensor:
-    """The negative PROPS objective, averaged over D: ``[*S, b] -> [*S]``."""
-    ratio = log_ratio.exp()
-    return torch.maximum(ratio, ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon)).mean(-1)
+def clipped_loss(ratio: Tensor, share: Tensor, clip_epsilon: float) -> Tensor:
+    """The negative PROPS objective, averaged over D: ``[G, K, U]``, twice ``-> [G]``."""
+    return (share * torch.maximum(ratio, ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon))).sum((1, 2))
 
 
 def update_behavior(
-    log_ratio_and_kl: LogRatioAndKL,
+    net: StackedMLP,
     optimizer: SeedAdam,
-    minibatches: Iterable[Tensor | None],
+    samples: Samples,
+    minibatches: Iterable[Minibatch | None],
     clip_epsilon: float,
     kl_cutoff: float,
+    last_layer: bool = False,
 ) -> dict[str, Tensor]:
     """Train phi on D until the minibatches end or, entry by entry, KL(pi_theta || pi_phi) exceeds the cutoff.
 
@@ -40,47 +53,72 @@ def update_behavior(
     kept, as in the paper. An entry with a NaN stops too.
 
     Args:
-        log_ratio_and_kl: the behavior policy on a minibatch of D.
-        optimizer: over phi, stacked as ``S``.
-        minibatches: ``epochs`` passes over all of D.
+        net: Delta_phi; with ``last_layer`` only its last layer, on samples whose inputs are its features.
+        optimizer: over ``net``.
+        samples: all of D.
+        minibatches: ``epochs`` passes over D; None is all of it.
         clip_epsilon: epsilon.
         kl_cutoff: delta (nats).
+        last_layer: see ``net``.
 
     Returns:
-        Per entry ``[*S]``: ``kl`` reached (nats, after the last step), ``gradient_steps`` used, ``cutoff_hit``
+        Per entry ``[*stack]``: ``kl`` reached (nats, after the last step), ``gradient_steps`` used, ``cutoff_hit``
         (stopped before the minibatches ended), ``first_step_cutoff`` (after one step at most) and ``ratio_clipped``,
-        the share of samples with r < 1 - epsilon.
+        the share of D with r < 1 - epsilon.
     """
-    active = torch.ones(optimizer.stack, dtype=torch.bool, device=optimizer.device)
+
+    def forward(part: Samples) -> tuple[Tensor, Tensor]:
+        inputs = part.inputs
+        delta = affine(inputs, *net.layers()[-1]) if last_layer else net(inputs.unflatten(0, net.stack)).flatten(0, -3)
+        return log_ratio_and_kl(delta.mT, part.target, part.visits)
+
+    active = torch.ones(net.stack, dtype=torch.bool, device=optimizer.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
     for minibatch in minibatches:
-        log_ratio, kl = log_ratio_and_kl(minibatch)
-        active = active & (kl <= kl_cutoff)
+        part = samples.take(minibatch)
+        log_ratio, kl = forward(part)
+        active = active & (kl.unflatten(0, net.stack) <= kl_cutoff)
         if not active.any():
             break
         optimizer.zero_grad()
-        clipped_loss(log_ratio, clip_epsilon).sum().backward()
+        clipped_loss(log_ratio.exp(), part.share, clip_epsilon).sum().backward()
         optimizer.step(active)
         gradient_steps += active
     with torch.no_grad():
-        log_ratio, kl = log_ratio_and_kl(None)
-    clipped = (log_ratio.exp() < 1 - clip_epsilon).float().mean(-1)
+        log_ratio, kl = forward(samples)
+    clipped = (samples.share * (log_ratio.exp() < 1 - clip_epsilon)).sum((1, 2))
     return {
-        "kl": kl,
+        "kl": kl.unflatten(0, net.stack),
         "gradient_steps": gradient_steps,
         "cutoff_hit": ~active,
         "first_step_cutoff": ~active & (gradient_steps <= 1),
-        "ratio_clipped": clipped,
+        "ratio_clipped": clipped.unflatten(0, net.stack),
     }
 
 
-def minibatch_rows(streams: SeedStreams, rows: int, epochs: int, minibatches: int) -> list[Tensor | None]:
-    """``epochs`` shuffled passes over ``rows`` rows in ``minibatches`` parts: ``[R, b]`` row numbers.
+def minibatches_of(
+    streams: SeedStreams, rows: int, epochs: int, parts: int, copies: int = 1, size: int = 0
+) -> list[Minibatch | None]:
+    """``epochs`` shuffled passes over ``rows`` rows in ``parts`` minibatches.
 
     All are drawn beforehand: how many numbers a seed uses must not depend on when the others stop. A single part is
     given as None (all rows, no shuffle). With fewer rows than parts every row is its own part.
+
+    Args:
+        streams: random numbers of the R seeds.
+        rows: of D.
+        epochs: passes.
+        parts: minibatches per pass.
+        copies: entries of a seed (the agents of PROPS), which share its order.
+        size: rows that a minibatch is filled up to, with weight 0.
     """
-    if minibatches == 1 or rows == 1:
+    if parts == 1 or rows == 1:
         return [None] * epochs
-    orders = [streams.permutation(rows) for _ in range(epochs)]
-    return [part for order in orders for part in order.tensor_split(min(minibatches, rows), dim=1)]
+    minibatches: list[Minibatch | None] = []
+    for _ in range(epochs):
+        order = streams.permutation(rows).repeat_interleave(copies, 0)
+        for part in order.tensor_split(min(parts, rows), dim=1):
+            missing = max(0, size - part.shape[1])
+            weight = torch.full((1, part.shape[1]), rows / part.shape[1], device=part.device)
+            minibatches.append(Minibatch(pad(part, (0, missing)), pad(weight, (0, missing))))
+    return minibatches

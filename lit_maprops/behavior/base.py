@@ -29,7 +29,7 @@ class Choice(NamedTuple):
 
 
 class BehaviorPolicy(nn.Module, ABC):
-    """Contract: ``build`` once, then ``choose`` at every step, ``update`` every m steps, ``reset`` after theta changed.
+    """Contract: ``build`` once; ``choose`` at every step; ``extend``, ``update`` every m steps; ``reset`` at n.
 
     Attributes:
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
@@ -69,11 +69,15 @@ class BehaviorPolicy(nn.Module, ABC):
         """
 
     @abstractmethod
-    def update(self, data: TensorDictBase) -> UpdateStats:
+    def extend(self, data: TensorDictBase) -> None:
+        """Take in the steps that were added to D, ``[R, b]``, oldest first."""
+
+    @abstractmethod
+    def update(self, measure: bool = True) -> UpdateStats:
         """Learn from all of D.
 
         Args:
-            data: D flattened to ``[R, B]``, oldest first.
+            measure: also return the statistics that cost another pass over D.
 
         Returns:
             Per-seed statistics ``[R]``; see ``update_behavior``. Empty where nothing is trained.
@@ -103,7 +107,10 @@ class OnPolicy(BehaviorPolicy):
         """See ``BehaviorPolicy``."""
         return choose_independently(logits, logits, self.action_streams)
 
-    def update(self, data: TensorDictBase) -> UpdateStats:
+    def extend(self, data: TensorDictBase) -> None:
+        """See ``BehaviorPolicy``; nothing to do."""
+
+    def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; nothing to do."""
         return {}
 

@@ -1,14 +1,13 @@
 """MA-PROPS (arXiv 2508.01049, section 5.2): a centralized adjustment of the joint target logits."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import joint, keys
-from lit_maprops.behavior.adjusted import AdjustedPolicy, rows_of
-from lit_maprops.behavior.algorithm2 import LogRatioAndKL
+from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice
 from lit_maprops.config import check, check_at_least
 from lit_maprops.envs import Task
@@ -20,27 +19,11 @@ class MAPROPS(AdjustedPolicy):
 
     Args:
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
-        clip_epsilon: see ``AdjustedPolicy``.
-        kl_cutoff: see ``AdjustedPolicy``.
-        epochs: see ``AdjustedPolicy``.
-        minibatches: see ``AdjustedPolicy``.
-        learning_rate: see ``AdjustedPolicy``.
-        hidden: see ``AdjustedPolicy``.
-        reset_optimizer: see ``AdjustedPolicy``.
+        **adjusted: arguments of ``AdjustedPolicy``.
     """
 
-    def __init__(
-        self,
-        clip_epsilon: float = 0.3,
-        kl_cutoff: float = 0.05,
-        epochs: int = 8,
-        minibatches: int = 1,
-        learning_rate: float = 3e-3,
-        hidden: Sequence[int] = (64, 64),
-        reset_optimizer: bool = True,
-        max_joint_actions: int = 100_000,
-    ) -> None:
-        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+    def __init__(self, max_joint_actions: int = 100_000, **adjusted: Any) -> None:
+        super().__init__(**adjusted)
         check_at_least("--model.behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
@@ -72,16 +55,7 @@ class MAPROPS(AdjustedPolicy):
             joint.kl_divergence(target, behavior),
         )
 
-    def log_ratio_and_kl(self, data: TensorDictBase) -> LogRatioAndKL:
-        """See ``AdjustedPolicy``; ``S`` is ``(R,)``, the KL exact over joint actions, averaged over states."""
-        target = joint.joint_log_probs(data.get(keys.LOGITS))  # [R, B, n_joint]
-        taken = joint.joint_index(data.get(keys.ACTION), self.task.n_actions).unsqueeze(-1)
-        state = data.get(keys.STATE)
-
-        def view(rows: Tensor | None) -> tuple[Tensor, Tensor]:
-            target_rows, taken_rows = rows_of(target, rows), rows_of(taken, rows)
-            behavior = self.adjusted(target_rows, rows_of(state, rows))
-            log_ratio = (behavior.gather(-1, taken_rows) - target_rows.gather(-1, taken_rows)).squeeze(-1)
-            return log_ratio, joint.kl_divergence(target_rows, behavior.detach()).mean(-1)
-
-        return view
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``AdjustedPolicy``; the actions are the joint ones."""
+        taken = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
+        return data.get(keys.STATE), joint.joint_log_probs(data.get(keys.LOGITS)), taken

@@ -4,9 +4,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
-from lit_maprops.behavior.adjusted import AdjustedPolicy, rows_of
-from lit_maprops.behavior.algorithm2 import LogRatioAndKL
+from lit_maprops import keys
+from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice, UpdateStats, choose_independently
 from lit_maprops.envs import Task
 from lit_maprops.nets import StackedMLP
@@ -33,21 +32,12 @@ class PROPS(AdjustedPolicy):
         behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
         return choose_independently(logits, behavior, self.action_streams)
 
-    def log_ratio_and_kl(self, data: TensorDictBase) -> LogRatioAndKL:
-        """See ``AdjustedPolicy``; ``S`` is ``(R, A)``, ratio and KL are those of each agent's own action."""
-        logits, observation = data.get(keys.LOGITS), data.get(keys.OBSERVATION)
-        taken = data.get(keys.ACTION).unsqueeze(-1)
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``AdjustedPolicy``; every agent's own actions."""
+        return tuple(data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.LOGITS, keys.ACTION))
 
-        def view(rows: Tensor | None) -> tuple[Tensor, Tensor]:
-            target, action = rows_of(logits, rows), rows_of(taken, rows)
-            behavior = self.adjusted(target, rows_of(observation, rows))
-            log_ratio = (behavior.gather(-1, action) - target.gather(-1, action)).squeeze(-1)
-            return log_ratio.transpose(1, 2), joint.kl_divergence(target, behavior.detach()).mean(1)
-
-        return view
-
-    def update(self, data: TensorDictBase) -> UpdateStats:
+    def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; statistics are means over agents, the joint KL their sum (independent agents)."""
-        stats = super().update(data)
-        joint_kl = stats["kl"].sum(-1)
-        return {name: value.float().mean(-1) for name, value in stats.items()} | {"kl": joint_kl}
+        stats = super().update(measure)
+        joint_kl = {"kl": stats["kl"].sum(-1)} if measure else {}
+        return {name: value.float().mean(-1) for name, value in stats.items()} | joint_kl

@@ -66,8 +66,11 @@ class Greedy(BehaviorPolicy):
         log_prob = torch.zeros_like(target[..., 0])
         return Choice(action, log_prob, torch.full_like(log_prob, torch.nan))
 
-    def update(self, data: TensorDictBase) -> UpdateStats:
+    def extend(self, data: TensorDictBase) -> None:
         """See ``BehaviorPolicy``; counts are kept while choosing, so nothing is left to do."""
+
+    def update(self, measure: bool = True) -> UpdateStats:
+        """See ``BehaviorPolicy``; nothing to do."""
         return {}
 
     def reset(self, data: TensorDictBase | None) -> None:

@@ -165,7 +165,8 @@ class PPO(Learner):
         )
         names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
-        flat.set(keys.ADVANTAGE, _normalized(advantage.reshape(value.shape).flatten(1, 3)))
+        advantage = advantage.reshape(value.shape).flatten(1, 3)
+        flat.set(keys.ADVANTAGE, _normalized(advantage, flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.reshape(value.shape).flatten(1, 3))
 
     def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
@@ -231,14 +232,18 @@ class _TolerantCategorical(Categorical):
         return super().entropy().nan_to_num(0.0)
 
 
-def _normalized(advantage: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``.
+def _normalized(advantage: Tensor, value: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``; 0 where all are equal up to rounding.
 
-    In double precision: equal advantages must become 0, not rounding errors blown up to size 1.
+    Rounding must not be blown up to size 1: a batched product need not give equal rows equal bits.
     """
     wide = advantage.double()
     centered = wide - wide.mean(1, keepdim=True)
-    return (centered / (wide.std(1, keepdim=True, correction=0) + 1e-8)).to(advantage.dtype)
+    deviation = wide.std(1, keepdim=True, correction=0)
+    size = (value.double().square() + wide.square()).mean(1, keepdim=True).sqrt()
+    # Not "> ", which would turn the NaN of a broken seed into a 0.
+    normalized = torch.where(deviation <= 1e-6 * size, 0.0, centered / (deviation + 1e-8))
+    return normalized.to(advantage.dtype)
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:

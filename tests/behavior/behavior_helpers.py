@@ -77,6 +77,14 @@ def built(name: str, task: Task, n_seeds: int, **arguments: object) -> BehaviorP
     return policy
 
 
+def updated(behavior: BehaviorPolicy, data: TensorDict) -> dict[str, Tensor]:
+    """One update on ``data`` ``[R, B]`` as all of D."""
+    if isinstance(behavior, AdjustedPolicy):
+        behavior.store.clear()
+    behavior.extend(data)
+    return behavior.update()
+
+
 def joint_actions(task: Task) -> list[tuple[int, ...]]:
     return list(itertools.product(range(task.n_actions), repeat=task.n_agents))
 

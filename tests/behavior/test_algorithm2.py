@@ -2,42 +2,51 @@
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, generator, random_data, random_policy
+from behavior_helpers import StatesTask, built, generator, random_data, random_policy, updated
+from stacked_layers import biases, weights
 from torch import Tensor, nn
 
 from lit_maprops import keys
-from lit_maprops.behavior.algorithm2 import clipped_loss
+from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl
+from lit_maprops.nets import split_layers
 
 # the objective
+
+
+def loss_of(ratio: Tensor, epsilon: float) -> Tensor:
+    """The loss of one entry whose D holds one action in each of ``len(ratio)`` rows."""
+    return clipped_loss(ratio.view(1, 1, -1), torch.full((1, 1, len(ratio)), 1 / len(ratio)), epsilon).squeeze(0)
 
 
 def test_clipped_loss_below_inside_and_above_the_clip():
     ratio = torch.tensor([0.5, 0.9, 1.2, 2.0])
     # With epsilon 0.3: 0.5 counts 0.7, the others count themselves; there is no clip above.
-    assert clipped_loss(ratio.log(), 0.3).item() == pytest.approx((0.7 + 0.9 + 1.2 + 2.0) / 4)
+    assert loss_of(ratio, 0.3).item() == pytest.approx((0.7 + 0.9 + 1.2 + 2.0) / 4)
 
 
 def test_clipped_loss_is_the_negative_objective_of_the_paper():
-    log_ratio = torch.randn(5, 40, generator=generator())
-    ratio = log_ratio.double().exp()
+    ratio = torch.randn(40, generator=generator()).double().exp()
     for epsilon in (0.1, 0.3, 1.0, 10.0):
         objective = torch.minimum(-ratio, -ratio.clamp(1 - epsilon, 1 + epsilon)).mean(-1)
-        torch.testing.assert_close(clipped_loss(log_ratio, epsilon), -objective.float())
+        torch.testing.assert_close(loss_of(ratio.float(), epsilon), -objective.float())
 
 
 def test_no_gradient_below_the_clip_and_the_ratio_itself_elsewhere():
     ratio = torch.tensor([0.5, 0.69, 0.71, 1.0, 1.2, 2.0])
     log_ratio = ratio.log().requires_grad_()
-    clipped_loss(log_ratio, 0.3).backward()
+    loss_of(log_ratio.exp(), 0.3).backward()
     # d r / d log r = r, divided by the 6 samples.
     torch.testing.assert_close(log_ratio.grad, torch.tensor([0.0, 0.0, 0.71, 1.0, 1.2, 2.0]) / 6)
 
 
 def gradient_at_zero(behavior, data, epsilon: float) -> Tensor:
     """Gradient of the loss in the table Delta, ``[*S, n_states, K]``."""
-    log_ratio, _ = behavior.log_ratio_and_kl(data)(None)
-    clipped_loss(log_ratio, epsilon).sum().backward()
-    return behavior.net.weights[0].grad
+    behavior.extend(data)
+    samples, net = behavior.store.samples(), behavior.net
+    delta = net(samples.inputs.unflatten(0, net.stack)).flatten(0, -3).mT
+    log_ratio, _ = log_ratio_and_kl(delta, samples.target, samples.visits)
+    clipped_loss(log_ratio.exp(), samples.share, epsilon).sum().backward()
+    return split_layers(net.flat.grad.flatten(0, -2), net.shapes)[0][0].unflatten(0, net.stack).mT
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 2.0])
@@ -114,12 +123,12 @@ class ScalarUpdate:
 def layers_of(stacked, entry: tuple[int, ...]) -> nn.Sequential:
     """One stack entry of a ``StackedMLP`` as ``nn.Linear`` layers."""
     modules: list[nn.Module] = []
-    for i, weight in enumerate(stacked.weights):
-        layer = nn.Linear(weight.shape[-2], weight.shape[-1], bias=len(stacked.biases) > 0)
+    for i, weight in enumerate(weights(stacked)):
+        layer = nn.Linear(weight.shape[-2], weight.shape[-1], bias=len(biases(stacked)) > 0)
         with torch.no_grad():
             layer.weight.copy_(weight[entry].T)
             if layer.bias is not None:
-                layer.bias.copy_(stacked.biases[i][entry].squeeze(0))
+                layer.bias.copy_(biases(stacked)[i][entry].squeeze(0))
         modules += [layer, nn.Tanh()]
     return nn.Sequential(*modules[:-1])
 
@@ -143,7 +152,7 @@ def test_ma_props_updates_are_those_of_the_scalar_implementation(hidden, reset_o
     used = set()
     for update in range(3):
         data = random_data(task, theta, rows=6 + 20 * update, seed=update)
-        stats = behavior.update(data)
+        stats = updated(behavior, data)
         logits, action = data.get(keys.LOGITS), data.get(keys.ACTION)
         for seed, scalar in enumerate(scalars):
             if reset_optimizer:
@@ -166,7 +175,7 @@ def test_props_updates_are_those_of_one_scalar_implementation_per_agent():
     behavior = built("PROPS", task, 3, **SETTINGS, learning_rate=0.08, hidden=[8])
     scalars = {(seed, agent): scalar_of(behavior, (seed, agent)) for seed in range(3) for agent in range(3)}
     data = random_data(task, theta, rows=12)
-    stats = behavior.update(data)
+    stats = updated(behavior, data)
     steps = []
     for seed in range(3):
         expected = [

@@ -15,8 +15,10 @@ from behavior_helpers import (
     random_data,
     random_policy,
     seen_log_probs,
+    updated,
 )
 from scipy.stats import chisquare
+from stacked_layers import weights
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
@@ -53,7 +55,7 @@ def test_phi_is_theta_after_every_reset(name, hidden):
     behavior = built(name, task, 2, hidden=hidden, learning_rate=0.05)
     assert_phi_is_theta(behavior, task, theta)
     for round_, retained in enumerate((None, random_data(task, theta, rows=8), None)):
-        behavior.update(random_data(task, theta, rows=30, seed=round_))
+        updated(behavior, random_data(task, theta, rows=30, seed=round_))
         assert largest_kl(behavior, task, theta) > 1e-4
         behavior.reset(retained)
         # theta changes when phi is reset: phi must follow at once.
@@ -61,10 +63,10 @@ def test_phi_is_theta_after_every_reset(name, hidden):
         assert_phi_is_theta(behavior, task, theta)
 
 
-def updated(name: str, task: StatesTask, theta: torch.Tensor):
+def trained_table(name: str, task: StatesTask, theta: torch.Tensor):
     """A tabular policy with a Delta far from zero."""
     behavior = built(name, task, len(theta), hidden=[], learning_rate=0.2, kl_cutoff=0.1, clip_epsilon=1.0)
-    behavior.update(random_data(task, theta, rows=9))
+    updated(behavior, random_data(task, theta, rows=9))
     return behavior
 
 
@@ -72,12 +74,12 @@ def updated(name: str, task: StatesTask, theta: torch.Tensor):
 def test_ma_props_stores_the_log_probability_of_the_joint_distribution(n_agents, n_actions):
     task = StatesTask(n_states=2, n_agents=n_agents, n_actions=n_actions)
     theta = (0.5 * random_policy(task, 2)).log_softmax(-1)
-    behavior = updated("MAPROPS", task, theta)
+    behavior = trained_table("MAPROPS", task, theta)
     for state in range(2):
         data = everywhere(task, theta, state, MANY)
         choice = behavior.choose(data, data.get(keys.LOGITS))
         for seed in range(2):
-            expected = adjusted_probabilities(theta, behavior.net.weights[0].detach(), seed, state)
+            expected = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, state)
             target = joint_probabilities(theta, seed, state)
             for action, log_prob in seen_log_probs(choice.action[seed], choice.behavior_log_prob[seed]).items():
                 assert log_prob == pytest.approx(np.log(expected[action]), abs=2e-5)
@@ -89,12 +91,12 @@ def test_ma_props_stores_the_log_probability_of_the_joint_distribution(n_agents,
 def test_frequencies_of_ma_props_are_those_of_the_adjusted_distribution():
     task = StatesTask(n_states=2, n_agents=2, n_actions=3)
     theta = (0.5 * random_policy(task, 2)).log_softmax(-1)
-    behavior = updated("MAPROPS", task, theta)
+    behavior = trained_table("MAPROPS", task, theta)
     draws = 20_000
     data = everywhere(task, theta, 1, draws)
     action = behavior.choose(data, data.get(keys.LOGITS)).action
     for seed in range(2):
-        probability = adjusted_probabilities(theta, behavior.net.weights[0].detach(), seed, 1)
+        probability = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, 1)
         counts = [(action[seed] == torch.tensor(a)).all(-1).sum().item() for a in joint_actions(task)]
         expected = draws * np.array([probability[a] for a in joint_actions(task)])
         assert chisquare(counts, expected * sum(counts) / expected.sum()).pvalue > 1e-3
@@ -106,7 +108,7 @@ def test_frequencies_of_ma_props_are_those_of_the_adjusted_distribution():
 def test_independent_policies_are_product_distributions(name):
     task = StatesTask(n_states=1, n_agents=2, n_actions=3)
     theta = (0.5 * random_policy(task, 2)).log_softmax(-1)
-    behavior = updated(name, task, theta) if name in TRAINED else built(name, task, 2)
+    behavior = trained_table(name, task, theta) if name in TRAINED else built(name, task, 2)
     data = everywhere(task, theta, 0, MANY)
     choice = behavior.choose(data, data.get(keys.LOGITS))
     for seed in range(2):
@@ -128,7 +130,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
     data = data_of(task, theta, torch.zeros(1, 8, dtype=torch.int64), action)
     for name in ("MAPROPS", "PROPS"):
         behavior = built(name, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
-        behavior.update(data)
+        updated(behavior, data)
         query = everywhere(task, theta, 0, MANY)
         choice = behavior.choose(query, query.get(keys.LOGITS))
         seen = {a: np.exp(p) for a, p in seen_log_probs(choice.action[0], choice.behavior_log_prob[0]).items()}
@@ -159,7 +161,7 @@ def test_nan_in_one_seed_leaves_the_others_bit_identical(name, broken):
             choice = behavior.choose(data, data.get(keys.LOGITS))
             data.set(keys.ACTION, choice.action)
             results += [choice.action, choice.behavior_log_prob, choice.kl.nan_to_num(-1)]
-            results += list(behavior.update(data).values())
+            results += list(updated(behavior, data).values())
             assert (choice.action >= 0).all() and (choice.action < 3).all()
         return [*results, *(p.detach().clone() for p in behavior.parameters())]
 
@@ -183,7 +185,7 @@ def test_permuting_the_seeds_permutes_the_results(name):
             data = random_data(task, theta, rows=20, seed=round_)[order]
             choice = behavior.choose(data, data.get(keys.LOGITS))
             data.set(keys.ACTION, choice.action)
-            results += [choice.action, choice.behavior_log_prob, *behavior.update(data).values()]
+            results += [choice.action, choice.behavior_log_prob, *updated(behavior, data).values()]
         return results
 
     order = [2, 0, 1]
@@ -202,7 +204,7 @@ def test_masked_actions_are_never_drawn_and_do_not_break_the_update():
             assert (choice.action[..., 0] < 2).all()
             assert choice.kl.isfinite().all() and choice.behavior_log_prob.isfinite().all()
             data.set(keys.ACTION, choice.action)
-            stats = behavior.update(data[:, :7])
+            stats = updated(behavior, data[:, :7])
             assert stats["kl"].isfinite().all()
             assert all(p.isfinite().all() for p in behavior.net.parameters())
 
@@ -212,7 +214,7 @@ def test_untrained_policies_have_no_statistics():
     theta = random_policy(task, 1)
     for name in set(BEHAVIORS) - set(TRAINED):
         behavior = built(name, task, 1)
-        assert behavior.update(random_data(task, theta, rows=4)) == {}
+        assert updated(behavior, random_data(task, theta, rows=4)) == {}
         assert behavior.optimizer is None
 
 

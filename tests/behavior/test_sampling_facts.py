@@ -39,7 +39,8 @@ def collect(name: str, arguments: dict) -> np.ndarray:
         row = step.clone()
         row.set(keys.ACTION, behavior.choose(row, row.get(keys.LOGITS)).action)
         taken.append(row)
-        behavior.update(torch.cat(taken, dim=1))
+        behavior.extend(row)
+        behavior.update()
     action = torch.cat(taken, dim=1).get(keys.ACTION).numpy()
     return 2 * action[..., 0] + action[..., 1]
 

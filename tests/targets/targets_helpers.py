@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+from stacked_layers import biases, weights
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -91,21 +92,21 @@ def parameters_of(learner: Learner) -> list[Tensor]:
 def layers_of(net: StackedMLP, entry: tuple[int, ...]) -> nn.Sequential:
     """One stack entry as ``nn.Linear`` and ``nn.Tanh`` layers."""
     modules: list[nn.Module] = []
-    for i, weight in enumerate(net.weights):
-        layer = nn.Linear(weight.shape[-2], weight.shape[-1], bias=len(net.biases) > 0)
+    for i, weight in enumerate(weights(net)):
+        layer = nn.Linear(weight.shape[-2], weight.shape[-1], bias=len(biases(net)) > 0)
         with torch.no_grad():
             layer.weight.copy_(weight[entry].T)
             if layer.bias is not None:
-                layer.bias.copy_(net.biases[i][entry].squeeze(0))
+                layer.bias.copy_(biases(net)[i][entry])
         modules += [layer, nn.Tanh()]
     return nn.Sequential(*modules[:-1])
 
 
 def assert_layers(net: StackedMLP, entry: tuple[int, ...], layers: nn.Sequential, tolerance: float = 2e-5) -> None:
     for i, layer in enumerate(layers[::2]):
-        torch.testing.assert_close(net.weights[i][entry], layer.weight.T, atol=tolerance, rtol=1e-4)
-        if net.biases:
-            torch.testing.assert_close(net.biases[i][entry].squeeze(0), layer.bias, atol=tolerance, rtol=1e-4)
+        torch.testing.assert_close(weights(net)[i][entry], layer.weight.T, atol=tolerance, rtol=1e-4)
+        if biases(net):
+            torch.testing.assert_close(biases(net)[i][entry], layer.bias, atol=tolerance, rtol=1e-4)
 
 
 def gae(learner: Learner, data: TensorDict) -> tuple[Tensor, Tensor]:

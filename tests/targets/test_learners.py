@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stacked_layers import weights
 from targets_helpers import (
     ENVS,
     PPOS,
@@ -69,7 +70,7 @@ def test_shared_parameters_are_one_network_that_knows_the_agent():
     randomize_heads(learner)
     task = SizesTask()
     assert learner.policies.net.stack == (SEEDS,)
-    assert learner.policies.net.weights[0].shape == (SEEDS, task.observation_dim + task.n_agents, 8)
+    assert weights(learner.policies.net)[0].shape == (SEEDS, task.observation_dim + task.n_agents, 8)
     observation = random_batch(learner).get(keys.OBSERVATION)
     observation[..., 1, :] = observation[..., 0, :]
     logits = learner.policies.logits(observation)

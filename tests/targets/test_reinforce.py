@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from stacked_layers import biases, weights
 from targets_helpers import ENVS, SEEDS, STEPS, SizesTask, built, filled, layers_of, random_batch
 from tensordict import TensorDict
 from torch import Tensor
@@ -36,7 +37,7 @@ def logits_after(batch: TensorDict, **arguments: float) -> Tensor:
     buffer = Buffer(batch.shape[1])
     buffer.extend(batch)
     learner.update(buffer)
-    return learner.policies.net.weights[0].detach()[0, :, 0]
+    return weights(learner.policies.net)[0].detach()[0, :, 0]
 
 
 def test_one_step_game():
@@ -114,10 +115,10 @@ def test_gradient_with_several_seeds_environments_and_batches(hidden, share_para
         entry = (seed, agent)[: len(net.stack)]
         for i, layer in enumerate(layers[::2]):
             ascended = layer.weight + 0.5 * layer.weight.grad
-            torch.testing.assert_close(net.weights[i][entry], ascended.T, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(weights(net)[i][entry], ascended.T, atol=1e-5, rtol=1e-4)
             if hidden:
                 bias = layer.bias + 0.5 * layer.bias.grad
-                torch.testing.assert_close(net.biases[i][entry].squeeze(0), bias, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(biases(net)[i][entry], bias, atol=1e-5, rtol=1e-4)
     assert stats["policy_loss"].shape == (SEEDS,)
     if not hidden:
         torch.testing.assert_close(stats["entropy"], torch.full((SEEDS,), math.log(3)))

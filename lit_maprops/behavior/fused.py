@@ -1,0 +1,222 @@
+"""Algorithm 2 as it runs: the arithmetic of ``lit_maprops.behavior.algorithm2``, with its gradient written out.
+
+What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
+
+- no autograd graph: a forward pass keeps the hidden layers, the backward pass is three batched products a layer;
+- the first step of an update starts from Delta = 0, where only the last layer has a gradient: one forward pass of the
+  hidden layers and two products of the last one are all it needs;
+- one exponential per action gives ratio, pi_phi and KL alike;
+- parameters, gradient and moments of all layers are one tensor each;
+- entries go through the update in groups whose activations stay in the cache; a group ends when its last entry stops.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_maprops.behavior.samples import Minibatch, Samples
+from lit_maprops.nets import AdamSettings, Layers, LayerShapes, SeedAdam, StackedMLP, adam_, size_of, split_layers
+
+GROUP_NUMBERS = 2**19  # activations of one layer that a group of entries holds (float32 numbers)
+LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
+
+
+class Settings(NamedTuple):
+    """What is fixed during an update."""
+
+    clip_epsilon: float
+    kl_cutoff: float  # nats
+    adam: AdamSettings
+
+
+class Trained(NamedTuple):
+    """Parameters under training and their Adam moments ``[G, P]``; step counts ``[G]``."""
+
+    flat: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    steps_taken: Tensor
+
+
+@torch.no_grad()
+def update_behavior(
+    net: StackedMLP,
+    optimizer: SeedAdam,
+    samples: Samples,
+    minibatches: Sequence[Minibatch | None],
+    clip_epsilon: float,
+    kl_cutoff: float,
+    last_layer: bool = False,
+    from_zero: bool = False,
+    measure: bool = True,
+    compiled: bool = False,
+) -> dict[str, Tensor]:
+    """As ``lit_maprops.behavior.algorithm2.update_behavior``, and
+
+    Args:
+        net: see there.
+        optimizer: see there.
+        samples: see there.
+        minibatches: see there.
+        clip_epsilon: see there.
+        kl_cutoff: see there.
+        last_layer: see there.
+        from_zero: the last layer is zero, so that the first step has no gradient elsewhere.
+        measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
+        compiled: run the gradient steps through torch.compile.
+    """
+    shapes = net.shapes[-1:] if last_layer else net.shapes
+    settings = Settings(clip_epsilon, kl_cutoff, optimizer.settings)
+    trained = _trained(net, optimizer, size_of(shapes))
+    results = []
+    for first, last in _groups(samples, minibatches, shapes):
+        entries, part = Trained(*(t[first:last] for t in trained)), Samples(*(t[first:last] for t in samples))
+        layers = split_layers(entries.flat, shapes)
+        active = torch.ones(last - first, dtype=torch.bool, device=entries.flat.device)
+        gradient_steps = torch.zeros_like(active, dtype=torch.int64)
+        for step, chosen in enumerate(minibatches):
+            minibatch = part.take(chosen and chosen.entries(first, last))
+            last_only = from_zero and step == 0
+            if compiled:
+                active = _compiled_step()(entries, shapes, minibatch, active, last_only, settings)
+            else:
+                count = step if optimizer.lockstep else None
+                active = gradient_step(entries, layers, minibatch, active, count, last_only, settings)
+            gradient_steps += active
+            if not bool(active.any()):
+                break
+        stats = {
+            "gradient_steps": gradient_steps,
+            "cutoff_hit": ~active,
+            "first_step_cutoff": ~active & (gradient_steps <= 1),
+        }
+        results.append(stats | (_measured(layers, part, settings) if measure else {}))
+    return {name: torch.cat([r[name] for r in results]).unflatten(0, net.stack) for name in results[0]}
+
+
+def gradient_step(
+    trained: Trained,
+    layers: Layers,
+    samples: Samples,
+    active: Tensor,
+    count: int | None,
+    only_last_layer: bool,
+    settings: Settings,
+) -> Tensor:
+    """One step of the active entries ``[G]`` bool, in place; returns which of them made it.
+
+    ``layers`` are views of ``trained.flat``; ``count`` as of ``adam_``.
+    """
+    x, delta = forward(layers, samples.inputs)
+    weight, total, kl = weights_and_kl(delta, samples)
+    active = active & (kl <= settings.kl_cutoff)
+    stepping: Tensor | None = active
+    if not torch.compiler.is_compiling():  # questions to the device, which a compiled graph cannot ask
+        moving = int(active.sum())
+        if not moving:
+            return active
+        stepping = None if moving == len(active) else active
+    grad = backward(layers, x, gradient_of_delta(weight, total, samples, settings.clip_epsilon), only_last_layer)
+    adam_(trained.flat, grad, *trained[1:], stepping, count, settings.adam)
+    return active
+
+
+@cache
+def _compiled_step() -> Any:
+    """Static shapes: half as long as with symbolic ones; ``padded_rows`` keeps them few."""
+
+    def step(trained: Trained, shapes: LayerShapes, samples: Samples, *rest: Any) -> Tensor:
+        active, only_last_layer, settings = rest
+        layers = split_layers(trained.flat, shapes)
+        return gradient_step(trained, layers, samples, active, None, only_last_layer, settings)
+
+    torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
+    if torch.cuda.is_available():
+        return torch.compile(step, dynamic=False, fullgraph=True, mode="reduce-overhead")  # CUDA graphs
+    return torch.compile(step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+
+
+def padded_rows(rows: int) -> int:
+    """The next size of 64, 96, 128, 192, 256, 384, ...: at most half as much again, and few sizes to compile for."""
+    power = 1 << max(6, (rows - 1).bit_length())
+    return power * 3 // 4 if 64 < rows <= power * 3 // 4 else power
+
+
+def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Inputs of every layer ``[G, U, .]``, and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
+    x = [inputs]
+    for weight, bias in layers[:-1]:
+        assert bias is not None  # hidden layers have one
+        if inputs.device.type == "cpu":  # tanh(a) = 1 - 2 sigmoid(-2 a), see nets.tanh
+            minus_twice = torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=-2)
+            x.append(torch.rsub(minus_twice.sigmoid_(), 1.0, alpha=2.0))
+        else:
+            x.append(torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT).tanh_())
+    weight, bias = layers[-1]
+    if bias is None:
+        delta = torch.bmm(weight, x[-1].mT)
+    else:
+        delta = torch.baddbmm(bias.unsqueeze(2), weight, x[-1].mT)
+    return x, delta.clamp_(-LARGEST, LARGEST)
+
+
+def backward(layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool) -> Tensor:
+    """Gradient of all parameters ``[G, P]`` from that of Delta ``[G, K, U]``; 0 except in the last layer if so told."""
+    weight, bias = layers[-1]
+    pieces = [torch.bmm(grad, x[-1]).flatten(1)] + ([] if bias is None else [grad.sum(2)])
+    if only_last_layer:
+        below = size_of(tuple((*w.shape[1:], b is not None) for w, b in layers[:-1]))
+        return torch.cat([grad.new_zeros(len(grad), below), *pieces], 1)
+    above, upper = weight, grad.mT  # upper: [G, U, out]
+    for layer in range(len(layers) - 2, -1, -1):
+        upper = torch.ops.aten.tanh_backward(torch.bmm(upper, above), x[layer + 1])
+        pieces = [torch.bmm(upper.mT, x[layer]).flatten(1), upper.sum(1), *pieces]
+        above = layers[layer][0]
+    return torch.cat(pieces, 1)
+
+
+def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(Delta) ``[G, K, U]``, its mean under pi_theta ``[G, 1, U]`` and KL(pi_theta || pi_phi) over D ``[G]`` (nats).
+
+    With w = exp(Delta) and z its mean, r = w / z and KL = log z - sum_k pi_theta(k) Delta(k).
+    """
+    weight = delta.exp()
+    total = (samples.target * weight).sum(1, keepdim=True)
+    of_state = total.log().sub_((samples.target * delta).sum(1, keepdim=True)).squeeze(1)
+    return weight, total, torch.linalg.vecdot(of_state, samples.visits)
+
+
+def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsilon: float) -> Tensor:
+    """Gradient of the negative PROPS objective, ``[G, K, U]``: u - pi_phi sum_k u, where u is d_D r if not clipped."""
+    ratio = weight / total
+    unclipped = samples.share * ratio
+    if clip_epsilon < 1:  # a ratio cannot fall below 0
+        unclipped = torch.where(ratio > 1 - clip_epsilon, unclipped, 0.0)
+    return unclipped.addcmul_(ratio.mul_(samples.target), unclipped.sum(1, keepdim=True), value=-1)
+
+
+def _measured(layers: Layers, samples: Samples, settings: Settings) -> dict[str, Tensor]:
+    weight, total, kl = weights_and_kl(forward(layers, samples.inputs)[1], samples)
+    clipped = weight / total < 1 - settings.clip_epsilon
+    return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
+
+
+def _trained(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
+    """The last ``size`` parameters of every entry and what belongs to them."""
+    state = optimizer.state[net.flat]
+    flat, exp_avg, exp_avg_sq = (
+        tensor.flatten(0, -2)[:, -size:] for tensor in (net.flat.detach(), state["exp_avg"], state["exp_avg_sq"])
+    )
+    return Trained(flat, exp_avg, exp_avg_sq, state["steps_taken"].flatten())
+
+
+def _groups(samples: Samples, minibatches: Sequence[Minibatch | None], shapes: LayerShapes) -> list[tuple[int, int]]:
+    """Ranges of entries that go through the update together."""
+    entries, rows, _ = samples.inputs.shape
+    rows = max(rows if part is None else part.rows.shape[1] for part in minibatches)
+    widest = max(max(n_out, n_in) for n_out, n_in, _ in shapes)
+    size = max(1, GROUP_NUMBERS // (rows * widest))
+    return [(first, min(first + size, entries)) for first in range(0, entries, size)]
