@@ -43,6 +43,28 @@ def ours(content: Any, path: Path | None = None) -> dict[str, Any]:
     return saved
 
 
+def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a run of other seeds, other batches or another identity; both dictionaries as a module saves them.
+
+    Raises:
+        ConfigError: what differs.
+    """
+    seeds = saved["seed_ids"]
+    check(
+        seeds == own["seed_ids"] and saved["run_seed"] == own["run_seed"],
+        "--ckpt_path holds other seeds: leave --model.num_seeds, --model.first_seed and --seed_everything as "
+        f"they were ({len(seeds)}, {seeds[0]}, {saved['run_seed']})",
+    )
+    check(
+        saved["shape"] == own["shape"],
+        "--ckpt_path holds other batches: leave --data.num_envs, --data.target_batch_size and "
+        f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})",
+    )
+    for flag, value in own["identity"].items():
+        there = saved["identity"].get(flag, value)
+        check(there == value, f"{flag} differs from the run of --ckpt_path: leave it as it was, {there}")
+
+
 def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     """Refuse parameters of another network.
 

@@ -7,8 +7,8 @@ updates flattened to ``[R, B, ...]``. The key layout is TorchRL's multi-agent co
 ====================================  ==================  ======================================================
 key                                   shape, dtype        meaning (unit)
 ====================================  ==================  ======================================================
-``OBSERVATION``                       [R, E, A, O] f32    local observation of each agent
-``STATE``                             [R, E, S] f32       global state: input of the adjustment and central critic
+``OBSERVATION``                       [R, E, A, O]        local observation of each agent (f32 or u8, by task)
+``STATE``                             [R, E, S]           global state: input of the adjustment and central critic
 ``STATE_INDEX``                       [R, E, 1] i64       number of the state, for environments that can number them
 ``ACTION``                            [R, E, A] i64       executed joint action
 ``LOGITS``                            [R, E, A, N] f32    log pi_theta_i of every action at collection (nats)

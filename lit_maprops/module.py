@@ -15,9 +15,9 @@ from torch import Tensor
 from lit_maprops import joint, keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.checkpoint import CHECKPOINT_KEY, check_fits, ours
+from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, ours
 from lit_maprops.collect import BehaviorActor, Collection
-from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_count, check_fraction
+from lit_maprops.config import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.evaluate import Evaluation, evaluate
@@ -260,20 +260,8 @@ class LitMAPROPS(LightningModule):
         Raises:
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
-        saved = ours(checkpoint)
-        if saved["seed_ids"] != self.seed_ids or saved["run_seed"] != self.run_seed:
-            raise ConfigError(
-                "--ckpt_path holds other seeds: leave --model.num_seeds, --model.first_seed and --seed_everything as "
-                f"they were ({len(saved['seed_ids'])}, {saved['seed_ids'][0]}, {saved['run_seed']})"
-            )
-        if saved["shape"] != self._shape():
-            raise ConfigError(
-                "--ckpt_path holds other batches: leave --data.num_envs, --data.target_batch_size and "
-                f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})"
-            )
-        for flag, value in self.identity.items():
-            there = saved["identity"].get(flag, value)
-            check(there == value, f"{flag} differs from the run of --ckpt_path: leave it as it was, {there}")
+        own = {"seed_ids": self.seed_ids, "run_seed": self.run_seed, "shape": self._shape(), "identity": self.identity}
+        check_continues(ours(checkpoint), own)
         check_fits(checkpoint["state_dict"], self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

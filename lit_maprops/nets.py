@@ -1,4 +1,4 @@
-"""Networks and optimizer steps with leading seed (and agent) dimensions.
+"""Networks with leading seed (and agent) dimensions.
 
 All weights of a network are one tensor, ``[*stack, P]``: a row per independent network, so that a gradient step is a
 handful of kernels however many layers, agents and seeds there are. Layers are batched matrix products; nothing is
@@ -6,12 +6,13 @@ shared across the stack. ``stack`` is ``(R,)`` or ``(R, A)``; ``G`` below is ``p
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
+
+PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
 
 Layers = list[tuple[Tensor, Tensor | None]]  # (weight [G, out, in], bias [G, out]) of each layer
 LayerShapes = tuple[tuple[int, int, bool], ...]  # (out, in, has a bias) of each layer
@@ -56,13 +57,23 @@ class StackedMLP(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Output of the last hidden layer: ``[*stack, B, in_dim] -> [G, B, width]``; the inputs if there is none."""
-        x = inputs.flatten(0, len(self.stack) - 1)
+        x = inputs.flatten(0, len(self.stack) - 1).to(self.flat.dtype)
         for layer in self.layers()[:-1]:
             x = tanh(affine(x, *layer))
         return x
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map ``[*stack, B, in_dim]`` to ``[*stack, B, out_dim]``."""
+        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``.
+
+        Without gradients many rows go through in parts, so that D as a whole never stands in memory as floats.
+        """
+        if not torch.is_grad_enabled() and inputs.numel() > PART_NUMBERS:
+            parts = -(-inputs.numel() // PART_NUMBERS)
+            rows = max(1, inputs.shape[-2] // parts)
+            return torch.cat([self._forward(part) for part in inputs.split(rows, -2)], -2)
+        return self._forward(inputs)
+
+    def _forward(self, inputs: Tensor) -> Tensor:
         return affine(self.features(inputs), *self.layers()[-1]).unflatten(0, self.stack)
 
     @torch.no_grad()
@@ -124,172 +135,3 @@ def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generat
                 # Of the transposed shape: the input dimension comes first in the draw.
                 drawn = nn.init.orthogonal_(matrix.new_empty(matrix.shape[::-1]), gain, generator=generator)
                 matrix.copy_(drawn.T)
-
-
-class SeedAdam(torch.optim.Optimizer):
-    """Adam (Kingma & Ba 2015, bias corrected, as ``torch.optim.Adam``) with one step count per stack entry.
-
-    ``step(active)`` leaves the parameters, moments and step count of an inactive entry untouched, so that one seed's
-    early stop does not stop, or disturb, the others.
-
-    Args:
-        params: parameters that all start with the dimensions ``stack``.
-        lr: learning rate.
-        stack: the leading dimensions that stop independently.
-        betas: decay of the first and second moment.
-        eps: added to the root of the second moment.
-        lockstep: promise that an entry that was inactive once stays so until ``reset_state``: then all active entries
-            have made the same number of steps, which is what torch's fused kernel takes.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float,
-        stack: tuple[int, ...],
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        lockstep: bool = False,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self.stack, self.lockstep = stack, lockstep
-        self.reset_state()
-
-    def reset_state(self) -> None:
-        """Set moments and step counts to zero."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                # Not "step": Lightning and torch leave a tensor of that name on the CPU.
-                self.state[p] = {
-                    "steps_taken": torch.zeros(self.stack, device=p.device),
-                    "exp_avg": torch.zeros_like(p),
-                    "exp_avg_sq": torch.zeros_like(p),
-                }
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self.param_groups[0]["params"][0].device
-
-    @property
-    def settings(self) -> "AdamSettings":
-        """Of the only parameter group."""
-        group = self.param_groups[0]
-        beta1, beta2 = group["betas"]
-        return AdamSettings(group["lr"], beta1, beta2, group["eps"])
-
-    @torch.no_grad()
-    def step(self, active: Tensor | None = None) -> None:  # type: ignore[override]
-        """Update the active entries from ``.grad``.
-
-        Args:
-            active: ``[*stack]`` bool; ``None`` means all.
-        """
-        if active is not None and bool(active.all()):
-            active = None
-        for p in self.param_groups[0]["params"]:
-            if p.grad is not None:
-                state = self.state[p]
-                moments = state["exp_avg"], state["exp_avg_sq"], state["steps_taken"]
-                count = int(state["steps_taken"].max()) if self.lockstep else None
-                adam_(p, p.grad, *moments, active, count, self.settings)
-
-
-class AdamSettings(NamedTuple):
-    """Learning rate, decay of the first and of the second moment, and what is added to the second's root."""
-
-    lr: float
-    beta1: float
-    beta2: float
-    eps: float
-
-
-def adam_(
-    p: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    steps_taken: Tensor,
-    active: Tensor | None,
-    count: int | None,
-    settings: AdamSettings,
-) -> None:
-    """One Adam step in place.
-
-    Inactive entries are stepped like the others and then put back: an entry's own arithmetic, to the bit, must not
-    depend on who else is active, and an inactive one may hold NaN gradients.
-
-    Args:
-        p: parameters, ``[*stack, ...]``; ``grad`` and the two moments likewise.
-        grad: gradient.
-        exp_avg: first moment.
-        exp_avg_sq: second moment.
-        steps_taken: ``[*stack]``.
-        active: ``[*stack]`` bool; None means all.
-        count: ``steps_taken`` of every active entry, if it is the same: torch's fused kernel then does it in one pass.
-        settings: learning rate and so on.
-    """
-    changed = [p, exp_avg, exp_avg_sq]
-    before = [] if active is None else [tensor.clone() for tensor in changed]
-    steps_taken += 1 if active is None else active
-    if count is None or not p.is_contiguous():  # the fused kernel takes strided tensors for dense ones, silently
-        _written_out_adam_(p, grad, exp_avg, exp_avg_sq, steps_taken, settings)
-    else:
-        adam(
-            [p],
-            [grad],
-            [exp_avg],
-            [exp_avg_sq],
-            [],
-            [torch.tensor(float(count), device=p.device)],
-            fused=True,
-            amsgrad=False,
-            beta1=settings.beta1,
-            beta2=settings.beta2,
-            lr=settings.lr,
-            weight_decay=0.0,
-            eps=settings.eps,
-            maximize=False,
-        )
-    if active is not None:
-        keep = _to_rank(active, p)
-        for tensor, old in zip(changed, before, strict=True):
-            tensor.copy_(torch.where(keep, tensor, old))
-
-
-def _written_out_adam_(
-    p: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps_taken: Tensor, settings: AdamSettings
-) -> None:
-    lr, beta1, beta2, eps = settings
-    exp_avg.lerp_(grad, 1 - beta1)
-    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-    count = steps_taken.clamp(min=1.0)
-    # 1 - beta^count without the cancellation of float32.
-    size = _to_rank(lr / -torch.expm1(count * math.log(beta1)), p)
-    inverse_root = _to_rank((-torch.expm1(count * math.log(beta2))).rsqrt(), p)
-    scratch = exp_avg_sq.sqrt().mul_(inverse_root).add_(eps)
-    p.addcmul_(torch.div(exp_avg, scratch, out=scratch), size, value=-1)
-
-
-@torch.no_grad()
-def clip_grad_norm(params: Sequence[nn.Parameter], max_norm: float, stack_dims: int) -> Tensor:
-    """Scale gradients so that the norm of each stack entry is at most ``max_norm``.
-
-    Args:
-        params: parameters with ``stack_dims`` leading stack dimensions and a gradient.
-        max_norm: largest Euclidean norm per stack entry.
-        stack_dims: how many leading dimensions are independent.
-
-    Returns:
-        The norms before clipping, ``[*stack]``.
-    """
-    grads = [p.grad for p in params if p.grad is not None]
-    norm = torch.stack([g.flatten(stack_dims).square().sum(-1) for g in grads]).sum(0).sqrt()
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for g in grads:
-        g.mul_(_to_rank(scale, g))
-    return norm
-
-
-def _to_rank(value: Tensor, like: Tensor) -> Tensor:
-    return value.reshape(value.shape + (1,) * (like.dim() - value.dim()))

@@ -21,7 +21,7 @@ LAYERS = [
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
-    ["nets", "joint", "streams", "keys", "config", "__init__"],
+    ["nets", "optimizer", "joint", "streams", "keys", "config", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

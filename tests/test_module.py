@@ -60,9 +60,9 @@ def test_collection_and_updates_alternate(
         events.append(("collect", batch.shape[1] * batch.shape[2]))
         return batch
 
-    def spy_update(self: MAPROPS, data: Any) -> Any:
-        events.append(("update", data.shape[1]))
-        return update(self, data)
+    def spy_update(self: MAPROPS, measure: bool) -> Any:
+        events.append(("update", self.store.steps))
+        return update(self, measure)
 
     def spy_reset(self: MAPROPS, data: Any) -> None:
         events.append(("reset", 0))

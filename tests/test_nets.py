@@ -8,7 +8,8 @@ import torch
 from stacked_layers import biases, weights
 from torch import Tensor, nn
 
-from lit_maprops.nets import SeedAdam, StackedMLP, clip_grad_norm
+from lit_maprops.nets import StackedMLP
+from lit_maprops.optimizer import SeedAdam, clip_grad_norm
 
 STACKS = [(3,), (2, 4)]
 

@@ -14,7 +14,8 @@ from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
 from lit_maprops.behavior.samples import SampleStore
 from lit_maprops.config import check, check_choice, check_count, check_layers, check_positive
 from lit_maprops.envs import Task
-from lit_maprops.nets import SeedAdam, StackedMLP
+from lit_maprops.nets import StackedMLP
+from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
 
@@ -118,7 +119,7 @@ class AdjustedPolicy(BehaviorPolicy):
     def extend(self, data: TensorDictBase) -> None:
         """See ``BehaviorPolicy``."""
         inputs, log_probs, taken = self.experience(data)
-        x = self.net.features(inputs) if self.last_layer else inputs.flatten(0, -3)
+        x = self.net.features(inputs) if self.last_layer else inputs.flatten(0, -3).float()
         self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2))
 
     def update(self, measure: bool = True) -> UpdateStats:

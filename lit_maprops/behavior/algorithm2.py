@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lit_maprops.behavior.samples import Minibatch, Samples
-from lit_maprops.nets import SeedAdam, StackedMLP, affine
+from lit_maprops.nets import StackedMLP, affine
+from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
 

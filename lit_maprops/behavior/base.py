@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lit_maprops import joint
 from lit_maprops.config import check
 from lit_maprops.envs import Task
-from lit_maprops.nets import SeedAdam
+from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
 UpdateStats = dict[str, Tensor]

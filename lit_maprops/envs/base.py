@@ -42,6 +42,8 @@ class Task(ABC):
         step_noise: uniform numbers one ``transition`` uses.
         fixed_start: every episode of a seed starts from the same state.
         renders: ``render`` is available.
+        observation_dtype: of observations and global state; uint8 where they are 0/1 pictures, which D then holds in a
+            quarter of the memory.
         continuous_actions: actions are vectors of real numbers; no behavior policy serves that yet.
     """
 
@@ -54,6 +56,7 @@ class Task(ABC):
     step_noise: int = 0
     fixed_start: bool = False
     renders: bool = False
+    observation_dtype: torch.dtype = torch.float32
     continuous_actions: bool = False
 
     @abstractmethod
@@ -66,7 +69,7 @@ class Task(ABC):
 
     @abstractmethod
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """Observations ``[*B, n_agents, observation_dim]`` and global state ``[*B, state_dim]``, float32."""
+        """Observations ``[*B, n_agents, observation_dim]``, global state ``[*B, state_dim]``: ``observation_dtype``."""
 
     def state_index(self, state: State) -> Tensor | None:
         """A number for the state, ``[*B]`` int64, equal if and only if states are; None where there is none."""
@@ -124,10 +127,12 @@ class TaskEnv(EnvBase):
 
         observation: dict[str, Any] = {
             keys.AGENTS: Composite(
-                observation=Unbounded((*batch, task.n_agents, task.observation_dim), device=device),
+                observation=Unbounded(
+                    (*batch, task.n_agents, task.observation_dim), dtype=task.observation_dtype, device=device
+                ),
                 shape=batch,
             ),
-            keys.STATE: Unbounded((*batch, task.state_dim), device=device),
+            keys.STATE: Unbounded((*batch, task.state_dim), dtype=task.observation_dtype, device=device),
             keys.SUCCESS: flag(),
         }
         if task.numbers_states():
@@ -164,14 +169,20 @@ class TaskEnv(EnvBase):
             noise = self._draw(self.task.start_noise)
         if self.task.fixed_start:
             noise = self._fixed_start_noise.expand_as(noise)
-        fresh = self.task.initial_state(noise)
-        fresh["step"] = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
-            self._state = fresh
+            self._state = self._first_state(noise)
         else:
-            self._state = {k: _where(mask.squeeze(-1), v, self._state[k]) for k, v in fresh.items()}
+            over = mask.squeeze(-1)
+            for name, value in self._first_state(noise[over]).items():
+                old = self._state[name]
+                where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
+                self._state[name] = old.masked_scatter(where, value)
         return self._observe(torch.zeros(self.batch_size, dtype=torch.bool, device=self.device))
+
+    def _first_state(self, noise: Tensor) -> State:
+        state = self.task.initial_state(noise)
+        return state | {"step": torch.zeros(noise.shape[:-1], dtype=torch.int32, device=self.device)}
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         noise = self._draw(self.task.step_noise + self.task.start_noise)
@@ -221,7 +232,3 @@ class TaskEnv(EnvBase):
         self.streams.load_state_dict(saved["streams"])
         noise = saved.get("next_start_noise")
         self._next_start_noise = None if noise is None else noise.to(self.device)
-
-
-def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(mask.reshape(mask.shape + (1,) * (new.dim() - mask.dim())), new, old)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_reward
 from lit_maprops.envs import boulder_push_render
@@ -17,13 +16,14 @@ from lit_maprops.envs.base import State, Task, Transition
 
 DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
 SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
-_MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]])  # (dx, dy) of each direction
+_MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8)  # (dx, dy) of each direction
 
 
 class BoulderPush(Task):
     """Cooperative boulder pushing on a ``height`` x ``width`` grid.
 
-    The state is, decided here, one-hot: push direction, then x and y of the boulder and of every agent by index.
+    The global state is, decided here, one-hot: push direction, then x and y of the boulder and of every agent by index.
+    Cells are int8 (x, y) and pictures uint8, so that a step of many environments stays in the cache.
     Success is an episode that ends with the boulder on the goal row or column.
 
     Args:
@@ -41,6 +41,7 @@ class BoulderPush(Task):
     """
 
     renders = True
+    observation_dtype = torch.uint8
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class BoulderPush(Task):
         self.start = None if start is None else self._checked_start(start)
 
     def _check_grid(self) -> None:
+        for flag, cells in (("height", self.height), ("width", self.width)):
+            check(cells <= 120, f"--data.env.{flag} is {cells}: give at most 120 cells")
         directions = range(4) if self.direction is None else [self.direction]
         for direction in directions:
             along, across = (self.width, self.height) if direction < 2 else (self.height, self.width)
@@ -108,23 +111,23 @@ class BoulderPush(Task):
         ahead, behind = ((x + push[0] * k, y + push[1] * k) for k in (1, -1))
         room = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in (ahead, behind))
         check(room, f"{flag} is {start}: the boulder needs a free row or column before and behind it; move it")
-        return torch.tensor(start)
+        return torch.tensor(start, dtype=torch.int8)
 
     def initial_state(self, noise: Tensor) -> State:
         """See ``Task``; noise is (direction, boulder x, boulder y, one per agent)."""
         batch, device = noise.shape[:-1], noise.device
         if self.direction is None:
-            direction = (noise[..., 0] * 4).long()
+            direction = (noise[..., 0] * 4).to(torch.int8)
         else:
-            direction = torch.full(batch, self.direction, device=device)
+            direction = torch.full(batch, self.direction, dtype=torch.int8, device=device)
         if self.start is not None:
             cells = self.start.to(device).expand(*batch, -1, 2)
             return {"direction": direction, "boulder": cells[..., 0, :], "agents": cells[..., 1:, :]}
         vertical = direction < 2
         free_x = torch.where(vertical, self.width - self.n_agents + 1, self.width - 2)
         free_y = torch.where(vertical, self.height - 2, self.height - self.n_agents + 1)
-        x = (noise[..., 1] * free_x).long() + (~vertical).long()
-        y = (noise[..., 2] * free_y).long() + vertical.long()
+        x = (noise[..., 1] * free_x).to(torch.int8) + ~vertical
+        y = (noise[..., 2] * free_y).to(torch.int8) + vertical
         boulder = torch.stack([x, y], -1)
         agents = self._place_agents(self.boulder_cells(direction, boulder), noise[..., 3:])
         return {"direction": direction, "boulder": boulder, "agents": agents}
@@ -132,98 +135,101 @@ class BoulderPush(Task):
     def _place_agents(self, boulder_cells: Tensor, noise: Tensor) -> Tensor:
         """Distinct cells, uniform over those that hold neither boulder nor an earlier agent: ``[*B, A, 2]``."""
         n_cells = self.height * self.width
-        taken = boulder_cells[..., 1] * self.width + boulder_cells[..., 0]  # [*B, A] cell numbers
+        x, y = boulder_cells.short().unbind(-1)
+        taken = y * self.width + x  # [*B, A] cell numbers
         for agent in range(self.n_agents):
-            cell = (noise[..., agent] * (n_cells - taken.shape[-1])).long()
+            cell = (noise[..., agent] * (n_cells - taken.shape[-1])).short()
             # The k-th free cell: step over every taken cell at or below it, in ascending order.
             for occupied in taken.sort(-1).values.unbind(-1):
-                cell = cell + (occupied <= cell).long()
+                cell = cell + (occupied <= cell)
             taken = torch.cat([taken, cell.unsqueeze(-1)], -1)
         cells = taken[..., self.n_agents :]
-        return torch.stack([cells % self.width, cells // self.width], -1)
+        return torch.stack([cells % self.width, cells // self.width], -1).to(torch.int8)
 
     def boulder_cells(self, direction: Tensor, boulder: Tensor) -> Tensor:
         """The cells of the boulder: ``[*B]``, ``[*B, 2]`` -> ``[*B, A, 2]``."""
-        along = torch.arange(self.n_agents, device=boulder.device)
-        vertical = (direction < 2)[..., None, None]
-        unit = torch.where(vertical, boulder.new_tensor([1, 0]), boulder.new_tensor([0, 1]))  # [*B, 1, 2]
-        return boulder.unsqueeze(-2) + along.unsqueeze(-1) * unit
+        along = torch.arange(self.n_agents, dtype=torch.int8, device=boulder.device)
+        vertical = (direction < 2).unsqueeze(-1)
+        x, y = boulder[..., :1], boulder[..., 1:]
+        return torch.stack([x + along * vertical, y + along * ~vertical], -1)
 
     def at_goal(self, direction: Tensor, boulder: Tensor) -> Tensor:
         """Whether the boulder lies along the wall it is pushed toward: ``[*B]`` bool."""
-        x, y = boulder.unbind(-1)
-        on_wall = torch.stack([y == 0, y == self.height - 1, x == 0, x == self.width - 1], -1)
-        return on_wall.gather(-1, direction.unsqueeze(-1)).squeeze(-1)
+        vertical, positive = direction < 2, direction % 2 == 1
+        position = torch.where(vertical, boulder[..., 1], boulder[..., 0])
+        wall = torch.where(vertical, self.height - 1, self.width - 1) * positive
+        return position == wall
+
+    def _number(self, cells: Tensor) -> Tensor:
+        """``[*B, 2] -> [*B]`` int16, distinct for all cells of the grid and the ring around it; linear."""
+        return cells[..., 1].short() * (self.width + 2) + cells[..., 0]
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; in a failed push the agents move in ascending order of their noise."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
         moves = _MOVES.to(action.device)
-        push = moves[direction]  # [*B, 2]
-        boulder_cells = self.boulder_cells(direction, boulder)
-        behind = boulder_cells - push.unsqueeze(-2)
+        push = moves[direction.int()]  # [*B, 2]
+        body, here = self._number(self.boulder_cells(direction, boulder)), self._number(agents)  # [*B, A]
+        behind = body - self._number(push).unsqueeze(-1)
         # As many cells behind the boulder as agents, and agents never share a cell: all inside means all covered.
-        in_place = _same_cell(agents, behind).any(-1).all(-1)
+        in_place = _among(here, behind).all(-1)
         pushed = in_place & (action == direction.unsqueeze(-1)).all(-1)  # [*B]
         pushed = pushed & ~self.at_goal(direction, boulder)  # a step after the end moves no boulder off the grid
 
         target = agents + moves[action]  # [*B, A, 2]
-        blocked = _same_cell(target, boulder_cells).any(-1)  # [*B, A]
-        bound = target.new_tensor([self.width, self.height])
-        possible = ((target >= 0) & (target < bound)).all(-1) & ~blocked
-        walked = self._walk(agents, target, possible, noise.argsort(-1))
+        there = self._number(target)
+        blocked = _among(there, body)  # [*B, A]
+        x, y = target.unbind(-1)
+        possible = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height) & ~blocked
+        walks = self._walks(here, there, possible, noise)
 
-        boulder = torch.where(pushed.unsqueeze(-1), boulder + push, boulder)
-        agents = torch.where(pushed[..., None, None], agents + push.unsqueeze(-2), walked)
+        ahead = push * pushed.unsqueeze(-1)
+        alone = torch.where((walks & ~pushed.unsqueeze(-1)).unsqueeze(-1), target, agents)
+        boulder, agents = boulder + ahead, alone + ahead.unsqueeze(-2)
         goal = pushed & self.at_goal(direction, boulder)
-        alone = -self.penalty * blocked.float()
         together = (self.incentive + goal.float()).unsqueeze(-1)
-        reward = torch.where(pushed.unsqueeze(-1), together, alone)
+        reward = torch.where(pushed.unsqueeze(-1), together, -self.penalty * blocked.float())
         return Transition({"direction": direction, "boulder": boulder, "agents": agents}, reward, goal, goal)
 
-    def _walk(self, agents: Tensor, target: Tensor, possible: Tensor, order: Tensor) -> Tensor:
-        """Move the agents one by one; each sees the cells that the earlier ones left or took."""
-        index = torch.arange(self.n_agents, device=agents.device)
-        for turn in range(self.n_agents):
-            mover = order[..., turn, None]  # [*B, 1]
-            goal = target.gather(-2, mover.unsqueeze(-1).expand(*mover.shape, 2))  # [*B, 1, 2]
-            free = ~(agents == goal).all(-1).any(-1, keepdim=True)
-            moves = (index == mover) & free & possible
-            agents = torch.where(moves.unsqueeze(-1), target, agents)
-        return agents
+    def _walks(self, here: Tensor, there: Tensor, possible: Tensor, noise: Tensor) -> Tensor:
+        """Which agents walk, one after the other; each sees the cells that the earlier ones left or took."""
+        turn = (noise.unsqueeze(-1) > noise.unsqueeze(-2)).sum(-1)  # [*B, A]
+        walked = torch.zeros_like(possible)
+        for now in range(self.n_agents):
+            mine = turn == now
+            goal = (there * mine).sum(-1, keepdim=True, dtype=torch.int16)  # [*B, 1]
+            walks = mine & possible & (here != goal).all(-1, keepdim=True)
+            here = torch.where(walks, there, here)
+            walked = walked | walks
+        return walked
 
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
         """See ``Task``; direction, then the agents and the boulder window row by row, zero beyond the grid."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
-        facing = one_hot(direction, 4).float()
-        cells = torch.cat([agents, self.boulder_cells(direction, boulder)], -2)
-        observation = torch.cat(
-            [
-                facing.unsqueeze(-2).expand(*facing.shape[:-1], self.n_agents, 4),
-                self._window(agents, cells[..., : self.n_agents, :]),
-                self._window(agents, cells[..., self.n_agents :, :]),
-            ],
-            -1,
-        )
-        bodies = torch.cat([boulder.unsqueeze(-2), agents], -2)  # [*B, 1 + A, 2]
-        position = torch.cat([one_hot(bodies[..., 0], self.width), one_hot(bodies[..., 1], self.height)], -1)
-        return observation, torch.cat([facing, position.flatten(-2).float()], -1)
-
-    def _window(self, center: Tensor, cells: Tensor) -> Tensor:
-        """0/1 picture of ``cells`` around each center: ``[*B, A, 2]``, ``[*B, C, 2]`` -> ``[*B, A, (2r+1)^2]``."""
+        facing = direction.long().unsqueeze(-1)  # [*B, 1], also its own column
+        cells = torch.cat([agents, self.boulder_cells(direction, boulder)], -2)  # [*B, 2 A, 2]
         side = 2 * self.sensor_range + 1
-        offset = cells.unsqueeze(-3) - center.unsqueeze(-2) + self.sensor_range  # [*B, A, C, 2]
-        seen = ((offset >= 0) & (offset < side)).all(-1)
-        slot = torch.where(seen, offset[..., 1] * side + offset[..., 0], side * side)
-        window = torch.zeros((*slot.shape[:-1], side * side + 1), device=slot.device)
-        return window.scatter_(-1, slot, 1.0)[..., :-1]
+        x, y = (cells.unsqueeze(-3) - agents.unsqueeze(-2) + self.sensor_range).unbind(-1)  # [*B, A, 2 A]
+        window = torch.arange(2 * self.n_agents, device=x.device) // self.n_agents
+        column = y.long() * side + x + 4 + window * side**2
+        seen = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+        # What lies outside of the window goes where a 1 stands anyway.
+        columns = torch.where(seen, column, facing.unsqueeze(-1))
+        columns = torch.cat([columns, facing.unsqueeze(-1).expand(*columns.shape[:-1], 1)], -1)
+
+        bodies = torch.cat([boulder.unsqueeze(-2), agents], -2)  # [*B, 1 + A, 2]
+        first = 4 + torch.arange(1 + self.n_agents, device=x.device) * (self.width + self.height)
+        places = bodies + torch.stack([first, first + self.width], -1)
+        return _ones_at(columns, self.observation_dim), _ones_at(
+            torch.cat([facing, places.flatten(-2)], -1), self.state_dim
+        )
 
     def state_index(self, state: State) -> Tensor | None:
         """See ``Task``; None where the number of states does not fit in 62 bits."""
         cells = self.width * self.height
         if 4 * cells ** (self.n_agents + 1) >= 2**62:
             return None
-        index = state["direction"]
+        index = state["direction"].long()
         bodies = torch.cat([state["boulder"].unsqueeze(-2), state["agents"]], -2)
         for x, y in (body.unbind(-1) for body in bodies.unbind(-2)):
             index = index * cells + y * self.width + x
@@ -235,6 +241,12 @@ class BoulderPush(Task):
         return boulder_push_render.draw(self.height, self.width, state["direction"], cells, state["agents"])
 
 
-def _same_cell(a: Tensor, b: Tensor) -> Tensor:
-    """``[*B, I, 2]``, ``[*B, J, 2]`` -> ``[*B, I, J]`` bool."""
-    return (a.unsqueeze(-2) == b.unsqueeze(-3)).all(-1)
+def _among(a: Tensor, b: Tensor) -> Tensor:
+    """Which of ``a`` ``[*B, I]`` are in ``b`` ``[*B, J]``: ``[*B, I]`` bool."""
+    return (a.unsqueeze(-1) == b.unsqueeze(-2)).any(-1)
+
+
+def _ones_at(columns: Tensor, size: int) -> Tensor:
+    """0/1 vectors ``[*B, size]`` uint8 with ones in the ``columns`` ``[*B, J]``."""
+    zeros = torch.zeros((*columns.shape[:-1], size), dtype=torch.uint8, device=columns.device)
+    return zeros.scatter_(-1, columns, 1)

@@ -17,7 +17,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import joint, keys
-from lit_maprops.nets import SeedAdam, StackedMLP
+from lit_maprops.nets import StackedMLP
+from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
 REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)

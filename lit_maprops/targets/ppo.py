@@ -21,7 +21,7 @@ from lit_maprops import joint, keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.config import check_at_least, check_count, check_fraction, check_positive
 from lit_maprops.envs import Task
-from lit_maprops.nets import SeedAdam, clip_grad_norm
+from lit_maprops.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.learner import Learner

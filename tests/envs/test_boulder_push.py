@@ -79,7 +79,7 @@ def test_every_recorded_observation_and_state_is_reproduced(name):
     for prefix in ("", "next_"):
         state = recorded_state(rows, prefix)
         observation, vector = task.observe(state)
-        assert observation.dtype == vector.dtype == torch.float32
+        assert observation.dtype == vector.dtype == torch.uint8
         np.testing.assert_array_equal(observation.numpy(), rows[f"{prefix}observation"])
         np.testing.assert_array_equal(vector.numpy(), expected_vectors(task, rows, prefix))
 

@@ -24,8 +24,8 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     task, batch = env.task, (4, 3)
     flag = ((*batch, 1), torch.bool)
     root = {
-        "agents.observation": ((*batch, task.n_agents, task.observation_dim), torch.float32),
-        "state": ((*batch, task.state_dim), torch.float32),
+        "agents.observation": ((*batch, task.n_agents, task.observation_dim), task.observation_dtype),
+        "state": ((*batch, task.state_dim), task.observation_dtype),
         **dict.fromkeys(("done", "terminated", "truncated", "success"), flag),
     }
     if task.numbers_states():
