@@ -173,7 +173,7 @@ class LitMAPROPS(LightningModule):
             self.buffer.extend(collected)
             behavior_started = perf_counter()
             if not self.buffer.is_full:
-                self.behavior.extend(collected.select(*UPDATE_KEYS).flatten(1, 2))
+                self.behavior.extend(collected.select(*UPDATE_KEYS, *self._index_key()).flatten(1, 2))
                 update += 1
                 for name, value in self.behavior.update(measure=update % interval == 0).items():
                     updates[name].append(value)

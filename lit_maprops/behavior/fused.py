@@ -7,7 +7,7 @@ What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
   hidden layers and two products of the last one are all it needs;
 - one exponential per action gives ratio, pi_phi and KL alike;
 - parameters, gradient and moments of all layers are one tensor each;
-- entries go through the update in groups whose activations stay in the cache; a group ends when its last entry stops.
+- entries go through the update in groups whose activations stay in the cache, and leave when they stop.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,11 @@ LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff 
 class Settings(NamedTuple):
     """What is fixed during an update."""
 
+    shapes: LayerShapes  # of the layers that are trained
     clip_epsilon: float
     kl_cutoff: float  # nats
+    from_zero: bool  # the last layer starts at zero
+    count_steps: bool  # all entries have made the same number of Adam steps
     adam: AdamSettings
 
 
@@ -70,74 +73,99 @@ def update_behavior(
         compiled: run the gradient steps through torch.compile.
     """
     shapes = net.shapes[-1:] if last_layer else net.shapes
-    settings = Settings(clip_epsilon, kl_cutoff, optimizer.settings)
+    count_steps = optimizer.lockstep and not compiled
+    settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
     trained = _trained(net, optimizer, size_of(shapes))
     results = []
     for first, last in _groups(samples, minibatches, shapes):
         entries, part = Trained(*(t[first:last] for t in trained)), Samples(*(t[first:last] for t in samples))
-        layers = split_layers(entries.flat, shapes)
-        active = torch.ones(last - first, dtype=torch.bool, device=entries.flat.device)
-        gradient_steps = torch.zeros_like(active, dtype=torch.int64)
-        for step, chosen in enumerate(minibatches):
-            minibatch = part.take(chosen and chosen.entries(first, last))
-            last_only = from_zero and step == 0
-            if compiled:
-                active = _compiled_step()(entries, shapes, minibatch, active, last_only, settings)
-            else:
-                count = step if optimizer.lockstep else None
-                active = gradient_step(entries, layers, minibatch, active, count, last_only, settings)
-            gradient_steps += active
-            if not bool(active.any()):
-                break
+        own = [minibatch and minibatch.of(slice(first, last)) for minibatch in minibatches]
+        gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
         stats = {
             "gradient_steps": gradient_steps,
             "cutoff_hit": ~active,
             "first_step_cutoff": ~active & (gradient_steps <= 1),
         }
-        results.append(stats | (_measured(layers, part, settings) if measure else {}))
+        results.append(stats | (_measured(entries.flat, part, settings) if measure else {}))
     return {name: torch.cat([r[name] for r in results]).unflatten(0, net.stack) for name in results[0]}
 
 
-def gradient_step(
-    trained: Trained,
-    layers: Layers,
-    samples: Samples,
-    active: Tensor,
-    count: int | None,
-    only_last_layer: bool,
-    settings: Settings,
-) -> Tensor:
-    """One step of the active entries ``[G]`` bool, in place; returns which of them made it.
+def train(
+    trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Take the gradient steps of all entries, in place.
 
-    ``layers`` are views of ``trained.flat``; ``count`` as of ``adam_``.
+    Entries that stop leave the arithmetic: the others go on in copies, which are put back at the end.
+
+    Returns:
+        Gradient steps made and whether the entry went on to the end, both ``[G]``.
     """
-    x, delta = forward(layers, samples.inputs)
-    weight, total, kl = weights_and_kl(delta, samples)
-    active = active & (kl <= settings.kl_cutoff)
-    stepping: Tensor | None = active
-    if not torch.compiler.is_compiling():  # questions to the device, which a compiled graph cannot ask
-        moving = int(active.sum())
-        if not moving:
-            return active
-        stepping = None if moving == len(active) else active
-    grad = backward(layers, x, gradient_of_delta(weight, total, samples, settings.clip_epsilon), only_last_layer)
-    adam_(trained.flat, grad, *trained[1:], stepping, count, settings.adam)
-    return active
+    gradient_steps = torch.zeros(len(trained.flat), dtype=torch.int64, device=trained.flat.device)
+    alive, now, own = torch.arange(len(trained.flat), device=trained.flat.device), trained, samples
+    for step, chosen in enumerate(minibatches):
+        part = own.take(chosen and chosen.of(alive))
+        layers = split_layers(now.flat, settings.shapes)
+        x, delta = forward(layers, part.inputs)
+        weight, total, kl = weights_and_kl(delta, part)
+        going = kl <= settings.kl_cutoff
+        if not bool(going.all()):
+            kept = going.nonzero().flatten()
+            _put_back(trained, now, alive)
+            alive = alive[kept]
+            if not len(alive):
+                break
+            now, own, part = Trained(*(t[kept] for t in now)), own.entries(kept), part.entries(kept)
+            x, weight, total = [part.inputs, *(t[kept] for t in x[1:])], weight[kept], total[kept]
+            layers = split_layers(now.flat, settings.shapes)
+        grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
+        grad = backward(layers, x, grad, settings.from_zero and step == 0)
+        adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
+        gradient_steps[alive] += 1
+    else:
+        _put_back(trained, now, alive)
+    return gradient_steps, torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
+
+
+def _put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
+    if now is not trained:
+        for tensor, part in zip(trained, now, strict=True):
+            tensor[alive] = part
+
+
+def _train_compiled(
+    trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """``train`` with all entries in every step, those that stopped masked: one graph per shape."""
+    active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
+    gradient_steps = torch.zeros_like(active, dtype=torch.int64)
+    for step, chosen in enumerate(minibatches):
+        part = samples.take(chosen)
+        active = _compiled_step()(trained, part, active, settings.from_zero and step == 0, settings)
+        gradient_steps += active
+        if not bool(active.any()):
+            break
+    return gradient_steps, active
 
 
 @cache
 def _compiled_step() -> Any:
-    """Static shapes: half as long as with symbolic ones; ``padded_rows`` keeps them few."""
+    """Static shapes: a third faster than symbolic ones; ``padded_rows`` keeps them few."""
 
-    def step(trained: Trained, shapes: LayerShapes, samples: Samples, *rest: Any) -> Tensor:
-        active, only_last_layer, settings = rest
-        layers = split_layers(trained.flat, shapes)
-        return gradient_step(trained, layers, samples, active, None, only_last_layer, settings)
+    def masked_step(
+        trained: Trained, part: Samples, active: Tensor, only_last_layer: bool, settings: Settings
+    ) -> Tensor:
+        layers = split_layers(trained.flat, settings.shapes)
+        x, delta = forward(layers, part.inputs)
+        weight, total, kl = weights_and_kl(delta, part)
+        active = active & (kl <= settings.kl_cutoff)
+        grad = backward(layers, x, gradient_of_delta(weight, total, part, settings.clip_epsilon), only_last_layer)
+        adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
+        return active
 
     torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
     if torch.cuda.is_available():
-        return torch.compile(step, dynamic=False, fullgraph=True, mode="reduce-overhead")  # CUDA graphs
-    return torch.compile(step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+        return torch.compile(masked_step, dynamic=False, fullgraph=True, mode="reduce-overhead")  # CUDA graphs
+    return torch.compile(masked_step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
 
 
 def padded_rows(rows: int) -> int:
@@ -199,8 +227,9 @@ def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsi
     return unclipped.addcmul_(ratio.mul_(samples.target), unclipped.sum(1, keepdim=True), value=-1)
 
 
-def _measured(layers: Layers, samples: Samples, settings: Settings) -> dict[str, Tensor]:
-    weight, total, kl = weights_and_kl(forward(layers, samples.inputs)[1], samples)
+def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, Tensor]:
+    _, delta = forward(split_layers(flat, settings.shapes), samples.inputs)
+    weight, total, kl = weights_and_kl(delta, samples)
     clipped = weight / total < 1 - settings.clip_epsilon
     return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
 

@@ -25,6 +25,10 @@ class Samples(NamedTuple):
         """With the visits that belong to ``share``."""
         return Samples(inputs, target, share, share.sum(1))
 
+    def entries(self, kept: Tensor) -> "Samples":
+        """Copies of the entries numbered ``kept``."""
+        return Samples(*(tensor[kept] for tensor in self))
+
     def take(self, minibatch: "Minibatch | None") -> "Samples":
         """A minibatch, weighted to stand for all of D; None is all of D."""
         return self if minibatch is None else self.weighted(*minibatch)
@@ -59,9 +63,9 @@ class Minibatch(NamedTuple):
     rows: Tensor
     weight: Tensor
 
-    def entries(self, first: int, last: int) -> "Minibatch":
-        """Of the entries from ``first`` to before ``last``."""
-        return Minibatch(self.rows[first:last], self.weight)
+    def of(self, entries: "Tensor | slice") -> "Minibatch":
+        """Of some of the entries."""
+        return Minibatch(self.rows[entries], self.weight)
 
 
 class SampleStore:

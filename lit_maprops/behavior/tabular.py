@@ -1,5 +1,6 @@
-"""The tabular greedy sampler that Theorem 2 of arXiv 2508.01049 speaks about: no learning, only counts."""
+"""Behavior policies that count instead of learning, for tasks that number their states."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -8,21 +9,20 @@ from torch import Tensor
 
 from lit_maprops import joint, keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
-from lit_maprops.config import check, check_at_least
+from lit_maprops.config import check, check_at_least, check_positive
 from lit_maprops.envs import Task
 
+BISECTIONS = 24  # halvings of the interval that holds the mixing weight
 
-class Greedy(BehaviorPolicy):
-    """Takes argmax_a pi_theta(a | s) * (N(s) + 1) - N(s, a): the joint action D lacks most; ties to the lowest number.
 
-    Deterministic given D, so it has no log-probability ratio to clip and its KL is infinite (logged as NaN). Parallel
-    environments of a seed choose one after the other, each seeing the earlier ones' choices.
+class TabularPolicy(BehaviorPolicy):
+    """Counts the joint actions taken in every state of D.
 
     Args:
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
     """
 
-    _states: Tensor  # [R, steps chosen since the last reset], numbers of the states
+    _states: Tensor  # [R, steps counted since the last reset], numbers of the states
     _actions: Tensor  # likewise, numbers of the joint actions
 
     def __init__(self, max_joint_actions: int = 100_000) -> None:
@@ -33,55 +33,50 @@ class Greedy(BehaviorPolicy):
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """See ``BehaviorPolicy``."""
         super().build(task, run_seed, seed_ids)
+        name = type(self).__name__
         n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
-            f"--model.behavior Greedy would count {count} joint actions, more than "
+            f"--model.behavior {name} would count {count} joint actions, more than "
             f"--model.behavior.max_joint_actions {self.max_joint_actions:,}: use --model.behavior PROPS",
         )
         check(
             task.numbers_states(),
-            f"--model.behavior Greedy is tabular and {type(task).__name__} cannot number its states here: "
+            f"--model.behavior {name} is tabular and {type(task).__name__} cannot number its states here: "
             "use --model.behavior MAPROPS",
         )
         self.reset(None)
 
-    @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
-        """See ``BehaviorPolicy``."""
-        target = joint.joint_log_probs(logits).exp()  # [R, E, n_joint]
-        states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
-        chosen = []
-        for env in range(states.shape[1]):
-            state = states[:, env, None]
-            same = (self._states == state).to(target.dtype)  # [R, rows seen]
-            counts = torch.zeros_like(target[:, env]).scatter_add_(1, self._actions, same)
-            visits = same.sum(1, keepdim=True)
-            action = (target[:, env] * (visits + 1) - counts).argmax(-1, keepdim=True)  # [R, 1]
-            self._states = torch.cat([self._states, state], 1)
-            self._actions = torch.cat([self._actions, action], 1)
-            chosen.append(action)
-        index = torch.cat(chosen, 1)
-        action = joint.split_joint(index, self.task.n_agents, self.task.n_actions)
-        log_prob = torch.zeros_like(target[..., 0])
-        return Choice(action, log_prob, torch.full_like(log_prob, torch.nan))
-
+    @abstractmethod
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``; counts are kept while choosing, so nothing is left to do."""
+        """See ``BehaviorPolicy``."""
 
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; nothing to do."""
+        """See ``BehaviorPolicy``; nothing to do, counts are read when choosing."""
         return {}
 
     def reset(self, data: TensorDictBase | None) -> None:
         """See ``BehaviorPolicy``; counts what D retains."""
-        if data is None:
-            device = self.action_streams.device
-            self._states = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
-            self._actions = self._states
-        else:
-            self._states = data.get(keys.STATE_INDEX).squeeze(-1)
-            self._actions = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
+        device = self.action_streams.device
+        self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
+        if data is not None:
+            actions = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
+            self._count(data.get(keys.STATE_INDEX).squeeze(-1), actions)
+
+    def _count(self, states: Tensor, actions: Tensor) -> None:
+        """Add steps, numbers ``[R, b]`` of states and joint actions."""
+        self._states = torch.cat([self._states, states], 1)
+        self._actions = torch.cat([self._actions, actions], 1)
+
+    def _deficit(self, states: Tensor, target: Tensor) -> Tensor:
+        """How many more of each joint action D should hold after one more step: pi_theta (N(s) + 1) - N(s, a).
+
+        ``[R, E]`` and ``[R, E, K] -> [R, E, K]``; sums to 1 over joint actions.
+        """
+        same = (self._states.unsqueeze(1) == states.unsqueeze(2)).to(target.dtype)  # [R, E, steps]
+        actions = self._actions.unsqueeze(1).expand(same.shape)
+        counts = torch.zeros_like(target).scatter_add_(2, actions, same)
+        return target * (same.sum(2, keepdim=True) + 1) - counts
 
     def checkpoint_state(self) -> dict[str, Any]:
         """See ``BehaviorPolicy``."""
@@ -93,3 +88,86 @@ class Greedy(BehaviorPolicy):
         device = self.action_streams.device
         self._states = saved["states"].to(device)
         self._actions = saved["actions"].to(device)
+
+
+class Greedy(TabularPolicy):
+    """The sampler of Theorem 2 of arXiv 2508.01049: takes the joint action with the largest deficit.
+
+    Ties go to the lowest number. Deterministic given D, so it has no log-probability ratio to clip and its KL is
+    infinite (logged as NaN). Parallel environments of a seed choose one after the other, each seeing the earlier ones'
+    choices.
+
+    Args:
+        max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
+    """
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``."""
+        target = joint.joint_log_probs(logits).exp()  # [R, E, n_joint]
+        states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
+        chosen = []
+        for env in range(states.shape[1]):
+            here = slice(env, env + 1)
+            chosen.append(self._deficit(states[:, here], target[:, here]).argmax(-1))  # [R, 1]
+            self._count(states[:, here], chosen[-1])
+        action = joint.split_joint(torch.cat(chosen, 1), self.task.n_agents, self.task.n_actions)
+        log_prob = torch.zeros_like(target[..., 0])
+        return Choice(action, log_prob, torch.full_like(log_prob, torch.nan))
+
+    def extend(self, data: TensorDictBase) -> None:
+        """See ``BehaviorPolicy``; counted already, while choosing."""
+
+
+class TabularMAPROPS(TabularPolicy):
+    """Algorithm 2 solved in closed form where states are tabular: no network, no gradient steps.
+
+    The deficits q(a) = pi_theta(a | s) (N(s) + 1) - N(s, a) are the behavior policy under which D is expected to hold
+    every joint action of s in its right proportion after the next step. With PROPS' limits: no ratio below
+    1 - epsilon, then mixed with pi_theta until KL(pi_theta || pi_phi) in this state is at most delta. Decided here;
+    it shares nothing between states, so it only helps in those that D visits again.
+
+    Args:
+        clip_epsilon: epsilon, how far the ratio pi_phi / pi_theta may fall below 1.
+        kl_cutoff: delta, largest KL(pi_theta || pi_phi) in a state (nats).
+        max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
+    """
+
+    def __init__(self, clip_epsilon: float = 1.0, kl_cutoff: float = 0.3, max_joint_actions: int = 100_000) -> None:
+        super().__init__(max_joint_actions)
+        check_positive("--model.behavior.clip_epsilon", clip_epsilon)
+        check_positive("--model.behavior.kl_cutoff", kl_cutoff)
+        self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``."""
+        log_target = joint.joint_log_probs(logits)
+        target = log_target.exp()  # [R, E, n_joint]
+        floor = target * max(0.0, 1 - self.clip_epsilon)
+        wanted = torch.maximum(self._deficit(data.get(keys.STATE_INDEX).squeeze(-1), target), floor)
+        behavior = self._mixed(log_target, target, wanted / wanted.sum(-1, keepdim=True))
+        index = joint.sample(behavior, self.action_streams.uniform(logits.shape[1]))
+        return Choice(
+            joint.split_joint(index, self.task.n_agents, self.task.n_actions),
+            behavior.gather(-1, index.unsqueeze(-1)).squeeze(-1),
+            joint.kl_divergence(log_target, behavior),
+        )
+
+    def _mixed(self, log_target: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
+        """log of the mixture of pi_theta and ``wanted`` with the most of ``wanted`` that the cutoff allows (nats)."""
+
+        def mixture(weight: Tensor) -> Tensor:
+            return torch.lerp(target, wanted, weight).log()
+
+        low, high = torch.zeros_like(target[..., :1]), torch.ones_like(target[..., :1])
+        for _ in range(BISECTIONS):  # the KL grows with the weight
+            middle = (low + high) / 2
+            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= self.kl_cutoff
+            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+        return mixture(low)
+
+    def extend(self, data: TensorDictBase) -> None:
+        """See ``BehaviorPolicy``."""
+        actions = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
+        self._count(data.get(keys.STATE_INDEX).squeeze(-1), actions)
