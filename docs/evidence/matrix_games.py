@@ -38,12 +38,12 @@ Maker = Callable[[], BehaviorPolicy]
 
 def weak(kind: type, **options: bool) -> Maker:
     """Epsilon 0.3, delta 0.05, Adam 0.5, 8 epochs."""
-    return lambda: kind(0.3, 0.05, 8, 1, 0.5, [], **options)
+    return lambda: kind(clip_epsilon=0.3, kl_cutoff=0.05, epochs=8, learning_rate=0.5, hidden=[], **options)
 
 
 def strong(kind: type, **options: bool) -> Maker:
     """Epsilon 1, delta 1, Adam 1, 8 epochs."""
-    return lambda: kind(1.0, 1.0, 8, 1, 1.0, [], **options)
+    return lambda: kind(clip_epsilon=1.0, kl_cutoff=1.0, epochs=8, learning_rate=1.0, hidden=[], **options)
 
 
 SAMPLERS: dict[str, Maker] = {

@@ -1,0 +1,29 @@
+"""Other packages, each in a virtual environment of its own under build/peers, so that none of them is a dependency."""
+
+import subprocess
+import sys
+import venv
+
+from figures import ROOT
+
+FOLDER = ROOT / "build" / "peers"
+# What pip is asked for, in order; a later line may need what an earlier one brought.
+PEERS = {
+    "lbforaging": [["lbforaging==2.0.0"]],
+    "benchmarl": [["torch==2.13.0"], ["benchmarl==1.5.2", "vmas==1.5.2", "torch==2.13.0"]],
+    "jaxmarl": [["jaxmarl==0.2.0", "jax==0.10.2"]],
+}
+
+
+def python_of(peer: str) -> str | None:
+    """The interpreter that has the peer, installed if need be; None if pip cannot get it."""
+    folder = FOLDER / peer
+    python, done = folder / "bin" / "python", folder / "installed"
+    if not done.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        for packages in PEERS[peer]:
+            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+            if subprocess.run(command, stdout=sys.stderr).returncode:
+                return None
+        done.touch()
+    return str(python)
