@@ -33,6 +33,13 @@ class Buffer:
         """Whether the current batch holds its n steps."""
         return self.filled == self.steps
 
+    @property
+    def bytes(self) -> int:
+        """Memory of D, as allocated for whole batches; 0 before the first step."""
+        return (
+            0 if self._storage is None else sum(v.numel() * v.element_size() for v in self._storage.values(True, True))
+        )
+
     def extend(self, batch: TensorDictBase) -> None:
         """Append collected transitions ``[R, t, E]`` in time order.
 

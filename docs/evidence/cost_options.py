@@ -1,7 +1,7 @@
 """Measures docs/evidence/cost_options.md: what each way to cheaper behavior updates costs in solved runs.
 
-Every option runs conf/boulderpush_reliability.yaml on the same fresh seeds. Interrupted, it continues with the runs that
-are missing.
+Every option runs conf/boulderpush_reliability.yaml on the same fresh seeds. Interrupted, it continues with the runs
+that are missing.
 """
 
 import csv
@@ -23,8 +23,8 @@ ROOT = HERE.parent.parent
 RUNS = ROOT / "runs" / "cost_options"
 RUN_SEEDS = (11, 12)  # 64 seeds each; tuning used run seed 1000
 OPTION = "--model.behavior.init_args."
-# Learning rates and epochs that differ from the configuration's were chosen on run seed 1000 by the sampling error of 32
-# seeds x 1,024 steps.
+# Learning rates and epochs that differ from the configuration's were chosen on run seed 1000, by the sampling error of
+# 32 seeds x 1,024 steps.
 OPTIONS: dict[str, list[str]] = {
     "OnPolicy": ["--model.behavior", "OnPolicy"],
     "MAPROPS, the paper's way": [],

@@ -107,7 +107,8 @@ def fixed_policy_error(maker: Maker, prob: float, n: int) -> NDArray[np.floating
     rows: list[TensorDictBase] = []
     for _ in range(n):
         if rows:
-            behavior.update(torch.cat(rows, 1))
+            behavior.extend(rows[-1])
+            behavior.update()
         rows.append(step.clone().set(keys.ACTION, behavior.choose(step, logits).action))
     streams = SeedStreams(RUN_SEED, seeds, "unused")
     return tabular_error(torch.cat(rows, 1), streams)["joint_tv"].numpy()

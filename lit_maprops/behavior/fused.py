@@ -21,7 +21,7 @@ from lit_maprops.behavior.samples import Minibatch, Samples
 from lit_maprops.nets import Layers, LayerShapes, StackedMLP, size_of, split_layers
 from lit_maprops.optimizer import AdamSettings, SeedAdam, adam_
 
-GROUP_NUMBERS = 2**19  # activations of one layer that a group of entries holds (float32 numbers)
+GROUP_NUMBERS = 2**18  # activations of one layer that a group of entries holds (float32 numbers)
 LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
 
 

@@ -3,15 +3,18 @@
 from lit_maprops.envs.base import State, Task, TaskEnv, Transition
 from lit_maprops.envs.boulder_push import BoulderPush
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.vmas_task import VMAS
 
 TASKS: dict[str, type[Task]] = {
     "BoulderPush": BoulderPush,
     "Coordination": Coordination,
     "MatrixGame": MatrixGame,
+    "VMAS": VMAS,
 }
 
 __all__ = [
     "TASKS",
+    "VMAS",
     "BoulderPush",
     "Coordination",
     "MatrixGame",

@@ -146,7 +146,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
 
 @pytest.mark.parametrize("name", BEHAVIORS)
 @pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.LOGITS])
-def test_nan_in_one_seed_leaves_the_others_bit_identical(name, broken):
+def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
     task = StatesTask(n_states=2, n_agents=2, n_actions=3)
     theta = random_policy(task, 3)
     arguments = {"hidden": [8], "minibatches": 2} if name in TRAINED else {}
@@ -167,7 +167,9 @@ def test_nan_in_one_seed_leaves_the_others_bit_identical(name, broken):
 
     healthy, ill = run(None), run(1)
     for clean, touched in zip(healthy, ill, strict=True):
-        assert torch.equal(clean[[0, 2]], touched[[0, 2]])
+        # Not to the bit: the last numbers of a tensor are rounded otherwise than those in full vectors, and the seed
+        # that stopped has left the tensor.
+        torch.testing.assert_close(clean[[0, 2]], touched[[0, 2]], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", BEHAVIORS)

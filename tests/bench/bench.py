@@ -1,81 +1,108 @@
-"""``make bench``: whole commands timed in turn, A B A B ..., on one core; writes docs/evidence/speed.md and speed.csv.
+"""``make bench``: runs the parts one after the other, each in a process of its own on one core, and writes the page.
 
-These machines are shared, so a single time means little: quote the medians and, between settings, the ratio of pairs.
+The machines are shared, so a single time means little: cases of a part take turns, and a ratio is taken within a turn.
+``python tests/bench/bench.py update fits`` runs some parts and keeps the other figures of speed.csv.
 """
 
 import csv
+import json
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 from datetime import date
 from pathlib import Path
-from time import perf_counter
 
-import numpy as np
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import torch
+from figures import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-RESULT = ROOT / "docs" / "evidence" / "speed.csv"
-TEMPLATE = RESULT.with_suffix(".template.md")
-ROUNDS = 5
-FIT = [sys.executable, "-m", "lit_maprops", "fit", "--wandb", "disabled"]
-GAME = [*FIT, "--config", "conf/matrix_game.yaml"]
-BOULDER = [*FIT, "--config", "conf/boulderpush.yaml", "--model.total_env_steps", "2560"]
-# The figure of the first issue: figure1, 200 seeds, n = 8, m = 1, 60 target updates, MAPROPS, under 60 s on one core.
-CASES = {
-    "figure1, 200 seeds, on-policy": [*GAME, "--model.behavior", "OnPolicy"],
-    "figure1, 200 seeds, PROPS": [*GAME, "--model.behavior", "PROPS"],
-    "figure1, 200 seeds, MA-PROPS": GAME,
-    "boulder_push, 16 seeds x 2,560 steps, on-policy": [*BOULDER, "--model.behavior", "OnPolicy"],
-    "boulder_push, 16 seeds x 2,560 steps, MA-PROPS": BOULDER,
-    "boulder_push, 1 seed x 2,560 steps, MA-PROPS": [*BOULDER, "--model.num_seeds", "1"],
+PARTS = {
+    "update": ["update.py"],
+    "environments": ["environments.py"],
+    "fits": ["fits.py"],
+    "peers": ["against_peers.py"],
 }
-PAIRS = [
-    ("figure1, 200 seeds, MA-PROPS", "figure1, 200 seeds, on-policy"),
-    ("boulder_push, 16 seeds x 2,560 steps, MA-PROPS", "boulder_push, 16 seeds x 2,560 steps, on-policy"),
-    ("boulder_push, 16 seeds x 2,560 steps, MA-PROPS", "boulder_push, 1 seed x 2,560 steps, MA-PROPS"),
-]
+RESULT = ROOT / "docs" / "evidence" / "speed.csv"
+Row = dict[str, str]
 
 
-def seconds_of(command: list[str]) -> float:
-    """Wall time of one whole run, start-up and figures included (s)."""
-    one_core = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as folder:
-        started = perf_counter()
-        subprocess.run(
-            [*command, "--runs_dir", folder], cwd=ROOT, env=os.environ | one_core, check=True, capture_output=True
-        )
-        return perf_counter() - started
+def run(part: str) -> list[Row]:
+    """One part's rows."""
+    one_core = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, *PARTS[part]]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=one_core, check=True, stdout=subprocess.PIPE, text=True
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    numbers, today = ("min", "median", "max"), str(date.today())
+    return [
+        {"part": part} | {k: f"{v:.4g}" if k in numbers else str(v) for k, v in row.items()} | {"date": today}
+        for row in rows
+    ]
+
+
+def kept(parts: list[str]) -> list[Row]:
+    """Rows of the parts that are not run now."""
+    if not RESULT.exists():
+        return []
+    with RESULT.open() as file:
+        return [row for row in csv.DictReader(file) if row.get("part") in set(PARTS) - set(parts)]
+
+
+def table(rows: list[Row], unit: str | None = None) -> str:
+    """Markdown."""
+    lines = ["| figure | min | median | max | unit | asked for |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row["figure"], *(plain(row[key]) for key in ("min", "median", "max")), row["unit"], row["asked"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plain(number: str) -> str:
+    """Without an exponent."""
+    value = float(number)
+    return f"{value:,.0f}" if abs(value) >= 1000 else number
+
+
+def picture(rows: list[Row], target: Path) -> None:
+    """Time per seed against the number of seeds, and what a sampler's iteration costs."""
+    median = {row["figure"]: float(row["median"]) for row in rows}
+    scaling = {int(f.split(": ")[1].split(",")[0]): v for f, v in median.items() if "iteration, per seed" in f}
+    samplers = {
+        f.split(": ", 1)[1].split(" / ")[0]: v for f, v in median.items() if "n = 256" in f and "/ OnPolicy" in f
+    }
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2, 3], layout="constrained")
+    left.loglog(list(scaling), list(scaling.values()), "o-", color="#0072b2")
+    left.set_xticks(list(scaling), [str(seeds) for seeds in scaling])
+    left.set(xlabel="seeds side by side", ylabel="seconds per seed and iteration", title="Seeds share the overhead")
+    right.barh(list(samplers), list(samplers.values()), color="#0072b2")
+    right.axvline(1, color="black", linewidth=1)
+    right.invert_yaxis()
+    right.set(xlabel="time of an iteration / OnPolicy's", title="64 seeds, 1 environment each, m = 1, n = 256")
+    figure.savefig(target, dpi=110)
 
 
 def main() -> None:
-    """Run every case ROUNDS times in turn, print and store the figures."""
-    times: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(ROUNDS):
-        for name, command in CASES.items():
-            times[name].append(seconds_of(command))
-    rows = []
-    for name, values in times.items():
-        low, mid, high = np.percentile(values, [0, 50, 100])
-        rows.append({"figure": f"{name} (s)", "min": low, "median": mid, "max": high})
-    for a, b in PAIRS:
-        low, mid, high = np.percentile(np.divide(times[a], times[b]), [0, 50, 100])
-        rows.append({"figure": f"{a} / {b} (ratio)", "min": low, "median": mid, "max": high})
-    for row in rows:
-        print(f"{row['figure']:95s} min {row['min']:.2f}  median {row['median']:.2f}  max {row['max']:.2f}")
-    machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
-    print(machine)
-    table = [f"| {r['figure']} | {r['min']:.2f} | {r['median']:.2f} | {r['max']:.2f} |" for r in rows]
-    text = TEMPLATE.read_text().format(
-        date=date.today().isoformat(), machine=machine, rounds=ROUNDS, table="\n".join(table)
-    )
-    RESULT.with_suffix(".md").write_text(text)
+    """Run the parts named on the command line, or all."""
+    parts = sys.argv[1:] or list(PARTS)
+    rows = kept(parts)
+    for part in parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        rows += run(part)
+    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
     with RESULT.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: v if isinstance(v, str) else round(float(v), 3) for k, v in r.items()} for r in rows)
+        writer.writerows(rows)
+    machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
+    tables = {part: table([row for row in rows if row["part"] == part]) for part in PARTS}
+    text = RESULT.with_suffix(".template.md").read_text()
+    RESULT.with_suffix(".md").write_text(text.format(date=date.today().isoformat(), machine=machine, **tables))
+    picture(rows, RESULT.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Every registered environment with its defaults and other settings, and how the contract tests play it."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -24,9 +26,11 @@ SETTINGS = {
         {"payoff": "no_conflict_7"},
         {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
     ],
+    "VMAS": [{"scenario": "simple_spread", "max_steps": 6}],
 }
+NEEDS = {"VMAS": pytest.mark.skipif(find_spec("vmas") is None, reason="needs the extra envs")}
 CASES = [
-    pytest.param(name, settings, id=f"{name}-{number}")
+    pytest.param(name, settings, id=f"{name}-{number}", marks=NEEDS.get(name, ()))
     for name in TASKS
     for number, settings in enumerate([{}, *SETTINGS.get(name, [])])
 ]

@@ -1,0 +1,160 @@
+"""Whole fits as a user runs them: cost of the behavior updates, seeds side by side, memory, start-up."""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from figures import ROOT, hand_over, in_turn, ratio, row
+from tensordict import TensorDict
+
+from lit_maprops import keys
+from lit_maprops.buffer import Buffer
+from lit_maprops.envs import BoulderPush
+
+ROUNDS = 3
+PROGRAM = [sys.executable, "-m", "lit_maprops"]
+OPTION = "--model.behavior.init_args."
+# One environment per seed, m = 1, n = 256, 64 seeds; three iterations, the last two of which count.
+RELIABILITY = ["conf/boulderpush_reliability.yaml", "--model.total_env_steps", "768"]
+SAMPLERS = {
+    "OnPolicy": ["--model.behavior", "OnPolicy"],
+    "MAPROPS": [],
+    "MAPROPS, compile": [f"{OPTION}compile", "true"],
+    "MAPROPS, merge_states": [f"{OPTION}merge_states", "true"],
+    "MAPROPS, trained_layers last": [f"{OPTION}trained_layers", "last", f"{OPTION}learning_rate", "0.03"],
+    "MAPROPS, max_sample_passes 256": [f"{OPTION}max_sample_passes", "256"],
+    "MAPROPS, max_states 64": [f"{OPTION}max_states", "64"],
+    "MAPROPS, warm_start, 1 epoch": [f"{OPTION}warm_start", "true", f"{OPTION}epochs", "1"],
+    "TabularMAPROPS": ["--model.behavior", "TabularMAPROPS"],
+}
+# 16 seeds x 8 environments, n = 512, m = one vector step.
+WIDE = ["conf/boulderpush.yaml", "--model.total_env_steps", "1536", "--data.behavior_batch_size", "8"]
+WIDE += ["--model.sampling_error", "null"]
+# m = 1, minibatches of at most 64 rows in both updates.
+SMALL = [*RELIABILITY, f"{OPTION}minibatches", "4", "--model.learner.init_args.minibatches", "4"]
+SEEDS = (1, 8, 32, 64, 128)
+
+
+def environment() -> dict[str, str]:
+    """One core."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def iteration(config: str, *flags: str) -> tuple[float, float]:
+    """Mean time of the iterations after the first, evaluation left out (s), and peak memory of the process (MB)."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*PROGRAM, "fit", "--config", config, *flags, "--wandb", "disabled", "--model.eval_interval", "1000"]
+        process = subprocess.Popen(
+            [*command, "--runs_dir", folder, "--run_name", "bench"],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f"{' '.join(command)} ended with {status}")
+        with (Path(folder) / "bench" / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))[1:]
+    spent = [sum(float(row[f"time/{part}"]) for part in ("collect", "behavior", "target")) for row in rows]
+    return sum(spent) / len(spent), usage.ru_maxrss / 1024
+
+
+def cost_of_updates() -> list[dict[str, str | float]]:
+    """The samplers against OnPolicy."""
+    t = in_turn(
+        {name: lambda flags=flags: iteration(*RELIABILITY, *flags)[0] for name, flags in SAMPLERS.items()}, ROUNDS
+    )
+    place = "64 seeds x 1 env, m = 1, n = 256"
+    rows = [row(f"{place}: {name}, one iteration", times, "s") for name, times in t.items()]
+    for name in list(SAMPLERS)[1:]:
+        bar = "" if name in ("MAPROPS", "MAPROPS, compile") else "4 or less"
+        rows.append(ratio(f"{place}: {name} / OnPolicy", t[name], t["OnPolicy"], bar))
+    cases = {name: lambda name=name: iteration(*WIDE, *SAMPLERS[name])[0] for name in ("OnPolicy", "MAPROPS")}
+    wide = in_turn(cases, ROUNDS)
+    name = "16 seeds x 8 envs, m = one vector step, n = 512: MAPROPS / OnPolicy"
+    return [*rows, ratio(name, wide["MAPROPS"], wide["OnPolicy"], "3 or less")]
+
+
+def seed_scaling() -> list[dict[str, str | float]]:
+    """Time and memory per seed."""
+    memory: dict[int, list[float]] = {seeds: [] for seeds in SEEDS}
+
+    def case(seeds: int) -> float:
+        spent, peak = iteration(*SMALL, "--model.num_seeds", str(seeds))
+        memory[seeds].append(peak)
+        return spent / seeds
+
+    t = in_turn({str(seeds): lambda seeds=seeds: case(seeds) for seeds in SEEDS}, ROUNDS)
+    rows = [row(f"seeds side by side: {seeds}, one iteration, per seed", t[str(seeds)], "s") for seeds in SEEDS]
+    rows += [row(f"seeds side by side: {seeds}, peak memory of the process", memory[seeds], "MB") for seeds in SEEDS]
+    return [*rows, ratio("seeds side by side: time per seed, 1 seed / 64 seeds", t["1"], t["64"], "5 or more")]
+
+
+def start_up() -> list[dict[str, str | float]]:
+    """Help, and the first line of metrics.csv."""
+
+    def help_of(*command: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([*PROGRAM, *command, "--help"], check=True, stdout=subprocess.DEVNULL, env=environment())
+        return time.perf_counter() - started
+
+    def first_iteration() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            command = [*PROGRAM, "fit", "--config", "conf/boulderpush.yaml", "--wandb", "disabled"]
+            process = subprocess.Popen(
+                [*command, "--runs_dir", folder, "--run_name", "bench"],
+                cwd=ROOT,
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+            )
+            metrics = Path(folder) / "bench" / "metrics.csv"
+            while not (metrics.exists() and metrics.read_text().count("\n") > 1):
+                time.sleep(0.02)
+            spent = time.perf_counter() - started
+            process.kill()
+            process.wait()
+            return spent
+
+    t = in_turn({"--help": help_of, "fit --help": lambda: help_of("fit"), "first": first_iteration}, ROUNDS)
+    return [
+        row("start-up: --help", t["--help"], "s", "1 or less"),
+        row("start-up: fit --help", t["fit --help"], "s"),
+        row("start-up: first training iteration of boulderpush.yaml done", t["first"], "s", "12 or less"),
+    ]
+
+
+def memory_of_d() -> list[dict[str, str | float]]:
+    """D of 64 seeds x n = 8,192 x 4 agents with BoulderPush's pictures, as the buffer allocates it."""
+    task, steps = BoulderPush(size="small", n_agents=4), 8192
+    shape = (64, 1, 1)
+    flags = {key: torch.zeros(*shape, 1, dtype=torch.bool) for key in (keys.DONE, keys.TERMINATED, keys.TRUNCATED)}
+    seen = flags | {
+        keys.SUCCESS: torch.zeros(*shape, 1, dtype=torch.bool),
+        keys.OBSERVATION: torch.zeros(*shape, 4, task.observation_dim, dtype=task.observation_dtype),
+        keys.STATE: torch.zeros(*shape, task.state_dim, dtype=task.observation_dtype),
+        keys.STATE_INDEX: torch.zeros(*shape, 1, dtype=torch.int64),
+    }
+    row_of_d = TensorDict(seen, batch_size=shape)
+    row_of_d.set("next", TensorDict(seen, batch_size=shape).set(keys.REWARD, torch.zeros(*shape, 4, 1)))
+    for key, size in ((keys.LOGITS, (4, 4)), (keys.LOG_PROB, (4,)), (keys.TARGET_LOG_PROB, ())):
+        row_of_d.set(key, torch.zeros(*shape, *size))
+    row_of_d.set(keys.ACTION, torch.zeros(*shape, 4, dtype=torch.int64))
+    for key in (keys.BEHAVIOR_LOG_PROB, keys.BEHAVIOR_KL):
+        row_of_d.set(key, torch.zeros(*shape))
+    buffer = Buffer(steps)
+    buffer.extend(row_of_d)
+    return [
+        row("D of 64 seeds x 8,192 steps x 4 agents, BoulderPush 8x8", [buffer.bytes / 2**30], "GiB", "1.5 or less")
+    ]
+
+
+if __name__ == "__main__":
+    parts = {"updates": cost_of_updates, "seeds": seed_scaling, "start": start_up, "memory": memory_of_d}
+    for part in sys.argv[1:] or parts:
+        hand_over(parts[part]())
