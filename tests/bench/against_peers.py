@@ -46,7 +46,7 @@ def rate(python: str, *command: str) -> float:
 
 
 def ours(scenario: str, n_agents: int, seeds: int, envs: int, steps: int, passes: int, parts: int, width: int) -> float:
-    """Env steps per second of all seeds together, second iteration."""
+    """Env steps per second of all seeds together."""
     flags = {
         "--model.behavior": "OnPolicy",
         "--model.learner": "IPPO",
@@ -55,7 +55,7 @@ def ours(scenario: str, n_agents: int, seeds: int, envs: int, steps: int, passes
         f"{LEARNER}minibatches": parts,
         f"{LEARNER}hidden": f"[{width}, {width}]",
         "--model.num_seeds": seeds,
-        "--model.total_env_steps": 2 * steps,
+        "--model.total_env_steps": steps if seeds * width > 1000 else 2 * steps,
         "--data.env.init_args.scenario": scenario,
         "--data.env.init_args.n_agents": n_agents,
         "--data.env.init_args.max_steps": 100,

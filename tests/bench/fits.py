@@ -46,7 +46,10 @@ def environment() -> dict[str, str]:
 
 
 def iteration(config: str, *flags: str) -> tuple[float, float]:
-    """Mean time of the iterations after the first, evaluation left out (s), and peak memory of the process (MB)."""
+    """Mean time of the iterations after the first, evaluation left out (s), and peak memory of the process (MB).
+
+    Of the first, if it is the only one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [*PROGRAM, "fit", "--config", config, *flags, "--wandb", "disabled", "--model.eval_interval", "1000"]
         process = subprocess.Popen(
@@ -59,7 +62,8 @@ def iteration(config: str, *flags: str) -> tuple[float, float]:
         if status:
             raise RuntimeError(f"{' '.join(command)} ended with {status}")
         with (Path(folder) / "bench" / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))[1:]
+            rows = list(csv.DictReader(file))
+        rows = rows[1:] or rows
     spent = [sum(float(row[f"time/{part}"]) for part in ("collect", "behavior", "target")) for row in rows]
     return sum(spent) / len(spent), usage.ru_maxrss / 1024
 
