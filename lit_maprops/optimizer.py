@@ -99,8 +99,8 @@ def adam_(
 ) -> None:
     """One Adam step in place.
 
-    Inactive entries are stepped like the others and then put back: an entry's own arithmetic, to the bit, must not
-    depend on who else is active, and an inactive one may hold NaN gradients.
+    Inactive entries are stepped like the others and then put back: the arithmetic of an entry must not depend on who
+    else is active, and an inactive one may hold NaN gradients.
 
     Args:
         p: parameters, ``[*stack, ...]``; ``grad`` and the two moments likewise.

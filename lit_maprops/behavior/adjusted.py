@@ -43,7 +43,7 @@ class AdjustedPolicy(BehaviorPolicy):
             ``minibatches`` 1.
         max_sample_passes: lowers ``epochs``, to no less than 1, where epochs times rows of D would exceed it; None is
             off.
-        warm_start: continue from the Delta of the update before, unless that ended above ``kl_cutoff``.
+        warm_start: continue from the Delta of the update before, unless ``kl_cutoff`` stopped that one.
         compile: run gradient steps through torch.compile (a minute at the start; pays in long runs).
     """
 
@@ -119,8 +119,9 @@ class AdjustedPolicy(BehaviorPolicy):
     def extend(self, data: TensorDictBase) -> None:
         """See ``BehaviorPolicy``."""
         inputs, log_probs, taken = self.experience(data)
-        x = self.net.features(inputs) if self.last_layer else inputs.flatten(0, -3).float()
-        self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2))
+        states = inputs.flatten(0, -3).float()
+        x = self.net.features(inputs) if self.last_layer else states
+        self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2), states)
 
     def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; Algorithm 2, starting from Delta_phi = 0."""
@@ -133,7 +134,7 @@ class AdjustedPolicy(BehaviorPolicy):
             epochs = max(1, min(epochs, self.max_sample_passes // rows))
         size = fused.padded_rows(-(-rows // self.minibatches)) if self.compile_steps else 0  # rows per gradient step
         samples = self.store.samples(size if self.minibatches == 1 else 0)
-        if self.max_states is not None:
+        if self.max_states is not None and self.store.rows > self.max_states:
             samples = samples.most_wrong(self.max_states, self.minibatch_streams)
         entries = len(samples.inputs) // self.n_seeds
         stats = fused.update_behavior(

@@ -73,7 +73,7 @@ def update_behavior(
         compiled: run the gradient steps through torch.compile.
     """
     shapes = net.shapes[-1:] if last_layer else net.shapes
-    count_steps = optimizer.lockstep and not compiled
+    count_steps = optimizer.lockstep and not compiled and not last_layer
     settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
     trained = _trained(net, optimizer, size_of(shapes))
     results = []

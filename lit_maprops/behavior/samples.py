@@ -72,7 +72,7 @@ class SampleStore:
     """Collects ``Samples`` step by step.
 
     Args:
-        merge_states: rows of equal inputs share one row: the same sums in fewer terms. Equal inputs must mean equal
+        merge_states: steps in equal states share one row: the same sums in fewer terms. Equal states must mean equal
             target policies, as they do under one theta.
     """
 
@@ -87,13 +87,14 @@ class SampleStore:
         self._inputs = self._target = self._fingerprints = torch.empty(0)
         self._taken = self._row = self._rows_used = torch.empty(0, dtype=torch.int64)
 
-    def append(self, inputs: Tensor, target: Tensor, taken: Tensor) -> None:
+    def append(self, inputs: Tensor, target: Tensor, taken: Tensor, states: Tensor | None = None) -> None:
         """Add ``b`` steps.
 
         Args:
             inputs: ``[G, b, I]``.
             target: pi_theta of all actions, ``[G, b, K]``.
             taken: numbers of the actions taken, ``[G, b]`` int64.
+            states: what makes states equal, ``[G, b, .]`` float32; None: the inputs.
         """
         entries, steps, _ = inputs.shape
         if not self.steps:
@@ -105,7 +106,7 @@ class SampleStore:
             self._grow(max(64, 2 * (self.rows + steps)))
         rows = torch.arange(self.rows, self.rows + steps, device=taken.device).expand(entries, -1)
         if self.merge_states:
-            rows = self._merged_rows(inputs)
+            rows = self._merged_rows(inputs if states is None else states)
         self._inputs.scatter_(1, rows.unsqueeze(-1).expand_as(inputs), inputs)
         columns = target.mT
         self._target.scatter_(2, rows.unsqueeze(1).expand_as(columns), columns)
@@ -126,11 +127,11 @@ class SampleStore:
         # A row that is not in use has share 0; its target must still be a distribution, for 0 times its KL to be 0.
         self._target = grown(self._target, 2, 1 / self._target.shape[1])
 
-    def _merged_rows(self, inputs: Tensor) -> Tensor:
+    def _merged_rows(self, states: Tensor) -> Tensor:
         """The row of each step's state, ``[G, b]``; new states get the next free row of their entry."""
         rows = []
-        index = torch.arange(self._fingerprints.shape[1], device=inputs.device)
-        for print_ in fingerprint(inputs).unbind(1):
+        index = torch.arange(self._fingerprints.shape[1], device=states.device)
+        for print_ in fingerprint(states).unbind(1):
             same = (self._fingerprints == print_.unsqueeze(1)) & (index < self._rows_used.unsqueeze(1))
             found, row = same.max(1)
             row = torch.where(found, row, self._rows_used)
@@ -156,6 +157,7 @@ def fingerprint(rows: Tensor) -> Tensor:
 
     A multilinear hash of the bits (Carter & Wegman 1979), exact in integers and so independent of the order of sums.
     """
-    bits = rows.contiguous().view(torch.int32).long()
+    bits = rows.contiguous().view(torch.int32).long() & 0xFFFFFFFF
+    bits = bits ^ (bits >> 23)  # 1.0 ends in 23 zeros, which every sum of products would keep
     factors = torch.randint(-(2**62), 2**62, (rows.shape[-1],), generator=torch.Generator().manual_seed(0))
     return (bits * factors.to(rows.device)).sum(-1)

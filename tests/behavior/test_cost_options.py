@@ -194,7 +194,6 @@ def test_max_states_bounds_the_rows_and_does_nothing_below(name, seen):
     assert torch.equal(few.net.flat, all_.net.flat)
 
 
-@pytest.mark.xfail(strict=True, reason="rows that fill up count as rows of D: 50 of 64 are drawn instead of all 12")
 def test_max_states_does_nothing_below_when_rows_are_filled_up(seen):
     behavior = make("MAPROPS", max_states=50, compile=True)
     run(behavior)
