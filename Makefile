@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-boulderpush clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-options evidence-boulderpush clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -35,11 +35,14 @@ format: setup ## ruff: rewrite
 type: setup ## mypy
 	$(BIN)/mypy
 
-bench: setup ## time whole fits in turn; writes docs/evidence/speed.md (about 8 minutes)
+bench: setup ## time updates, environments, whole fits and other packages in turn; writes docs/evidence/speed.md (about 30 minutes)
 	$(BIN)/python tests/bench/bench.py
 
 evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes)
 	$(BIN)/python docs/evidence/matrix_games.py
+
+evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
+	$(BIN)/python docs/evidence/cost_options.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py

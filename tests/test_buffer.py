@@ -5,7 +5,11 @@ import torch
 from tensordict import TensorDict
 
 from lit_maprops import keys
+from lit_maprops.behavior import MAPROPS
 from lit_maprops.buffer import Buffer
+from lit_maprops.collect import BehaviorActor, Collection
+from lit_maprops.envs import BoulderPush, TaskEnv
+from lit_maprops.targets import MAPPO
 
 SEEDS, STEPS, ENVS, AGENTS, ACTIONS = 2, 6, 3, 2, 4
 
@@ -150,3 +154,18 @@ def test_state_dict_restores_everything():
     for target in (restored, expected):
         target.extend(transitions(STEPS + 2, 4))
     assert_same(restored, expected)
+
+
+def test_d_of_64_seeds_8192_steps_and_4_agents_stays_under_1_5_gb() -> None:
+    """By what a real collection of fewer seeds and steps takes, all keys included."""
+    seeds, steps = 2, 16
+    task = BoulderPush(size="small", n_agents=4)
+    behavior, learner = MAPROPS(hidden=[4]), MAPPO(hidden=[4])
+    for part in (behavior, learner):
+        part.build(task, 0, list(range(seeds)))
+    collection = Collection(TaskEnv(task, 0, list(range(seeds)), 1), BehaviorActor(learner.policies, behavior), steps)
+    buffer = Buffer(steps)
+    assert buffer.bytes == 0
+    buffer.extend(collection.collect())
+    collection.close()
+    assert buffer.bytes / (seeds * steps) * 64 * 8192 < 1.5e9

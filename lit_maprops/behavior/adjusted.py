@@ -83,6 +83,11 @@ class AdjustedPolicy(BehaviorPolicy):
                 f"--model.behavior.{flag} works on all of D and --model.behavior.minibatches is {minibatches}: "
                 "set minibatches to 1",
             )
+        check(
+            not compile or torch.cuda.is_available() or fused.has_compiler(),
+            "--model.behavior.compile is true and there is no C++ compiler: install g++ or name one in CXX, or set "
+            "it to false",
+        )
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches = epochs, minibatches
         self.learning_rate, self.hidden = learning_rate, list(hidden)

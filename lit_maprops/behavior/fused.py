@@ -10,6 +10,8 @@ What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
 - entries go through the update in groups whose activations stay in the cache, and leave when they stop.
 """
 
+import os
+import shutil
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -145,6 +147,12 @@ def _train_compiled(
         if not bool(active.any()):
             break
     return gradient_steps, active
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds a C++ compiler where it looks for one."""
+    named = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
 
 
 @cache

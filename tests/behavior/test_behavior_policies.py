@@ -268,3 +268,11 @@ def test_greedy_needs_numbered_states():
         BEHAVIORS["Greedy"]().build(StatesTask(numbered=False), 0, [0])
     message = one_line(error)
     assert "StatesTask cannot number its states" in message and "use --model.behavior MAPROPS" in message
+
+
+def test_compile_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as error:
+        BEHAVIORS["MAPROPS"](compile=True)
+    assert "--model.behavior.compile" in str(error.value) and "g++" in str(error.value)
