@@ -2,7 +2,7 @@
 
 What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
 
-- no autograd graph: a forward pass keeps the hidden layers, the backward pass is three batched products a layer;
+- no autograd graph: a forward pass keeps the hidden layers, the backward pass is two batched products a layer;
 - the first step of an update starts from Delta = 0, where only the last layer has a gradient: one forward pass of the
   hidden layers and two products of the last one are all it needs;
 - one exponential per action gives ratio, pi_phi and KL alike;
@@ -140,9 +140,13 @@ def _train_compiled(
     """``train`` with all entries in every step, those that stopped masked: one graph per shape."""
     active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
+    compiled_step = _compiled_step(trained.flat.is_cuda)
+    if trained.flat.is_cuda:
+        for tensor in trained:  # views of the network's and the optimizer's own memory: a CUDA graph may write to it
+            torch._dynamo.mark_static_address(tensor, guard=False)
     for step, chosen in enumerate(minibatches):
         part = samples.take(chosen)
-        active = _compiled_step()(trained, part, active, settings.from_zero and step == 0, settings)
+        active = compiled_step(trained, part, active, settings.from_zero and step == 0, settings)
         gradient_steps += active
         if not bool(active.any()):
             break
@@ -156,8 +160,8 @@ def has_compiler() -> bool:
 
 
 @cache
-def _compiled_step() -> Any:
-    """Static shapes: a third faster than symbolic ones; ``padded_rows`` keeps them few."""
+def _compiled_step(cuda_graphs: bool) -> Any:
+    """Static shapes, which CUDA graphs need and which are faster on the CPU, too; ``padded_rows`` keeps them few."""
 
     def masked_step(
         trained: Trained, part: Samples, active: Tensor, only_last_layer: bool, settings: Settings
@@ -171,8 +175,8 @@ def _compiled_step() -> Any:
         return active
 
     torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
-    if torch.cuda.is_available():
-        return torch.compile(masked_step, dynamic=False, fullgraph=True, mode="reduce-overhead")  # CUDA graphs
+    if cuda_graphs:
+        return torch.compile(masked_step, dynamic=False, fullgraph=True, mode="reduce-overhead")
     return torch.compile(masked_step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
 
 
