@@ -210,7 +210,7 @@ class LitMAPROPS(LightningModule):
     # measurements
 
     def _sampling_error(self) -> PerSeed:
-        if self.sampling_error is None or self.iteration % self.sampling_error_interval:
+        if self.sampling_error is None or (self.iteration + 1) % self.sampling_error_interval:
             return {}
         data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *self._index_key())
         if self.sampling_error == "tabular":

@@ -191,7 +191,7 @@ def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     x = [inputs]
     for weight, bias in layers[:-1]:
         assert bias is not None  # hidden layers have one
-        if inputs.device.type == "cpu":  # tanh(a) = 1 - 2 sigmoid(-2 a), see nets.tanh
+        if inputs.device.type == "cpu":  # tanh(a) = 1 - 2 sigmoid(-2 a), see nets.tanh_layer
             minus_twice = torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=-2)
             x.append(torch.rsub(minus_twice.sigmoid_(), 1.0, alpha=2.0))
         else:
