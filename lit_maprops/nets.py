@@ -110,8 +110,8 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def tanh_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """tanh of ``affine``, with gradient and with one new tensor.
 
-    On the CPU the hyperbolic tangent comes from the sigmoid, 1 - 2 sigmoid(-2 x), to 2e-7 of the exact value: torch 2.13
-    computes that several times as fast as its tanh.
+    On the CPU the hyperbolic tangent comes from the sigmoid, 1 - 2 sigmoid(-2 x), to 2e-7 of the exact value: torch
+    2.13 computes that several times as fast as its tanh.
     """
     return _TanhLayer.apply(x, weight, bias)
 
