@@ -23,7 +23,7 @@ from lit_maprops.behavior.samples import Minibatch, Samples
 from lit_maprops.nets import Layers, LayerShapes, StackedMLP, size_of, split_layers
 from lit_maprops.optimizer import AdamSettings, SeedAdam, adam_
 
-GROUP_NUMBERS = 2**18  # activations of one layer that a group of entries holds (float32 numbers)
+GROUP_NUMBERS = 2**19  # activations of one layer that a group of entries holds (float32 numbers)
 LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
 
 
@@ -102,17 +102,18 @@ def train(
     Returns:
         Gradient steps made and whether the entry went on to the end, both ``[G]``.
     """
-    gradient_steps = torch.zeros(len(trained.flat), dtype=torch.int64, device=trained.flat.device)
-    alive, now, own = torch.arange(len(trained.flat), device=trained.flat.device), trained, samples
+    alive = torch.arange(len(trained.flat), device=trained.flat.device)
+    gradient_steps = torch.full_like(alive, len(minibatches))
+    now, own, layers = trained, samples, split_layers(trained.flat, settings.shapes)
     for step, chosen in enumerate(minibatches):
-        part = own.take(chosen and chosen.of(alive))
-        layers = split_layers(now.flat, settings.shapes)
+        part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
         x, delta = forward(layers, part.inputs)
         weight, total, kl = weights_and_kl(delta, part)
         going = kl <= settings.kl_cutoff
         if not bool(going.all()):
             kept = going.nonzero().flatten()
             _put_back(trained, now, alive)
+            gradient_steps[alive[~going]] = step
             alive = alive[kept]
             if not len(alive):
                 break
@@ -122,7 +123,6 @@ def train(
         grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
         grad = backward(layers, x, grad, settings.from_zero and step == 0)
         adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
-        gradient_steps[alive] += 1
     else:
         _put_back(trained, now, alive)
     return gradient_steps, torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
