@@ -49,8 +49,10 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     from lit_maprops.cli_errors import USER_ERRORS, one_line
     from lit_maprops.config import ConfigError
+    from lit_maprops.memory import keep_freed_memory
     from lit_maprops.training_cli import run
 
+    keep_freed_memory()
     try:
         return run(args)
     except ConfigError as error:

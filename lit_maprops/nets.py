@@ -131,7 +131,8 @@ class _TanhLayer(torch.autograd.Function):
         x, weight, y = ctx.saved_tensors
         grad = torch.ops.aten.tanh_backward(grad, y)
         grad_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, torch.bmm(grad.mT, x), grad.sum(1)
+        # Few inputs: a product with a narrow result is slow, with a flat one it is not.
+        return grad_x, torch.bmm(x.mT, grad).mT, grad.sum(1)
 
 
 def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:

@@ -53,7 +53,9 @@ class SeedStreams:
 
     def permutation(self, length: int) -> Tensor:
         """Draw one permutation of ``range(length)`` per seed: ``[R, length]`` int64."""
-        return self.uniform(length).argsort(dim=1)
+        # Keys with their position in the lower half, so that there are no ties; sorting values beats torch's argsort.
+        keys = (self.uniform(length).cpu() * 2**24).long().mul_(2**32).add_(torch.arange(length))
+        return torch.from_numpy(np.sort(keys.numpy(), axis=1)).bitwise_and_(2**32 - 1).to(self.device)
 
     def new_generators(self) -> list[torch.Generator]:
         """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""

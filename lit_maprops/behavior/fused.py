@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
-from lit_maprops.behavior.samples import Minibatch, Samples
+from lit_maprops.behavior.samples import Minibatch, PackedSamples, Samples
 from lit_maprops.nets import Layers, LayerShapes, StackedMLP, size_of, split_layers
 from lit_maprops.optimizer import AdamSettings, SeedAdam, adam_
 
-GROUP_NUMBERS = 2**19  # activations of one layer that a group of entries holds (float32 numbers)
+GROUP_NUMBERS = 2**18  # activations of one layer that a group of entries holds (float32 numbers)
+MINIBATCHES_AT_ONCE = 4  # gradient steps of one compiled graph
 LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
 
 
@@ -104,7 +106,8 @@ def train(
     """
     alive = torch.arange(len(trained.flat), device=trained.flat.device)
     gradient_steps = torch.full_like(alive, len(minibatches))
-    now, own, layers = trained, samples, split_layers(trained.flat, settings.shapes)
+    now, layers = trained, split_layers(trained.flat, settings.shapes)
+    own = samples if minibatches[0] is None else samples.packed()
     for step, chosen in enumerate(minibatches):
         part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
         x, delta = forward(layers, part.inputs)
@@ -137,17 +140,22 @@ def _put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
 def _train_compiled(
     trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """``train`` with all entries in every step, those that stopped masked: one graph per shape."""
+    """``train`` with all entries in every step, those that stopped masked: one graph per shape.
+
+    Minibatches are short, so several share a graph; with all of D in every step, a stop is more likely.
+    """
     active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
-    compiled_step = _compiled_step(trained.flat.is_cuda)
+    steps = _compiled_steps(trained.flat.is_cuda)
     if trained.flat.is_cuda:
         for tensor in trained:  # views of the network's and the optimizer's own memory: a CUDA graph may write to it
             torch._dynamo.mark_static_address(tensor, guard=False)
-    for step, chosen in enumerate(minibatches):
-        part = samples.take(chosen)
-        active = compiled_step(trained, part, active, settings.from_zero and step == 0, settings)
-        gradient_steps += active
+    at_once = 1 if minibatches[0] is None else MINIBATCHES_AT_ONCE
+    own = samples if minibatches[0] is None else samples.packed()
+    for first in range(0, len(minibatches), at_once):
+        chosen = list(minibatches[first : first + at_once])
+        active, made = steps(trained, own, chosen, active, settings.from_zero and first == 0, settings)
+        gradient_steps += made
         if not bool(active.any()):
             break
     return gradient_steps, active
@@ -160,24 +168,34 @@ def has_compiler() -> bool:
 
 
 @cache
-def _compiled_step(cuda_graphs: bool) -> Any:
+def _compiled_steps(cuda_graphs: bool) -> Any:
     """Static shapes, which CUDA graphs need and which are faster on the CPU, too; ``padded_rows`` keeps them few."""
 
-    def masked_step(
-        trained: Trained, part: Samples, active: Tensor, only_last_layer: bool, settings: Settings
-    ) -> Tensor:
+    def masked_steps(
+        trained: Trained,
+        samples: Samples | PackedSamples,
+        minibatches: list[Minibatch | None],
+        active: Tensor,
+        from_zero: bool,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor]:
         layers = split_layers(trained.flat, settings.shapes)
-        x, delta = forward(layers, part.inputs)
-        weight, total, kl = weights_and_kl(delta, part)
-        active = active & (kl <= settings.kl_cutoff)
-        grad = backward(layers, x, gradient_of_delta(weight, total, part, settings.clip_epsilon), only_last_layer)
-        adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
-        return active
+        made = torch.zeros_like(active, dtype=torch.int64)
+        for step, chosen in enumerate(minibatches):
+            part = samples.take(chosen)
+            x, delta = forward(layers, part.inputs)
+            weight, total, kl = weights_and_kl(delta, part)
+            active = active & (kl <= settings.kl_cutoff)
+            made = made + active
+            grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
+            grad = backward(layers, x, grad, from_zero and step == 0)
+            adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
+        return active, made
 
     torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
     if cuda_graphs:
-        return torch.compile(masked_step, dynamic=False, fullgraph=True, mode="reduce-overhead")
-    return torch.compile(masked_step, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+        return torch.compile(masked_steps, dynamic=False, fullgraph=True, mode="reduce-overhead")
+    return torch.compile(masked_steps, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
 
 
 def padded_rows(rows: int) -> int:
@@ -187,17 +205,25 @@ def padded_rows(rows: int) -> int:
 
 
 def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Inputs of every layer ``[G, U, .]``, and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
+    """Inputs of every layer and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0.
+
+    The inputs are ``[G, U, .]``; those of all but the first layer are given as s = sigmoid(-2 a), where the layer below
+    puts out tanh(a) = 1 - 2 s: on the CPU torch's sigmoid is several times as fast as its tanh, and what turns one
+    into the other is a matter of the next layer's weights, W tanh(a) + b = -2 W s + (W 1 + b).
+    """
     x = [inputs]
     for weight, bias in layers[:-1]:
         assert bias is not None  # hidden layers have one
-        if inputs.device.type == "cpu":  # tanh(a) = 1 - 2 sigmoid(-2 a), see nets.tanh_layer
-            minus_twice = torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=-2)
-            x.append(torch.rsub(minus_twice.sigmoid_(), 1.0, alpha=2.0))
+        if len(x) == 1:
+            scaled = torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=-2)
         else:
-            x.append(torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT).tanh_())
+            scaled = torch.baddbmm((weight.sum(2) + bias).unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=4)
+        x.append(scaled.sigmoid_())
     weight, bias = layers[-1]
-    if bias is None:
+    if len(x) > 1:
+        offset = weight.sum(2, keepdim=True) if bias is None else (weight.sum(2) + bias).unsqueeze(2)
+        delta = torch.baddbmm(offset, weight, x[-1].mT, alpha=-2)
+    elif bias is None:
         delta = torch.bmm(weight, x[-1].mT)
     else:
         delta = torch.baddbmm(bias.unsqueeze(2), weight, x[-1].mT)
@@ -205,18 +231,31 @@ def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def backward(layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool) -> Tensor:
-    """Gradient of all parameters ``[G, P]`` from that of Delta ``[G, K, U]``; 0 except in the last layer if so told."""
+    """Gradient of all parameters ``[G, P]`` from that of Delta ``[G, K, U]``; 0 except in the last layer if so told.
+
+    ``x`` is what ``forward`` returned. d tanh(a) / da = 4 s (1 - s); the 4s are made up for where numbers are few.
+    """
     weight, bias = layers[-1]
-    pieces = [torch.bmm(grad, x[-1]).flatten(1)] + ([] if bias is None else [grad.sum(2)])
+    pieces = _of_layer(grad, x, len(layers) - 1, bias is not None, 1)
     if only_last_layer:
         below = size_of(tuple((*w.shape[1:], b is not None) for w, b in layers[:-1]))
         return torch.cat([grad.new_zeros(len(grad), below), *pieces], 1)
-    above, upper = weight, grad.mT  # upper: [G, U, out]
+    above, upper, scale = weight, grad.mT, 1  # upper: gradient / scale, [G, U, out]
     for layer in range(len(layers) - 2, -1, -1):
-        upper = torch.ops.aten.tanh_backward(torch.bmm(upper, above), x[layer + 1])
-        pieces = [torch.bmm(upper.mT, x[layer]).flatten(1), upper.sum(1), *pieces]
+        upper, scale = torch.ops.aten.sigmoid_backward(torch.bmm(upper, above), x[layer + 1]), 4 * scale
+        pieces = [*_of_layer(upper.mT, x, layer, True, scale), *pieces]
         above = layers[layer][0]
     return torch.cat(pieces, 1)
+
+
+def _of_layer(grad: Tensor, x: list[Tensor], layer: int, has_bias: bool, scale: int) -> list[Tensor]:
+    """Gradient of weights ``[G, out * in]`` and bias ``[G, out]``, from that of the output / ``scale`` ``[G, out, U]``."""
+    total = grad.sum(2)
+    if layer:  # tanh(a) = 1 - 2 s
+        weights = torch.baddbmm(total.unsqueeze(2), grad, x[layer], beta=scale, alpha=-2 * scale)
+    else:  # few inputs: products with a narrow result are slow, with a flat one they are not
+        weights = scale * torch.bmm(x[0].mT, grad.mT).mT
+    return [weights.flatten(1), scale * total] if has_bias else [weights.flatten(1)]
 
 
 def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
@@ -233,9 +272,7 @@ def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Ten
 def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsilon: float) -> Tensor:
     """Gradient of the negative PROPS objective, ``[G, K, U]``: u - pi_phi sum_k u, where u is d_D r if not clipped."""
     ratio = weight / total
-    unclipped = samples.share * ratio
-    if clip_epsilon < 1:  # a ratio cannot fall below 0
-        unclipped = torch.where(ratio > 1 - clip_epsilon, unclipped, 0.0)
+    unclipped = samples.share * threshold(ratio, 1 - clip_epsilon, 0.0)
     return unclipped.addcmul_(ratio.mul_(samples.target), unclipped.sum(1, keepdim=True), value=-1)
 
 

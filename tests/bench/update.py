@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lit_maprops.behavior import fused
 from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.samples import SampleStore
+from lit_maprops.memory import keep_freed_memory
 from lit_maprops.nets import StackedMLP
 from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
@@ -81,7 +82,7 @@ def products(seeds: int, rows: int, inputs: int, actions: int) -> tuple[list[Cal
     first, middle = torch.randn(seeds, HIDDEN, inputs), torch.randn(seeds, HIDDEN, HIDDEN)
     last, delta = torch.randn(seeds, actions, HIDDEN), torch.randn(seeds, actions, rows)
     into = [torch.empty(seeds, *s) for s in ((rows, HIDDEN), (actions, HIDDEN), (actions, rows), (HIDDEN, HIDDEN))]
-    wide = torch.empty(seeds, HIDDEN, inputs)
+    wide = torch.empty(seeds, inputs, HIDDEN)
     calls = [
         lambda: torch.bmm(x, first.mT, out=into[0]),
         lambda: torch.bmm(h, middle.mT, out=into[0]),
@@ -90,7 +91,7 @@ def products(seeds: int, rows: int, inputs: int, actions: int) -> tuple[list[Cal
         lambda: torch.bmm(delta.mT, last, out=into[0]),
         lambda: torch.bmm(h.mT, h, out=into[3]),
         lambda: torch.bmm(h, middle, out=into[0]),
-        lambda: torch.bmm(h.mT, x, out=wide),
+        lambda: torch.bmm(x.mT, h, out=wide),
     ]
     per_row = [inputs, HIDDEN, actions, actions, actions, HIDDEN, HIDDEN, inputs]
     return calls, [2.0 * seeds * rows * HIDDEN * size for size in per_row]
@@ -161,4 +162,5 @@ def np_micro(values: list[float]) -> list[float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command line does; plain eager profits, too
     hand_over(authors_sizes() + exact_way())
