@@ -1,21 +1,20 @@
 """Networks with leading seed (and agent) dimensions.
 
 All weights of a network are one tensor, ``[*stack, P]``: a row per independent network, so that a gradient step is a
-handful of kernels however many layers, agents and seeds there are. Layers are batched matrix products; nothing is
-shared across the stack. ``stack`` is ``(R,)`` or ``(R, A)``; ``G`` below is ``prod(stack)``.
+handful of kernels however many layers, agents and seeds there are. Nothing is shared across the stack. ``stack`` is
+``(R,)`` or ``(R, A)``; ``G`` below is ``prod(stack)``. The arithmetic is in ``lit_maprops.mlp``.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
+from lit_maprops import mlp
+from lit_maprops.mlp import Layers, LayerShapes, size_of, split_layers
 
-Layers = list[tuple[Tensor, Tensor | None]]  # (weight [G, out, in], bias [G, out]) of each layer
-LayerShapes = tuple[tuple[int, int, bool], ...]  # (out, in, has a bias) of each layer
+PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
 
 
 class StackedMLP(nn.Module):
@@ -55,27 +54,24 @@ class StackedMLP(nn.Module):
         """Weights and biases of all layers, views of the parameters."""
         return split_layers(self.flat.flatten(0, -2), self.shapes)
 
+    @torch.no_grad()
     def features(self, inputs: Tensor) -> Tensor:
         """Output of the last hidden layer: ``[*stack, B, in_dim] -> [G, B, width]``; the inputs if there is none."""
         x = inputs.flatten(0, len(self.stack) - 1).to(self.flat.dtype)
-        for weight, bias in self.layers()[:-1]:
-            assert bias is not None  # hidden layers have one
-            x = tanh_layer(x, weight, bias)
-        return x
+        return 1 - 2 * mlp.hidden_layers(self.layers(), x)[-1] if len(self.shapes) > 1 else x
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``.
+        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``; no gradient for the inputs.
 
         Without gradients many rows go through in parts, so that D as a whole never stands in memory as floats.
         """
-        if not torch.is_grad_enabled() and inputs.numel() > PART_NUMBERS:
-            parts = -(-inputs.numel() // PART_NUMBERS)
-            rows = max(1, inputs.shape[-2] // parts)
-            return torch.cat([self._forward(part) for part in inputs.split(rows, -2)], -2)
-        return self._forward(inputs)
-
-    def _forward(self, inputs: Tensor) -> Tensor:
-        return affine(self.features(inputs), *self.layers()[-1]).unflatten(0, self.stack)
+        flat, x = self.flat.flatten(0, -2), inputs.flatten(0, len(self.stack) - 1)
+        if not torch.is_grad_enabled() and x.numel() > PART_NUMBERS:
+            rows = max(1, x.shape[1] // -(-x.numel() // PART_NUMBERS))
+            output = torch.cat([mlp.apply(flat, part, self.shapes) for part in x.split(rows, 1)], 2)
+        else:
+            output = mlp.apply(flat, x, self.shapes)
+        return output.mT.unflatten(0, self.stack)
 
     @torch.no_grad()
     def zero_last_layer(self, entries: Tensor | None = None) -> None:
@@ -85,54 +81,6 @@ class StackedMLP(nn.Module):
             last.zero_()
         else:
             last.masked_fill_(entries.unsqueeze(-1), 0.0)
-
-
-def size_of(shapes: LayerShapes) -> int:
-    """Parameters of one network."""
-    return sum(n_out * (n_in + has_bias) for n_out, n_in, has_bias in shapes)
-
-
-def split_layers(flat: Tensor, shapes: LayerShapes) -> Layers:
-    """View ``[G, P]`` as the weights and biases of ``shapes``, first layer first."""
-    sizes = [size for n_out, n_in, has_bias in shapes for size in (n_out * n_in, n_out * has_bias)]
-    parts = flat.split(sizes, 1)
-    weights = [part.unflatten(1, shape[:2]) for part, shape in zip(parts[::2], shapes, strict=True)]
-    return [(w, b if shape[2] else None) for w, b, shape in zip(weights, parts[1::2], shapes, strict=True)]
-
-
-def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """One layer of every network: ``[G, B, in]``, ``[G, out, in]``, ``[G, out]`` -> ``[G, B, out]``."""
-    if bias is None:
-        return torch.bmm(x, weight.mT)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-
-def tanh_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """tanh of ``affine``, with gradient and with one new tensor.
-
-    On the CPU the hyperbolic tangent comes from the sigmoid, 1 - 2 sigmoid(-2 x), to 2e-7 of the exact value: torch
-    2.13 computes that several times as fast as its tanh.
-    """
-    return _TanhLayer.apply(x, weight, bias)
-
-
-class _TanhLayer(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if x.device.type == "cpu":
-            y = torch.baddbmm(bias.unsqueeze(1), x, weight.mT, beta=-2, alpha=-2).sigmoid_().mul_(-2.0).add_(1.0)
-        else:
-            y = torch.baddbmm(bias.unsqueeze(1), x, weight.mT).tanh_()
-        ctx.save_for_backward(x, weight, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight, y = ctx.saved_tensors
-        grad = torch.ops.aten.tanh_backward(grad, y)
-        grad_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
-        # Few inputs: a product with a narrow result is slow, with a flat one it is not.
-        return grad_x, torch.bmm(x.mT, grad).mT, grad.sum(1)
 
 
 def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:

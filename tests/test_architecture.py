@@ -21,7 +21,8 @@ LAYERS = [
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
-    ["nets", "optimizer", "joint", "streams", "keys", "config", "__init__"],
+    ["nets"],
+    ["mlp", "optimizer", "joint", "streams", "keys", "config", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

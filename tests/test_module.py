@@ -166,7 +166,9 @@ def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     order = [3, 1, 0, 2]
     for name, value in a.state_dict().items():
         if value.dim() and len(value) == 4:
-            torch.testing.assert_close(value[order], b.state_dict()[name], rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(
+                value[order], b.state_dict()[name], rtol=1e-4, atol=1e-5
+            )  # Adam blows rounding up
     assert set(a.row) == set(b.row)
     for name in a.row:
         if not name.startswith("time/"):

@@ -60,6 +60,33 @@ def test_stacked_mlp_is_a_loop_of_linear_layers(stack, hidden):
         torch.testing.assert_close(output[entry], loop_forward(net, features, entry))
 
 
+@pytest.mark.parametrize("group_numbers", [1, 2**18])
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("hidden", [[], [8], [2, 16, 5]])
+def test_gradients_are_those_of_autograd(stack, hidden, group_numbers, monkeypatch):
+    monkeypatch.setattr("lit_maprops.mlp.GROUP_NUMBERS", group_numbers)
+    net = randomized(StackedMLP(6, hidden, 3, stack, 1.0, generators(stack[0]))).double()
+    x = torch.randint(4, (*stack, 7, 6), generator=generator()).to(torch.uint8)
+    direction = torch.randn(*stack, 7, 3, dtype=torch.float64, generator=generator())
+    (own,) = torch.autograd.grad((net(x) * direction).sum(), net.flat)
+    y = x.double()
+    for i, weight in enumerate(weights(net)):
+        y = (y.tanh() if i else y) @ weight
+        if biases(net):
+            y = y + biases(net)[i].unsqueeze(-2)
+    (expected,) = torch.autograd.grad((y * direction).sum(), net.flat)
+    assert expected.abs().min() > 0
+    torch.testing.assert_close(own, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("hidden", [[8], [16, 5]])
+def test_features_are_what_the_last_layer_sees(hidden):
+    net = randomized(StackedMLP(6, hidden, 3, (2, 4), 1.0, generators(2)))
+    x = torch.randn(2, 4, 7, 6, generator=generator())
+    expected = net.features(x).unflatten(0, (2, 4)) @ weights(net)[-1] + biases(net)[-1].unsqueeze(-2)
+    torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_without_hidden_layers_it_is_linear_and_has_no_bias(stack):
     net = randomized(StackedMLP(4, [], 3, stack, 1.0, generators(stack[0])))

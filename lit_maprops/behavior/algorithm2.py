@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lit_maprops.behavior.samples import Minibatch, Samples
-from lit_maprops.nets import StackedMLP, affine
+from lit_maprops.mlp import Layers
+from lit_maprops.nets import StackedMLP
 from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
@@ -37,6 +38,15 @@ def log_ratio_and_kl(delta: Tensor, target: Tensor, visits: Tensor) -> tuple[Ten
 def clipped_loss(ratio: Tensor, share: Tensor, clip_epsilon: float) -> Tensor:
     """The negative PROPS objective, averaged over D: ``[G, K, U]``, twice ``-> [G]``."""
     return (share * torch.maximum(ratio, ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon))).sum((1, 2))
+
+
+def plain_mlp(layers: Layers, x: Tensor) -> Tensor:
+    """Tanh MLPs as one writes them: ``[G, U, in] -> [G, U, out]``."""
+    for number, (weight, bias) in enumerate(layers):
+        x = torch.bmm(x if number == 0 else x.tanh(), weight.mT)
+        if bias is not None:
+            x = x + bias.unsqueeze(1)
+    return x
 
 
 def update_behavior(
@@ -69,8 +79,7 @@ def update_behavior(
     """
 
     def forward(part: Samples) -> tuple[Tensor, Tensor]:
-        inputs = part.inputs
-        delta = affine(inputs, *net.layers()[-1]) if last_layer else net(inputs.unflatten(0, net.stack)).flatten(0, -3)
+        delta = plain_mlp(net.layers()[-1:] if last_layer else net.layers(), part.inputs)
         return log_ratio_and_kl(delta.mT, part.target, part.visits)
 
     active = torch.ones(net.stack, dtype=torch.bool, device=optimizer.device)

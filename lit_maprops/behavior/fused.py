@@ -2,7 +2,7 @@
 
 What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
 
-- no autograd graph: a forward pass keeps the hidden layers, the backward pass is two batched products a layer;
+- no autograd graph: the passes through Delta are those of ``lit_maprops.mlp``, its gradient is written out here;
 - the first step of an update starts from Delta = 0, where only the last layer has a gradient: one forward pass of the
   hidden layers and two products of the last one are all it needs;
 - one exponential per action gives ratio, pi_phi and KL alike;
@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from lit_maprops import mlp
 from lit_maprops.behavior.samples import Minibatch, PackedSamples, Samples
-from lit_maprops.nets import Layers, LayerShapes, StackedMLP, size_of, split_layers
+from lit_maprops.mlp import Layers, LayerShapes, size_of, split_layers
+from lit_maprops.nets import StackedMLP
 from lit_maprops.optimizer import AdamSettings, SeedAdam, adam_
 
-GROUP_NUMBERS = 2**18  # activations of one layer that a group of entries holds (float32 numbers)
 MINIBATCHES_AT_ONCE = 4  # gradient steps of one compiled graph
 LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
 
@@ -81,9 +82,10 @@ def update_behavior(
     settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
     trained = _trained(net, optimizer, size_of(shapes))
     results = []
-    for first, last in _groups(samples, minibatches, shapes):
-        entries, part = Trained(*(t[first:last] for t in trained)), Samples(*(t[first:last] for t in samples))
-        own = [minibatch and minibatch.of(slice(first, last)) for minibatch in minibatches]
+    rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
+    for group in mlp.groups(len(samples.inputs), rows, shapes):
+        entries, part = Trained(*(t[group] for t in trained)), Samples(*(t[group] for t in samples))
+        own = [minibatch and minibatch.of(group) for minibatch in minibatches]
         gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
         stats = {
             "gradient_steps": gradient_steps,
@@ -110,7 +112,7 @@ def train(
     own = samples if minibatches[0] is None else samples.packed()
     for step, chosen in enumerate(minibatches):
         part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
-        x, delta = forward(layers, part.inputs)
+        x, delta = delta_of(layers, part.inputs)
         weight, total, kl = weights_and_kl(delta, part)
         going = kl <= settings.kl_cutoff
         if not bool(going.all()):
@@ -124,7 +126,7 @@ def train(
             x, weight, total = [part.inputs, *(t[kept] for t in x[1:])], weight[kept], total[kept]
             layers = split_layers(now.flat, settings.shapes)
         grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
-        grad = backward(layers, x, grad, settings.from_zero and step == 0)
+        grad = mlp.backward(layers, x, grad, settings.from_zero and step == 0)
         adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
     else:
         _put_back(trained, now, alive)
@@ -183,12 +185,12 @@ def _compiled_steps(cuda_graphs: bool) -> Any:
         made = torch.zeros_like(active, dtype=torch.int64)
         for step, chosen in enumerate(minibatches):
             part = samples.take(chosen)
-            x, delta = forward(layers, part.inputs)
+            x, delta = delta_of(layers, part.inputs)
             weight, total, kl = weights_and_kl(delta, part)
             active = active & (kl <= settings.kl_cutoff)
             made = made + active
             grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
-            grad = backward(layers, x, grad, from_zero and step == 0)
+            grad = mlp.backward(layers, x, grad, from_zero and step == 0)
             adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
         return active, made
 
@@ -204,58 +206,10 @@ def padded_rows(rows: int) -> int:
     return power * 3 // 4 if 64 < rows <= power * 3 // 4 else power
 
 
-def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Inputs of every layer and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0.
-
-    The inputs are ``[G, U, .]``; those of all but the first layer are given as s = sigmoid(-2 a), where the layer below
-    puts out tanh(a) = 1 - 2 s: on the CPU torch's sigmoid is several times as fast as its tanh, and what turns one
-    into the other is a matter of the next layer's weights, W tanh(a) + b = -2 W s + (W 1 + b).
-    """
-    x = [inputs]
-    for weight, bias in layers[:-1]:
-        assert bias is not None  # hidden layers have one
-        if len(x) == 1:
-            scaled = torch.baddbmm(bias.unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=-2)
-        else:
-            scaled = torch.baddbmm((weight.sum(2) + bias).unsqueeze(1), x[-1], weight.mT, beta=-2, alpha=4)
-        x.append(scaled.sigmoid_())
-    weight, bias = layers[-1]
-    if len(x) > 1:
-        offset = weight.sum(2, keepdim=True) if bias is None else (weight.sum(2) + bias).unsqueeze(2)
-        delta = torch.baddbmm(offset, weight, x[-1].mT, alpha=-2)
-    elif bias is None:
-        delta = torch.bmm(weight, x[-1].mT)
-    else:
-        delta = torch.baddbmm(bias.unsqueeze(2), weight, x[-1].mT)
+def delta_of(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """As ``mlp.forward``: inputs of every layer, and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
+    x, delta = mlp.forward(layers, inputs)
     return x, delta.clamp_(-LARGEST, LARGEST)
-
-
-def backward(layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool) -> Tensor:
-    """Gradient of all parameters ``[G, P]`` from that of Delta ``[G, K, U]``; 0 except in the last layer if so told.
-
-    ``x`` is what ``forward`` returned. d tanh(a) / da = 4 s (1 - s); the 4s are made up for where numbers are few.
-    """
-    weight, bias = layers[-1]
-    pieces = _of_layer(grad, x, len(layers) - 1, bias is not None, 1)
-    if only_last_layer:
-        below = size_of(tuple((*w.shape[1:], b is not None) for w, b in layers[:-1]))
-        return torch.cat([grad.new_zeros(len(grad), below), *pieces], 1)
-    above, upper, scale = weight, grad.mT, 1  # upper: gradient / scale, [G, U, out]
-    for layer in range(len(layers) - 2, -1, -1):
-        upper, scale = torch.ops.aten.sigmoid_backward(torch.bmm(upper, above), x[layer + 1]), 4 * scale
-        pieces = [*_of_layer(upper.mT, x, layer, True, scale), *pieces]
-        above = layers[layer][0]
-    return torch.cat(pieces, 1)
-
-
-def _of_layer(grad: Tensor, x: list[Tensor], layer: int, has_bias: bool, scale: int) -> list[Tensor]:
-    """Gradient of weights ``[G, out * in]`` and bias ``[G, out]``, from that of the output / ``scale`` ``[G, out, U]``."""
-    total = grad.sum(2)
-    if layer:  # tanh(a) = 1 - 2 s
-        weights = torch.baddbmm(total.unsqueeze(2), grad, x[layer], beta=scale, alpha=-2 * scale)
-    else:  # few inputs: products with a narrow result are slow, with a flat one they are not
-        weights = scale * torch.bmm(x[0].mT, grad.mT).mT
-    return [weights.flatten(1), scale * total] if has_bias else [weights.flatten(1)]
 
 
 def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,7 +231,7 @@ def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsi
 
 
 def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, Tensor]:
-    _, delta = forward(split_layers(flat, settings.shapes), samples.inputs)
+    _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
     weight, total, kl = weights_and_kl(delta, samples)
     clipped = weight / total < 1 - settings.clip_epsilon
     return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
@@ -290,12 +244,3 @@ def _trained(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
         tensor.flatten(0, -2)[:, -size:] for tensor in (net.flat.detach(), state["exp_avg"], state["exp_avg_sq"])
     )
     return Trained(flat, exp_avg, exp_avg_sq, state["steps_taken"].flatten())
-
-
-def _groups(samples: Samples, minibatches: Sequence[Minibatch | None], shapes: LayerShapes) -> list[tuple[int, int]]:
-    """Ranges of entries that go through the update together."""
-    entries, rows, _ = samples.inputs.shape
-    rows = max(rows if part is None else part.rows.shape[1] for part in minibatches)
-    widest = max(max(n_out, n_in) for n_out, n_in, _ in shapes)
-    size = max(1, GROUP_NUMBERS // (rows * widest))
-    return [(first, min(first + size, entries)) for first in range(0, entries, size)]

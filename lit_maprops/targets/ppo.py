@@ -129,9 +129,11 @@ class PPO(Learner):
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
+        unused = {keys.OBSERVATION, keys.STATE, keys.LOGITS} - {*self.policies.in_keys, *self.critic.in_keys}
+        learned_from = data.exclude(*unused)
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
-                for name, value in self._gradient_step(_take(data, part), active).items():
+                for name, value in self._gradient_step(_take(learned_from, part), active).items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
@@ -229,7 +231,8 @@ class _TolerantCategorical(Categorical):
 
     def entropy(self) -> Tensor:
         """As of ``Categorical``, 0 instead of NaN; the NaN still shows in the policy loss."""
-        return super().entropy().nan_to_num(0.0)
+        finite = self.logits.clamp(min=torch.finfo(self.logits.dtype).min)  # 0 log 0 is 0
+        return -(finite.exp() * finite).sum(-1).nan_to_num(0.0)
 
 
 def _normalized(advantage: Tensor, value: Tensor) -> Tensor:
@@ -247,5 +250,9 @@ def _normalized(advantage: Tensor, value: Tensor) -> Tensor:
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:
-    seeds = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-    return data[seeds, rows]
+    """Rows ``[R, b]`` of ``[R, B]``."""
+    n_seeds, n_rows = data.batch_size
+    chosen = (rows + n_rows * torch.arange(n_seeds, device=rows.device).unsqueeze(1)).flatten()
+    return data.apply(  # index_select copies rows as they are, which indexing does number by number
+        lambda value: value.flatten(0, 1).index_select(0, chosen).unflatten(0, rows.shape), batch_size=rows.shape
+    )

@@ -12,7 +12,7 @@ from lit_maprops import joint, keys
 from lit_maprops.behavior import BEHAVIORS, algorithm2, fused
 from lit_maprops.behavior.samples import Samples
 from lit_maprops.config import ConfigError
-from lit_maprops.nets import size_of
+from lit_maprops.mlp import size_of
 
 OPTIONS = {
     "merge_states": {"merge_states": True},
