@@ -17,9 +17,10 @@ from tqdm import tqdm
 from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.evaluate import Evaluation, record
+from lit_maprops.files import write_json
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, finish_wandb, write_json
+from lit_maprops.tracking import RunFolder, finish_wandb
 
 Say = Callable[[str], None]
 

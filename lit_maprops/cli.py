@@ -1,10 +1,12 @@
-"""The command line: ``python -m lit_maprops fit|validate|test``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
 
 import sys
 from collections.abc import Sequence
+
+from lit_maprops.config import ConfigError
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -14,16 +16,21 @@ commands:
   fit        train; writes runs/<run_name>/
   validate   evaluate a checkpoint's decentralized policies on fresh episodes
   test       the same on other episodes; for the figure you report
+  sweep      run a sweep file on this machine; continues where it was stopped
+  report     compare finished runs on one HTML page
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
   python -m lit_maprops fit --config conf/boulderpush.yaml --model.behavior OnPolicy --run_name baseline
   python -m lit_maprops fit --ckpt_path runs/baseline/checkpoints/last.ckpt
   python -m lit_maprops test --ckpt_path runs/baseline/checkpoints/last.ckpt
+  python -m lit_maprops sweep sweeps/centralization.yaml --workers 2
+  python -m lit_maprops report runs -o report.html
 
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
-COMMANDS = ("fit", "validate", "test")
+TRAINING_COMMANDS = ("fit", "validate", "test")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report")
 USER_ERROR = 2
 
 
@@ -43,20 +50,29 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     if args[0] not in COMMANDS:
         return _fail(f"{args[0]!r} is not a command: choose one of {', '.join(COMMANDS)}")
-    return _run(args)
+    try:
+        return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
+    except ConfigError as error:
+        return _fail(str(error))
 
 
-def _run(args: list[str]) -> int:
+def _run_light(command: str, options: list[str]) -> int:
+    """The commands that need neither torch nor Lightning."""
+    if command == "sweep":
+        from lit_maprops.sweep.command import run
+    else:
+        from lit_maprops.report.command import run
+    return run(options)
+
+
+def _run_training(args: list[str]) -> int:
     from lit_maprops.cli_errors import USER_ERRORS, one_line
-    from lit_maprops.config import ConfigError
     from lit_maprops.memory import keep_freed_memory
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
     try:
         return run(args)
-    except ConfigError as error:
-        return _fail(str(error))
     except USER_ERRORS as error:
         return _fail(one_line(error))
     except (MemoryError, RuntimeError) as error:

@@ -5,8 +5,6 @@ The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row pe
 """
 
 import contextlib
-import csv
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from numpy.typing import NDArray
 
 from lit_maprops.config import ConfigError
+from lit_maprops.files import read_table, write_atomically
 
 EVAL_COLUMNS = (
     "env_steps",
@@ -130,49 +129,11 @@ class RunFolder(Logger):
         return env_steps, table["greedy_success_rate"].reshape(len(env_steps), -1)
 
 
-def read_table(path: Path) -> dict[str, NDArray[np.floating]]:
-    """Read one of our CSV files: column name to its numbers; an empty cell is NaN."""
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file))
-    # A kill can leave half a line behind; it is the last one and the resumed run writes it again.
-    rows = [row for row in rows if len(row) == len(header)]
-    return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
-
-
 def _cell(value: float) -> str:
     if isinstance(value, float) and math.isnan(value):
         return ""
     # repr round-trips, so a rewound file keeps its numbers.
     return repr(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a kill leaves the old one or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` atomically; NaN becomes null, since JSON has none."""
-    write_atomically(path, json.dumps(_plain(content), indent=2) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def finish_wandb(logger: WandbLogger, folder: RunFolder, summary: Mapping[str, Any]) -> None:

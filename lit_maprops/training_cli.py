@@ -20,8 +20,9 @@ from lit_maprops.checkpoint import ours, read_checkpoint
 from lit_maprops.cli_errors import one_line
 from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.data import MultiAgentData
+from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, wandb_logger, write_json
+from lit_maprops.tracking import RunFolder, wandb_logger
 
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
 TRAINER_DEFAULTS = {

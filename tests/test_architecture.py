@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["training_cli"],
+    ["training_cli", "sweep", "report"],
     ["cli_errors"],
     ["callbacks"],
     ["module", "tracking", "figures", "diagnosis"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
-    ["mlp", "optimizer", "joint", "streams", "keys", "config", "memory", "__init__"],
+    ["mlp", "optimizer", "joint", "streams", "keys", "config", "files", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

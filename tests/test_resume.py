@@ -13,7 +13,7 @@ from conftest import SMALL, command
 
 from lit_maprops.callbacks import Checkpoints
 from lit_maprops.cli import main
-from lit_maprops.tracking import read_table
+from lit_maprops.files import read_table
 
 CASES = {
     "ma_props": ("MatrixGame", []),

@@ -16,7 +16,8 @@ from PIL import Image
 from lit_maprops import figures, tracking
 from lit_maprops.cli import main
 from lit_maprops.diagnosis import diagnose
-from lit_maprops.tracking import RunFolder, read_table, wandb_logger, write_json
+from lit_maprops.files import read_table, write_json
+from lit_maprops.tracking import RunFolder, wandb_logger
 
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
