@@ -17,11 +17,13 @@ import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Coordination, MatrixGame, Task
+from lit_maprops.joint import joint_log_probs, split_joint
 from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from lit_maprops.metrics.sampling_error import tabular_error
 from lit_maprops.module import LitMAPROPS
@@ -58,6 +60,7 @@ SAMPLERS: dict[str, Maker] = {
 }
 # Policies of both agents: the probability of action 0.
 POLICIES = {"uniform": 0.5, "skewed 0.8": 0.8, "skewed 0.95": 0.95}
+RANDOM = "random"  # both agents' probabilities uniform on [0, 1], drawn for every seed
 # What the design notes' prototype gave for the uniform policy.
 PROTOTYPE = {
     "on-policy": (0.231, 0.169, 0.121, 0.086),
@@ -88,13 +91,21 @@ GAME_PROTOTYPE = {
 }
 
 
-def fixed_policy_error(maker: Maker, prob: float, n: int) -> NDArray[np.floating]:
-    """Joint TV of n samples from a fixed 2x2 policy, m = 1, for every seed."""
+def probabilities(policy: str) -> Tensor:
+    """Probability of action 0, ``[seeds, agents]``."""
+    if policy == RANDOM:
+        draw = torch.Generator().manual_seed(RUN_SEED)
+        return torch.rand(FIXED_SEEDS, 2, generator=draw)
+    return torch.full((FIXED_SEEDS, 2), POLICIES[policy])
+
+
+def fixed_policy_error(maker: Maker, prob: Tensor, n: int) -> NDArray[np.floating]:
+    """Joint TV of n samples from a fixed 2x2 policy, m = 1, for every seed; ``prob`` as ``probabilities`` gives it."""
     task, seeds = MatrixGame(), list(range(FIXED_SEEDS))
     behavior = maker()
     behavior.build(task, RUN_SEED, seeds)
     behavior.reset(None)
-    logits = torch.tensor([prob, 1 - prob]).log().expand(FIXED_SEEDS, 1, 2, 2)
+    logits = torch.stack([prob, 1 - prob], -1).log().unsqueeze(1)
     step = TensorDict(
         {
             keys.OBSERVATION: torch.ones(FIXED_SEEDS, 1, 2, 1),
@@ -128,12 +139,14 @@ def slope(errors: list[NDArray[np.floating]]) -> tuple[float, float, float]:
     return float(slopes[0]), float(low), float(high)
 
 
-def solved_runs(maker: Maker, game: Callable[[], Task], n: int) -> tuple[int, float, float]:
-    """Runs of 60 REINFORCE updates that end with pi_theta(all choose action 0) > 0.5; mean joint TV, own, on-policy."""
+def solved_runs(
+    maker: Maker, game: Callable[[], Task], n: int, seeds: int = GAME_SEEDS, learning_rate: float = 1.0
+) -> tuple[int, float, float]:
+    """Runs of 60 REINFORCE updates that end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy."""
     model = LitMAPROPS(
         maker(),
-        Reinforce(1.0),
-        GAME_SEEDS,
+        Reinforce(learning_rate),
+        seeds,
         total_env_steps=60 * n,
         eval_interval=60,
         eval_episodes=1,
@@ -158,17 +171,27 @@ def solved_runs(maker: Maker, game: Callable[[], Task], n: int) -> tuple[int, fl
         enable_model_summary=False,
     )
     trainer.fit(model, datamodule=MultiAgentData(game(), 1, 1, n))
-    ones = torch.ones(GAME_SEEDS, 1, model.task.n_agents, 1)
-    best = model.learner.policies.logits(ones).exp()[:, 0, :, 0].prod(-1)
-    return int((best > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
+    joint = joint_log_probs(model.learner.policies.logits(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
+    best = best_joint_actions(model.task)
+    return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
+
+
+def best_joint_actions(task: Task) -> Tensor:
+    """Which joint actions succeed, ``[n_joint]`` bool: asked of the task itself."""
+    n_joint = task.n_actions**task.n_agents
+    noise = torch.zeros(n_joint, 64)  # more numbers than a one-shot game uses
+    action = split_joint(torch.arange(n_joint), task.n_agents, task.n_actions)
+    return task.transition(task.initial_state(noise), action, noise).success
 
 
 def fixed_policy_section(rows: list[dict[str, object]]) -> str:
     """Measure and tabulate sampling error at fixed policies."""
     lines = []
-    for policy, prob in POLICIES.items():
+    for policy in [*POLICIES, RANDOM]:
+        prob = probabilities(policy)
+        what = "drawn for every seed and agent" if policy == RANDOM else str(POLICIES[policy])
         lines += [
-            f"\n### {policy}: both agents choose action 0 with probability {prob}\n",
+            f"\n### {policy}: both agents choose action 0 with probability {what}\n",
             "| sampler | n = 8 | n = 16 | n = 32 | n = 64 | slope of log TV^2 in log n [95%] | prototype |",
             "|---|---|---|---|---|---|---|",
         ]

@@ -21,6 +21,15 @@ def wilson_interval(successes: int, runs: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def difference_interval(a: int, runs_a: int, b: int, runs_b: int) -> tuple[float, float]:
+    """95% interval of the difference of two shares, a / runs_a - b / runs_b (Newcombe 1998, method 10)."""
+    share_a, share_b = a / runs_a, b / runs_b
+    (low_a, high_a), (low_b, high_b) = wilson_interval(a, runs_a), wilson_interval(b, runs_b)
+    below = np.hypot(share_a - low_a, high_b - share_b)
+    above = np.hypot(high_a - share_a, share_b - low_b)
+    return float(share_a - share_b - below), float(share_a - share_b + above)
+
+
 def mean_interval(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """95% percentile-bootstrap interval of the mean over seeds.
 

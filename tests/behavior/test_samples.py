@@ -212,6 +212,16 @@ def numbered_samples(rows: int, right: int = 0) -> Samples:
     return Samples.of(torch.eye(rows).expand(2, -1, -1), target, share)
 
 
+def test_packed_samples_give_the_same_minibatches():
+    samples = Steps().stored(STEPS).samples()
+    packed = samples.packed()
+    for minibatch in minibatches_of(SeedStreams(0, [3, 4], "test"), STEPS, 2, 3, copies=2, size=64):
+        for own, other in zip(packed.take(minibatch), samples.take(minibatch), strict=True):
+            torch.testing.assert_close(own, other, atol=0, rtol=0)
+    kept = packed.entries(torch.tensor([2, 0]))
+    assert torch.equal(kept.rows[1], packed.rows[0]) and len(kept.rows) == 2
+
+
 @pytest.mark.parametrize("count", [1, 4, 11])
 def test_the_most_wrong_rows_are_unbiased(count):
     samples = numbered_samples(12)

@@ -180,6 +180,12 @@ def test_permutations_are_permutations(length):
     assert length == 1 or length == 2 or not torch.equal(permutations[0], permutations[1])
 
 
+def test_permutations_sort_the_streams_numbers():
+    numbers = SeedStreams(0, [3, 4, 5], "minibatches").uniform(700)
+    expected = torch.argsort(numbers, dim=1, stable=True)
+    assert torch.equal(SeedStreams(0, [3, 4, 5], "minibatches").permutation(700), expected)
+
+
 def test_permutations_are_uniform():
     streams = SeedStreams(0, [3, 4], "minibatches")
     drawn = torch.stack([streams.permutation(4) for _ in range(6000)], dim=1)

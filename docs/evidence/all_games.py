@@ -1,0 +1,118 @@
+"""Measures docs/evidence/all_games.md: solved runs of every named 2x2 and 3x3 game, four samplers.
+
+Settings are those of matrix_games.py; nothing is tuned. The learning rate is 2 / (largest - smallest payoff), which is
+that file's 1 for figure1, so that games are learned at the same pace whatever their payoffs' size.
+"""
+
+import csv
+import logging
+import platform
+import warnings
+from datetime import date
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from matrix_games import GAME_SAMPLERS, RUN_SEED, solved_runs
+
+from lit_maprops.envs import MatrixGame
+from lit_maprops.envs.payoffs import payoff_names
+from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+
+HERE = Path(__file__).parent
+SEEDS, SIZES, BASE = 200, (8, 16), "on-policy"
+UPDATES = 60
+Row = dict[str, str | int | float]
+
+
+def learning_rate(game: MatrixGame) -> float:
+    """See the top of this file."""
+    return 2.0 / float(game.payoff.max() - game.payoff.min())
+
+
+def exact_gradient_solves(game: MatrixGame) -> bool:
+    """Whether ascent along the expected gradient, which no sampler can better, ends at a best joint action."""
+    payoff = game.payoff.unflatten(0, (game.n_actions, game.n_actions))  # [N, N, 2]
+    logits = torch.zeros(2, game.n_actions)
+    for _ in range(UPDATES):
+        first, second = logits.softmax(-1)
+        # d E[G_i] / d logit_k = pi_i(k) (E[G_i | k] - E[G_i])
+        values = torch.stack([payoff[..., 0] @ second, payoff[..., 1].T @ first])
+        own = logits.softmax(-1)
+        logits += learning_rate(game) * own * (values - (own * values).sum(-1, keepdim=True))
+    first, second = logits.softmax(-1)
+    return float(torch.outer(first, second).flatten()[game.is_best].sum()) > 0.5
+
+
+def measure() -> list[Row]:
+    """Every game, sampler and n."""
+    rows: list[Row] = []
+    for game in payoff_names():
+        rate = learning_rate(MatrixGame(game))
+        for name, maker in GAME_SAMPLERS.items():
+            for n in SIZES:
+                solved, own, on_policy = solved_runs(maker, lambda game=game: MatrixGame(game), n, SEEDS, rate)
+                rows.append(
+                    {"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS}
+                    | {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
+                )
+                print(rows[-1], flush=True)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Solved shares game by game, one n after the other in a cell."""
+    lines = [f"| game | expected gradient | {' | '.join(GAME_SAMPLERS)} |", "|---" * (2 + len(GAME_SAMPLERS)) + "|"]
+    share = {(r["game"], r["sampler"], r["n"]): int(r["solved"]) / SEEDS for r in rows}
+    for game in payoff_names():
+        cells = [" / ".join(f"{share[game, name, n]:.2f}" for n in SIZES) for name in GAME_SAMPLERS]
+        exact = "solves" if exact_gradient_solves(MatrixGame(game)) else "does not"
+        lines.append(f"| {game} | {exact} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def totals(rows: list[Row], prefix: str) -> str:
+    """Solved shares over all games whose name starts with ``prefix``, and the difference to on-policy."""
+    lines = ["| sampler | n | solved [95% Wilson] | difference to on-policy [95% Newcombe] |", "|---|---|---|---|"]
+    games = [game for game in payoff_names() if game.startswith(prefix)]
+    runs = SEEDS * len(games)
+    counts = {
+        (name, n): sum(int(r["solved"]) for r in rows if (r["sampler"], r["n"]) == (name, n) and r["game"] in games)
+        for name in GAME_SAMPLERS
+        for n in SIZES
+    }
+    for (name, n), solved in counts.items():
+        low, high = wilson_interval(solved, runs)
+        base = counts[BASE, n]
+        a, b = difference_interval(solved, runs, base, runs)
+        change = "" if name == BASE else f"{(solved - base) / runs:+.3f} [{a:+.3f}, {b:+.3f}]"
+        lines.append(f"| {name} | {n} | {solved / runs:.3f} [{low:.3f}, {high:.3f}] | {change} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure everything and write all_games.md and all_games.csv."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    started = perf_counter()
+    rows = measure()
+    text = (HERE / "all_games.template.md").read_text()
+    (HERE / "all_games.md").write_text(
+        text.format(
+            date=date.today().isoformat(),
+            machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+            seconds=perf_counter() - started,
+            run_seed=RUN_SEED,
+            seeds=SEEDS,
+            games=table(rows),
+            no_conflict=totals(rows, "no_conflict"),
+        )
+    )
+    with (HERE / "all_games.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
