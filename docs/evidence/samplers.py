@@ -1,17 +1,19 @@
 """Measures docs/evidence/samplers.md: do adaptive samplers solve more runs of BoulderPush than on-policy sampling?
 
 Every sampler is tuned with the same number of configurations on its own seeds (run seed 2000), the best by mean success
-is compared on fresh seeds. ``python docs/evidence/samplers.py tune`` shows the tuning runs, without an argument the
-study continues to the end.
+is compared on fresh seeds. Interrupted, it continues with the runs that are missing. A number on the
+command line: so many runs at a time.
 """
 
+import sys
 from collections.abc import Sequence
 
-from study import Outcome, Run, complete, outcome, share
+from study import Outcome, Run, complete, difference, outcome, share, write
 
 CONFIG = "conf/boulderpush_reliability.yaml"
 TUNING_SEED, TUNING_SEEDS = 2000, 32
 RUN_SEEDS = (21, 22)  # 64 seeds each
+M_RUN_SEED = 23
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 MEASURED = ["--model.sampling_error", "tabular", "--model.sampling_error_interval", "10"]
 
@@ -58,13 +60,13 @@ def best(runs: dict[str, Run]) -> str:
     return max(runs, key=lambda name: float(outcome([runs[name]]).success.mean()))
 
 
-def tuned() -> tuple[dict[str, list[str]], list[str], list[dict[str, object]]]:
+def tuned(workers: int = 1) -> tuple[dict[str, list[str]], list[str], list[dict[str, object]]]:
     """Flags of every sampler's best configuration, the tuning table and its rows."""
     chosen: dict[str, list[str]] = {}
     lines, rows, learner = [], [], []
     for sampler in TUNING:
         runs = tuning_runs(sampler, learner)
-        complete(runs.values())
+        complete(runs.values(), workers)
         winner = best(runs)
         own = TUNING[sampler][winner]
         if sampler == "OnPolicy":
@@ -101,3 +103,65 @@ def record(part: str, sampler: str, setting: str, result: Outcome) -> dict[str, 
         "behavior_kl": result.means["behavior/kl"],
         "seconds": result.seconds,
     }
+
+
+def compared(chosen: dict[str, list[str]], learner: str, workers: int) -> tuple[str, list[dict[str, object]]]:
+    """Fresh seeds for every sampler's best configuration."""
+    runs = {
+        sampler: [
+            Run("samplers", f"{learner} {sampler}", CONFIG, ["--model.learner", learner, *flags, *MEASURED], seed)
+            for seed in RUN_SEEDS
+        ]
+        for sampler, flags in chosen.items()
+    }
+    complete([own[k] for k in range(len(RUN_SEEDS)) for own in runs.values()], workers)
+    results = {sampler: outcome(own) for sampler, own in runs.items()}
+    lines = [
+        f"| {learner} | {sampler} | {len(result.success)} | {share(result)} "
+        f"| {'' if sampler == 'OnPolicy' else difference(result, results['OnPolicy'])} | {result.success.mean():.2f} "
+        f"| {error(result)} | {result.means['behavior/kl']:.2f} | {result.seconds:.0f} |"
+        for sampler, result in results.items()
+    ]
+    return "\n".join(lines), [record(f"compared, {learner}", s, "", result) for s, result in results.items()]
+
+
+def steps_between_updates(chosen: dict[str, list[str]], workers: int) -> tuple[str, list[dict[str, object]]]:
+    """m, and environments side by side in a seed."""
+    settings = {"m = 1": ("1", "1")} | {f"m = {m}": ("1", str(m)) for m in (2, 4, 8, 16)}
+    settings |= {f"{e} environments, m = {e}": (str(e), str(e)) for e in (2, 4, 8)}
+    lines, rows = [], []
+    for sampler in ("OnPolicy", "MAPROPS", "TabularMAPROPS"):
+        for setting, (envs, m) in settings.items():
+            if sampler == "OnPolicy" and envs == "1" and m != "1":
+                continue  # without behavior updates m means nothing
+            flags = [*chosen[sampler], *MEASURED, "--data.num_envs", envs, "--data.behavior_batch_size", m]
+            run = Run("samplers_m", f"{sampler} {setting}", CONFIG, flags, M_RUN_SEED)
+            complete([run], workers)
+            result = outcome([run])
+            lines.append(f"| {sampler} | {setting} | {share(result)} | {error(result)} | {result.seconds:.0f} |")
+            rows.append(record("steps between updates", sampler, setting, result))
+    return "\n".join(lines), rows
+
+
+def main() -> None:
+    """Run what is missing and write samplers.md and samplers.csv."""
+    workers = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    chosen, tuning, rows = tuned(workers)
+    mappo, mappo_rows = compared(chosen, "MAPPO", workers)
+    ippo, ippo_rows = compared(chosen, "IPPO", workers)
+    steps, steps_rows = steps_between_updates(chosen, workers)
+    write(
+        "samplers",
+        [*rows, *mappo_rows, *ippo_rows, *steps_rows],
+        tuning="\n".join(tuning),
+        tuning_seeds=str(TUNING_SEEDS),
+        tuning_seed=str(TUNING_SEED),
+        run_seeds=", ".join(map(str, RUN_SEEDS)),
+        compared=f"{mappo}\n{ippo}",
+        steps=steps,
+        m_run_seed=str(M_RUN_SEED),
+    )
+
+
+if __name__ == "__main__":
+    main()

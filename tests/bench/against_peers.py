@@ -113,4 +113,6 @@ def jaxmarl() -> list[dict[str, str | float]]:
 
 
 if __name__ == "__main__":
-    hand_over(jaxmarl() + benchmarl())
+    parts = {"jaxmarl": jaxmarl, "benchmarl": benchmarl}
+    for part in sys.argv[1:] or parts:
+        hand_over(parts[part]())

@@ -24,7 +24,8 @@ PARTS = {
     "update": ["update.py"],
     "environments": ["environments.py"],
     "fits": ["fits.py"],
-    "peers": ["against_peers.py"],
+    "jaxmarl": ["against_peers.py", "jaxmarl"],
+    "benchmarl": ["against_peers.py", "benchmarl"],
 }
 RESULT = ROOT / "docs" / "evidence" / "speed.csv"
 Row = dict[str, str]
