@@ -94,11 +94,19 @@ class RunFolder(Logger):
         return rows
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row to metrics.csv; the first row decides the columns."""
+        """Append one row to metrics.csv; a column that comes later (a figure measured now and then) is put in."""
         row = dict(metrics)
-        self._columns = self._columns or list(row)
         self.history.append(row)
-        self._append("metrics.csv", self._columns, [row])
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new and len(self.history) > 1:
+            self._rewrite(self.history)
+        else:
+            self._append("metrics.csv", self._columns, [row])
+
+    def _rewrite(self, rows: list[dict[str, float]]) -> None:
+        cells = (",".join(_cell(row.get(column, math.nan)) for column in self._columns) for row in rows)
+        write_atomically(self.path / "metrics.csv", "\n".join([",".join(self._columns), *cells]) + "\n")
 
     def log_evaluation(self, rows: list[dict[str, float]]) -> None:
         """Append one evaluation to eval.csv: a row per seed with ``EVAL_COLUMNS``."""

@@ -115,6 +115,28 @@ def test_csv_keeps_every_bit(tmp_path: Path) -> None:
     assert again.mean("value") == pytest.approx(np.mean([row["value"] for row in rows[:11]]))
 
 
+def test_a_column_that_comes_later_is_put_in(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "x")
+    folder.open("a: 1\n", None)
+    for i in range(1, 7):
+        folder.log_metrics({"env_steps": float(i)} | ({"now_and_then": 0.5 * i} if i % 2 == 0 else {}))
+    again = RunFolder(tmp_path / "x")
+    again.open("a: 1\n", 5)
+    for name, expected in (("now_and_then", [math.nan, 1.0, math.nan, 2.0, math.nan]), ("env_steps", [1, 2, 3, 4, 5])):
+        np.testing.assert_array_equal([row[name] for row in again.history], expected)
+    assert again.mean("now_and_then") == 1.5
+
+
+def test_sampling_error_now_and_then_is_in_the_table(fit: Callable[..., Path]) -> None:
+    run = fit("run", "--model.sampling_error", "tabular", "--model.sampling_error_interval", "2")
+    table = read_table(run / "metrics.csv")
+    error = table["sampling_error/joint_tv"]
+    assert len(error) >= 4
+    assert np.array_equal(np.isfinite(error), table["iteration"] % 2 == 0)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["joint_tv"] == pytest.approx(np.nanmean(error))
+
+
 def test_json_has_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": (2,)}})
     content = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)

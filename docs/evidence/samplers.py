@@ -85,8 +85,7 @@ def tuned(workers: int = 1) -> tuple[dict[str, list[str]], list[str], list[dict[
 
 def error(result: Outcome) -> str:
     """Joint TV, own / on-policy."""
-    own, base = (result.means[f"sampling_error/joint_tv{suffix}"] for suffix in ("", "_on_policy"))
-    return f"{own:.3f} / {base:.3f}"
+    return f"{result.means['joint_tv']:.3f} / {result.means['joint_tv_on_policy']:.3f}"
 
 
 def record(part: str, sampler: str, setting: str, result: Outcome) -> dict[str, object]:
@@ -98,9 +97,7 @@ def record(part: str, sampler: str, setting: str, result: Outcome) -> dict[str, 
         "seeds": len(result.success),
         "solved": result.solved,
         "mean_success": float(result.success.mean()),
-        "joint_tv": result.means["sampling_error/joint_tv"],
-        "joint_tv_on_policy": result.means["sampling_error/joint_tv_on_policy"],
-        "behavior_kl": result.means["behavior/kl"],
+        **result.means,
         "seconds": result.seconds,
     }
 
@@ -119,7 +116,7 @@ def compared(chosen: dict[str, list[str]], learner: str, workers: int) -> tuple[
     lines = [
         f"| {learner} | {sampler} | {len(result.success)} | {share(result)} "
         f"| {'' if sampler == 'OnPolicy' else difference(result, results['OnPolicy'])} | {result.success.mean():.2f} "
-        f"| {error(result)} | {result.means['behavior/kl']:.2f} | {result.seconds:.0f} |"
+        f"| {error(result)} | {result.means['behavior_kl']:.2f} | {result.seconds:.0f} |"
         for sampler, result in results.items()
     ]
     return "\n".join(lines), [record(f"compared, {learner}", s, "", result) for s, result in results.items()]

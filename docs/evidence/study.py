@@ -22,6 +22,7 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SOLVED = 0.8  # greedy success rate
+PARTS = ("collect", "behavior", "target")
 
 
 class Run(NamedTuple):
@@ -68,7 +69,7 @@ class Outcome(NamedTuple):
     """What several runs of one setting gave."""
 
     success: NDArray[np.floating]  # greedy success rate of every seed at the end
-    means: dict[str, float]  # of the columns of metrics.csv over the runs
+    means: dict[str, float]  # over the runs, of what the summaries say and of the seconds spent on each part
     seconds: float  # per run
 
     @property
@@ -81,10 +82,8 @@ def outcome(runs: Sequence[Run]) -> Outcome:
     """Pool the seeds of finished runs."""
     summaries = [json.loads((run.folder / "summary.json").read_text()) for run in runs]
     tables = [read_table(run.folder / "metrics.csv") for run in runs]
-    means = {}
-    for column in tables[0]:
-        numbers = np.concatenate([table[column] for table in tables])
-        means[column] = float(np.nanmean(numbers)) if np.isfinite(numbers).any() else float("nan")
+    means = {f: float(np.mean([s[f] for s in summaries])) for f in ("joint_tv", "joint_tv_on_policy", "behavior_kl")}
+    means |= {f"time/{part}": float(np.mean([t[f"time/{part}"].sum() for t in tables])) for part in PARTS}
     success = np.array([float(rate) for s in summaries for rate in s["success_rate"]])
     return Outcome(success, means, float(np.mean([s["wall_seconds"] for s in summaries])))
 
