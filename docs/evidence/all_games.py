@@ -8,9 +8,10 @@ import csv
 import logging
 import platform
 import warnings
+from collections.abc import Sequence
 from datetime import date
+from itertools import product
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from matrix_games import GAME_SAMPLERS, RUN_SEED, solved_runs
@@ -22,6 +23,9 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 HERE = Path(__file__).parent
 SEEDS, SIZES, BASE = 200, (8, 16), "on-policy"
 UPDATES = 60
+# Also with the best joint action numbered last.
+FLIPPED = ("figure1", "no_conflict_3", "no_conflict_5", "no_conflict_7")
+RESULT = HERE / "all_games.csv"
 Row = dict[str, str | int | float]
 
 
@@ -44,29 +48,42 @@ def exact_gradient_solves(game: MatrixGame) -> bool:
     return float(torch.outer(first, second).flatten()[game.is_best].sum()) > 0.5
 
 
+def game_of(name: str) -> MatrixGame:
+    """A named game; "flipped NAME" is the same one with the actions of both agents numbered the other way round."""
+    if not name.startswith("flipped "):
+        return MatrixGame(name)
+    game = MatrixGame(name.removeprefix("flipped "))
+    table = game.payoff.unflatten(0, (game.n_actions, game.n_actions))
+    return MatrixGame(table.flip(0, 1).tolist())
+
+
 def measure() -> list[Row]:
-    """Every game, sampler and n."""
-    rows: list[Row] = []
-    for game in payoff_names():
-        rate = learning_rate(MatrixGame(game))
-        for name, maker in GAME_SAMPLERS.items():
-            for n in SIZES:
-                solved, own, on_policy = solved_runs(maker, lambda game=game: MatrixGame(game), n, SEEDS, rate)
-                rows.append(
-                    {"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS}
-                    | {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
-                )
-                print(rows[-1], flush=True)
+    """Every game, sampler and n; what all_games.csv holds is not measured again."""
+    rows: list[Row] = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
+    known = {(row["game"], row["sampler"], int(row["n"])) for row in rows}
+    for game, (name, maker), n in product(
+        [*payoff_names(), *(f"flipped {name}" for name in FLIPPED)], GAME_SAMPLERS.items(), SIZES
+    ):
+        if (game, name, n) in known:
+            continue
+        rate = learning_rate(game_of(game))
+        solved, own, on_policy = solved_runs(maker, lambda game=game: game_of(game), n, SEEDS, rate)
+        errors = {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
+        rows.append({"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS} | errors)
+        with RESULT.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return rows
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], games: Sequence[str]) -> str:
     """Solved shares game by game, one n after the other in a cell."""
     lines = [f"| game | expected gradient | {' | '.join(GAME_SAMPLERS)} |", "|---" * (2 + len(GAME_SAMPLERS)) + "|"]
-    share = {(r["game"], r["sampler"], r["n"]): int(r["solved"]) / SEEDS for r in rows}
-    for game in payoff_names():
+    share = {(r["game"], r["sampler"], int(r["n"])): int(r["solved"]) / SEEDS for r in rows}
+    for game in games:
         cells = [" / ".join(f"{share[game, name, n]:.2f}" for n in SIZES) for name in GAME_SAMPLERS]
-        exact = "solves" if exact_gradient_solves(MatrixGame(game)) else "does not"
+        exact = "solves" if exact_gradient_solves(game_of(game)) else "does not"
         lines.append(f"| {game} | {exact} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -77,7 +94,9 @@ def totals(rows: list[Row], prefix: str) -> str:
     games = [game for game in payoff_names() if game.startswith(prefix)]
     runs = SEEDS * len(games)
     counts = {
-        (name, n): sum(int(r["solved"]) for r in rows if (r["sampler"], r["n"]) == (name, n) and r["game"] in games)
+        (name, n): sum(
+            int(r["solved"]) for r in rows if (r["sampler"], int(r["n"])) == (name, n) and r["game"] in games
+        )
         for name in GAME_SAMPLERS
         for n in SIZES
     }
@@ -91,27 +110,22 @@ def totals(rows: list[Row], prefix: str) -> str:
 
 
 def main() -> None:
-    """Measure everything and write all_games.md and all_games.csv."""
+    """Measure what is missing and write all_games.md."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    started = perf_counter()
     rows = measure()
     text = (HERE / "all_games.template.md").read_text()
     (HERE / "all_games.md").write_text(
         text.format(
             date=date.today().isoformat(),
             machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-            seconds=perf_counter() - started,
             run_seed=RUN_SEED,
             seeds=SEEDS,
-            games=table(rows),
+            games=table(rows, payoff_names()),
+            flipped=table(rows, [f"flipped {name}" for name in FLIPPED]),
             no_conflict=totals(rows, "no_conflict"),
         )
     )
-    with (HERE / "all_games.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":
