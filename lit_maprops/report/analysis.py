@@ -1,0 +1,264 @@
+"""From runs to what the page shows: settings, the samplers compared within each, and their figures of merit."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lit_maprops.report import statistics
+from lit_maprops.report.load import Floats, Run
+from lit_maprops.report.settings import (
+    CLIP_EPSILON,
+    KL_CUTOFF,
+    ON_POLICY,
+    SAMPLER,
+    TARGET_BATCH,
+    Key,
+    natural,
+    short_names,
+)
+from lit_maprops.report.statistics import Interval
+from lit_maprops.report.svg import STYLES
+
+HEADS_OF_A_SETTING = ("data.env", "model.learner")
+FIXED_STYLES = {ON_POLICY: 0, "PROPS": 1, "MAPROPS": 2, "TabularMAPROPS": 3, "Greedy": 4}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one sampler in one setting.
+
+    Attributes:
+        key: class and options.
+        name: short, unique within the setting.
+        style: number of its color, line and marker, the same for a class in all settings where it can be; 0: on-policy.
+        runs: finished ones.
+        unfinished: shown in curves only.
+    """
+
+    key: Key
+    name: str
+    style: int
+    runs: tuple[Run, ...]
+    unfinished: tuple[Run, ...]
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether this is the baseline."""
+        return self.option(SAMPLER) == ON_POLICY
+
+    def option(self, key: str) -> Hashable:
+        """A value of the sampler's configuration; None where it has no such key."""
+        return dict(self.key).get(key)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Final greedy success rate of every seed, ``[seeds]``."""
+        return np.concatenate([run.final for run in self.runs]) if self.runs else np.empty(0)
+
+    @cached_property
+    def solved(self) -> Floats:
+        """1 where the seed is solved, else 0, ``[seeds]``."""
+        threshold = float(str(self.runs[0].config["model.solved_threshold"])) if self.runs else 1.0
+        return (self.scores >= threshold).astype(float)
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Env steps ``[points]`` and success ``[points, seeds]`` at the evaluations that all finished runs share."""
+        steps = self.runs[0].env_steps
+        for run in self.runs[1:]:
+            steps = np.intersect1d(steps, run.env_steps)
+        # A seed in NaN has no success from there on.
+        parts = [np.nan_to_num(run.success[np.searchsorted(run.env_steps, steps)]) for run in self.runs]
+        return steps, np.concatenate(parts, axis=1)
+
+    def error_curve(self, column: str) -> tuple[Floats, Floats]:
+        """Env steps and sampling error, ``[points]``, mean over the finished runs that measured it, by seeds."""
+        parts = [(run, run.metrics[column]) for run in self.runs if column in run.metrics]
+        steps = np.concatenate([run.metrics["env_steps"] for run, _ in parts] or [np.empty(0)])
+        values = np.concatenate([v for _, v in parts] or [np.empty(0)])
+        weights = np.concatenate([np.full(len(v), float(len(run.seeds))) for run, v in parts] or [np.empty(0)])
+        fine = np.isfinite(values)
+        points, index = np.unique(steps[fine], return_inverse=True)
+        return points, np.bincount(index, values[fine] * weights[fine]) / np.bincount(index, weights[fine])
+
+    def first_error(self, column: str, estimates: int) -> float:
+        """Mean of the first estimates of a run; NaN where there is none."""
+        values = self.error_curve(column)[1][:estimates]
+        return float(values.mean()) if len(values) else float("nan")
+
+    def error(self, column: str) -> float:
+        """Mean over training and seeds of a sampling-error column; NaN where it was not measured."""
+        pairs = [(run.mean(column), len(run.seeds)) for run in self.runs]
+        pairs = [pair for pair in pairs if np.isfinite(pair[0])]
+        weights = sum(seeds for _, seeds in pairs)
+        return sum(value * seeds for value, seeds in pairs) / weights if pairs else float("nan")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A group's figures of merit; the last two are against on-policy and None where there is nothing to compare."""
+
+    group: Group
+    seeds: int
+    share: Interval
+    iqm: Interval
+    difference: Interval | None
+    improvement: Interval | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that may be compared: same task, learner and sizes.
+
+    Attributes:
+        key: what they share.
+        name: short.
+        groups: by sampler, on-policy first.
+        results: of the groups with finished runs.
+    """
+
+    key: Key
+    name: str
+    groups: tuple[Group, ...]
+    results: tuple[Result, ...]
+
+    @property
+    def baseline(self) -> Group | None:
+        """The on-policy group, if it has finished runs."""
+        return next((group for group in self.groups if group.on_policy and group.runs), None)
+
+    @property
+    def seeds(self) -> int:
+        """Finished seeds of all groups."""
+        return sum(len(group.scores) for group in self.groups)
+
+
+def by_setting(runs: Sequence[Run]) -> list[Setting]:
+    """Group runs by setting and sampler; the settings with the most samplers and seeds come first."""
+    settings = short_names({run.setting: None for run in runs}, HEADS_OF_A_SETTING)
+    found: dict[Key, dict[Key, list[Run]]] = {}
+    for run in runs:
+        found.setdefault(run.setting, {}).setdefault(run.sampler, []).append(run)
+    result = []
+    for key, samplers in found.items():
+        names = short_names(samplers, (SAMPLER,))
+        order = sorted(names, key=lambda k: (dict(k).get(SAMPLER) != ON_POLICY, natural(names[k])))
+        groups = []
+        for sampler, style in zip(order, _styles([str(dict(k).get(SAMPLER)) for k in order]), strict=True):
+            done = tuple(run for run in samplers[sampler] if run.finished)
+            rest = tuple(run for run in samplers[sampler] if not run.finished)
+            groups.append(Group(sampler, names[sampler], style, done, rest))
+        result.append(Setting(key, settings[key], tuple(groups), _results(groups)))
+    return sorted(result, key=lambda s: (-min(len(s.results), 2), natural(s.name), -s.seeds))
+
+
+def _styles(classes: Sequence[str]) -> list[int]:
+    """A style per sampler; samplers too many to tell apart share their class's."""
+    if len(classes) > STYLES:
+        kinds = list(dict.fromkeys(classes))
+        look = dict(zip(kinds, _styles(kinds), strict=True)) if len(kinds) <= STYLES else {}
+        return [look.get(kind, FIXED_STYLES.get(kind, STYLES - 1)) for kind in classes]
+    styles: list[int] = []
+    kept = {FIXED_STYLES[kind] for kind in classes if kind in FIXED_STYLES}
+    free = [style for style in range(1, STYLES) if style not in kept] + [0]
+    for kind in classes:
+        style = FIXED_STYLES.get(kind)
+        styles.append(free.pop(0) if style is None or style in styles else style)
+    return styles
+
+
+def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
+    base = next((group for group in groups if group.on_policy and group.runs), None)
+    results = []
+    for group in groups:
+        if not group.runs:
+            continue
+        difference = improvement = None
+        if base is not None and group is not base:
+            difference = statistics.share_difference([group.solved], [base.solved])
+            improvement = statistics.improvement([group.scores], [base.scores])
+        iqm = statistics.bootstrap(statistics.iqm, [group.scores])
+        results.append(Result(group, len(group.scores), statistics.share(group.solved), iqm, difference, improvement))
+    return tuple(results)
+
+
+def across(settings: Sequence[Setting]) -> list[Result]:
+    """Samplers that ran in every setting, with the settings as strata; empty with fewer than two settings.
+
+    Shares of solved seeds and IQMs count every seed once; differences and probabilities of improvement count every
+    setting once.
+    """
+    if len(settings) < 2:
+        return []
+    tables = [{group.key: group for group in setting.groups if group.runs} for setting in settings]
+    everywhere = [key for key in tables[0] if all(key in table for table in tables)]
+    base = next((key for key in everywhere if dict(key)[SAMPLER] == ON_POLICY), None)
+    results = []
+    for key in everywhere:
+        groups = [table[key] for table in tables]
+        scores, solved = [g.scores for g in groups], [g.solved for g in groups]
+        difference = improvement = None
+        if base is not None and key != base:
+            others = [table[base] for table in tables]
+            difference = statistics.share_difference(solved, [g.solved for g in others])
+            improvement = statistics.improvement(scores, [g.scores for g in others])
+        iqm = statistics.bootstrap(statistics.iqm, scores)
+        results.append(
+            Result(
+                groups[0], sum(map(len, scores)), statistics.share(np.concatenate(solved)), iqm, difference, improvement
+            )
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A sampler's runs over delta and epsilon; arrays are ``[len(delta), len(epsilon)]``, NaN where nothing ran."""
+
+    name: str
+    delta: list[float]
+    epsilon: list[float]
+    share: Floats
+    seeds: Floats
+    errors: dict[str, Floats]
+
+
+def heat_maps(setting: Setting, columns: Sequence[str]) -> list[HeatMap]:
+    """One for every sampler whose runs vary both ``kl_cutoff`` and ``clip_epsilon``, all else being equal."""
+    families: dict[Key, dict[tuple[float, float], Group]] = {}
+    for group in setting.groups:
+        delta, epsilon = group.option(KL_CUTOFF), group.option(CLIP_EPSILON)
+        if group.runs and isinstance(delta, (int, float)) and isinstance(epsilon, (int, float)):
+            rest = frozenset(item for item in group.key if item[0] not in (KL_CUTOFF, CLIP_EPSILON))
+            families.setdefault(rest, {})[float(delta), float(epsilon)] = group
+    names = short_names(families, (SAMPLER,))
+    return [
+        _heat_map(names[rest], cells, columns)
+        for rest, cells in families.items()
+        if len({d for d, _ in cells}) > 1 and len({e for _, e in cells}) > 1
+    ]
+
+
+def _heat_map(name: str, cells: dict[tuple[float, float], Group], columns: Sequence[str]) -> HeatMap:
+    delta, epsilon = sorted({d for d, _ in cells}), sorted({e for _, e in cells})
+    share, seeds = np.full((2, len(delta), len(epsilon)), np.nan)
+    errors = {column: np.full(share.shape, np.nan) for column in columns}
+    for (d, e), group in cells.items():
+        cell = delta.index(d), epsilon.index(e)
+        share[cell], seeds[cell] = group.solved.mean(), len(group.solved)
+        for column, values in errors.items():
+            values[cell] = group.error(column)
+    return HeatMap(name, delta, epsilon, share, seeds, errors)
+
+
+def batch_size_families(settings: Sequence[Setting]) -> list[list[tuple[float, Setting]]]:
+    """Settings that differ in n only (and in how long they run), as pairs of n and setting; at least three n each."""
+    free = (TARGET_BATCH, "model.total_env_steps")
+    families: dict[Key, list[tuple[float, Setting]]] = {}
+    for setting in settings:
+        n = dict(setting.key).get(TARGET_BATCH)
+        if isinstance(n, (int, float)):
+            rest = frozenset(item for item in setting.key if item[0] not in free)
+            families.setdefault(rest, []).append((float(n), setting))
+    return [sorted(f, key=lambda pair: pair[0]) for f in families.values() if len({n for n, _ in f}) > 2]

@@ -1,0 +1,249 @@
+"""Find run folders and read them; what cannot be read is named with its reason, never guessed."""
+
+import csv
+import json
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lit_maprops.config import ConfigError
+from lit_maprops.files import read_table
+from lit_maprops.report.settings import Key, flatten, sampler_key, setting_key
+
+Floats = NDArray[np.floating]
+MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
+# PyYAML's C parser is ten times faster; both are the safe loader.
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
+
+
+class Unreadable(Exception):
+    """A folder that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder: R = ``num_seeds`` training runs side by side.
+
+    Attributes:
+        path: of the folder.
+        name: the folder's name, printable.
+        config: flag to value.
+        metrics: column to ``[iterations]``.
+        env_steps: of each evaluation, per seed, ``[points]``.
+        seeds: their numbers, ``[R]``.
+        success: greedy success rates (shares), NaN where a seed has none, ``[points, R]``.
+        final: the last row of ``success``, 0 where the seed is in ``nan_seeds``, ``[R]``.
+        nan_seeds: numbers of the seeds that ended in NaN; they count as not solved.
+        summary: summary.json; None while the run is unfinished.
+    """
+
+    path: Path
+    name: str
+    config: dict[str, Hashable]
+    metrics: dict[str, Floats]
+    env_steps: Floats
+    seeds: NDArray[np.integer]
+    success: Floats
+    final: Floats
+    nan_seeds: tuple[int, ...]
+    summary: dict[str, Any] | None
+    setting: Key = field(init=False)
+    sampler: Key = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "setting", setting_key(self.config))
+        object.__setattr__(self, "sampler", sampler_key(self.config))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its end."""
+        return self.summary is not None
+
+    @property
+    def solved(self) -> int:
+        """Number of seeds whose final greedy success rate reaches the run's own threshold."""
+        return int((self.final >= float(str(self.config["model.solved_threshold"]))).sum())
+
+    def mean(self, column: str) -> float:
+        """Mean over training of a column of metrics.csv; NaN where it has no number."""
+        values = self.metrics.get(column, np.empty(0))
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is not in the figures, and why."""
+
+    path: str
+    reason: str
+
+
+def load_runs(paths: Sequence[str | Path]) -> tuple[list[Run], list[LeftOut]]:
+    """Read every run folder at or below ``paths``.
+
+    Returns:
+        The runs in order of their paths, and the folders that could not be used.
+
+    Raises:
+        ConfigError: a path does not exist or is no folder.
+    """
+    runs, left_out = [], []
+    for folder, is_run in find(paths):
+        try:
+            if not is_run:
+                raise Unreadable(f"not a run folder: it has none of {', '.join(MARKS)}")
+            runs.append(read_run(folder))
+        except Unreadable as error:
+            left_out.append(LeftOut(printable(str(folder)), printable(str(error))))
+    runs, repeats = _without_repeats(runs)
+    return runs, left_out + repeats
+
+
+def find(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
+    """Folders at or below ``paths`` that hold files, each with whether it looks like a run; not looked into further."""
+    found: dict[Path, tuple[Path, bool]] = {}
+    for given in map(Path, paths):
+        if not given.is_dir():
+            fault = "is a file" if given.exists() else "does not exist"
+            raise ConfigError(
+                f"report: {given} {fault}: give run folders, or a folder that contains them, such as runs"
+            )
+        for top, folders, files in os.walk(given):
+            is_run = any(mark in files or mark in folders for mark in MARKS)
+            # A run's own subfolders (checkpoints, wandb) are no runs.
+            folders[:] = [] if is_run else sorted(f for f in folders if not f.startswith("."))
+            foreign = not is_run and not folders and bool(files)
+            if is_run or foreign:
+                found.setdefault(Path(top).resolve(), (Path(top), is_run))
+    return list(found.values())
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder.
+
+    Raises:
+        Unreadable: a file is missing, broken or contradicts another one.
+    """
+    config = _config(folder / "config.yaml")
+    summary = _summary(folder / "summary.json")
+    metrics, evaluations = _table(folder / "metrics.csv"), _table(folder / "eval.csv")
+    seeds = np.unique(evaluations["seed"]).astype(int)
+    env_steps = np.unique(evaluations["env_steps"])
+    success = np.full((len(env_steps), len(seeds)), np.nan)
+    cells = np.searchsorted(env_steps, evaluations["env_steps"]), np.searchsorted(seeds, evaluations["seed"])
+    success[cells] = evaluations["greedy_success_rate"]
+    seen = np.zeros(success.shape, dtype=bool)
+    seen[cells] = True
+    if summary is not None:
+        _check_complete(summary, env_steps, seeds, seen)
+    whole = seen.all(1)  # a kill can leave the last evaluation half written
+    if not whole.any():
+        raise Unreadable("eval.csv: no evaluation is complete")
+    env_steps, success = env_steps[whole], success[whole]
+    broken = set((summary or {}).get("non_finite_seeds") or ()) | set(seeds[np.isnan(success[-1])].tolist())
+    return Run(
+        path=folder,
+        name=printable(folder.resolve().name),
+        config=config,
+        metrics=metrics,
+        env_steps=env_steps,
+        seeds=seeds,
+        success=success,
+        # Greedy actions of a NaN policy are arbitrary: in a matrix game they may even be the best ones.
+        final=np.where(np.isin(seeds, list(broken)), 0.0, success[-1]),
+        nan_seeds=tuple(sorted(int(seed) for seed in broken)),
+        summary=summary,
+    )
+
+
+def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[np.integer], seen: Any) -> None:
+    if env_steps[-1] < summary["env_steps"] or len(seeds) < len(summary["seeds"]):
+        raise Unreadable("eval.csv is truncated: it does not reach the end that summary.json tells")
+    if not seen[-1].all():
+        raise Unreadable(f"eval.csv is truncated: its last evaluation has {seen[-1].sum()} of {len(seeds)} seeds")
+
+
+def _config(path: Path) -> dict[str, Hashable]:
+    try:
+        content = yaml.load(_text(path), Loader=YAML_LOADER)
+        if not isinstance(content, dict):
+            raise Unreadable(f"{path.name} is empty or holds no settings")
+        config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
+        float(str(config["model.solved_threshold"]))
+    except yaml.YAMLError as error:
+        raise Unreadable(f"{path.name} is no YAML: {_first_line(error)}") from None
+    except (KeyError, ValueError, RecursionError) as error:
+        raise Unreadable(f"{path.name} is no configuration of a run: {_first_line(error)}") from None
+    return config
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        summary = json.loads(_text(path))
+        float(summary["env_steps"]), len(summary["seeds"]), list(summary.get("non_finite_seeds") or ())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable(f"{path.name} is no summary of a run: {_first_line(error)}") from None
+    return dict(summary)
+
+
+def _table(path: Path) -> dict[str, Floats]:
+    _text(path)  # says what is wrong with an unreadable file
+    try:
+        table = read_table(path)
+    except csv.Error as error:
+        raise Unreadable(f"{path.name} is no table: {_first_line(error)}") from None
+    missing = NEEDED[path.name] - set(table)
+    if missing:
+        raise Unreadable(f"{path.name} has no column {', '.join(sorted(missing))}")
+    keep = np.logical_and.reduce([np.isfinite(table[name]) for name in NEEDED[path.name] - {"greedy_success_rate"}])
+    if not keep.any():
+        raise Unreadable(f"{path.name} has no complete row")
+    return {name: values[keep] for name, values in table.items()}
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Unreadable(f"{path.name} is missing" if not path.exists() else f"{path.name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Unreadable(f"{path.name} is no UTF-8 text") from None
+    if not text.strip():
+        raise Unreadable(f"{path.name} is empty")
+    return text
+
+
+def _without_repeats(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """Leave out finished runs that repeat seeds of another one: counted twice, they would narrow every interval."""
+    owners: dict[tuple[Any, ...], Run] = {}
+    repeats: dict[Path, LeftOut] = {}
+    for run in sorted((r for r in runs if r.finished), key=lambda run: -len(run.seeds)):
+        identities = [
+            (run.setting, run.sampler, run.config.get("seed_everything"), seed) for seed in run.seeds.tolist()
+        ]
+        owner = next((owners[i] for i in identities if i in owners), None)
+        if owner is None:
+            owners |= dict.fromkeys(identities, run)
+        else:
+            reason = f"repeats seeds of {owner.name}: same configuration, run seed and seed numbers"
+            repeats[run.path] = LeftOut(printable(str(run.path)), reason)
+    return [run for run in runs if run.path not in repeats], list(repeats.values())
+
+
+def printable(text: str) -> str:
+    """Replace what neither XML nor UTF-8 can hold (control characters, broken file names)."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

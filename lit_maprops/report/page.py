@@ -1,0 +1,203 @@
+"""The page: everything the report shows, through one template with autoescape."""
+
+import math
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lit_maprops.config import ConfigError
+from lit_maprops.files import write_atomically
+from lit_maprops.report import error_figures, figures
+from lit_maprops.report.analysis import Setting, across, by_setting
+from lit_maprops.report.films import films
+from lit_maprops.report.headline import headline, nan_notes
+from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, natural, show
+from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
+
+MOST_SETTINGS = 8  # with figures; every run is in the table
+TITLE = "MA-PROPS reliability report"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished page; a notebook shows it as it is.
+
+    Attributes:
+        html: the whole document.
+        runs: what it compares.
+        left_out: folders that could not be used.
+    """
+
+    html: str = field(repr=False)
+    runs: list[Run] = field(repr=False)
+    left_out: list[LeftOut]
+
+    @property
+    def summary(self) -> str:
+        """One line: what went in."""
+        finished = sum(run.finished for run in self.runs)
+        text = f"{finished} finished runs with {sum(len(run.seeds) for run in self.runs if run.finished)} seeds"
+        text += f", {len(self.runs) - finished} unfinished" if finished < len(self.runs) else ""
+        return text + (f", {len(self.left_out)} folders left out" if self.left_out else "")
+
+    def save(self, path: str | Path) -> None:
+        """Write the page.
+
+        Raises:
+            ConfigError: there is no such folder, or it is not writable.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise ConfigError(f"report: --output {path} is a folder: give the name of a file in it")
+        if not path.parent.is_dir():
+            raise ConfigError(f"report: --output {path}: {path.parent} is no folder: create it first")
+        try:
+            write_atomically(path, self.html)
+        except OSError as error:
+            raise ConfigError(
+                f"report: --output {path} cannot be written ({error.strerror or error}): choose a writable folder"
+            ) from None
+
+    def _repr_html_(self) -> str:
+        from markupsafe import escape
+
+        # A frame of its own: the page's styles and the notebook's must not meet.
+        return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
+
+
+def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Report:
+    """Read runs and lay out the page.
+
+    Args:
+        paths: run folders, or folders that contain them.
+        made_on: the date shown; None: now. The only part that differs between equal inputs.
+
+    Raises:
+        ConfigError: no run could be read, or matplotlib is missing.
+    """
+    runs, left_out = load_runs(paths)
+    if not runs:
+        places = ", ".join(str(path) for path in paths)
+        why = f" ({left_out[0].path}: {left_out[0].reason})" if left_out else ""
+        raise ConfigError(f"report: no readable run in {places}{why}: give folders that `fit` wrote, such as runs")
+    settings = by_setting(runs)
+    html = _render(runs, left_out, settings, made_on or datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
+    return Report(html, runs, left_out)
+
+
+def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], made_on: str) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    shown = settings[:MOST_SETTINGS]
+    reels, film_notes = films(shown)
+    varied, common = _configs(runs)
+    pooled = across([setting for setting in shown if setting.results])
+    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=TITLE,
+        made_on=made_on,
+        counts=Report("", runs, left_out).summary,
+        sections=[_section(setting, reels.get(setting.name, [])) for setting in shown],
+        hidden_settings=[setting.name for setting in settings[MOST_SETTINGS:]],
+        slopes=error_figures.error_slopes(settings),
+        across=figures.reliability(pooled, "all settings") if len(pooled) > 1 else [],
+        across_numbers=figures.numbers(pooled),
+        across_names=[setting.name for setting in shown if setting.results],
+        unfinished=[run for run in runs if not run.finished],
+        left_out=left_out,
+        film_notes=film_notes,
+        columns=varied,
+        rows=_rows(runs, settings, varied),
+        common=common,
+        swatches=[_swatch(style) for style in range(STYLES)],
+    )
+
+
+def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
+    drawings: list[Drawing | None] = []
+    if setting.results:
+        drawings = [figures.success_curves(setting), *figures.reliability(setting.results, setting.name)]
+        drawings += error_figures.error_curves(setting)
+        drawings += error_figures.delta_epsilon_maps(setting)
+        drawings.append(figures.cost(setting))
+    head, _, details = setting.name.partition(" (")
+    return {
+        "name": setting.name,
+        "head": head,
+        "details": details.removesuffix(")"),
+        "headline": headline(setting) if setting.results else ["No run with these settings has finished."],
+        "notes": nan_notes(setting),
+        "drawings": [drawing for drawing in drawings if drawing is not None],
+        "numbers": figures.numbers(setting.results),
+        "films": reel,
+    }
+
+
+def _swatch(style: int) -> dict[str, Any]:
+    """How the page draws a style's line and marker in its keys."""
+    dashes = {"--": "5 3", "-.": "7 2 1.5 2", "-": "none"}
+    line = LINES[style]
+    dash = dashes[line] if isinstance(line, str) else " ".join(str(2 * part) for part in line[1])
+    return {"style": style, "dash": dash, "marker": MARKERS[style]}
+
+
+def _configs(runs: Sequence[Run]) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Flags that differ between runs; the others with their value and, if not all runs have them, whose they are."""
+    varied = [key for key in differing(run.config for run in runs) if key != SAMPLER]
+    owners: dict[str, set[str]] = {}
+    values: dict[str, Hashable] = {}
+    for run in runs:
+        for key, value in run.config.items():
+            owners.setdefault(key, set()).add(show(run.config.get(SAMPLER)))
+            values[key] = value
+    everyone = {show(run.config.get(SAMPLER)) for run in runs}
+    common = []
+    for key in sorted(set(values) - set(varied) - NAMES_OF_THE_RUN - {SAMPLER}, key=natural):
+        common.append((key, show(values[key]), "" if owners[key] == everyone else ", ".join(sorted(owners[key]))))
+    return varied, common
+
+
+def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str]) -> list[dict[str, Any]]:
+    samplers = {(setting.key, group.key): group.name for setting in settings for group in setting.groups}
+    names = {setting.key: setting.name for setting in settings}
+    rows = []
+    for run in sorted(runs, key=lambda run: natural(run.name)):
+        state = "finished" if run.finished else f"unfinished at {run.env_steps[-1]:,.0f} env steps"
+        error = run.mean("sampling_error/joint_tv")
+        error = run.mean("sampling_error/joint_kl") if math.isnan(error) else error
+        wall = run.metrics.get("wall_seconds", [math.nan])[-1]
+        rows.append(
+            {
+                "cells": [
+                    _cell(run.name, os.fspath(run.path)),
+                    _cell(samplers[run.setting, run.sampler]),
+                    _cell(names[run.setting]),
+                    _cell(state),
+                    _cell(len(run.seeds)),
+                    _cell(run.solved if run.finished else math.nan),
+                    _cell(round(float(run.final.mean()), 3) if run.finished else math.nan),
+                    _cell(float(f"{error:.3g}")),
+                    _cell(round(float(wall), 1)),
+                    *(_cell(run.config[key]) if key in run.config else _cell(math.nan) for key in varied),
+                ]
+            }
+        )
+    return rows
+
+
+def _cell(value: Hashable, hint: str = "") -> dict[str, Any]:
+    """Text of a table cell, and what to sort it by: ``number`` is empty for text and for what is missing."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    missing = isinstance(value, float) and math.isnan(value)
+    return {
+        "text": "\N{EN DASH}" if missing else show(value),
+        "number": repr(float(str(value))) if is_number and not missing else "",
+        "missing": missing,
+        "hint": "".join(c for c in hint if c.isprintable()),
+    }

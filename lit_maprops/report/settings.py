@@ -1,0 +1,115 @@
+"""What a configuration means for a comparison: which keys are the sampler's, which separate settings, and short names.
+
+Runs are compared within one setting (task, learner, sizes) and pooled only if nothing but ``POOLED`` keys differs.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+Config = Mapping[str, Hashable]  # flag without dashes -> value
+Key = frozenset[tuple[str, Hashable]]
+
+SAMPLER = "model.behavior"
+ON_POLICY = "OnPolicy"
+BEHAVIOR_BATCH = "data.behavior_batch_size"
+TARGET_BATCH = "data.target_batch_size"
+KL_CUTOFF, CLIP_EPSILON = "model.behavior.kl_cutoff", "model.behavior.clip_epsilon"
+
+# Differences that change neither the task nor the learner: which seeds, where to, how often to look.
+POOLED = {
+    "seed_everything",
+    "run_name",
+    "runs_dir",
+    "wandb",
+    "ckpt_path",
+    "model.num_seeds",
+    "model.first_seed",
+    "model.eval_interval",
+    "model.sampling_error",
+    "model.sampling_error_interval",
+    "model.checkpoint_interval",
+}
+NAMES_OF_THE_RUN = {"run_name", "runs_dir"}
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Hashable]:
+    """Nested configuration to one value per flag: ``model.behavior: MAPROPS``, ``model.behavior.kl_cutoff: 0.3``.
+
+    ``class_path`` becomes the class's bare name and ``init_args`` disappears, as on the command line; lists become
+    text.
+    """
+    flat: dict[str, Hashable] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            class_path = value.get("class_path")
+            if class_path is not None:
+                flat[str(key)] = str(class_path).rpartition(".")[2]
+                value = value.get("init_args") or {}
+            flat |= {f"{key}.{inner}": item for inner, item in flatten(value).items()}
+        else:
+            flat[str(key)] = value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
+    return flat
+
+
+def sampler_key(config: Config) -> Key:
+    """What identifies a sampler: its class, its options and m, which an on-policy sampler has no use for."""
+    items = {(k, v) for k, v in config.items() if k == SAMPLER or k.startswith(SAMPLER + ".")}
+    if config.get(SAMPLER) != ON_POLICY:
+        items.add((BEHAVIOR_BATCH, config.get(BEHAVIOR_BATCH)))
+    return frozenset(items)
+
+
+def setting_key(config: Config) -> Key:
+    """What must be equal for samplers to be compared: everything but the sampler and ``POOLED`` keys."""
+    return frozenset((k, v) for k, v in config.items() if _separates(k))
+
+
+def _separates(key: str) -> bool:
+    if key.startswith("trainer."):
+        return key == "trainer.precision"
+    return key not in POOLED and key != BEHAVIOR_BATCH and key != SAMPLER and not key.startswith(SAMPLER + ".")
+
+
+def differing(configs: Iterable[Config]) -> list[str]:
+    """Keys with more than one value among the configurations that have them, in order of appearance."""
+    values: dict[str, set[Hashable]] = {}
+    for config in configs:
+        for key, value in config.items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1 and key not in NAMES_OF_THE_RUN]
+
+
+def short_names(keys: Iterable[Key], heads: tuple[str, ...]) -> dict[Key, str]:
+    """A name for each key: the values of ``heads``, then what differs from the others of the same heads.
+
+    A value that more than half of those others share is the usual one and goes without saying.
+    """
+    names = {}
+    families: dict[str, list[Key]] = {}
+    for key in keys:
+        values = dict(key)
+        families.setdefault(", ".join(show(values[h]) for h in heads if h in values) or "unnamed", []).append(key)
+    for family, members in families.items():
+        counts = {k: Counter(dict(m).get(k) for m in members) for k in sorted({k for m in members for k, _ in m})}
+        usual = {k: c.most_common(1)[0][0] for k, c in counts.items() if 2 * max(c.values()) > len(members)}
+        for member in members:
+            values = dict(member)
+            odd = [k for k in counts if k in values and (k not in usual or values[k] != usual[k])]
+            details = ", ".join(f"{k.rpartition('.')[2]}={show(values[k])}" for k in odd)
+            names[member] = f"{family} ({details})" if details else family
+    return names
+
+
+def show(value: Hashable) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """Sorting key that puts 8 before 16 inside a name."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]

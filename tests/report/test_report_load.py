@@ -1,0 +1,153 @@
+"""What is read, what is left out and why, and what may be pooled."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import three_samplers, write_run
+
+from lit_maprops.config import ConfigError
+from lit_maprops.report import load_runs
+from lit_maprops.report.analysis import by_setting, heat_maps
+from lit_maprops.report.settings import flatten
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1, 0, 0.9], "MAPROPS")
+    (run,), left_out = load_runs([tmp_path])
+    assert not left_out and run.finished and run.solved == 2
+    assert run.config["model.behavior"] == "MAPROPS" and run.config["model.behavior.kl_cutoff"] == 0.05
+    np.testing.assert_allclose(run.success, [[0.5, 0, 0.45], [1, 0, 0.9]])
+    assert run.env_steps.tolist() == [200, 400] and run.mean("sampling_error/joint_tv") == pytest.approx(0.1)
+
+
+def test_flags_are_named_as_on_the_command_line() -> None:
+    nested = {"model": {"learner": {"class_path": "x.y.IPPO", "init_args": {"hidden": [64]}}, "n": None}}
+    assert flatten(nested) == {"model.learner": "IPPO", "model.learner.hidden": "[64]", "model.n": None}
+
+
+def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "runs" / "a", [1, 0])
+    runs, left_out = load_runs([tmp_path, folder, tmp_path / "runs"])
+    assert len(runs) == 1 and not left_out
+
+
+def test_a_copied_run_is_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1, 0, 1])
+    write_run(tmp_path / "b", [1, 0])
+    write_run(tmp_path / "c", [1, 0], seed_everything=1)
+    runs, left_out = load_runs([tmp_path])
+    assert [run.name for run in runs] == ["a", "c"]
+    assert "repeats seeds of a" in left_out[0].reason
+
+
+BROKEN = {
+    "eval.csv is truncated: its last": ("eval.csv", lambda text: text[: text.rindex("\n", 0, -8)]),
+    "eval.csv is truncated: it does": ("eval.csv", lambda text: "\n".join(text.splitlines()[:3]) + "\n"),
+    "eval.csv is empty": ("eval.csv", lambda text: ""),
+    "eval.csv has no column": ("eval.csv", lambda text: "a,b\n1,2\n"),
+    "metrics.csv has no complete row": ("metrics.csv", lambda text: text.splitlines()[0]),
+    "config.yaml is no YAML": ("config.yaml", lambda text: "model: [1, {"),
+    "config.yaml is empty or": ("config.yaml", lambda text: "- 1\n"),
+    "config.yaml is no configuration": ("config.yaml", lambda text: "model:\n  num_seeds: 3\n"),
+    "summary.json is no summary": ("summary.json", lambda text: text[:10]),
+    "summary.json is no summary of a run: 'env": ("summary.json", lambda text: "{}"),
+    "metrics.csv is no UTF-8": ("metrics.csv", None),
+    "config.yaml is missing": ("config.yaml", "missing"),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_broken_run_is_named_with_its_reason(tmp_path: Path, reason: str) -> None:
+    write_run(tmp_path / "good", [1, 0])
+    folder = write_run(tmp_path / "broken", [1, 0], seed_everything=1)
+    name, change = BROKEN[reason]
+    path = folder / name
+    if change is None:
+        path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    elif change == "missing":
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    runs, left_out = load_runs([tmp_path])
+    assert [run.name for run in runs] == ["good"]
+    assert left_out[0].reason.startswith(reason) and left_out[0].path.endswith("broken")
+
+
+def test_an_unfinished_run_keeps_its_complete_evaluations(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", [1, 0], finished=False)
+    text = (folder / "eval.csv").read_text()
+    (folder / "eval.csv").write_text(text[: text.rindex("400,1") + 3])  # killed while writing
+    (run,), _ = load_runs([tmp_path])
+    assert not run.finished and run.env_steps.tolist() == [200]
+    assert by_setting([run])[0].results == ()
+
+
+def test_a_foreign_folder_is_named_and_others_are_not_searched(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", [1, 0])
+    (folder / "wandb").mkdir()
+    (folder / "wandb" / "config.yaml").write_text("x: 1\n")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("hello")
+    runs, left_out = load_runs([tmp_path])
+    assert len(runs) == 1 and [Path(item.path).name for item in left_out] == ["foreign"]
+
+
+def test_a_wrong_path_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere does not exist"):
+        load_runs([tmp_path / "nowhere"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        load_runs([tmp_path / "file"])
+
+
+def test_nan_is_not_solved(tmp_path: Path) -> None:
+    """A NaN policy's greedy action may even be the right one, so the summary's word counts more than the success."""
+    write_run(tmp_path / "a", [1, float("nan"), 1], non_finite=[2])
+    (run,), _ = load_runs([tmp_path])
+    assert run.nan_seeds == (1, 2) and run.final.tolist() == [1, 0, 0] and run.solved == 1
+
+
+def test_only_equal_tasks_and_learners_are_compared(tmp_path: Path) -> None:
+    three_samplers(tmp_path / "a")
+    for sampler in ("OnPolicy", "MAPROPS"):
+        changes = {"model__learner__init_args": {"learning_rate": 0.1}, "seed_everything": 1}
+        write_run(tmp_path / "b" / sampler, [1, 1], sampler, **changes)
+    write_run(tmp_path / "more_seeds", [1, 1, 1], "MAPROPS", seed_everything=2, trainer__devices=2)
+    first, second = by_setting(load_runs([tmp_path])[0])
+    assert {first.seeds, second.seeds} == {15, 4}
+    pooled = next(group for group in max(first, second, key=lambda s: s.seeds).groups if group.name == "MAPROPS")
+    assert len(pooled.runs) == 2 and len(pooled.scores) == 7
+
+
+def test_m_belongs_to_the_sampler_but_not_to_on_policy(tmp_path: Path) -> None:
+    for m in (1, 10):
+        for sampler in ("OnPolicy", "MAPROPS"):
+            write_run(tmp_path / f"{sampler}{m}", [1, 0], sampler, data__behavior_batch_size=m, seed_everything=m)
+    (setting,) = by_setting(load_runs([tmp_path])[0])
+    names = [group.name for group in setting.groups]
+    assert names == ["OnPolicy", "MAPROPS (behavior_batch_size=1)", "MAPROPS (behavior_batch_size=10)"]
+    assert len(setting.groups[0].scores) == 4
+    assert len({group.style for group in setting.groups}) == 3 and setting.groups[0].style == 0
+
+
+def test_heat_map_by_hand(tmp_path: Path) -> None:
+    for i, (delta, epsilon, final) in enumerate([(0.1, 0.3, [1, 0]), (0.1, 1.0, [1, 1]), (0.5, 1.0, [0, 0])]):
+        options = {"clip_epsilon": epsilon, "kl_cutoff": delta}
+        write_run(tmp_path / str(i), final, "MAPROPS", joint_tv=i / 10, model__behavior__init_args=options)
+    (setting,) = by_setting(load_runs([tmp_path])[0])
+    (heat,) = heat_maps(setting, ["sampling_error/joint_tv"])
+    assert heat.delta == [0.1, 0.5] and heat.epsilon == [0.3, 1.0]
+    np.testing.assert_allclose(heat.share, [[0.5, 1], [np.nan, 0]])
+    np.testing.assert_allclose(heat.errors["sampling_error/joint_tv"], [[0, 0.1], [np.nan, 0.2]])
+
+
+def test_a_summary_that_is_not_ours_cannot_crash(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", [1, 0])
+    (folder / "summary.json").write_text(json.dumps({"env_steps": None, "seeds": 3}))
+    shutil.copytree(folder, tmp_path / "b")
+    (tmp_path / "b" / "summary.json").write_text("[1, 2]")
+    runs, left_out = load_runs([tmp_path])
+    assert not runs and len(left_out) == 2
