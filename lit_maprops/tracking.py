@@ -27,6 +27,7 @@ EVAL_COLUMNS = (
     "stochastic_return",
 )
 WANDB_INIT_SECONDS = 20
+WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
 
 
 class RunFolder(Logger):
@@ -155,7 +156,6 @@ def finish_wandb(logger: WandbLogger, folder: RunFolder, summary: Mapping[str, A
     import wandb
 
     numbers = {k: v for k, v in summary.items() if isinstance(v, (int, float))}
-    numbers["mean_success_rate"] = float(np.mean(summary["success_rate"]))
     media: dict[str, Any] = {"env_steps": summary["env_steps"]}
     for path in sorted(folder.path.glob("*.png")):
         media[f"figures/{path.stem}"] = wandb.Image(str(path))
@@ -165,13 +165,26 @@ def finish_wandb(logger: WandbLogger, folder: RunFolder, summary: Mapping[str, A
     logger.experiment.summary.update(numbers)
 
 
+def end_wandb(logger: WandbLogger, say: Callable[[str], None]) -> None:
+    """End the W&B run; nothing that goes wrong there may cost a run that is complete on disk."""
+    try:
+        logger.experiment.finish()
+    except Exception as error:  # of its own classes, of sockets, of a service process that died
+        say(f"W&B: the end of the run could not be sent ({type(error).__name__}); `wandb sync` sends what is on disk")
+
+
 def wandb_logger(
     mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
 ) -> WandbLogger | None:
     """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
 
+    Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
+    (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
+    program from ending.
+
     Args:
-        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else offline.
+        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
+            (WANDB_SWEEP_ID is set), else offline.
         folder: of the run.
         config: shown on the W&B page.
         say: told when online falls back to offline.
@@ -181,15 +194,20 @@ def wandb_logger(
     """
     import wandb
 
-    mode = mode or os.environ.get("WANDB_MODE", "offline")
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode == "disabled":
         return None
-    if mode == "online" and not wandb.api.api_key:
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
         say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
         mode = "offline"
-    settings = wandb.Settings(silent=True, init_timeout=WANDB_INIT_SECONDS, console="off")
+    settings = wandb.Settings(
+        silent=True,
+        init_timeout=WANDB_INIT_SECONDS,
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS)),
+        console="off",
+    )
 
-    # A resumed run continues its own W&B run; the folder names end in the id.
+    # A resumed run continues its own W&B run; the folder names end in the id. A new one takes WANDB_RUN_ID if set.
     known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
 
     def start(mode: Any) -> Any:

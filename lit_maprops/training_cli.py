@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from datetime import datetime
@@ -22,7 +23,7 @@ from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.data import MultiAgentData
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, wandb_logger
+from lit_maprops.tracking import RunFolder, end_wandb, wandb_logger
 
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
 TRAINER_DEFAULTS = {
@@ -190,7 +191,7 @@ def fit(cli: RunCLI) -> int:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         if wandb is not None:
-            wandb.experiment.finish()
+            end_wandb(wandb, say)
     if checkpoints.received and model.iteration < data.iterations:
         say(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
         return 128 + checkpoints.received
@@ -250,7 +251,9 @@ def _with_own_config(options: list[str]) -> list[str]:
 def _default_name(config: Namespace) -> str:
     classes = [config.data.env, config.model.behavior, config.model.learner]
     names = ["default" if c is None else c.class_path.rpartition(".")[2] for c in classes]
-    return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S")]).lower()
+    # Agents of one sweep can start several runs within a second: the W&B run id tells their folders apart.
+    run_id = os.environ.get("WANDB_RUN_ID")
+    return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S"), *([run_id] if run_id else [])]).lower()
 
 
 def _quiet_packages() -> None:

@@ -21,6 +21,7 @@ from lit_maprops.tracking import RunFolder, wandb_logger
 
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
+    "mean_success_rate",
     "solved_threshold", "episode_return", "joint_tv", "joint_tv_on_policy", "behavior_kl", "config",
 }  # fmt: skip
 BEHAVIOR_COLUMNS = {
@@ -254,6 +255,19 @@ def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
     others = a["seed"] != 1
     for column in a:
         np.testing.assert_array_equal(a[column][others], b[column][others])
+
+
+def test_a_wandb_service_that_died_costs_nothing() -> None:
+    class Dead:
+        def finish(self) -> None:
+            raise ConnectionResetError("the service is gone")
+
+    class Logger:
+        experiment = Dead()
+
+    said: list[str] = []
+    tracking.end_wandb(Logger(), said.append)  # type: ignore[arg-type]
+    assert len(said) == 1 and "ConnectionResetError" in said[0] and "wandb sync" in said[0]
 
 
 def test_without_media_a_run_still_ends(

@@ -1,0 +1,85 @@
+"""What a sweep remembers of its runs: ``sweep.json``, written before a run starts and after it ends, atomically."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_maprops.config import ConfigError, check
+from lit_maprops.files import write_json
+from lit_maprops.sweep.sweep_file import SweepFile
+
+
+@dataclass
+class Entry:
+    """One run.
+
+    Args:
+        id: its folder inside the sweep's.
+        parameters: the flags proposed for it.
+        state: ``waiting``, ``running``, ``finished``, ``stopped`` (early, by hyperband) or ``failed``. A run that is
+            still ``running`` when a sweep starts was interrupted with it.
+        exit_code: of a failed run's process; negative: killed by that signal; None: the sweep was not there to see it.
+        error: last line a failed run printed.
+        log: file with everything it printed.
+    """
+
+    id: str
+    parameters: dict[str, Any]
+    state: str = "waiting"
+    exit_code: int | None = None
+    error: str | None = None
+    log: str | None = None
+
+
+class Journal:
+    """The runs of a sweep in the order they were proposed.
+
+    Args:
+        folder: of the sweep.
+        file: the sweep.
+
+    Raises:
+        ConfigError: the folder holds a sweep of another file.
+    """
+
+    def __init__(self, folder: Path, file: SweepFile) -> None:
+        self.path = folder / "sweep.json"
+        self._meaning = json.loads(json.dumps(file.meaning, default=str))
+        self.entries: list[Entry] = []
+        if self.path.exists():
+            try:
+                content = json.loads(self.path.read_text())
+                self.entries = [Entry(**entry) for entry in content["runs"]]
+                before = content["sweep"]
+            except (OSError, ValueError, KeyError, TypeError):
+                raise ConfigError(f"--runs-dir: {self.path} is damaged: move it away, or choose a new place") from None
+            different = sorted(_differences(before, self._meaning))
+            check(
+                not different,
+                f"{file.path} has changed since its runs in {folder} began ({', '.join(different)}): "
+                "choose a new place with --runs-dir, or another name in the file",
+            )
+
+    def add(self, parameters: dict[str, Any]) -> Entry:
+        """Remember a proposal; its id is its number and a hash of its parameters."""
+        digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()
+        entry = Entry(f"{len(self.entries):03d}-{digest[:6]}", parameters)
+        self.entries.append(entry)
+        self.save()
+        return entry
+
+    def save(self) -> None:
+        """Write the file."""
+        write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    """Keys with other values; of the parameters their names."""
+    found = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+    if "parameters" in found:
+        old, new = before.get("parameters", {}), now.get("parameters", {})
+        names = {f"parameters.{key}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        found = (found - {"parameters"}) | names
+    return found

@@ -1,0 +1,147 @@
+"""One run of a sweep as a process: its command line, its environment, its log, and what is left of it after a kill."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from lit_maprops.config import check
+from lit_maprops.sweep.journal import Entry
+from lit_maprops.sweep.sweep_file import SweepFile
+
+ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+ERROR_CHARACTERS = 300  # of a failed run's last line that are worth a line in the journal
+
+
+def command_line(file: SweepFile, parameters: dict[str, Any]) -> list[str]:
+    """The file's command with its macros replaced as W&B's agent does, except that ``${interpreter}`` is this Python.
+
+    Source: https://docs.wandb.ai/guides/sweeps/sweep-config-keys, section command.
+
+    Raises:
+        ConfigError: the command has a macro that is not known.
+    """
+    flags = [f"{name}={value}" for name, value in parameters.items()]
+    on = [f"--{k}" if v is True else f"--{k}={v}" for k, v in parameters.items() if v is not False]
+    macros: dict[str, list[str]] = {
+        "env": ["/usr/bin/env"],
+        "interpreter": [sys.executable],
+        "program": [str(file.content["program"])] if "program" in file.content else [],
+        "args": [f"--{flag}" for flag in flags],
+        "args_no_hyphens": flags,
+        "args_no_equals": [word for k, v in parameters.items() for word in (f"--{k}", str(v))],
+        "args_no_boolean_flags": on,
+        "args_append_hydra": [f"+{flag}" for flag in flags],
+        "args_override_hydra": [f"++{flag}" for flag in flags],
+        "args_json": [json.dumps(parameters)],
+    }
+    words: list[str] = []
+    for part in file.command:
+        word = ENVIRONMENT_MACRO.sub(lambda found: os.environ.get(found[1], found[1]), part)
+        if word.startswith("${") and word.endswith("}"):
+            known = ", ".join(f"${{{name}}}" for name in macros)
+            check(word[2:-1] in macros, f"{file.path}: command has {word}: the macros are {known}")
+            words += macros[word[2:-1]]
+        else:
+            words.append(word)
+    return words
+
+
+class Process:
+    """A run's process, started here or left by a sweep that was killed.
+
+    The run holds a lock on its log for as long as it or a child of it lives: the log is its standard output, and a lock
+    belongs to the open file. So a later sweep can tell, without process ids, whether a run is still at work.
+
+    Args:
+        entry: the run.
+        folder: of the sweep.
+    """
+
+    def __init__(self, entry: Entry, folder: Path) -> None:
+        self.entry = entry
+        self.run = folder / entry.id
+        self.log = folder / f"{entry.id}.log"
+        self.stopping = False  # hyperband gave it up
+        self.adopted = False  # an earlier sweep started it, and it is still at work
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self, file: SweepFile, workers: int) -> None:
+        """Start or continue the run, unless it is still at work.
+
+        Args:
+            file: the sweep.
+            workers: how many runs share the machine's cores.
+        """
+        with self.log.open("ab") as log:
+            if not _lock(log):
+                self.adopted = True
+                return
+            try:
+                command = [*command_line(file, self.entry.parameters), *self._own_flags(file)]
+                log.write(f"$ {' '.join(command)}\n".encode())
+                log.flush()
+                # A process group of its own: Ctrl-C reaches the sweep alone, which then stops its runs.
+                self._popen = subprocess.Popen(
+                    command,
+                    env=_environment(workers),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,
+                )
+            except OSError as error:
+                log.write(f"{error}\n".encode())
+
+    def _own_flags(self, file: SweepFile) -> list[str]:
+        """The run's folder; its checkpoint if it has one, else whatever an interrupted start left there is cleared."""
+        flags = [f"--runs_dir={self.run.parent}", f"--run_name={self.run.name}"]
+        if "wandb" not in file.flags:
+            flags.append("--wandb=disabled")
+        checkpoint = self.run / "checkpoints" / "last.ckpt"
+        if checkpoint.exists():
+            return [*flags, f"--ckpt_path={checkpoint}"]
+        if self.run.exists():
+            shutil.rmtree(self.run)
+        return flags
+
+    def alive(self) -> bool:
+        """Whether the run is at work."""
+        if self._popen is not None:
+            return self._popen.poll() is None
+        with self.log.open("ab") as log:
+            return not _lock(log)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the ended process; None if it could not start, or was not started here."""
+        return None if self._popen is None else self._popen.returncode
+
+    def signal(self, number: int) -> None:
+        """Send a signal; one left by an earlier sweep just goes on, and the next sweep finds it."""
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.send_signal(number)
+
+    def last_line(self) -> str:
+        """The last line the run printed."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:ERROR_CHARACTERS] if lines else ""
+
+
+def _lock(file: Any) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _environment(workers: int) -> dict[str, str]:
+    """Ours, with the cores divided among the workers unless OMP_NUM_THREADS says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, cores // workers))} | os.environ

@@ -1,0 +1,122 @@
+"""The loop of a sweep: keep K runs at work, remember what became of them, stop what hyperband gives up on."""
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lit_maprops.sweep.journal import Entry, Journal
+from lit_maprops.sweep.processes import Process
+from lit_maprops.sweep.progress import Progress
+from lit_maprops.sweep.proposals import Search
+from lit_maprops.sweep.results import best_value, is_complete
+from lit_maprops.sweep.sweep_file import SweepFile
+
+POLL_SECONDS = 0.1
+HYPERBAND_SECONDS = 1.0  # between looks at the running runs' metrics
+
+
+class Scheduler:
+    """Runs the sweep to its end, or until a signal.
+
+    Args:
+        file: the sweep.
+        folder: of the sweep.
+        search: proposes runs.
+        journal: of the sweep.
+        workers: runs at a time.
+        total: runs in all.
+    """
+
+    def __init__(
+        self, file: SweepFile, folder: Path, search: Search, journal: Journal, workers: int, total: int
+    ) -> None:
+        self.file, self.folder, self.search, self.journal = file, folder, search, journal
+        self.workers, self.total = workers, total
+        self.received: int | None = None
+        self._active: list[Process] = []
+        self._next_look = 0.0
+
+    def run(self) -> int | None:
+        """Run; returns the signal that ended it early, if one did."""
+        done = sum(entry.state in ("finished", "stopped", "failed") for entry in self.journal.entries)
+        self.progress = Progress(done, self.total, self.workers)
+        previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._loop()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.progress.close()
+        return self.received
+
+    def _loop(self) -> None:
+        while True:
+            if self.received is None:
+                self._fill()
+            elif all(process.adopted for process in self._active):
+                return
+            if not self._active:
+                return
+            time.sleep(POLL_SECONDS)
+            for process in [process for process in self._active if not process.alive()]:
+                self._active.remove(process)
+                self._settle(process)
+            if self.file.stops_early and self.received is None and time.monotonic() >= self._next_look:
+                self._stop_early()
+                self._next_look = time.monotonic() + HYPERBAND_SECONDS
+
+    def _fill(self) -> None:
+        """Start runs until all workers have one: those a kill interrupted first, then new ones."""
+        while len(self._active) < self.workers:
+            at_work = {process.entry.id for process in self._active}
+            open_ones = [e for e in self.journal.entries if e.state in ("running", "waiting") and e.id not in at_work]
+            entry = min(open_ones, key=lambda e: e.state, default=None) or self._propose()  # "running" comes first
+            if entry is None:
+                return
+            entry.state = "running"
+            process = Process(entry, self.folder)
+            entry.log = str(process.log)
+            self.journal.save()
+            process.start(self.file, self.workers)
+            self._active.append(process)
+
+    def _propose(self) -> Entry | None:
+        entries = self.journal.entries
+        parameters = self.search.propose(entries) if len(entries) < self.total else None
+        return None if parameters is None else self.journal.add(parameters)
+
+    def _settle(self, process: Process) -> None:
+        """Remember what became of a run."""
+        entry, code = process.entry, process.exit_code
+        if code == 0 or (process.adopted and is_complete(process.run)):
+            entry.state = "finished"
+        elif process.stopping:
+            entry.state = "stopped"
+        elif process.adopted or self.received is not None:
+            return  # interrupted: it stays `running` and is continued, now or by the next sweep
+        else:
+            entry.state, entry.exit_code, entry.error = "failed", code, process.last_line()
+        self.journal.save()
+        self.progress.ended(entry, self._value(entry))
+
+    def _value(self, entry: Entry) -> str:
+        metric = self.file.metric
+        value = None if metric is None else best_value(self.folder / entry.id, metric, self.file.maximizes)
+        return "" if value is None else f", {metric} {value:.4g}"
+
+    def _stop_early(self) -> None:
+        unwanted = self.search.to_stop(self.journal.entries)
+        for process in self._active:
+            if process.entry.id in unwanted and not process.stopping and not process.adopted:
+                process.stopping = True
+                process.signal(signal.SIGTERM)
+
+    def _receive(self, number: int, frame: FrameType | None) -> Any:
+        """Stop the runs: the first signal lets them save, the second kills them."""
+        if self.received is None:
+            self.progress.say("stopping the runs; they save first (again: kill them)")
+        for process in self._active:
+            process.signal(signal.SIGTERM if self.received is None else signal.SIGKILL)
+        self.received = self.received or number

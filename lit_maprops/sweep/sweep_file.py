@@ -1,0 +1,123 @@
+"""A W&B sweep file, read and checked: https://docs.wandb.ai/guides/sweeps/sweep-config-keys."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.sweep.results import SUMMARY_NUMBERS
+
+METHODS = ["grid", "random", "bayes"]
+# Every run has its own folder and continues in it; the sweep gives these.
+OURS = ("run_name", "runs_dir", "ckpt_path")
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep file that can be run.
+
+    Args:
+        path: where it lies.
+        content: as written.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder of its runs: the file's ``name``, else the file name without .yaml."""
+        return str(self.content.get("name", self.path.stem))
+
+    @property
+    def command(self) -> list[str]:
+        """The command of every run, with macros."""
+        return [str(part) for part in self.content["command"]]
+
+    @property
+    def run_cap(self) -> int | None:
+        """The most runs the file asks for."""
+        return self.content.get("run_cap")
+
+    @property
+    def metric(self) -> str | None:
+        """Name of the number to optimize."""
+        return self.content.get("metric", {}).get("name")
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more of the metric is better; W&B's default is less."""
+        return self.content.get("metric", {}).get("goal") == "maximize"
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether runs are stopped early."""
+        return "early_terminate" in self.content
+
+    @cached_property
+    def flags(self) -> set[str]:
+        """Every flag the file sets itself, as a parameter or in its command, without hyphens."""
+        written = {part.removeprefix("--").split("=")[0] for part in self.command if part.startswith("--")}
+        return written | set(self.content["parameters"])
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What must not change between calls: everything but the number of runs and the prose."""
+        return {k: v for k, v in self.content.items() if k not in ("run_cap", "description")}
+
+
+def read_sweep_file(path: Path) -> SweepFile:
+    """Read and check a sweep file, all but what needs the package ``sweeps``.
+
+    Raises:
+        ConfigError: it is missing, no YAML, or lacks what a sweep needs.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(
+            f"FILE: {path} cannot be read ({reason}): give a sweep file, such as sweeps/bayes.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"FILE: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    check(isinstance(content, dict), f"FILE: {path} holds no keys: see sweeps/bayes.yaml for what a sweep file has")
+    check_choice(f"{path}: method", content.get("method"), METHODS)
+    parameters = content.get("parameters")
+    check(isinstance(parameters, dict) and bool(parameters), f"{path}: parameters is missing: name the flags to sweep")
+    check(
+        isinstance(content.get("command"), list) and bool(content["command"]),
+        f"{path}: command is missing: give the list of words that start a run, such as sweeps/bayes.yaml has",
+    )
+    for key, kind in {"metric": dict, "early_terminate": dict, "run_cap": int}.items():
+        check(
+            key not in content or isinstance(content[key], kind),
+            f"{path}: {key} is {content.get(key)!r}: see W&B's docs",
+        )
+    file = SweepFile(path, content)
+    name = file.name
+    check(name not in ("", ".", "..") and "/" not in name, f"{path}: name is {name!r}: give the name of one folder")
+    for flag in OURS:
+        check(flag not in file.flags, f"{path}: leave {flag} out, every run of a sweep gets a folder of its own")
+    _check_metric(file)
+    return file
+
+
+def _check_metric(file: SweepFile) -> None:
+    needs = "method bayes" if file.content["method"] == "bayes" else "early_terminate"
+    check(
+        file.metric is not None or (needs == "early_terminate" and not file.stops_early),
+        f"{file.path}: metric is missing: {needs} needs metric: {{name: ..., goal: maximize}}",
+    )
+    if file.metric is None or "lit_maprops" not in file.command:
+        return  # what another program reports, only it knows
+    is_column = "/" in file.metric
+    check(
+        is_column or (file.metric in SUMMARY_NUMBERS and not file.stops_early),
+        f"{file.path}: metric {file.metric} is unknown or known only at the end: choose one of "
+        + ("" if file.stops_early else f"{', '.join(SUMMARY_NUMBERS)}, or ")
+        + "a column of metrics.csv such as eval/greedy_success_rate",
+    )

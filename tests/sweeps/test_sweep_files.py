@@ -1,0 +1,107 @@
+"""The sweep files: what they say, that the program takes every flag, and one of our runs through the local command."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from lit_maprops.cli import main
+from lit_maprops.sweep.processes import command_line
+from lit_maprops.sweep.proposals import Search
+from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
+from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
+
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 12, "no_conflict": 63}
+
+
+def proposals(file: SweepFile) -> list[dict[str, Any]]:
+    """Every point of a grid, from the file alone; the first proposal of a search."""
+    if file.content["method"] != "grid":
+        first = Search(file, Path("nowhere")).propose([])
+        assert first is not None
+        return [first]
+    values = {name: parameter["values"] for name, parameter in sorted(file.content["parameters"].items())}
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_sizes_are_what_the_comment_says(path: Path) -> None:
+    file = read_sweep_file(path)
+    assert file.name == path.stem
+    size = Search(file, Path("nowhere")).size(file.run_cap or 1000)
+    assert size == EXPECTED_RUNS[path.stem]
+    if file.content["method"] == "grid":
+        assert size == len(proposals(file))
+    comment = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    assert re.search(rf"\b{size} runs\b", comment)
+    assert "hour" in comment or "minutes" in comment
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_program_takes_every_flag(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first and the last proposal, parsed and built as ``fit`` does, without training."""
+    from lit_maprops.training_cli import RunCLI
+
+    monkeypatch.chdir(ROOT)
+    file = read_sweep_file(path)
+    points = proposals(file)
+    for parameters in (points[0], points[-1]):
+        words = command_line(file, parameters)
+        assert words[2:5] == ["-m", "lit_maprops", "fit"]
+        cli = RunCLI(words[5:])
+        cli.model.prepare(cli.datamodule)  # the checks that need both, such as m divides n
+        config = cli.resolved_config("x")
+        for name, value in parameters.items():
+            if name != "config":
+                assert _setting(config, name) == value, name
+        if "config" in parameters:
+            expected = yaml.safe_load((ROOT / parameters["config"]).read_text())
+            assert config["data"]["env"]["class_path"].endswith("." + expected["data"]["env"]["class_path"])
+
+
+def _setting(config: Any, name: str) -> Any:
+    """The value of a flag; ``model.behavior`` is the name of a class, ``model.behavior.x`` one of its arguments."""
+    for key in name.split("."):
+        config = config[key] if key in config else config["init_args"][key]
+    return config["class_path"].rpartition(".")[2] if isinstance(config, dict) else config
+
+
+def test_batch_sizes_fit_together() -> None:
+    parameters = read_sweep_file(ROOT / "sweeps" / "batch_sizes.yaml").content["parameters"]
+    steps = yaml.safe_load((ROOT / "conf" / "boulderpush_reliability.yaml").read_text())["model"]["total_env_steps"]
+    for m, n in itertools.product(*(parameters[f"data.{k}_batch_size"]["values"] for k in ("behavior", "target"))):
+        assert n % m == 0
+        assert steps % n == 0
+
+
+def test_all_no_conflict_games_are_swept() -> None:
+    from lit_maprops.envs.payoffs import no_conflict_games
+
+    games = read_sweep_file(ROOT / "sweeps" / "no_conflict.yaml").content["parameters"]["data.env.payoff"]["values"]
+    assert games == [f"no_conflict_{k}" for k in range(1, len(no_conflict_games()) + 1)]
+
+
+def test_our_program_through_the_local_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shipped file, its runs cut short; the metrics a sweep file may name are in the real summary."""
+    monkeypatch.chdir(ROOT)
+    content = yaml.safe_load((ROOT / "sweeps" / "no_conflict.yaml").read_text())
+    content["command"] += ["--model.num_seeds=3", "--model.total_env_steps=64", "--model.eval_episodes=2"]
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert main(["sweep", str(path), "--runs-dir", str(tmp_path), "--max-runs", "1"]) == 0
+    folder = tmp_path / "no_conflict"
+    runs = json.loads((folder / "sweep.json").read_text())["runs"]
+    assert [entry["state"] for entry in runs] == ["finished"]
+    for entry in runs:
+        config = yaml.safe_load((folder / entry["id"] / "config.yaml").read_text())
+        for name, value in entry["parameters"].items():
+            assert _setting(config, name) == value
+        assert not (folder / entry["id"] / "wandb").exists()
+    known = set().union(*(read_summary(folder / entry["id"]) for entry in runs))
+    assert set(SUMMARY_NUMBERS) - known <= {"joint_kl", "behavior_kl"}  # of other settings
