@@ -46,7 +46,7 @@ evidence-games: setup ## measure docs/evidence/all_games.md: every named game (a
 	$(BIN)/python docs/evidence/all_games.py
 
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
-	$(BIN)/python docs/evidence/samplers.py 2
+	$(BIN)/python docs/evidence/samplers.py
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python docs/evidence/cost_options.py

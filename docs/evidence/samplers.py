@@ -1,11 +1,11 @@
 """Measures docs/evidence/samplers.md: do adaptive samplers solve more runs of BoulderPush than on-policy sampling?
 
 Every sampler is tuned with the same number of configurations on its own seeds (run seed 2000), the best by mean success
-is compared on fresh seeds. Interrupted, it continues with the runs that are missing. A number on the
-command line: so many runs at a time.
+is compared on fresh seeds. Interrupted, it continues with the runs that are missing. ``--samplers`` and
+``--learners`` do a part of it; the page says what it holds.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 
 from study import Outcome, Run, complete, difference, outcome, share, write
@@ -60,11 +60,11 @@ def best(runs: dict[str, Run]) -> str:
     return max(runs, key=lambda name: float(outcome([runs[name]]).success.mean()))
 
 
-def tuned(workers: int = 1) -> tuple[dict[str, list[str]], list[str], list[dict[str, object]]]:
+def tuned(samplers: Sequence[str], workers: int) -> tuple[dict[str, list[str]], list[str], list[dict[str, object]]]:
     """Flags of every sampler's best configuration, the tuning table and its rows."""
     chosen: dict[str, list[str]] = {}
     lines, rows, learner = [], [], []
-    for sampler in TUNING:
+    for sampler in samplers:
         runs = tuning_runs(sampler, learner)
         complete(runs.values(), workers)
         winner = best(runs)
@@ -126,35 +126,46 @@ def steps_between_updates(chosen: dict[str, list[str]], workers: int) -> tuple[s
     """m, and environments side by side in a seed."""
     settings = {"m = 1": ("1", "1")} | {f"m = {m}": ("1", str(m)) for m in (2, 4, 8, 16)}
     settings |= {f"{e} environments, m = {e}": (str(e), str(e)) for e in (2, 4, 8)}
-    lines, rows = [], []
-    for sampler in ("OnPolicy", "MAPROPS", "TabularMAPROPS"):
+    runs = {}
+    for sampler, own in chosen.items():
         for setting, (envs, m) in settings.items():
             if sampler == "OnPolicy" and envs == "1" and m != "1":
                 continue  # without behavior updates m means nothing
-            flags = [*chosen[sampler], *MEASURED, "--data.num_envs", envs, "--data.behavior_batch_size", m]
-            run = Run("samplers_m", f"{sampler} {setting}", CONFIG, flags, M_RUN_SEED)
-            complete([run], workers)
-            result = outcome([run])
-            lines.append(f"| {sampler} | {setting} | {share(result)} | {error(result)} | {result.seconds:.0f} |")
-            rows.append(record("steps between updates", sampler, setting, result))
+            flags = [*own, *MEASURED, "--data.num_envs", envs, "--data.behavior_batch_size", m]
+            runs[sampler, setting] = Run("samplers_m", f"{sampler} {setting}", CONFIG, flags, M_RUN_SEED)
+    complete(runs.values(), workers)
+    lines, rows = [], []
+    for (sampler, setting), run in runs.items():
+        result = outcome([run])
+        lines.append(f"| {sampler} | {setting} | {share(result)} | {error(result)} | {result.seconds:.0f} |")
+        rows.append(record("steps between updates", sampler, setting, result))
     return "\n".join(lines), rows
 
 
 def main() -> None:
     """Run what is missing and write samplers.md and samplers.csv."""
-    workers = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    chosen, tuning, rows = tuned(workers)
-    mappo, mappo_rows = compared(chosen, "MAPPO", workers)
-    ippo, ippo_rows = compared(chosen, "IPPO", workers)
-    steps, steps_rows = steps_between_updates(chosen, workers)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core")
+    parser.add_argument("--samplers", nargs="+", default=list(TUNING), choices=list(TUNING))
+    parser.add_argument("--learners", nargs="+", default=["MAPPO", "IPPO"])
+    options = parser.parse_args()
+    samplers = [name for name in TUNING if name in {"OnPolicy", *options.samplers}]
+    chosen, tuning, rows = tuned(samplers, options.workers)
+    lines = []
+    for learner in options.learners:
+        table, found = compared(chosen, learner, options.workers)
+        lines.append(table)
+        rows += found
+    steps, found = steps_between_updates(chosen, options.workers)
     write(
         "samplers",
-        [*rows, *mappo_rows, *ippo_rows, *steps_rows],
+        [*rows, *found],
+        samplers=", ".join(samplers),
         tuning="\n".join(tuning),
         tuning_seeds=str(TUNING_SEEDS),
         tuning_seed=str(TUNING_SEED),
         run_seeds=", ".join(map(str, RUN_SEEDS)),
-        compared=f"{mappo}\n{ippo}",
+        compared="\n".join(lines),
         steps=steps,
         m_run_seed=str(M_RUN_SEED),
     )
