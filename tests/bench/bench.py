@@ -1,7 +1,7 @@
 """``make bench``: runs the parts one after the other, each in a process of its own on one core, and writes the page.
 
 The machines are shared, so a single time means little: cases of a part take turns, and a ratio is taken within a turn.
-``python tests/bench/bench.py update fits`` runs some parts and keeps the other figures of speed.csv.
+``python tests/bench/bench.py update start`` runs some parts and keeps the other figures of speed.csv.
 """
 
 import csv
@@ -23,7 +23,10 @@ from figures import ROOT
 PARTS = {
     "update": ["update.py"],
     "environments": ["environments.py"],
-    "fits": ["fits.py"],
+    "cost": ["fits.py", "cost"],
+    "seeds": ["fits.py", "seeds"],
+    "start": ["fits.py", "start"],
+    "memory": ["fits.py", "memory"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],
     "benchmarl": ["against_peers.py", "benchmarl"],
 }

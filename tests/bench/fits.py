@@ -125,10 +125,13 @@ def start_up() -> list[dict[str, str | float]]:
             process.wait()
             return spent
 
-    t = in_turn({"--help": help_of, "fit --help": lambda: help_of("fit"), "first": first_iteration}, ROUNDS)
+    light = ("sweep", "report")
+    cases = {"": help_of} | {name: lambda name=name: help_of(name) for name in ("fit", *light)}
+    t = in_turn(cases | {"first": first_iteration}, ROUNDS)
     return [
-        row("start-up: --help", t["--help"], "s", "1 or less"),
-        row("start-up: fit --help", t["fit --help"], "s"),
+        row("start-up: --help", t[""], "s", "1 or less"),
+        row("start-up: fit --help", t["fit"], "s"),
+        *(row(f"start-up: {name} --help", t[name], "s", "1 or less") for name in light),
         row("start-up: first training iteration of boulderpush.yaml done", t["first"], "s", "12 or less"),
     ]
 
@@ -159,6 +162,6 @@ def memory_of_d() -> list[dict[str, str | float]]:
 
 
 if __name__ == "__main__":
-    parts = {"updates": cost_of_updates, "seeds": seed_scaling, "start": start_up, "memory": memory_of_d}
+    parts = {"cost": cost_of_updates, "seeds": seed_scaling, "start": start_up, "memory": memory_of_d}
     for part in sys.argv[1:] or parts:
         hand_over(parts[part]())
