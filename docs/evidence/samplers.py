@@ -1,8 +1,8 @@
 """Measures docs/evidence/samplers.md: do adaptive samplers solve more runs of BoulderPush than on-policy sampling?
 
 Every sampler is tuned with the same number of configurations on its own seeds (run seed 2000), the best by mean success
-is compared on fresh seeds. Interrupted, it continues with the runs that are missing. ``--samplers`` and
-``--learners`` do a part of it; the page says what it holds.
+is compared on fresh seeds. Interrupted, it continues with the runs that are missing. ``--samplers``,
+``--learners`` and so on do a part of it; the page says what it holds.
 """
 
 import argparse
@@ -122,10 +122,12 @@ def compared(chosen: dict[str, list[str]], learner: str, workers: int) -> tuple[
     return "\n".join(lines), [record(f"compared, {learner}", s, "", result) for s, result in results.items()]
 
 
-def steps_between_updates(chosen: dict[str, list[str]], workers: int) -> tuple[str, list[dict[str, object]]]:
+def steps_between_updates(
+    chosen: dict[str, list[str]], ms: Sequence[int], envs_per_seed: Sequence[int], workers: int
+) -> tuple[str, list[dict[str, object]]]:
     """m, and environments side by side in a seed."""
-    settings = {"m = 1": ("1", "1")} | {f"m = {m}": ("1", str(m)) for m in (2, 4, 8, 16)}
-    settings |= {f"{e} environments, m = {e}": (str(e), str(e)) for e in (2, 4, 8)}
+    settings = {f"m = {m}": ("1", str(m)) for m in ms}
+    settings |= {f"{e} environments, m = {e}": (str(e), str(e)) for e in envs_per_seed}
     runs = {}
     for sampler, own in chosen.items():
         for setting, (envs, m) in settings.items():
@@ -148,6 +150,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core")
     parser.add_argument("--samplers", nargs="+", default=list(TUNING), choices=list(TUNING))
     parser.add_argument("--learners", nargs="+", default=["MAPPO", "IPPO"])
+    parser.add_argument("--m", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--envs", nargs="+", type=int, default=[2, 4, 8], help="environments per seed, m as large")
     options = parser.parse_args()
     samplers = [name for name in TUNING if name in {"OnPolicy", *options.samplers}]
     chosen, tuning, rows = tuned(samplers, options.workers)
@@ -156,7 +160,7 @@ def main() -> None:
         table, found = compared(chosen, learner, options.workers)
         lines.append(table)
         rows += found
-    steps, found = steps_between_updates(chosen, options.workers)
+    steps, found = steps_between_updates(chosen, options.m, options.envs, options.workers)
     write(
         "samplers",
         [*rows, *found],
