@@ -39,8 +39,8 @@ class Run:
         env_steps: of each evaluation, per seed, ``[points]``.
         seeds: their numbers, ``[R]``.
         success: greedy success rates (shares), NaN where a seed has none, ``[points, R]``.
-        final: the last row of ``success``, 0 where the seed is in ``nan_seeds``, ``[R]``.
-        nan_seeds: numbers of the seeds that ended in NaN; they count as not solved.
+        final: the last row of ``success``, 0 where that is NaN, ``[R]``.
+        nan_seeds: numbers of the seeds whose policies ended in NaN; as in summary.json they count as not solved.
         summary: summary.json; None while the run is unfinished.
     """
 
@@ -148,7 +148,6 @@ def read_run(folder: Path) -> Run:
     if not whole.any():
         raise Unreadable("eval.csv: no evaluation is complete")
     env_steps, success = env_steps[whole], success[whole]
-    broken = set((summary or {}).get("non_finite_seeds") or ()) | set(seeds[np.isnan(success[-1])].tolist())
     return Run(
         path=folder,
         name=printable(folder.resolve().name),
@@ -157,9 +156,8 @@ def read_run(folder: Path) -> Run:
         env_steps=env_steps,
         seeds=seeds,
         success=success,
-        # Greedy actions of a NaN policy are arbitrary: in a matrix game they may even be the best ones.
-        final=np.where(np.isin(seeds, list(broken)), 0.0, success[-1]),
-        nan_seeds=tuple(sorted(int(seed) for seed in broken)),
+        final=np.nan_to_num(success[-1]),
+        nan_seeds=tuple(int(seed) for seed in seeds[np.isnan(success[-1])]),
         summary=summary,
     )
 
@@ -190,7 +188,7 @@ def _summary(path: Path) -> dict[str, Any] | None:
         return None
     try:
         summary = json.loads(_text(path))
-        float(summary["env_steps"]), len(summary["seeds"]), list(summary.get("non_finite_seeds") or ())
+        float(summary["env_steps"]), len(summary["seeds"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(f"{path.name} is no summary of a run: {_first_line(error)}") from None
     return dict(summary)

@@ -98,7 +98,7 @@ def test_broken_unfinished_and_foreign_folders_are_said(tmp_path: Path, capsys: 
 def test_nan_seeds_are_named(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [1, float("nan"), 1], non_finite=[2])
     text = Page(make_report([tmp_path]).html).text
-    assert "a: seeds 1, 2 ended in NaN" in text and "OnPolicy solved 1 of 3 seeds" in text
+    assert "a: seed 1 ended with NaN policies" in text and "OnPolicy solved 2 of 3 seeds" in text
 
 
 def test_different_tasks_get_their_own_sections(tmp_path: Path) -> None:
