@@ -12,7 +12,7 @@ from study import Outcome, Run, complete, difference, outcome, share, write
 
 CONFIG = "conf/boulderpush_reliability.yaml"
 TUNING_SEED, TUNING_SEEDS = 2000, 32
-RUN_SEEDS = (21, 22)  # 64 seeds each
+COMPARISONS = ((21, 22), (31, 32))  # run seeds, 64 seeds each; the second was decided on after the first was seen
 M_RUN_SEED = 23
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 MEASURED = ["--model.sampling_error", "tabular", "--model.sampling_error_interval", "10"]
@@ -103,23 +103,28 @@ def record(part: str, sampler: str, setting: str, result: Outcome) -> dict[str, 
 
 
 def compared(chosen: dict[str, list[str]], learner: str, workers: int) -> tuple[str, list[dict[str, object]]]:
-    """Fresh seeds for every sampler's best configuration."""
-    runs = {
-        sampler: [
-            Run("samplers", f"{learner} {sampler}", CONFIG, ["--model.learner", learner, *flags, *MEASURED], seed)
-            for seed in RUN_SEEDS
-        ]
-        for sampler, flags in chosen.items()
-    }
-    complete([own[k] for k in range(len(RUN_SEEDS)) for own in runs.values()], workers)
-    results = {sampler: outcome(own) for sampler, own in runs.items()}
-    lines = [
-        f"| {learner} | {sampler} | {len(result.success)} | {share(result)} "
-        f"| {'' if sampler == 'OnPolicy' else difference(result, results['OnPolicy'])} | {result.success.mean():.2f} "
-        f"| {error(result)} | {result.means['behavior_kl']:.2f} | {result.seconds:.0f} |"
-        for sampler, result in results.items()
-    ]
-    return "\n".join(lines), [record(f"compared, {learner}", s, "", result) for s, result in results.items()]
+    """Fresh seeds for every sampler's best configuration, comparison by comparison and pooled."""
+    lines, rows = [], []
+    for run_seeds in [*COMPARISONS, tuple(seed for part in COMPARISONS for seed in part)]:
+        runs = {
+            sampler: [
+                Run("samplers", f"{learner} {sampler}", CONFIG, ["--model.learner", learner, *flags, *MEASURED], seed)
+                for seed in run_seeds
+            ]
+            for sampler, flags in chosen.items()
+        }
+        complete([own[k] for k in range(len(run_seeds)) for own in runs.values()], workers)
+        results = {sampler: outcome(own) for sampler, own in runs.items()}
+        seeds = ", ".join(map(str, run_seeds))
+        for sampler, result in results.items():
+            change = "" if sampler == "OnPolicy" else difference(result, results["OnPolicy"])
+            lines.append(
+                f"| {learner} | {seeds} | {sampler} | {share(result)} of {len(result.success)} | {change} "
+                f"| {result.success.mean():.2f} | {error(result)} | {result.means['behavior_kl']:.2f} "
+                f"| {result.seconds:.0f} |"
+            )
+            rows.append(record(f"compared, {learner}, run seeds {seeds}", sampler, "", result))
+    return "\n".join(lines), rows
 
 
 def steps_between_updates(
@@ -168,7 +173,6 @@ def main() -> None:
         tuning="\n".join(tuning),
         tuning_seeds=str(TUNING_SEEDS),
         tuning_seed=str(TUNING_SEED),
-        run_seeds=", ".join(map(str, RUN_SEEDS)),
         compared="\n".join(lines),
         steps=steps,
         m_run_seed=str(M_RUN_SEED),
