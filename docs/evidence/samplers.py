@@ -146,7 +146,7 @@ def steps_between_updates(
         result = outcome([run])
         lines.append(f"| {sampler} | {setting} | {share(result)} | {error(result)} | {result.seconds:.0f} |")
         rows.append(record("steps between updates", sampler, setting, result))
-    return "\n".join(lines), rows
+    return "\n".join(lines) or "| not measured yet | | | | |", rows
 
 
 def main() -> None:
@@ -155,8 +155,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core")
     parser.add_argument("--samplers", nargs="+", default=list(TUNING), choices=list(TUNING))
     parser.add_argument("--learners", nargs="+", default=["MAPPO", "IPPO"])
-    parser.add_argument("--m", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--envs", nargs="+", type=int, default=[2, 4, 8], help="environments per seed, m as large")
+    parser.add_argument("--m", nargs="*", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--envs", nargs="*", type=int, default=[2, 4, 8], help="environments per seed, m as large")
     options = parser.parse_args()
     samplers = [name for name in TUNING if name in {"OnPolicy", *options.samplers}]
     chosen, tuning, rows = tuned(samplers, options.workers)
