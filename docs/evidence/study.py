@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -58,6 +59,7 @@ def _complete_one(run: Run) -> None:
     if checkpoint.exists():
         command += ["--ckpt_path", str(checkpoint)]
     else:
+        shutil.rmtree(run.folder, ignore_errors=True)  # what a start that was interrupted early left
         command += ["--config", run.config, *run.flags, "--seed_everything", str(run.run_seed), "--wandb", "disabled"]
         command += ["--runs_dir", str(run.folder.parent), "--run_name", run.folder.name]
     print(run.study, run.name, run.run_seed, flush=True)
