@@ -37,10 +37,10 @@ def main() -> None:
     lines, rows = [], []
     for name, result in results.items():
         means = result.means
-        rows.append({"option": name, "seeds": len(result.success), "solved": result.solved} | means)
+        rows.append({"option": name, "seeds": result.seeds, "solved": result.solved} | means)
         rows[-1]["seconds"] = result.seconds
         lines.append(
-            f"| {name} | {len(result.success)} | {share(result)} "
+            f"| {name} | {result.seeds} | {share(result)} "
             f"| {means['joint_tv']:.3f} / {means['joint_tv_on_policy']:.3f} | {means['behavior_kl']:.2f} "
             f"| {means['time/behavior']:.0f} | {result.seconds:.0f} "
             f"| {result.seconds / results['OnPolicy'].seconds:.2f} |"

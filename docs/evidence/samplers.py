@@ -1,21 +1,20 @@
 """Measures docs/evidence/samplers.md: do adaptive samplers solve more runs of BoulderPush than on-policy sampling?
 
-Every sampler is tuned with the same number of configurations on its own seeds (run seed 2000), the best by mean success
-is compared on fresh seeds. Interrupted, it continues with the runs that are missing. ``--samplers``,
-``--learners`` and so on do a part of it; the page says what it holds.
+Every sampler is tuned on its own seeds (run seed 2000), the best by mean success is compared on fresh seeds. Finished
+runs are in samplers.csv and are not run again; ``--parts`` and ``--samplers`` run a part of what is missing. The page
+holds what the table holds.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from study import Outcome, Run, complete, difference, outcome, share, write
+from study import Ledger, Outcome, Run, difference, share, write_page
 
 CONFIG = "conf/boulderpush_reliability.yaml"
-TUNING_SEED, TUNING_SEEDS = 2000, 32
-COMPARISONS = ((21, 22), (31, 32))  # run seeds, 64 seeds each; the second was decided on after the first was seen
-M_RUN_SEED = 23
-OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
+TUNING_SEED, TUNING_SEEDS = "2000", "32"
+OPTION, LEARNER, ENV = "--model.behavior.init_args.", "--model.learner.init_args.", "--data.env.init_args."
 MEASURED = ["--model.sampling_error", "tabular", "--model.sampling_error_interval", "10"]
+Key = tuple[str, str, str, str]  # part, setting, sampler, run seed
 
 
 def adaptive(kind: str, learning_rate: float, kl_cutoff: float) -> list[str]:
@@ -24,63 +23,109 @@ def adaptive(kind: str, learning_rate: float, kl_cutoff: float) -> list[str]:
     return ["--model.behavior", kind, *(part for k, v in options.items() for part in (f"{OPTION}{k}", str(v)))]
 
 
-# Four configurations for each sampler; on-policy sampling has none of its own, so the learner's step size is tuned for
-# it, and the others take what is best for on-policy sampling.
+# On-policy sampling has no settings of its own, so the learner's step size is tuned for it, and the others take what is
+# best for on-policy sampling.
 TUNING: dict[str, dict[str, list[str]]] = {
     "OnPolicy": {
         f"learner's rate {rate:g}": ["--model.behavior", "OnPolicy", f"{LEARNER}learning_rate", str(rate)]
-        for rate in (5e-4, 1e-3, 2e-3, 4e-3)
-    },
-    **{
-        kind: {
-            f"rate {rate:g}, delta {delta:g}": adaptive(kind, rate, delta)
-            for rate in (1e-3, 3e-3)
-            for delta in (0.03, 0.3)
-        }
-        for kind in ("PROPS", "MAPROPS")
+        for rate in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
     },
     "TabularMAPROPS": {
         f"delta {delta:g}": ["--model.behavior", "TabularMAPROPS", f"{OPTION}kl_cutoff", str(delta)]
         for delta in (0.01, 0.03, 0.1, 0.3)
     },
+    **{
+        kind: {
+            f"rate {rate:g}, delta {delta:g}": adaptive(kind, rate, delta)
+            for rate in (3e-3, 1e-2)
+            for delta in (0.03, 0.3)
+        }
+        for kind in ("MAPROPS", "PROPS")
+    },
 }
+# What is compared, with which flags and on which run seeds (64 seeds each).
+COMPARED: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "MAPPO": ([], ("41", "42")),
+    "IPPO": (["--model.learner", "IPPO"], ("43", "44")),
+    "MAPPO, penalty 0.002": ([f"{ENV}penalty", "0.002"], ("45", "46")),
+    "MAPPO, penalty 0.005": ([f"{ENV}penalty", "0.005"], ("47", "48")),
+    "MAPPO, random starts": ([f"{ENV}start", "null"], ("49", "50")),
+    "MAPPO, 8x8": (
+        [f"{ENV}size", "small", f"{ENV}start", "[[3,3],[1,6],[6,6]]", f"{ENV}max_steps", "40"],
+        ("51", "52"),
+    ),
+}
+EARLIER = ("21, 22", "31, 32")  # of MAPPO: on-policy and TabularMAPROPS only
+M_RUN_SEED = "23"
 
 
-def tuning_runs(sampler: str, learner: Sequence[str] = ()) -> dict[str, Run]:
+def steps_settings(ms: Sequence[int], envs_per_seed: Sequence[int]) -> dict[str, list[str]]:
+    """m, environments side by side in a seed, and these with stratified draws."""
+    settings = {f"m = {m}": ["--data.num_envs", "1", "--data.behavior_batch_size", str(m)] for m in ms}
+    for envs in envs_per_seed:
+        flags = ["--data.num_envs", str(envs), "--data.behavior_batch_size", str(envs)]
+        settings[f"{envs} environments, m = {envs}"] = flags
+        settings[f"{envs} environments, m = {envs}, stratified"] = [*flags, f"{OPTION}stratified", "true"]
+    return settings
+
+
+def run_of(part: str, setting: str, sampler: str, run_seed: str, flags: Sequence[str]) -> Run:
+    """The run that a row of the table needs."""
+    return Run(f"samplers_{part}", f"{setting} {sampler}", CONFIG, [*flags, *MEASURED], int(run_seed))
+
+
+def tuning_runs(samplers: Sequence[str], learner: Sequence[str]) -> dict[Key, Run]:
     """One run per configuration."""
-    flags = [*MEASURED, "--model.num_seeds", str(TUNING_SEEDS), *learner]
+    few = ["--model.num_seeds", TUNING_SEEDS]
     return {
-        name: Run("samplers_tuning", f"{sampler} {name}", CONFIG, [*own, *flags], TUNING_SEED)
-        for name, own in TUNING[sampler].items()
+        ("tuning", setting, sampler, TUNING_SEED): run_of(
+            "tuning", setting, sampler, TUNING_SEED, [*own, *learner, *few]
+        )
+        for sampler in samplers
+        for setting, own in TUNING[sampler].items()
     }
 
 
-def best(runs: dict[str, Run]) -> str:
+def best(ledger: Ledger, sampler: str) -> str:
     """The configuration with the highest mean success."""
-    return max(runs, key=lambda name: float(outcome([runs[name]]).success.mean()))
+
+    def success(setting: str) -> float:
+        result = ledger.of("tuning", setting, sampler)
+        return -1.0 if result is None else result.mean_success
+
+    return max(TUNING[sampler], key=success)
 
 
-def tuned(samplers: Sequence[str], workers: int) -> tuple[dict[str, list[str]], list[str], list[dict[str, object]]]:
-    """Flags of every sampler's best configuration, the tuning table and its rows."""
-    chosen: dict[str, list[str]] = {}
-    lines, rows, learner = [], [], []
-    for sampler in samplers:
-        runs = tuning_runs(sampler, learner)
-        complete(runs.values(), workers)
-        winner = best(runs)
-        own = TUNING[sampler][winner]
-        if sampler == "OnPolicy":
-            learner = own[2:]
-        chosen[sampler] = [*own, *([] if sampler == "OnPolicy" else learner)]
-        for name, run in runs.items():
-            result = outcome([run])
-            mark = " (taken)" if name == winner else ""
-            lines.append(
-                f"| {sampler} | {name}{mark} | {result.success.mean():.3f} | {share(result)} | {error(result)} |"
-            )
-            rows.append(record("tuning", sampler, name, result))
-            print(lines[-1], flush=True)
-    return chosen, lines, rows
+def tuned(ledger: Ledger, samplers: Sequence[str], workers: int) -> dict[str, list[str]]:
+    """Flags of every sampler's best configuration."""
+    ledger.fill(tuning_runs(["OnPolicy"], []), workers)
+    learner = TUNING["OnPolicy"][best(ledger, "OnPolicy")][2:]
+    others = [sampler for sampler in samplers if sampler != "OnPolicy"]
+    ledger.fill(tuning_runs(others, learner), workers)
+    chosen = {sampler: [*TUNING[sampler][best(ledger, sampler)], *learner] for sampler in others}
+    return {"OnPolicy": ["--model.behavior", "OnPolicy", *learner]} | chosen
+
+
+def comparison_runs(chosen: dict[str, list[str]], settings: Sequence[str]) -> dict[Key, Run]:
+    """Fresh seeds for every sampler's best configuration."""
+    return {
+        ("compared", setting, sampler, seed): run_of(
+            "compared", setting, sampler, seed, [*COMPARED[setting][0], *flags]
+        )
+        for setting in settings
+        for seed in COMPARED[setting][1]
+        for sampler, flags in chosen.items()
+    }
+
+
+def steps_runs(chosen: dict[str, list[str]], settings: dict[str, list[str]]) -> dict[Key, Run]:
+    """m, parallel environments, stratified draws."""
+    return {
+        ("steps", setting, sampler, M_RUN_SEED): run_of("steps", setting, sampler, M_RUN_SEED, [*own, *flags])
+        for setting, flags in settings.items()
+        for sampler, own in chosen.items()
+        if not (sampler == "OnPolicy" and setting.startswith("m = ") and setting != "m = 1")  # m means nothing there
+    }
 
 
 def error(result: Outcome) -> str:
@@ -88,65 +133,51 @@ def error(result: Outcome) -> str:
     return f"{result.means['joint_tv']:.3f} / {result.means['joint_tv_on_policy']:.3f}"
 
 
-def record(part: str, sampler: str, setting: str, result: Outcome) -> dict[str, object]:
-    """A row of the raw figures."""
-    return {
-        "part": part,
-        "sampler": sampler,
-        "setting": setting,
-        "seeds": len(result.success),
-        "solved": result.solved,
-        "mean_success": float(result.success.mean()),
-        **result.means,
-        "seconds": result.seconds,
-    }
+def tuning_table(ledger: Ledger) -> str:
+    """A line per configuration that has been run."""
+    lines = []
+    for sampler, settings in TUNING.items():
+        winner = best(ledger, sampler)
+        for setting in settings:
+            result = ledger.of("tuning", setting, sampler)
+            if result is not None:
+                mark = " (taken)" if setting == winner else ""
+                lines.append(
+                    f"| {sampler} | {setting}{mark} | {result.mean_success:.3f} | {share(result)} | {error(result)} |"
+                )
+    return "\n".join(lines)
 
 
-def compared(chosen: dict[str, list[str]], learner: str, workers: int) -> tuple[str, list[dict[str, object]]]:
-    """Fresh seeds for every sampler's best configuration, comparison by comparison and pooled."""
-    lines, rows = [], []
-    for run_seeds in [*COMPARISONS, tuple(seed for part in COMPARISONS for seed in part)]:
-        runs = {
-            sampler: [
-                Run("samplers", f"{learner} {sampler}", CONFIG, ["--model.learner", learner, *flags, *MEASURED], seed)
-                for seed in run_seeds
-            ]
-            for sampler, flags in chosen.items()
-        }
-        complete([own[k] for k in range(len(run_seeds)) for own in runs.values()], workers)
-        results = {sampler: outcome(own) for sampler, own in runs.items()}
-        seeds = ", ".join(map(str, run_seeds))
-        for sampler, result in results.items():
-            change = "" if sampler == "OnPolicy" else difference(result, results["OnPolicy"])
+def compared_table(ledger: Ledger) -> str:
+    """A line per setting and sampler; MAPPO's also with its earlier comparisons."""
+    blocks: list[tuple[str, tuple[str, ...]]] = [("MAPPO", (seeds,)) for seeds in EARLIER]
+    blocks += [(setting, seeds) for setting, (_, seeds) in COMPARED.items()]
+    blocks.insert(3, ("MAPPO", (*EARLIER, *COMPARED["MAPPO"][1])))
+    lines = []
+    for setting, seeds in blocks:
+        base = ledger.of("compared", setting, "OnPolicy", seeds)
+        for sampler in TUNING:
+            result = ledger.of("compared", setting, sampler, seeds)
+            if result is None or base is None or (len(seeds) > 2 and sampler not in ("OnPolicy", "TabularMAPROPS")):
+                continue
+            change = "" if sampler == "OnPolicy" else difference(result, base)
             lines.append(
-                f"| {learner} | {seeds} | {sampler} | {share(result)} of {len(result.success)} | {change} "
-                f"| {result.success.mean():.2f} | {error(result)} | {result.means['behavior_kl']:.2f} "
+                f"| {setting} | {', '.join(seeds)} | {sampler} | {share(result)} of {result.seeds} | {change} "
+                f"| {result.mean_success:.2f} | {error(result)} | {result.means['behavior_kl']:.2f} "
                 f"| {result.seconds:.0f} |"
             )
-            rows.append(record(f"compared, {learner}, run seeds {seeds}", sampler, "", result))
-    return "\n".join(lines), rows
+    return "\n".join(lines)
 
 
-def steps_between_updates(
-    chosen: dict[str, list[str]], ms: Sequence[int], envs_per_seed: Sequence[int], workers: int
-) -> tuple[str, list[dict[str, object]]]:
-    """m, and environments side by side in a seed."""
-    settings = {f"m = {m}": ("1", str(m)) for m in ms}
-    settings |= {f"{e} environments, m = {e}": (str(e), str(e)) for e in envs_per_seed}
-    runs = {}
-    for sampler, own in chosen.items():
-        for setting, (envs, m) in settings.items():
-            if sampler == "OnPolicy" and envs == "1" and m != "1":
-                continue  # without behavior updates m means nothing
-            flags = [*own, *MEASURED, "--data.num_envs", envs, "--data.behavior_batch_size", m]
-            runs[sampler, setting] = Run("samplers_m", f"{sampler} {setting}", CONFIG, flags, M_RUN_SEED)
-    complete(runs.values(), workers)
-    lines, rows = [], []
-    for (sampler, setting), run in runs.items():
-        result = outcome([run])
-        lines.append(f"| {sampler} | {setting} | {share(result)} | {error(result)} | {result.seconds:.0f} |")
-        rows.append(record("steps between updates", sampler, setting, result))
-    return "\n".join(lines) or "| not measured yet | | | | |", rows
+def steps_table(ledger: Ledger, settings: dict[str, list[str]]) -> str:
+    """A line per setting and sampler."""
+    found = [(s, name, ledger.of("steps", name, s)) for s in TUNING for name in settings]
+    return "\n".join(
+        f"| {sampler} | {name} | {share(result)} | {error(result)} | {result.means['time/behavior']:.0f} "
+        f"| {result.seconds:.0f} |"
+        for sampler, name, result in found
+        if result is not None
+    )
 
 
 def main() -> None:
@@ -154,28 +185,27 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core")
     parser.add_argument("--samplers", nargs="+", default=list(TUNING), choices=list(TUNING))
-    parser.add_argument("--learners", nargs="+", default=["MAPPO", "IPPO"])
+    parser.add_argument("--parts", nargs="*", default=["compared", "steps"], choices=["compared", "steps"])
+    parser.add_argument("--settings", nargs="+", default=list(COMPARED), choices=list(COMPARED))
     parser.add_argument("--m", nargs="*", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--envs", nargs="*", type=int, default=[2, 4, 8], help="environments per seed, m as large")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page")
     options = parser.parse_args()
-    samplers = [name for name in TUNING if name in {"OnPolicy", *options.samplers}]
-    chosen, tuning, rows = tuned(samplers, options.workers)
-    lines = []
-    for learner in options.learners:
-        table, found = compared(chosen, learner, options.workers)
-        lines.append(table)
-        rows += found
-    steps, found = steps_between_updates(chosen, options.m, options.envs, options.workers)
-    write(
+    ledger = Ledger("samplers")
+    if not options.page:
+        chosen = tuned(ledger, options.samplers, options.workers)
+        if "compared" in options.parts:
+            ledger.fill(comparison_runs(chosen, options.settings), options.workers)
+        if "steps" in options.parts:
+            ledger.fill(steps_runs(chosen, steps_settings(options.m, options.envs)), options.workers)
+    write_page(
         "samplers",
-        [*rows, *found],
-        samplers=", ".join(samplers),
-        tuning="\n".join(tuning),
-        tuning_seeds=str(TUNING_SEEDS),
-        tuning_seed=str(TUNING_SEED),
-        compared="\n".join(lines),
-        steps=steps,
-        m_run_seed=str(M_RUN_SEED),
+        tuning=tuning_table(ledger),
+        tuning_seeds=TUNING_SEEDS,
+        tuning_seed=TUNING_SEED,
+        compared=compared_table(ledger),
+        steps=steps_table(ledger, steps_settings([1, 2, 4, 8, 16], [2, 4, 8])),
+        m_run_seed=M_RUN_SEED,
     )
 
 

@@ -1,12 +1,14 @@
 """What the studies share: runs of one configuration with different flags, continued where they were interrupted."""
 
 import csv
+import io
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -15,15 +17,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lit_maprops.files import read_table
+from lit_maprops.files import read_table, write_atomically
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SOLVED = 0.8  # greedy success rate
 PARTS = ("collect", "behavior", "target")
+MEANS = ("joint_tv", "joint_tv_on_policy", "behavior_kl")
 
 
 class Run(NamedTuple):
@@ -70,37 +72,96 @@ def _complete_one(run: Run) -> None:
 class Outcome(NamedTuple):
     """What several runs of one setting gave."""
 
-    success: NDArray[np.floating]  # greedy success rate of every seed at the end
+    seeds: int
+    solved: int  # seeds whose greedy success rate at the end is at least ``SOLVED``; a NaN is not
+    mean_success: float
     means: dict[str, float]  # over the runs, of what the summaries say and of the seconds spent on each part
     seconds: float  # per run
-
-    @property
-    def solved(self) -> int:
-        """Seeds that reach ``SOLVED``; a NaN does not."""
-        return int((self.success >= SOLVED).sum())
 
 
 def outcome(runs: Sequence[Run]) -> Outcome:
     """Pool the seeds of finished runs."""
     summaries = [json.loads((run.folder / "summary.json").read_text()) for run in runs]
     tables = [read_table(run.folder / "metrics.csv") for run in runs]
-    means = {f: float(np.mean([s[f] for s in summaries])) for f in ("joint_tv", "joint_tv_on_policy", "behavior_kl")}
+    means = {f: float(np.mean([s[f] for s in summaries])) for f in MEANS}
     means |= {f"time/{part}": float(np.mean([t[f"time/{part}"].sum() for t in tables])) for part in PARTS}
     success = np.array([float(rate) for s in summaries for rate in s["success_rate"]])
-    return Outcome(success, means, float(np.mean([s["wall_seconds"] for s in summaries])))
+    seconds = float(np.mean([s["wall_seconds"] for s in summaries]))
+    return Outcome(len(success), int((success >= SOLVED).sum()), float(success.mean()), means, seconds)
+
+
+def pooled(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of several of the same setting, weighted by their seeds."""
+    weights = [o.seeds for o in outcomes]
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.average(values, weights=weights))
+
+    means = {name: mean([o.means[name] for o in outcomes]) for name in outcomes[0].means}
+    success = mean([o.mean_success for o in outcomes])
+    return Outcome(sum(weights), sum(o.solved for o in outcomes), success, means, mean([o.seconds for o in outcomes]))
+
+
+class Ledger:
+    """Finished runs by (part, setting, sampler, run seed) in ``<name>.csv``, which is committed: none is run twice.
+
+    A row whose run seed reads "21, 22" pools two runs.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.path = HERE / f"{name}.csv"
+        self._lock = threading.Lock()
+        with self.path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.outcomes = {(r["part"], r["setting"], r["sampler"], r["run seed"]): _outcome_of(r) for r in rows}
+
+    def fill(self, runs: dict[tuple[str, str, str, str], Run], workers: int) -> None:
+        """Run what is missing, ``workers`` at a time, and enter each when it ends."""
+
+        def one(key: tuple[str, str, str, str]) -> None:
+            complete([runs[key]])
+            with self._lock:
+                self.outcomes[key] = outcome([runs[key]])
+                self._write()
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(one, [key for key in runs if key not in self.outcomes]))
+
+    def of(self, part: str, setting: str, sampler: str, run_seeds: Iterable[str] | None = None) -> Outcome | None:
+        """All runs of a sampler in a setting, pooled; None where there are none."""
+        own = {key[3]: result for key, result in self.outcomes.items() if key[:3] == (part, setting, sampler)}
+        found = [result for seed, result in own.items() if run_seeds is None or seed in run_seeds]
+        return pooled(found) if found else None
+
+    def _write(self) -> None:
+        rows = []
+        for key, o in self.outcomes.items():
+            row = dict(zip(("part", "setting", "sampler", "run seed"), key, strict=True))
+            values = {"mean_success": o.mean_success, **o.means, "seconds": o.seconds}
+            rounded = {name: str(round(value, 5)) for name, value in values.items()}
+            rows.append(row | {"seeds": str(o.seeds), "solved": str(o.solved)} | rounded)
+        with io.StringIO() as text:
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_atomically(self.path, text.getvalue())
+
+
+def _outcome_of(row: dict[str, str]) -> Outcome:
+    means = {name: float(row[name]) for name in (*MEANS, *(f"time/{part}" for part in PARTS))}
+    return Outcome(int(row["seeds"]), int(row["solved"]), float(row["mean_success"]), means, float(row["seconds"]))
 
 
 def share(result: Outcome) -> str:
     """Solved share with its Wilson interval."""
-    low, high = wilson_interval(result.solved, len(result.success))
-    return f"{result.solved / len(result.success):.0%} [{low:.0%}, {high:.0%}]"
+    low, high = wilson_interval(result.solved, result.seeds)
+    return f"{result.solved / result.seeds:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def difference(result: Outcome, base: Outcome) -> str:
     """Percentage points against ``base`` with the Newcombe interval."""
-    runs, base_runs = len(result.success), len(base.success)
-    low, high = difference_interval(result.solved, runs, base.solved, base_runs)
-    change = result.solved / runs - base.solved / base_runs
+    low, high = difference_interval(result.solved, result.seeds, base.solved, base.seeds)
+    change = result.solved / result.seeds - base.solved / base.seeds
     return f"{100 * change:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
 
 
@@ -109,10 +170,15 @@ def machine() -> str:
     return f"{platform.machine()}, one core of {os.cpu_count()} per run, torch {torch.__version__}"
 
 
-def write(name: str, rows: list[dict[str, object]], **parts: str) -> None:
-    """``name``.csv with the raw figures and ``name``.md from its template."""
+def write_page(name: str, **parts: str) -> None:
+    """``name``.md from its template."""
     text = (HERE / f"{name}.template.md").read_text()
     (HERE / f"{name}.md").write_text(text.format(date=date.today().isoformat(), machine=machine(), **parts))
+
+
+def write(name: str, rows: list[dict[str, object]], **parts: str) -> None:
+    """``name``.csv with the raw figures and ``name``.md from its template."""
+    write_page(name, **parts)
     with (HERE / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
