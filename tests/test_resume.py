@@ -21,6 +21,7 @@ CASES = {
     "minibatches": ("MatrixGame", ["--model.behavior.minibatches", "3"]),
     "kept Adam moments": ("MatrixGame", ["--model.behavior.reset_optimizer", "false"]),
     "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
+    "stratified": ("BoulderPush", ["--model.behavior.stratified", "true", "--data.num_envs", "4"]),
     "greedy with history": ("MatrixGame", ["--model.behavior", "Greedy", "--data.history_batches", "2"]),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),

@@ -45,6 +45,7 @@ class AdjustedPolicy(BehaviorPolicy):
             off.
         warm_start: continue from the Delta of the update before, unless ``kl_cutoff`` stopped that one.
         compile: run gradient steps through torch.compile (a minute at the start; pays in long runs).
+        stratified: see ``BehaviorPolicy``.
     """
 
     net: StackedMLP
@@ -65,8 +66,9 @@ class AdjustedPolicy(BehaviorPolicy):
         max_sample_passes: int | None = None,
         warm_start: bool = False,
         compile: bool = False,
+        stratified: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(stratified)
         check_positive("--model.behavior.clip_epsilon", clip_epsilon)
         check_positive("--model.behavior.kl_cutoff", kl_cutoff)
         check_count("--model.behavior.epochs", epochs)

@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops import joint
+from lit_maprops.behavior.stratified import same_state, stratify
 from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.optimizer import SeedAdam
@@ -31,6 +32,10 @@ class Choice(NamedTuple):
 class BehaviorPolicy(nn.Module, ABC):
     """Contract: ``build`` once; ``choose`` at every step; ``extend``, ``update`` every m steps; ``reset`` at n.
 
+    Args:
+        stratified: parallel environments of a seed that stand in the same state share the probabilities evenly
+            (``lit_maprops.behavior.stratified``) instead of drawing independently.
+
     Attributes:
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
         learning_rate: of the optimizer.
@@ -38,6 +43,10 @@ class BehaviorPolicy(nn.Module, ABC):
 
     optimizer: SeedAdam | None = None
     learning_rate: float = 0.0
+
+    def __init__(self, stratified: bool = False) -> None:
+        super().__init__()
+        self.stratified = stratified
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """Create what depends on the task.
@@ -87,6 +96,14 @@ class BehaviorPolicy(nn.Module, ABC):
     def reset(self, data: TensorDictBase | None) -> None:
         """Make phi equal theta again; ``data`` is what D retains of older batches ``[R, B]``, None if nothing."""
 
+    def draw(self, data: TensorDictBase, *columns: int) -> Tensor:
+        """Uniform numbers for the actions of one vector step ``[R, E]``: ``[R, E, *columns]``."""
+        n_envs = data.batch_size[1]
+        if not self.stratified or n_envs == 1:
+            return self.action_streams.uniform(n_envs, *columns)
+        uniform = self.action_streams.uniform(2, n_envs, *columns).transpose(0, 1)
+        return stratify(same_state(data), uniform)
+
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""
         self.action_streams.device = device
@@ -101,11 +118,15 @@ class BehaviorPolicy(nn.Module, ABC):
 
 
 class OnPolicy(BehaviorPolicy):
-    """pi_phi = pi_theta: ordinary sampling, every agent on its own. The baseline."""
+    """pi_phi = pi_theta: ordinary sampling, every agent on its own. The baseline.
+
+    Args:
+        stratified: see ``BehaviorPolicy``; each agent's own actions.
+    """
 
     def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        return choose_independently(logits, logits, self.action_streams)
+        return choose_independently(logits, logits, self.draw(data, self.task.n_agents))
 
     def extend(self, data: TensorDictBase) -> None:
         """See ``BehaviorPolicy``; nothing to do."""
@@ -118,8 +139,14 @@ class OnPolicy(BehaviorPolicy):
         """See ``BehaviorPolicy``; nothing to do."""
 
 
-def choose_independently(logits: Tensor, behavior_logits: Tensor, streams: SeedStreams) -> Choice:
-    """Draw every agent's action by itself from ``behavior_logits`` ``[R, E, A, N]`` (nats, normalized)."""
-    action = joint.sample(behavior_logits, streams.uniform(*logits.shape[1:3]))
+def choose_independently(logits: Tensor, behavior_logits: Tensor, uniform: Tensor) -> Choice:
+    """Draw every agent's action by itself.
+
+    Args:
+        logits: log pi_theta_i, ``[R, E, A, N]`` (nats).
+        behavior_logits: log pi_phi_i, likewise.
+        uniform: ``[R, E, A]``, from ``BehaviorPolicy.draw``.
+    """
+    action = joint.sample(behavior_logits, uniform)
     log_prob = behavior_logits.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
     return Choice(action, log_prob, joint.kl_divergence(logits, behavior_logits).sum(-1))

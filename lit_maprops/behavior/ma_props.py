@@ -48,7 +48,7 @@ class MAPROPS(AdjustedPolicy):
         """See ``BehaviorPolicy``; one categorical over joint actions."""
         target = joint.joint_log_probs(logits)
         behavior = self.adjusted(target, data.get(keys.STATE))
-        index = joint.sample(behavior, self.action_streams.uniform(logits.shape[1]))
+        index = joint.sample(behavior, self.draw(data))
         return Choice(
             joint.split_joint(index, self.task.n_agents, self.task.n_actions),
             behavior.gather(-1, index.unsqueeze(-1)).squeeze(-1),

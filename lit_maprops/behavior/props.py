@@ -30,7 +30,7 @@ class PROPS(AdjustedPolicy):
     def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
         behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
-        return choose_independently(logits, behavior, self.action_streams)
+        return choose_independently(logits, behavior, self.draw(data, self.task.n_agents))
 
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """See ``AdjustedPolicy``; every agent's own actions."""

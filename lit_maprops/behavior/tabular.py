@@ -20,13 +20,14 @@ class TabularPolicy(BehaviorPolicy):
 
     Args:
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
+        stratified: see ``BehaviorPolicy``.
     """
 
     _states: Tensor  # [R, steps counted since the last reset], numbers of the states
     _actions: Tensor  # likewise, numbers of the joint actions
 
-    def __init__(self, max_joint_actions: int = 100_000) -> None:
-        super().__init__()
+    def __init__(self, max_joint_actions: int = 100_000, stratified: bool = False) -> None:
+        super().__init__(stratified)
         check_at_least("--model.behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
@@ -101,6 +102,9 @@ class Greedy(TabularPolicy):
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
     """
 
+    def __init__(self, max_joint_actions: int = 100_000) -> None:
+        super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
+
     @torch.no_grad()
     def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
@@ -131,10 +135,17 @@ class TabularMAPROPS(TabularPolicy):
         clip_epsilon: epsilon, how far the ratio pi_phi / pi_theta may fall below 1.
         kl_cutoff: delta, largest KL(pi_theta || pi_phi) in a state (nats).
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
+        stratified: see ``BehaviorPolicy``.
     """
 
-    def __init__(self, clip_epsilon: float = 1.0, kl_cutoff: float = 0.3, max_joint_actions: int = 100_000) -> None:
-        super().__init__(max_joint_actions)
+    def __init__(
+        self,
+        clip_epsilon: float = 1.0,
+        kl_cutoff: float = 0.3,
+        max_joint_actions: int = 100_000,
+        stratified: bool = False,
+    ) -> None:
+        super().__init__(max_joint_actions, stratified)
         check_positive("--model.behavior.clip_epsilon", clip_epsilon)
         check_positive("--model.behavior.kl_cutoff", kl_cutoff)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
@@ -147,7 +158,7 @@ class TabularMAPROPS(TabularPolicy):
         floor = target * max(0.0, 1 - self.clip_epsilon)
         wanted = torch.maximum(self._deficit(data.get(keys.STATE_INDEX).squeeze(-1), target), floor)
         behavior = self._mixed(log_target, target, wanted / wanted.sum(-1, keepdim=True))
-        index = joint.sample(behavior, self.action_streams.uniform(logits.shape[1]))
+        index = joint.sample(behavior, self.draw(data))
         return Choice(
             joint.split_joint(index, self.task.n_agents, self.task.n_actions),
             behavior.gather(-1, index.unsqueeze(-1)).squeeze(-1),

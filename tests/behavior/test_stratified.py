@@ -1,0 +1,106 @@
+"""Stratified draws: exact marginals, even shares within a state, nothing across states or seeds."""
+
+import pytest
+import torch
+from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_policy
+from scipy.stats import kstest
+
+from lit_maprops import joint, keys
+from lit_maprops.behavior.stratified import same_state, stratify
+
+JOINT = ["MAPROPS", "TabularMAPROPS"]
+PER_AGENT = ["OnPolicy", "PROPS"]
+
+
+def drawn(same: torch.Tensor, *columns: int) -> torch.Tensor:
+    shape = (2, *same.shape[:2], *columns)
+    return stratify(same, torch.rand(shape, generator=generator(3)))
+
+
+def groups(*states: int) -> torch.Tensor:
+    """One group pattern for 4,000 seeds."""
+    state = torch.tensor(states)
+    return (state.unsqueeze(0) == state.unsqueeze(1)).expand(4000, -1, -1)
+
+
+@pytest.mark.parametrize("states", [(0, 0, 0, 0), (0, 1, 0, 1, 1), (0, 1, 2)])
+def test_each_draw_is_uniform(states: tuple[int, ...]) -> None:
+    uniform = drawn(groups(*states))
+    for env in range(len(states)):
+        assert kstest(uniform[:, env], "uniform").pvalue > 1e-3
+
+
+def test_a_group_has_one_draw_in_every_stratum() -> None:
+    states = (0, 1, 0, 0, 1)
+    uniform = drawn(groups(*states), 2)
+    for members in ([0, 2, 3], [1, 4]):
+        strata = (uniform[:, members] * len(members)).floor().sort(1).values
+        expected = torch.arange(len(members)).float().reshape(1, -1, 1)
+        assert torch.equal(strata, expected.expand_as(strata))
+
+
+def test_groups_and_columns_are_independent() -> None:
+    uniform = drawn(groups(0, 1, 0, 1), 2).double()
+    pairs = [(uniform[:, 0, 0], uniform[:, 1, 0]), (uniform[:, 0, 0], uniform[:, 0, 1])]
+    for a, b in pairs:
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 4 / 4000**0.5
+
+
+def test_without_company_draws_stay_as_they_are() -> None:
+    same = groups(0, 1, 2)
+    uniform = torch.rand(2, 4000, 3, generator=generator(3))
+    assert torch.equal(stratify(same, uniform), uniform[1])
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_joint_actions_of_a_state_come_in_their_proportions(name: str) -> None:
+    task = StatesTask(n_states=2)
+    policy = random_policy(task, n_seeds=50)
+    behavior = built(name, task, 50, stratified=True)
+    envs = 16
+    choice = behavior.choose(everywhere(task, policy, 1, envs), policy[:, 1].unsqueeze(1).expand(-1, envs, -1, -1))
+    index = joint.joint_index(choice.action, task.n_actions)
+    counts = torch.nn.functional.one_hot(index, 4).sum(1)
+    wanted = envs * joint.joint_log_probs(policy[:, 1]).exp()  # D is empty, so pi_phi is pi_theta
+    # An action takes an interval of the unit line, and each of the envs strata holds one draw.
+    assert ((counts - wanted).abs() < 1 + 1e-4).all()
+
+
+@pytest.mark.parametrize("name", PER_AGENT)
+def test_each_agents_actions_come_in_their_proportions(name: str) -> None:
+    task = StatesTask(n_states=2, n_agents=3)
+    policy = random_policy(task, n_seeds=50)
+    behavior = built(name, task, 50, stratified=True)
+    envs = 16
+    choice = behavior.choose(everywhere(task, policy, 0, envs), policy[:, 0].unsqueeze(1).expand(-1, envs, -1, -1))
+    counts = torch.nn.functional.one_hot(choice.action, 2).sum(1)
+    assert ((counts - envs * policy[:, 0].exp()).abs() < 1 + 1e-4).all()
+
+
+def test_independent_draws_do_not_keep_the_proportions() -> None:
+    task = StatesTask()
+    policy = random_policy(task, n_seeds=50)
+    choice = built("MAPROPS", task, 50).choose(everywhere(task, policy, 0, 16), policy.expand(-1, 16, -1, -1))
+    counts = torch.nn.functional.one_hot(joint.joint_index(choice.action, 2), 4).sum(1)
+    assert ((counts - 16 * joint.joint_log_probs(policy[:, 0]).exp()).abs() > 1).any()
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_states_are_told_apart_with_and_without_numbers(numbered: bool) -> None:
+    task = StatesTask(n_states=3)
+    data = data_of(task, random_policy(task, 1), torch.tensor([[2, 0, 2, 1]]))
+    if not numbered:
+        data = data.exclude(keys.STATE_INDEX)
+    same = same_state(data)[0]
+    assert same.tolist() == [[a == b for b in (2, 0, 2, 1)] for a in (2, 0, 2, 1)]
+
+
+def test_a_seed_draws_the_same_alone() -> None:
+    task = StatesTask()
+    policy = random_policy(task, n_seeds=3)
+    together = built("MAPROPS", task, 3, stratified=True)
+    alone = built("MAPROPS", task, 1, stratified=True)
+    for _ in range(3):
+        many = together.choose(everywhere(task, policy, 0, 5), policy.expand(-1, 5, -1, -1))
+        one = alone.choose(everywhere(task, policy[:1], 0, 5), policy[:1].expand(-1, 5, -1, -1))
+        assert torch.equal(many.action[:1], one.action)
