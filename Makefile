@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-samplers evidence-options evidence-boulderpush clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes
 
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
 	$(BIN)/python docs/evidence/all_games.py
+
+evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
+	$(BIN)/python docs/evidence/parallel_envs.py
 
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
 	$(BIN)/python docs/evidence/samplers.py

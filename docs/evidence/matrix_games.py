@@ -99,24 +99,24 @@ def probabilities(policy: str) -> Tensor:
     return torch.full((FIXED_SEEDS, 2), POLICIES[policy])
 
 
-def fixed_policy_error(maker: Maker, prob: Tensor, n: int) -> NDArray[np.floating]:
-    """Joint TV of n samples from a fixed 2x2 policy, m = 1, for every seed; ``prob`` as ``probabilities`` gives it."""
+def fixed_policy_error(maker: Maker, prob: Tensor, n: int, envs: int = 1) -> NDArray[np.floating]:
+    """Joint TV of n samples from a fixed 2x2 policy, m = ``envs``, for every seed; ``prob``: see ``probabilities``."""
     task, seeds = MatrixGame(), list(range(FIXED_SEEDS))
     behavior = maker()
     behavior.build(task, RUN_SEED, seeds)
     behavior.reset(None)
-    logits = torch.stack([prob, 1 - prob], -1).log().unsqueeze(1)
+    logits = torch.stack([prob, 1 - prob], -1).log().unsqueeze(1).expand(-1, envs, -1, -1)
     step = TensorDict(
         {
-            keys.OBSERVATION: torch.ones(FIXED_SEEDS, 1, 2, 1),
-            keys.STATE: torch.ones(FIXED_SEEDS, 1, 1),
-            keys.STATE_INDEX: torch.zeros(FIXED_SEEDS, 1, 1, dtype=torch.int64),
+            keys.OBSERVATION: torch.ones(FIXED_SEEDS, envs, 2, 1),
+            keys.STATE: torch.ones(FIXED_SEEDS, envs, 1),
+            keys.STATE_INDEX: torch.zeros(FIXED_SEEDS, envs, 1, dtype=torch.int64),
             keys.LOGITS: logits,
         },
-        [FIXED_SEEDS, 1],
+        [FIXED_SEEDS, envs],
     )
     rows: list[TensorDictBase] = []
-    for _ in range(n):
+    for _ in range(n // envs):
         if rows:
             behavior.extend(rows[-1])
             behavior.update()
@@ -140,7 +140,12 @@ def slope(errors: list[NDArray[np.floating]]) -> tuple[float, float, float]:
 
 
 def solved_runs(
-    maker: Maker, game: Callable[[], Task], n: int, seeds: int = GAME_SEEDS, learning_rate: float = 1.0
+    maker: Maker,
+    game: Callable[[], Task],
+    n: int,
+    seeds: int = GAME_SEEDS,
+    learning_rate: float = 1.0,
+    envs: int = 1,
 ) -> tuple[int, float, float]:
     """Runs of 60 REINFORCE updates that end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy."""
     model = LitMAPROPS(
@@ -170,7 +175,7 @@ def solved_runs(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, datamodule=MultiAgentData(game(), 1, 1, n))
+    trainer.fit(model, datamodule=MultiAgentData(game(), envs, envs, n))
     joint = joint_log_probs(model.learner.policies.logits(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
     best = best_joint_actions(model.task)
     return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))

@@ -17,9 +17,9 @@ MEASURED = ["--model.sampling_error", "tabular", "--model.sampling_error_interva
 Key = tuple[str, str, str, str]  # part, setting, sampler, run seed
 
 
-def adaptive(kind: str, learning_rate: float, kl_cutoff: float) -> list[str]:
-    """PROPS or MAPROPS; equal states are merged, which gives the same sums in less time."""
-    options = {"learning_rate": learning_rate, "kl_cutoff": kl_cutoff, "merge_states": "true"}
+def adaptive(kind: str, trained_layers: str, learning_rate: float) -> list[str]:
+    """PROPS or MAPROPS; equal states are merged, which gives the same sums in less time. Delta is 0.3."""
+    options = {"trained_layers": trained_layers, "learning_rate": learning_rate, "merge_states": "true"}
     return ["--model.behavior", kind, *(part for k, v in options.items() for part in (f"{OPTION}{k}", str(v)))]
 
 
@@ -36,26 +36,23 @@ TUNING: dict[str, dict[str, list[str]]] = {
     },
     **{
         kind: {
-            f"rate {rate:g}, delta {delta:g}": adaptive(kind, rate, delta)
-            for rate in (3e-3, 1e-2)
-            for delta in (0.03, 0.3)
+            f"{layers} layers trained, rate {rate:g}": adaptive(kind, layers, rate)
+            for layers, rate in (("all", 3e-3), ("all", 1e-2), ("last", 1e-2), ("last", 3e-2))
         }
         for kind in ("MAPROPS", "PROPS")
     },
 }
-# What is compared, with which flags and on which run seeds (64 seeds each).
-COMPARED: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "MAPPO": ([], ("41", "42")),
-    "IPPO": (["--model.learner", "IPPO"], ("43", "44")),
-    "MAPPO, penalty 0.002": ([f"{ENV}penalty", "0.002"], ("45", "46")),
-    "MAPPO, penalty 0.005": ([f"{ENV}penalty", "0.005"], ("47", "48")),
-    "MAPPO, random starts": ([f"{ENV}start", "null"], ("49", "50")),
-    "MAPPO, 8x8": (
-        [f"{ENV}size", "small", f"{ENV}start", "[[3,3],[1,6],[6,6]]", f"{ENV}max_steps", "40"],
-        ("51", "52"),
-    ),
+# What is compared, with which flags and on which run seed, 128 seeds each.
+COMPARED: dict[str, tuple[list[str], str]] = {
+    "MAPPO": ([], "41"),
+    "IPPO": (["--model.learner", "IPPO"], "42"),
+    "MAPPO, penalty 0.002": ([f"{ENV}penalty", "0.002"], "43"),
+    "MAPPO, penalty 0.005": ([f"{ENV}penalty", "0.005"], "44"),
+    "MAPPO, random starts": ([f"{ENV}start", "null"], "45"),
+    "MAPPO, 8x8": ([f"{ENV}size", "small", f"{ENV}start", "[[3,3],[1,6],[6,6]]", f"{ENV}max_steps", "40"], "46"),
 }
-EARLIER = ("21, 22", "31, 32")  # of MAPPO: on-policy and TabularMAPROPS only
+COMPARED_SEEDS = "128"
+EARLIER = ("21, 22", "31, 32")  # of MAPPO: on-policy and TabularMAPROPS only, 2 x 64 seeds each
 M_RUN_SEED = "23"
 
 
@@ -108,12 +105,11 @@ def tuned(ledger: Ledger, samplers: Sequence[str], workers: int) -> dict[str, li
 
 def comparison_runs(chosen: dict[str, list[str]], settings: Sequence[str]) -> dict[Key, Run]:
     """Fresh seeds for every sampler's best configuration."""
+    many = ["--model.num_seeds", COMPARED_SEEDS]
     return {
-        ("compared", setting, sampler, seed): run_of(
-            "compared", setting, sampler, seed, [*COMPARED[setting][0], *flags]
-        )
-        for setting in settings
-        for seed in COMPARED[setting][1]
+        ("compared", setting, sampler, seed): run_of("compared", setting, sampler, seed, [*own, *flags, *many])
+        for setting, (own, seed) in COMPARED.items()
+        if setting in settings
         for sampler, flags in chosen.items()
     }
 
@@ -151,14 +147,14 @@ def tuning_table(ledger: Ledger) -> str:
 def compared_table(ledger: Ledger) -> str:
     """A line per setting and sampler; MAPPO's also with its earlier comparisons."""
     blocks: list[tuple[str, tuple[str, ...]]] = [("MAPPO", (seeds,)) for seeds in EARLIER]
-    blocks += [(setting, seeds) for setting, (_, seeds) in COMPARED.items()]
-    blocks.insert(3, ("MAPPO", (*EARLIER, *COMPARED["MAPPO"][1])))
+    blocks += [(setting, (seed,)) for setting, (_, seed) in COMPARED.items()]
+    blocks.insert(3, ("MAPPO", (*EARLIER, COMPARED["MAPPO"][1])))
     lines = []
     for setting, seeds in blocks:
         base = ledger.of("compared", setting, "OnPolicy", seeds)
         for sampler in TUNING:
             result = ledger.of("compared", setting, sampler, seeds)
-            if result is None or base is None or (len(seeds) > 2 and sampler not in ("OnPolicy", "TabularMAPROPS")):
+            if result is None or base is None or (len(seeds) > 1 and sampler not in ("OnPolicy", "TabularMAPROPS")):
                 continue
             change = "" if sampler == "OnPolicy" else difference(result, base)
             lines.append(
