@@ -18,6 +18,7 @@ from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.evaluate import Evaluation, record
 from lit_maprops.files import write_json
+from lit_maprops.metrics.iteration import PerSeed
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder, finish_wandb
@@ -51,7 +52,7 @@ class Recorder(Callback):
             "wall_seconds": perf_counter() - self._started,
         }
         row |= {name: float(value.float().nanmean()) for name, value in module.row.items()}
-        row |= _evaluation_means(module.evaluations)
+        row |= _standard_errors(module.row) | _evaluation_means(module.evaluations)
         for logger in trainer.loggers:
             logger.log_metrics(row)
         if module.evaluations is not None:
@@ -240,6 +241,17 @@ def non_finite_seeds(module: LitMAPROPS) -> list[int]:
         return []
     finite = torch.stack(losses).isfinite().all(0).tolist()
     return [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+
+
+def _standard_errors(row: PerSeed) -> dict[str, float]:
+    """Of the means over seeds of the sampling error; NaN for a single seed."""
+    errors = {}
+    for name, value in row.items():
+        if name.startswith("sampling_error/"):
+            seeds = value[value.isfinite()].double()
+            spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
+            errors[f"{name}_se"] = spread / max(1, len(seeds)) ** 0.5
+    return errors
 
 
 def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, float]:

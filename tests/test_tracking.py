@@ -12,11 +12,13 @@ import torch
 import yaml
 from conftest import ROOT, SMALL
 from PIL import Image
+from scipy.stats import sem
 
 from lit_maprops import figures, tracking
 from lit_maprops.cli import main
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.files import read_table, write_json
+from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder, wandb_logger
 
 SUMMARY_FIELDS = {
@@ -58,6 +60,19 @@ def test_summary_agrees_with_the_files_it_summarizes(fit: Callable[..., Path]) -
     table = read_table(folder / "metrics.csv")
     assert summary["joint_tv"] == pytest.approx(table["sampling_error/joint_tv"].mean())
     assert summary["env_steps_per_second"] == pytest.approx(5 * 64 / summary["wall_seconds"])
+
+
+def test_standard_errors_are_those_of_scipy(fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = LitMAPROPS.training_step
+
+    def step(self: LitMAPROPS, batch: int, batch_idx: int) -> None:
+        original(self, batch, batch_idx)
+        seen.append(self.row["sampling_error/joint_tv"].numpy())
+
+    monkeypatch.setattr(LitMAPROPS, "training_step", step)
+    table = read_table(fit("x", "--model.sampling_error", "tabular") / "metrics.csv")
+    np.testing.assert_allclose(table["sampling_error/joint_tv_se"], [sem(values) for values in seen], rtol=1e-5)
 
 
 def test_sampling_error_switched_off_is_null(fit: Callable[..., Path]) -> None:
@@ -302,5 +317,5 @@ def test_every_column_and_field_is_documented(fit: Callable[..., Path], env: str
     page = (ROOT / "docs" / "metrics.md").read_text()
     columns = set(read_table(folder / "metrics.csv"))
     fields = set(json.loads((folder / "summary.json").read_text()))
-    for name in {name.removesuffix("_on_policy") for name in columns | fields} - {"machine"}:
+    for name in {name.removesuffix("_se").removesuffix("_on_policy") for name in columns | fields} - {"machine"}:
         assert f"`{name}`" in page, name

@@ -72,15 +72,24 @@ class Group:
         parts = [np.nan_to_num(run.success[np.searchsorted(run.env_steps, steps)]) for run in self.runs]
         return steps, np.concatenate(parts, axis=1)
 
-    def error_curve(self, column: str) -> tuple[Floats, Floats]:
-        """Env steps and sampling error, ``[points]``, mean over the finished runs that measured it, by seeds."""
+    def error_curve(self, column: str) -> tuple[Floats, Floats, Floats]:
+        """Env steps, sampling error and its standard error, ``[points]``.
+
+        Means over the finished runs that measured it, weighted by seeds; the standard error is NaN where a run has
+        none (a single seed).
+        """
         parts = [(run, run.metrics[column]) for run in self.runs if column in run.metrics]
         steps = np.concatenate([run.metrics["env_steps"] for run, _ in parts] or [np.empty(0)])
         values = np.concatenate([v for _, v in parts] or [np.empty(0)])
+        unknown = [np.full(len(v), np.nan) for _, v in parts]
+        errors = [run.metrics.get(f"{column}_se", none) for (run, _), none in zip(parts, unknown, strict=True)]
         weights = np.concatenate([np.full(len(v), float(len(run.seeds))) for run, v in parts] or [np.empty(0)])
         fine = np.isfinite(values)
         points, index = np.unique(steps[fine], return_inverse=True)
-        return points, np.bincount(index, values[fine] * weights[fine]) / np.bincount(index, weights[fine])
+        total = np.bincount(index, weights[fine])
+        mean = np.bincount(index, values[fine] * weights[fine]) / total
+        scaled = (np.concatenate(errors or [np.empty(0)]) * weights)[fine]
+        return points, mean, np.sqrt(np.bincount(index, scaled**2)) / total
 
     def first_error(self, column: str, estimates: int) -> float:
         """Mean of the first estimates of a run; NaN where there is none."""

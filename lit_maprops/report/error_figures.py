@@ -12,6 +12,7 @@ from lit_maprops.report.statistics import power_law
 from lit_maprops.report.svg import INK, Drawing, color, draw
 
 PREFIX, BASELINE = "sampling_error/", "_on_policy"
+NORMAL_95 = 1.96  # standard errors to each side
 FIRST_ESTIMATES = 5  # one is noisy, many are made under policies that have drifted apart
 MOST_CELLS = 7  # in a row of a heat map, with a number in each
 MEASURES = {
@@ -35,9 +36,11 @@ def error_curves(setting: Setting) -> list[Drawing]:
 def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label: str) -> Drawing:
     def paint(axes: Any) -> None:
         for group in groups:
-            steps, values = group.error_curve(PREFIX + measure)
+            steps, values, error = group.error_curve(PREFIX + measure)
             axes.plot(steps, values, **line_look(group, len(steps)))
-            steps, values = group.error_curve(PREFIX + measure + BASELINE)
+            ends = values - NORMAL_95 * error, values + NORMAL_95 * error
+            axes.fill_between(steps, *ends, color=color(group.style), alpha=0.2, lw=0)
+            steps, values, _ = group.error_curve(PREFIX + measure + BASELINE)
             axes.plot(steps, values, color=color(group.style), lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
@@ -51,7 +54,7 @@ def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label
     alt = f"Sampling error while training, {label}, {setting.name}. Means: " + "; ".join(means)
     caption = (
         "Of the sampler's own D; dotted, same color: fresh on-policy actions in the very states of D. Means over "
-        "seeds, no interval: metrics.csv holds no single seeds."
+        "seeds; bands: 95% intervals of the means, from the standard errors over seeds."
     )
     return Drawing(f"Sampling error, {label}", draw(paint, 2.7, alt), alt, caption, key_of(groups))
 

@@ -57,6 +57,7 @@ def write_run(
     rows: int = 4,
     evaluations: int = 2,
     joint_tv: float = 0.1,
+    joint_tv_se: float = 0.01,
     **changes: Any,
 ) -> Path:
     """A run folder whose seeds end at ``final``; evaluations grow towards it linearly.
@@ -71,6 +72,8 @@ def write_run(
     step = np.arange(1, rows + 1)
     columns = [100 * step, step, 10.0 * step, 0 * step + 1, 0 * step + 2, 0 * step + 3]
     columns += [0 * step + joint_tv, 0 * step + 0.2, 0 * step + joint_tv / 2, 0 * step + 0.1]
+    names += ["sampling_error/joint_tv_se"]
+    columns += [0 * step + joint_tv_se]
     lines = [",".join(names), *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     lines = ["env_steps,seed,greedy_success_rate,stochastic_success_rate,greedy_return,stochastic_return"]

@@ -133,6 +133,20 @@ def test_m_belongs_to_the_sampler_but_not_to_on_policy(tmp_path: Path) -> None:
     assert len({group.style for group in setting.groups}) == 3 and setting.groups[0].style == 0
 
 
+def test_pooled_standard_error_is_that_of_stratified_sampling(tmp_path: Path) -> None:
+    """Against the spread of simulated means of two runs with 3 seeds and 1."""
+    for name, seeds, value, error in (("a", 3, 0.1, 0.02), ("b", 1, 0.3, 0.05)):
+        options = {"joint_tv": value, "joint_tv_se": error, "seed_everything": seeds}
+        write_run(tmp_path / name, [1.0] * seeds, "MAPROPS", **options)
+    (setting,) = by_setting(load_runs([tmp_path])[0])
+    (group,) = setting.groups
+    _, values, error = group.error_curve("sampling_error/joint_tv")
+    draws = np.random.default_rng(0).normal([0.1, 0.3], [0.02, 0.05], (200_000, 2)) @ [0.75, 0.25]
+    np.testing.assert_allclose(values, 0.15)
+    np.testing.assert_allclose(error, draws.std(), rtol=0.01)
+    assert np.isnan(group.error_curve("sampling_error/agent_tv")[2]).all()
+
+
 def test_heat_map_by_hand(tmp_path: Path) -> None:
     for i, (delta, epsilon, final) in enumerate([(0.1, 0.3, [1, 0]), (0.1, 1.0, [1, 1]), (0.5, 1.0, [0, 0])]):
         options = {"clip_epsilon": epsilon, "kl_cutoff": delta}
