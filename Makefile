@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush evidence-foraging clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ evidence-options: setup ## measure docs/evidence/cost_options.md; continues wher
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py
+
+evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
+	$(BIN)/python docs/evidence/foraging.py
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ from conftest import ROOT, SMALL, command
 from lit_maprops.cli import main
 
 MATRIX = ["--config", str(ROOT / "conf/matrix_game.yaml")]
+FORAGING = ["--config", str(ROOT / "conf/foraging.yaml")]
 BOULDER = ["--config", str(ROOT / "conf/boulderpush.yaml")]
 
 # options, what the one line must name: the flag, and a word of the fix
@@ -50,6 +51,11 @@ BAD_INPUT = {
     "boulder does not fit": ([*BOULDER, "--data.env.n_agents", "9"], ["--data.env.n_agents", "height"]),
     "bad push direction": ([*BOULDER, "--data.env.push_direction", "up"], ["--data.env.push_direction", "north"]),
     "start inside the boulder": ([*BOULDER, "--data.env.start", "[[1,3],[1,3],[3,4]]"], ["--data.env.start"]),
+    "a name and another size": (
+        [*FORAGING, "--data.env.size", "8"],
+        ["--data.env.size", "--data.env.name", "leave out"],
+    ),
+    "no such name": ([*FORAGING, "--data.env.name", "Foraging-8x8"], ["--data.env.name", "Foraging-8x8-2p-2f-coop"]),
     "several devices": ([*MATRIX, "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--trainer.devices"]),
     "bad wandb mode": ([*MATRIX, "--wandb", "maybe"], ["--wandb", "offline"]),
     "run name with a slash": ([*MATRIX, "--run_name", "a/b"], ["--run_name"]),

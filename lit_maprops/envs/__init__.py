@@ -2,12 +2,14 @@
 
 from lit_maprops.envs.base import State, Task, TaskEnv, Transition
 from lit_maprops.envs.boulder_push import BoulderPush
+from lit_maprops.envs.foraging import Foraging
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.vmas_task import VMAS
 
 TASKS: dict[str, type[Task]] = {
     "BoulderPush": BoulderPush,
     "Coordination": Coordination,
+    "Foraging": Foraging,
     "MatrixGame": MatrixGame,
     "VMAS": VMAS,
 }
@@ -17,6 +19,7 @@ __all__ = [
     "VMAS",
     "BoulderPush",
     "Coordination",
+    "Foraging",
     "MatrixGame",
     "State",
     "Task",

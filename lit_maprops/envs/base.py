@@ -42,8 +42,8 @@ class Task(ABC):
         step_noise: uniform numbers one ``transition`` uses.
         fixed_start: every episode of a seed starts from the same state.
         renders: ``render`` is available.
-        observation_dtype: of observations and global state; uint8 where they are 0/1 pictures, which D then holds in a
-            quarter of the memory.
+        observation_dtype: of observations and global state; uint8 or int8 where they are 0/1 pictures or small
+            integers, which D then holds in a quarter of the memory.
         continuous_actions: actions are vectors of real numbers; no behavior policy serves that yet.
     """
 

@@ -1,4 +1,4 @@
-"""Random actions: BoulderPush through TorchRL, resets included, against lbforaging (its own virtual environment)."""
+"""Random actions: BoulderPush and Foraging through TorchRL, resets included, against lbforaging (in its own .venv)."""
 
 import subprocess
 import sys
@@ -7,9 +7,10 @@ import torch
 from figures import hand_over, in_turn, ratio, row, seconds
 from peers import PEERS, python_of
 
-from lit_maprops.envs import BoulderPush, TaskEnv
+from lit_maprops.envs import BoulderPush, Foraging, Task, TaskEnv
 
 ROUNDS, SEEDS, ENVS = 5, 64, 64
+FORAGING = "Foraging-8x8-2p-2f-coop"
 LBFORAGING = """
 import time, warnings
 warnings.filterwarnings("ignore")
@@ -28,10 +29,10 @@ print(5000 / (time.perf_counter() - started))
 """
 
 
-def boulder_push(n_agents: int) -> float:
+def ours(task: Task) -> float:
     """Env steps per second, 4,096 environments."""
-    env = TaskEnv(BoulderPush(size="small", n_agents=n_agents), 0, list(range(SEEDS)), ENVS)
-    actions = iter(torch.randint(4, (400, SEEDS, ENVS, n_agents)))
+    env = TaskEnv(task, 0, list(range(SEEDS)), ENVS)
+    actions = iter(torch.randint(task.n_actions, (400, SEEDS, ENVS, task.n_agents)))
     current = env.reset()
 
     def step() -> None:
@@ -51,15 +52,18 @@ def lbforaging(python: str) -> float:
 def main() -> None:
     """Print the rows."""
     torch.set_num_threads(1)
-    cases = {"2": lambda: boulder_push(2), "4": lambda: boulder_push(4)}
+    cases = {n: lambda n=n: ours(BoulderPush(size="small", n_agents=int(n))) for n in "24"}
+    cases[FORAGING] = lambda: ours(Foraging(FORAGING))
     python = python_of("lbforaging")
     if python is not None:
         cases["lbforaging"] = lambda: lbforaging(python)
     t = in_turn(cases, ROUNDS)
     rows = [row(f"BoulderPush 8x8, {n} agents, 4,096 environments, random actions", t[n], "env steps/s") for n in "24"]
+    rows.append(row(f"{FORAGING}, 4,096 environments, random actions", t[FORAGING], "env steps/s"))
     if python is not None:
         rows.append(row("lbforaging 2.0.0, Foraging-8x8-2p-2f-coop, random actions", t["lbforaging"], "env steps/s"))
         rows.append(ratio("BoulderPush 8x8, 2 agents / lbforaging", t["2"], t["lbforaging"], "60 or more"))
+        rows.append(ratio(f"{FORAGING} / lbforaging", t[FORAGING], t["lbforaging"], "30 or more"))
     else:
         print(f"lbforaging could not be installed ({PEERS['lbforaging']})", file=sys.stderr)
     hand_over(rows)

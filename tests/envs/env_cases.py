@@ -21,6 +21,12 @@ SETTINGS = {
         {"n_agents": 2, "n_actions": 3, "rewards": [0.1, 2.0, -1.0], "miscoordination": -0.5},
         {"n_agents": 2, "n_actions": 2, "rewards": [2, 1], "miscoordination": 0.5},
     ],
+    "Foraging": [
+        {"name": "Foraging-2s-6x6-3p-2f-pen-v3", "max_steps": 9},
+        {"size": 5, "n_agents": 1, "max_num_food": 1, "force_coop": False, "fixed_start": True, "max_steps": 7},
+        {"size": 7, "n_agents": 9, "max_num_food": 4, "sight": 1, "normalize_reward": False, "max_steps": 5},
+        {"size": 20, "n_agents": 6, "min_food_level": 2, "max_food_level": 9, "force_coop": False, "max_steps": 6},
+    ],
     "MatrixGame": [
         {"payoff": "climbing"},
         {"payoff": "no_conflict_7"},
