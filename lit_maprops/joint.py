@@ -6,6 +6,7 @@ Joint action k is the mixed-radix number whose most significant digit is agent 0
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
 def count(n_agents: int, n_actions: int) -> tuple[int, str]:
@@ -37,6 +38,18 @@ def split_joint(index: Tensor, n_agents: int, n_actions: int) -> Tensor:
         digits.append(index % n_actions)
         index = torch.div(index, n_actions, rounding_mode="floor")
     return torch.stack(digits[::-1], dim=-1)
+
+
+def earlier_actions(action: Tensor, n_actions: int) -> Tensor:
+    """What each agent knows if agents choose in order: ``[..., A] -> [..., A, (A - 1) * N]`` float32.
+
+    The actions of the agents before it, one-hot agent by agent; zeros in the places of those that come later.
+    """
+    n_agents = action.shape[-1]
+    chosen = one_hot(action[..., :-1], n_actions).float().unsqueeze(-3)  # [..., 1, A - 1, N]
+    index = torch.arange(n_agents, device=action.device)
+    is_earlier = index[:-1] < index.unsqueeze(1)  # [A, A - 1]
+    return (chosen * is_earlier.unsqueeze(-1)).flatten(-2)
 
 
 def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:

@@ -23,6 +23,11 @@ CASES = {
     "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
     "stratified": ("BoulderPush", ["--model.behavior.stratified", "true", "--data.num_envs", "4"]),
     "greedy with history": ("MatrixGame", ["--model.behavior", "Greedy", "--data.history_batches", "2"]),
+    "autoregressive": ("MatrixGame", ["--model.behavior", "Autoregressive", "--model.behavior.minibatches", "3"]),
+    "coordination graph with history": (
+        "MatrixGame",
+        ["--model.behavior", "CoordinationGraph", "--data.history_batches", "2"],
+    ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),

@@ -1,6 +1,8 @@
 """Behavior policies pi_phi. ``BEHAVIORS`` is the registry: what ``--model.behavior`` accepts."""
 
+from lit_maprops.behavior.autoregressive import Autoregressive
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, OnPolicy
+from lit_maprops.behavior.coordination_graph import CoordinationGraph
 from lit_maprops.behavior.ma_props import MAPROPS
 from lit_maprops.behavior.props import PROPS
 from lit_maprops.behavior.tabular import Greedy, TabularMAPROPS
@@ -9,8 +11,21 @@ BEHAVIORS: dict[str, type[BehaviorPolicy]] = {
     "OnPolicy": OnPolicy,
     "PROPS": PROPS,
     "MAPROPS": MAPROPS,
+    "Autoregressive": Autoregressive,
+    "CoordinationGraph": CoordinationGraph,
     "TabularMAPROPS": TabularMAPROPS,
     "Greedy": Greedy,
 }
 
-__all__ = ["BEHAVIORS", "MAPROPS", "PROPS", "BehaviorPolicy", "Choice", "Greedy", "OnPolicy", "TabularMAPROPS"]
+__all__ = [
+    "BEHAVIORS",
+    "MAPROPS",
+    "PROPS",
+    "Autoregressive",
+    "BehaviorPolicy",
+    "Choice",
+    "CoordinationGraph",
+    "Greedy",
+    "OnPolicy",
+    "TabularMAPROPS",
+]

@@ -80,7 +80,7 @@ def update_behavior(
     shapes = net.shapes[-1:] if last_layer else net.shapes
     count_steps = optimizer.lockstep and not compiled and not last_layer
     settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
-    trained = _trained(net, optimizer, size_of(shapes))
+    trained = trained_of(net, optimizer, size_of(shapes))
     results = []
     rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
     for group in mlp.groups(len(samples.inputs), rows, shapes):
@@ -117,7 +117,7 @@ def train(
         going = kl <= settings.kl_cutoff
         if not bool(going.all()):
             kept = going.nonzero().flatten()
-            _put_back(trained, now, alive)
+            put_back(trained, now, alive)
             gradient_steps[alive[~going]] = step
             alive = alive[kept]
             if not len(alive):
@@ -129,11 +129,12 @@ def train(
         grad = mlp.backward(layers, x, grad, settings.from_zero and step == 0)
         adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
     else:
-        _put_back(trained, now, alive)
+        put_back(trained, now, alive)
     return gradient_steps, torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
 
 
-def _put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
+def put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
+    """Write ``now``, copies of the entries ``alive``, back to where they came from."""
     if now is not trained:
         for tensor, part in zip(trained, now, strict=True):
             tensor[alive] = part
@@ -237,7 +238,7 @@ def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, T
     return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
 
 
-def _trained(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
+def trained_of(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
     """The last ``size`` parameters of every entry and what belongs to them."""
     state = optimizer.state[net.flat]
     flat, exp_avg, exp_avg_sq = (

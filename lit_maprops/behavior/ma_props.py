@@ -34,7 +34,7 @@ class MAPROPS(AdjustedPolicy):
             n_joint <= self.max_joint_actions,
             f"--model.behavior MAPROPS would need {count} joint actions ({task.n_actions} actions to the "
             f"power of {task.n_agents} agents), more than --model.behavior.max_joint_actions "
-            f"{self.max_joint_actions:,}: use --model.behavior PROPS, or raise the limit if memory allows",
+            f"{self.max_joint_actions:,}: use --model.behavior Autoregressive, or raise the limit if memory allows",
         )
         stack = (len(generators),)
         return StackedMLP(task.state_dim, self.hidden, n_joint, stack, 0.0, generators)

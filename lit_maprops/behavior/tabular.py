@@ -39,7 +39,7 @@ class TabularPolicy(BehaviorPolicy):
         check(
             n_joint <= self.max_joint_actions,
             f"--model.behavior {name} would count {count} joint actions, more than "
-            f"--model.behavior.max_joint_actions {self.max_joint_actions:,}: use --model.behavior PROPS",
+            f"--model.behavior.max_joint_actions {self.max_joint_actions:,}: use --model.behavior Autoregressive",
         )
         check(
             task.numbers_states(),

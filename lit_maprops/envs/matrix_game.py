@@ -71,11 +71,16 @@ class MatrixGame(Task):
 class Coordination(MatrixGame):
     """n agents, k actions each: ``rewards[j]`` to all if every agent chooses action j, else ``miscoordination``.
 
+    With ten agents and five actions, uniform policies agree once in two million steps: nothing can be learned from
+    that. ``partial`` (decided here) pays for agreement in part; its best joint actions are the same.
+
     Args:
         n_agents: number of agents.
         n_actions: actions of each agent.
         rewards: reward of agreeing on action j; default 1, 0.8, 0.6, ... (never below 0).
         miscoordination: reward of every other joint action.
+        partial: pay the largest of ``rewards[j]`` times the share of agents that choose j instead; needs rewards of at
+            least 0 and no ``miscoordination``.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Coordination(MatrixGame):
         n_actions: int = 2,
         rewards: list[float] | None = None,
         miscoordination: float = 0.0,
+        partial: bool = False,
     ) -> None:
         check_at_least("--data.env.n_agents", n_agents, 1)
         check_at_least("--data.env.n_actions", n_actions, 2)
@@ -97,6 +103,12 @@ class Coordination(MatrixGame):
         self.observation_dim = self.state_dim = self.max_steps = 1
         check_reward("--data.env.rewards", *rewards)
         check_reward("--data.env.miscoordination", miscoordination)
+        check(
+            not partial or (miscoordination == 0 and min(rewards) >= 0),
+            "--data.env.partial pays shares of --data.env.rewards: give rewards of at least 0 and "
+            "--data.env.miscoordination 0",
+        )
+        self.partial = partial
         self.rewards = torch.tensor(rewards, dtype=torch.float32)
         self.miscoordination = miscoordination
         possible = [*rewards, miscoordination] if n_agents > 1 else rewards
@@ -105,8 +117,13 @@ class Coordination(MatrixGame):
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; computed from the rule, not a table, so that any number of agents fits in memory."""
         agreed = (action == action[..., :1]).all(-1)
-        agreement = self.rewards.to(action.device)[action[..., 0]]
-        reward = torch.where(agreed, agreement, torch.full_like(agreement, self.miscoordination))
+        rewards = self.rewards.to(action.device)
+        if self.partial:
+            chosen = action.unsqueeze(-1) == torch.arange(self.n_actions, device=action.device)  # [*B, A, N]
+            reward = (rewards * (chosen.sum(-2) / self.n_agents)).max(-1).values
+        else:
+            agreement = rewards[action[..., 0]]
+            reward = torch.where(agreed, agreement, torch.full_like(agreement, self.miscoordination))
         return Transition(
             dict(state),
             reward.unsqueeze(-1).expand(*reward.shape, self.n_agents),

@@ -3,7 +3,9 @@
 Two estimators. Where states can be told apart exactly (``tabular``), the total variation between d_D(. | s) and
 pi_theta(. | s), averaged over the states of D weighted by their visits. Elsewhere (``likelihood``), KL(pi_D ||
 pi_theta), pi_D fitted to D by maximum likelihood, averaged over the states of D. Both for joint actions and, as the
-mean over agents, for each agent's own actions: zero error of every agent does not imply zero joint error.
+mean over agents, for each agent's own actions: zero error of every agent does not imply zero joint error. Total
+variation also for every pair of agents: with so many joint actions that hardly any occurs twice, the joint figure is
+near 1 whatever the sampler, and pairs are what can still be told apart.
 
 Each figure stands beside that of an on-policy batch of the same size from the same theta. Decided here: that batch
 holds fresh on-policy actions in the very states of D, so that the two differ by the sampler alone; for stateless games
@@ -25,7 +27,10 @@ REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)
 
 
 def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
-    """``joint_tv`` and ``agent_tv`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]``.
+    """``joint_tv``, ``agent_tv``, ``pairwise_tv`` of D ``[R, B]``, and of on-policy actions: each ``[R]``.
+
+    The latter end in ``_on_policy``. ``pairwise_tv`` is the mean over all pairs of agents of the total variation of
+    their two actions; with fewer than three agents there is no more than ``joint_tv`` and it is left out.
 
     Args:
         data: D with ``STATE_INDEX``, ``ACTION`` and ``LOGITS``.
@@ -39,7 +44,29 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
         result[f"joint_tv{suffix}"] = total_variation(state, taken, log_prob.sum(-1))
         per_agent = [total_variation(state, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
         result[f"agent_tv{suffix}"] = torch.stack(per_agent).mean(0)
+        if action.shape[-1] > 2:
+            result[f"pairwise_tv{suffix}"] = pairwise_variation(state, action, log_prob, logits.shape[-1])
     return result
+
+
+def pairwise_variation(state: Tensor, action: Tensor, log_prob: Tensor, n_actions: int) -> Tensor:
+    """Mean over pairs of agents of ``total_variation`` of their actions: ``[R]``.
+
+    Args:
+        state: numbers of the states, ``[R, B]`` int64.
+        action: ``[R, B, A]`` int64.
+        log_prob: log pi_theta_i of them, ``[R, B, A]`` (nats).
+        n_actions: of each agent.
+    """
+    n_agents, total = action.shape[-1], torch.zeros(len(state), device=state.device)
+    for first in range(n_agents - 1):  # with each of the agents after it, which stand in for more seeds
+        others = slice(first + 1, None)
+        pair = action[..., first, None] * n_actions + action[..., others]
+        joint_log_prob = log_prob[..., first, None] + log_prob[..., others]
+        rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (pair, joint_log_prob)]
+        of_pairs = total_variation(state.repeat_interleave(pair.shape[-1], 0), *rows)
+        total += of_pairs.unflatten(0, (len(state), -1)).sum(1)
+    return total / (n_agents * (n_agents - 1) / 2)
 
 
 def total_variation(state: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
@@ -94,8 +121,10 @@ def likelihood_error(
 
     pi_D is the target's logits plus a network that starts at zero, as MA-PROPS' and PROPS' adjustments, fitted to four
     fifths of D; of all steps the fit counts that makes the remaining fifth most likely. That is conservative: what does
-    not carry over to held-out samples counts as 0, so compare samplers by it rather than read it absolutely. The joint
-    figures are left out where there are more than ``max_joint_actions``.
+    not carry over to held-out samples counts as 0, so compare samplers by it rather than read it absolutely.
+
+    Where there are more than ``max_joint_actions``, the joint pi_D is autoregressive, agent after agent, and its KL the
+    sum over agents of that of their actions given the earlier agents', averaged over D (chain rule).
 
     Args:
         data: D with ``REQUIRED_KEYS``.
@@ -110,15 +139,8 @@ def likelihood_error(
     result = {}
     for suffix, action in _own_and_on_policy(data, streams).items():
         held_out = streams.permutation(action.shape[1]) < action.shape[1] // 5  # [R, B]
-        agent = fitted_kl(
-            observation,
-            logits.transpose(1, 2),
-            action.transpose(1, 2),
-            held_out.unsqueeze(1).expand(-1, n_agents, -1),
-            hidden,
-            streams,
-            steps,
-        )
+        of_agents = logits.transpose(1, 2), action.mT, held_out.unsqueeze(1).expand(-1, n_agents, -1)
+        agent = fitted_kl(observation, *of_agents, hidden, streams, steps)
         result[f"agent_kl{suffix}"] = agent.mean(-1)
         if n_actions**n_agents <= max_joint_actions:
             result[f"joint_kl{suffix}"] = fitted_kl(
@@ -130,6 +152,11 @@ def likelihood_error(
                 streams,
                 steps,
             )
+        else:
+            earlier = joint.earlier_actions(action, n_actions).transpose(1, 2)  # [R, A, B, .]
+            state = data.get(keys.STATE).unsqueeze(1).expand(-1, n_agents, -1, -1)
+            given = torch.cat([state.float(), earlier], -1)
+            result[f"joint_kl{suffix}"] = fitted_kl(given, *of_agents, hidden, streams, steps).sum(-1)
     return result
 
 

@@ -18,6 +18,7 @@ MOST_CELLS = 7  # in a row of a heat map, with a number in each
 MEASURES = {
     "joint_tv": "joint, total variation",
     "agent_tv": "per agent, total variation",
+    "pairwise_tv": "pairs of agents, total variation",
     "joint_kl": "joint, KL (nats)",
     "agent_kl": "per agent, KL (nats)",
 }

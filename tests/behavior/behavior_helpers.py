@@ -9,9 +9,11 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
+from lit_maprops.behavior.structured import StructuredPolicy
 from lit_maprops.envs.base import State, Task, Transition
 
 TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]
+WITH_COST_OPTIONS = [name for name in TRAINED if not issubclass(BEHAVIORS[name], StructuredPolicy)]
 
 
 class StatesTask(Task):

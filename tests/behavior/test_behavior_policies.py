@@ -247,14 +247,14 @@ def test_settings_that_must_be_at_least_one(name, flag):
     assert f"--model.behavior.{flag}" in one_line(error)
 
 
-@pytest.mark.parametrize("name", ["MAPROPS", "Greedy"])
+@pytest.mark.parametrize("name", ["MAPROPS", "TabularMAPROPS", "Greedy"])
 def test_too_many_joint_actions_name_the_number_the_limit_and_a_fix(name):
     behavior = BEHAVIORS[name](max_joint_actions=80)
     behavior.build(StatesTask(n_agents=4, n_actions=2), 0, [0])
     with pytest.raises(ConfigError) as error:
         behavior.build(StatesTask(n_agents=4, n_actions=3), 0, [0])
     message = one_line(error)
-    assert all(part in message for part in ("81", "80", "--model.behavior.max_joint_actions", "PROPS"))
+    assert all(part in message for part in ("81", "80", "--model.behavior.max_joint_actions", "Autoregressive"))
     assert message.split(f"{name} ")[1].count("use --model.behavior ") == 1
 
 

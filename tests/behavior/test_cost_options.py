@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from behavior_helpers import TRAINED, StatesTask, built, data_of, everywhere, random_data, random_policy
+from behavior_helpers import WITH_COST_OPTIONS, StatesTask, built, data_of, everywhere, random_data, random_policy
 from stacked_layers import biases, weights
 from torch import Tensor
 
@@ -103,7 +103,7 @@ def assert_exact(behavior, theta: Tensor, moved: bool) -> None:
         assert (kl > 1e-4).all() if moved else (choice.kl.abs() < 1e-6).all()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_log_probabilities_are_exact_and_phi_is_theta_after_reset(name, case):
     behavior, theta = make(name, **CASES[case]), theta_of()
@@ -120,7 +120,7 @@ def test_log_probabilities_are_exact_and_phi_is_theta_after_reset(name, case):
         behavior.reset(None)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_permuting_the_seeds_permutes_the_results(name, case):
     def results(order: list[int]) -> list[Tensor]:
@@ -139,7 +139,7 @@ def test_permuting_the_seeds_permutes_the_results(name, case):
 # what each option does
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 @pytest.mark.parametrize("hidden", [[], [8]])
 def test_merging_states_saves_rows_and_changes_nothing_else(name, hidden, seen):
     plain, merged = make(name, hidden=hidden), make(name, hidden=hidden, merge_states=True)
@@ -184,7 +184,7 @@ def test_the_last_layer_alone_is_trained_on_frozen_features():
     assert torch.equal(behavior.net.flat[:, : hidden.shape[1]], hidden) and weight.abs().min() > 1e-3
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 def test_max_states_bounds_the_rows_and_does_nothing_below(name, seen):
     run(make(name, max_states=30))
     assert [update.samples.inputs.shape[1] for update in seen] == [12, 24, 30, 30]
@@ -202,7 +202,7 @@ def test_max_states_does_nothing_below_when_rows_are_filled_up(seen):
         torch.testing.assert_close(share[share > 0], torch.full((N_SEEDS * steps,), 1 / steps))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 def test_max_sample_passes_lowers_the_steps_as_d_grows(name):
     allowed = [
         ({}, [8, 8, 8, 8, 8]),
@@ -218,7 +218,7 @@ def test_max_sample_passes_lowers_the_steps_as_d_grows(name):
             assert (stats["gradient_steps_allowed"] == count).all() and (stats["gradient_steps"] == count).all()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 @pytest.mark.parametrize("reset_optimizer", [False, True])
 def test_warm_starts_continue_unless_the_cutoff_was_hit(name, reset_optimizer, seen):
     behavior = make(name, warm_start=True, kl_cutoff=0.02, epochs=3, reset_optimizer=reset_optimizer)
@@ -273,7 +273,7 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
 # refused settings
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_COST_OPTIONS)
 @pytest.mark.parametrize(
     ("flag", "options"),
     [

@@ -18,6 +18,7 @@ SETTINGS = {
     ],
     "Coordination": [
         {"n_agents": 10, "n_actions": 5},
+        {"n_agents": 10, "n_actions": 5, "partial": True},
         {"n_agents": 2, "n_actions": 3, "rewards": [0.1, 2.0, -1.0], "miscoordination": -0.5},
         {"n_agents": 2, "n_actions": 2, "rewards": [2, 1], "miscoordination": 0.5},
     ],

@@ -206,6 +206,19 @@ def test_coordination_is_its_payoff_table(settings):
     assert_plays(Coordination(**settings), payoff, best_of(payoff, full["n_agents"], full["n_actions"]))
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"n_agents": 4, "n_actions": 3}, {"n_agents": 2, "rewards": [0.2, 3]}], ids=str
+)
+def test_partial_coordination_pays_the_best_share_of_agents(settings):
+    full = {"n_agents": 3, "n_actions": 2, "rewards": [1, 0.8, 0.6, 0.4, 0.2], **settings}
+
+    def payoff(joint):
+        return [max(full["rewards"][a] * joint.count(a) / full["n_agents"] for a in joint)] * full["n_agents"]
+
+    task = Coordination(**settings, partial=True)
+    assert_plays(task, payoff, best_of(payoff, full["n_agents"], full["n_actions"]))
+
+
 def test_coordination_of_ten_agents_with_five_actions():
     task, rows = Coordination(n_agents=10, n_actions=5), 5000
     action = torch.randint(5, (rows, 10), generator=torch.Generator().manual_seed(0))
@@ -221,7 +234,12 @@ def test_coordination_of_ten_agents_with_five_actions():
     assert result.success.tolist() == [value == 1 for value in expected]
 
 
-@pytest.mark.parametrize("settings", [{"rewards": [1.0]}, {"rewards": [1.0] * 3}, {"n_agents": 0}, {"n_actions": 1}])
+PARTIAL = [{"partial": True, "miscoordination": 0.5}, {"partial": True, "rewards": [1.0, -1.0]}]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rewards": [1.0]}, {"rewards": [1.0] * 3}, {"n_agents": 0}, {"n_actions": 1}, *PARTIAL]
+)
 def test_bad_coordination_is_refused(settings):
     with pytest.raises(ConfigError, match=r"--data\.env\.(rewards|n_agents|n_actions)") as error:
         Coordination(**settings)

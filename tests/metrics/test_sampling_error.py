@@ -71,7 +71,9 @@ def pi_of(theta: Tensor, agents: list[int]) -> dict[int, dict[Action, float]]:
     return table
 
 
-@pytest.mark.parametrize(("n_states", "n_agents", "n_actions", "rows"), [(1, 2, 2, 5), (4, 2, 3, 40), (7, 3, 2, 200)])
+@pytest.mark.parametrize(
+    ("n_states", "n_agents", "n_actions", "rows"), [(1, 2, 2, 5), (4, 2, 3, 40), (7, 3, 2, 200), (2, 4, 2, 30)]
+)
 def test_tabular_error_is_that_of_the_dictionary_implementation(n_states, n_agents, n_actions, rows):
     theta, data = random_data(3, n_states, n_agents, n_actions, rows)
     error = tabular_error(data, streams(3))
@@ -86,6 +88,13 @@ def test_tabular_error_is_that_of_the_dictionary_implementation(n_states, n_agen
         ]
         assert error["joint_tv"][seed].item() == pytest.approx(joint_tv, abs=1e-5)
         assert error["agent_tv"][seed].item() == pytest.approx(sum(agent_tv) / n_agents, abs=1e-5)
+        pairs = list(itertools.combinations(everyone, 2))
+        pair_tv = [
+            slow_variation(states, [(row[i], row[j]) for row in taken], pi_of(theta[seed], [i, j])) for i, j in pairs
+        ]
+        assert ("pairwise_tv" in error) == (n_agents > 2)  # for two agents it is the joint one
+        if n_agents > 2:
+            assert error["pairwise_tv"][seed].item() == pytest.approx(sum(pair_tv) / len(pairs), abs=1e-5)
 
 
 def test_states_and_actions_may_carry_any_numbers():
@@ -199,13 +208,29 @@ def test_fitted_kl_averages_over_the_states_of_d():
     assert error["joint_kl"].item() == pytest.approx(kl / 2, rel=0.1)
 
 
-def test_too_many_joint_actions_leave_the_joint_figures_out():
-    _, data = random_data(2, 1, 3, 3, 40)
-    assert set(likelihood_error(data, streams(2), [4], max_joint_actions=26, steps=3)) == {
-        "agent_kl",
-        "agent_kl_on_policy",
-    }
-    assert "joint_kl" in likelihood_error(data, streams(2), [4], max_joint_actions=27, steps=3)
+@pytest.mark.parametrize("hidden", [[], [16]])
+def test_with_too_many_joint_actions_the_fit_is_autoregressive(hidden):
+    """Agent 1 of three repeats agent 0 in four of five steps: a KL that agent 1's conditionals hold."""
+    rows, draw = 6000, generator(5)
+    first, third = torch.randint(2, (2, 1, rows), generator=draw)
+    repeats = torch.rand(1, rows, generator=draw) < 0.8
+    action = torch.stack([first, torch.where(repeats, first, 1 - first), third], -1)
+    data = data_of(torch.full((1, 1, 3, 2), 0.5).log(), torch.zeros(1, rows, dtype=torch.int64), action)
+    share = repeats.float().mean()
+    kl = (share * (2 * share).log() + (1 - share) * (2 * (1 - share)).log()).item()
+    enumerated = likelihood_error(data, streams(1), hidden, max_joint_actions=8)
+    chained = likelihood_error(data, streams(1), hidden, max_joint_actions=7)
+    assert enumerated.keys() == chained.keys()
+    for error in (enumerated, chained):
+        assert error["joint_kl"].item() == pytest.approx(kl, rel=0.1)
+        assert error["joint_kl_on_policy"].item() < 3e-3 and error["agent_kl"].item() < 3e-3
+
+
+def test_ten_agents_with_five_actions_are_measured_without_a_table():
+    _, data = random_data(2, 2, 10, 5, 60)
+    error = likelihood_error(data, streams(2), [4], steps=5) | tabular_error(data, streams(2))
+    assert all(value.isfinite().all() for value in error.values())
+    assert (error["joint_tv"] > 0.99).all() and (error["pairwise_tv"] < 0.9).all()
 
 
 def test_nan_in_one_seed_leaves_the_other_fits_bit_identical():

@@ -1,0 +1,79 @@
+"""An adjustment for many agents that choose in order: each sees the actions of those before it."""
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import joint, keys, mlp
+from lit_maprops.behavior.base import Choice
+from lit_maprops.behavior.structured import Ratios, Rows, StructuredPolicy, targets_and_taken
+from lit_maprops.envs import Task
+from lit_maprops.mlp import split_layers
+from lit_maprops.nets import StackedMLP
+
+
+class Autoregressive(StructuredPolicy):
+    """pi_phi(a | s) = prod_i softmax(log pi_theta_i + Delta_i(s, a_1 .. a_(i-1))): exact, no table of joint actions.
+
+    One network per agent; its inputs are the state and the earlier agents' actions, one-hot. So a log-probability takes
+    n_agents small networks with n_actions outputs; only the first layer's width grows with the agents, by n_actions
+    each. ``hidden: []`` makes Delta_i linear in those inputs: for one state, a table of every pair of agents, for two
+    agents all of MA-PROPS.
+
+    KL(pi_theta || pi_phi) is sum_i E[KL(pi_theta_i || pi_phi_i(. | a_1 .. a_(i-1)))] over prefixes from pi_theta (chain
+    rule). Each term is exact, prefixes are not enumerated. Decided here: while choosing they are drawn from pi_theta,
+    which is unbiased; the stop of an update takes D's own, which cost nothing extra and whose proportions are
+    pi_theta's up to the sampling error. Delta is trained on just those, so the stop overstates the KL rather than
+    understates it.
+
+    Arguments as ``StructuredPolicy``.
+    """
+
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+        """See ``AdjustedPolicy``; one network per seed and agent."""
+        inputs = task.state_dim + (task.n_agents - 1) * task.n_actions
+        return StackedMLP(inputs, self.hidden, task.n_actions, (len(generators), task.n_agents), 0.0, generators)
+
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``AdjustedPolicy``; inputs ``[R, A, b, S + (A - 1) N]``, the others as ``targets_and_taken``."""
+        return self._inputs(data.get(keys.STATE), data.get(keys.ACTION)), *targets_and_taken(data)
+
+    def _inputs(self, state: Tensor, action: Tensor) -> Tensor:
+        """States ``[R, b, S]`` and actions ``[R, b, A]`` -> ``[R, A, b, S + (A - 1) N]`` float32."""
+        earlier = joint.earlier_actions(action, self.task.n_actions).transpose(1, 2)
+        return torch.cat([state.float().unsqueeze(1).expand(*earlier.shape[:3], -1), earlier], -1)
+
+    def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
+        """See ``StructuredPolicy``; the KL is that of the rows' own prefixes."""
+        target = rows.log_target.exp()  # [R, A, N, U]
+        delta = delta.unflatten(0, target.shape[:2])
+        log_ratio = delta - (target * delta.exp()).sum(2, keepdim=True).log()
+        taken = rows.taken.unsqueeze(2)
+
+        def pull(grad: Tensor) -> Tensor:
+            grad = grad.unsqueeze(1).unsqueeze(2)  # of an agent's log r: one-hot - pi_phi_i
+            pulled = (target * log_ratio.exp()).mul_(-grad)
+            return pulled.scatter_add_(2, taken, grad.expand_as(taken)).flatten(0, 1)
+
+        return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), pull)
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+        """See ``BehaviorPolicy``; agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
+        state, n_agents = data.get(keys.STATE), self.task.n_agents
+        flat = self.net.flat.detach()
+        inputs = self._inputs(state, torch.zeros_like(logits[..., 0], dtype=torch.int64))[:, 0]  # no earlier action
+        chosen, log_prob = [], torch.zeros_like(logits[..., 0, 0])
+        uniform = self.draw(data, n_agents)
+        for agent in range(n_agents):
+            _, delta = mlp.forward(split_layers(flat[:, agent], self.net.shapes), inputs)
+            behavior = (logits[:, :, agent] + delta.mT).log_softmax(-1)  # [R, E, N]
+            action = joint.sample(behavior, uniform[..., agent]).unsqueeze(-1)
+            log_prob = log_prob + behavior.gather(-1, action).squeeze(-1)
+            chosen.append(action)
+            if agent + 1 < n_agents:
+                inputs.scatter_(2, state.shape[-1] + agent * self.task.n_actions + action, 1.0)
+        prefix = joint.sample(logits, self.draw(data, n_agents))
+        adjusted = logits + self.net(self._inputs(state, prefix)).transpose(1, 2)  # [R, E, A, N]
+        kl = joint.kl_divergence(logits, adjusted.log_softmax(-1)).sum(-1)
+        return Choice(torch.cat(chosen, -1), log_prob, kl)
