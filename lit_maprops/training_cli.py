@@ -169,6 +169,7 @@ def fit(cli: RunCLI) -> int:
     )
     model.identity = {
         "--data.env": config["data"]["env"],
+        "--data.history": config["data"]["history"],
         "--model.behavior": config["model"]["behavior"]["class_path"],
         "--model.learner": config["model"]["learner"]["class_path"],
     }
