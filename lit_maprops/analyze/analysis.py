@@ -81,12 +81,23 @@ class Analysis(NamedTuple):
         return "\n".join(lines)
 
 
+def reference_of(
+    subject: Subject, steps: int, reference_batches: int, say: Callable[[str], None] = lambda line: None
+) -> Reference:
+    """The exact gradient, or where that cannot be computed, the mean of so many on-policy batches of n steps."""
+    exact = exact_reference(subject.learner.policies, subject.task)
+    if exact is not None:
+        return exact
+    say(f"reference: {reference_batches} on-policy batches per seed")
+    return on_policy_reference(subject, reference_batches, steps)
+
+
 def analyze(
     subject: Subject,
     samplers: Mapping[str, Sampler],
     batches: int,
     steps: int,
-    reference_batches: int,
+    reference: Reference,
     say: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
     """Draw K batches with every sampler and compare them with the reference.
@@ -96,13 +107,9 @@ def analyze(
         samplers: by the name they get in the results.
         batches: K, at least 2.
         steps: n, env steps per seed and batch; a multiple of m.
-        reference_batches: on-policy batches of the reference, where it cannot be computed exactly.
+        reference: of ``reference_of``, for the same n.
         say: told what is being done.
     """
-    reference = exact_reference(subject.learner.policies, subject.task)
-    if reference is None:
-        say(f"reference: {reference_batches} on-policy batches per seed")
-        reference = on_policy_reference(subject, reference_batches, steps)
     results = {}
     for name, sampler in samplers.items():
         say(f"{name}: {batches} batches per seed")

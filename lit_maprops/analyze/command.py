@@ -55,7 +55,7 @@ def run(args: list[str]) -> int:
     check_count("--reference_batches", options.reference_batches)
 
     # Only now: these import torch.
-    from lit_maprops.analyze.analysis import analyze
+    from lit_maprops.analyze.analysis import analyze, reference_of
     from lit_maprops.analyze.subject import load, samplers_of
 
     subject = load(options.ckpt_path)
@@ -70,9 +70,12 @@ def run(args: list[str]) -> int:
     output = options.output or subject.folder / "gradients.json"
     check(output.parent.is_dir() and not output.is_dir(), f"--output: {output.parent} is no folder: create it first")
     check(os.access(output.parent, os.W_OK), f"--output: {output.parent} cannot be written: choose another folder")
-    result = analyze(
-        subject, samplers, options.batches, steps, options.reference_batches, lambda line: print(line, file=sys.stderr)
-    )
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    reference = reference_of(subject, steps, options.reference_batches, say)
+    result = analyze(subject, samplers, options.batches, steps, reference, say)
     result.write(output)
     print(result.table())
     print(f"analyze: written to {output.with_suffix('.json')} and .csv", file=sys.stderr)

@@ -14,7 +14,7 @@ import torch
 
 from lit_maprops import keys
 from lit_maprops.analyze import batches as batches_module
-from lit_maprops.analyze.analysis import analyze
+from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.batches import FIRST_BATCH, draw, entry_ids, on_policy_reference
 from lit_maprops.analyze.subject import Sampler, load, samplers_of
 from lit_maprops.behavior import MAPROPS, Greedy, OnPolicy, TabularMAPROPS
@@ -167,7 +167,7 @@ def test_on_policy_is_unbiased_and_greedy_has_no_variance_at_a_uniform_policy(fi
     folder = fit("x", "--model.learner.learning_rate", "1.0e-9")
     subject = load(checkpoint_of(folder))
     samplers = {"OnPolicy": Sampler(OnPolicy()), "Greedy": Sampler(Greedy()), "own": subject.own}
-    found = analyze(subject, samplers, 400, 8, 2).summary()["samplers"]
+    found = analyze(subject, samplers, 400, 8, reference_of(subject, 8, 2)).summary()["samplers"]
     low, high = found["OnPolicy"]["bias_squared_ci95"]
     assert low < 0 < high
     assert found["Greedy"]["variance"] == pytest.approx(0, abs=1e-12)
@@ -230,3 +230,13 @@ def test_a_fixed_start_is_that_of_the_seed(fit: Callable[..., Path]) -> None:
 
     own = TaskEnv(subject.task, subject.run_seed, subject.seed_ids, 1).reset().get(keys.STATE_INDEX)[:, 0, 0]
     assert torch.equal(first[:, 0, 0], own)
+
+
+def test_every_figure_is_documented(fit: Callable[..., Path]) -> None:
+    folder = fit("x")
+    assert main(["analyze", "--ckpt_path", str(checkpoint_of(folder)), "--batches", "3", "--batch_size", "4"]) == 0
+    summary = json.loads((folder / "gradients.json").read_text())
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    names = set(summary["samplers"]["own"]) | set(summary["reference"])
+    for name in {name.removesuffix("_ci95") for name in names}:
+        assert f"`{name}`" in page, name
