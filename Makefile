@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush evidence-foraging clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -53,6 +53,12 @@ evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a tim
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python docs/evidence/cost_options.py
+
+evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about an hour and a half, growing most of it)
+	$(BIN)/python docs/evidence/history.py
+
+evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
+	$(BIN)/python docs/evidence/gradients.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -18,6 +18,7 @@ commands:
   test       the same on other episodes; for the figure you report
   sweep      run a sweep file on this machine; continues where it was stopped
   report     compare finished runs on one HTML page
+  analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
@@ -26,11 +27,12 @@ examples:
   python -m lit_maprops test --ckpt_path runs/baseline/checkpoints/last.ckpt
   python -m lit_maprops sweep sweeps/centralization.yaml --workers 2
   python -m lit_maprops report runs -o report.html
+  python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
 
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
 USER_ERROR = 2
 
 
@@ -57,9 +59,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run_light(command: str, options: list[str]) -> int:
-    """The commands that need neither torch nor Lightning."""
+    """The commands whose --help, or all of them, needs neither torch nor Lightning."""
     if command == "sweep":
         from lit_maprops.sweep.command import run
+    elif command == "analyze":
+        from lit_maprops.analyze.command import run
     else:
         from lit_maprops.report.command import run
     return run(options)

@@ -10,7 +10,7 @@ from torchrl.collectors import Collector
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.targets import TargetPolicies
 
 
@@ -50,6 +50,22 @@ class BehaviorActor(TensorDictModuleBase):
         tensordict.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
         tensordict.set(keys.BEHAVIOR_LOG_PROB, choice.behavior_log_prob)
         return tensordict.set(keys.BEHAVIOR_KL, choice.kl)
+
+
+def step_bytes(task: Task) -> int:
+    """What one env step takes in D: the environment's keys, also those under ``"next"``, and ``BehaviorActor``'s.
+
+    Collected logits, which only a history stores, are counted too.
+    """
+    env = TaskEnv(task, 0, [0], 1)
+    before, after = env.observation_spec, (env.observation_spec, env.reward_spec, env.done_spec)
+    specs = [before, env.done_spec, env.action_spec, *after]
+    leaves = [leaf for spec in specs for leaf in spec.zero().values(True, True)]
+    taken = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    numbers = (
+        2 * task.n_agents * task.n_actions + task.n_agents + 3
+    )  # logits, collected logits, log pi_i, three of [R, E]
+    return taken + 4 * numbers
 
 
 class Collection:

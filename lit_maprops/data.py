@@ -2,8 +2,10 @@
 
 from lightning.pytorch import LightningDataModule
 
-from lit_maprops.config import check, check_count
+from lit_maprops.collect import step_bytes
+from lit_maprops.config import check, check_choice, check_count
 from lit_maprops.envs import Task
+from lit_maprops.memory import available_bytes
 
 
 class MultiAgentData(LightningDataModule):
@@ -15,7 +17,9 @@ class MultiAgentData(LightningDataModule):
             vector step, so they spend its adaptivity; let ``--model.num_seeds`` fill the hardware instead.
         behavior_batch_size: m, env steps between behavior updates; a multiple of ``num_envs``.
         target_batch_size: n, env steps between target updates; a multiple of m.
-        history_batches: target batches D holds; 1 is the paper's method, more keeps older ones.
+        history_batches: b, target batches D holds with ``history`` fixed: the current one and the newest b - 1 complete
+            ones; 1 is the paper's method.
+        history: ``fixed``, or ``growing``: D keeps every batch since the start (arXiv 2508.01049, open question 3).
     """
 
     def __init__(
@@ -25,12 +29,19 @@ class MultiAgentData(LightningDataModule):
         behavior_batch_size: int = 1,
         target_batch_size: int = 256,
         history_batches: int = 1,
+        history: str = "fixed",
     ) -> None:
         super().__init__()
         check_count("--data.num_envs", num_envs)
         check_count("--data.behavior_batch_size", behavior_batch_size, 10**9)
         check_count("--data.target_batch_size", target_batch_size, 10**9)
         check_count("--data.history_batches", history_batches)
+        check_choice("--data.history", history, ["fixed", "growing"])
+        check(
+            history == "fixed" or history_batches == 1,
+            f"--data.history is growing and --data.history_batches is {history_batches}: leave one of them out, "
+            "growing keeps every batch",
+        )
         check(
             behavior_batch_size % num_envs == 0,
             f"--data.behavior_batch_size (m) is {behavior_batch_size}: make it a multiple of "
@@ -43,9 +54,35 @@ class MultiAgentData(LightningDataModule):
         )
         self.env, self.num_envs = env, num_envs
         self.behavior_batch_size, self.target_batch_size = behavior_batch_size, target_batch_size
-        self.history_batches = history_batches
+        self.history_batches, self.history = history_batches, history
         self.iterations = 1  # target iterations of the whole run
         self.iterations_done = 0  # by the run this one continues
+
+    @property
+    def stored_batches(self) -> int:
+        """Target batches that D has room for: b, or with ``history`` growing all of the run's."""
+        return self.iterations if self.history == "growing" else self.history_batches
+
+    def check_memory(self, num_seeds: int) -> None:
+        """Refuse a D that does not fit in memory twice: updates and checkpoints copy it. Needs ``iterations``.
+
+        Raises:
+            ConfigError: says how many bytes it would take.
+        """
+        available = available_bytes()
+        needed = num_seeds * self.stored_batches * self.target_batch_size * step_bytes(self.env)
+        if available is None or 2 * needed <= available:
+            return
+        fix = "--data.target_batch_size"
+        if self.history == "growing":
+            fix = "--model.total_env_steps, or set --data.history to fixed"
+        elif self.history_batches > 1:
+            fix = "--data.history_batches"
+        check(
+            False,
+            f"--data.history {self.history}: D would take {needed:,} bytes and updates as many again, "
+            f"{available:,} are available: lower --model.num_seeds or {fix}",
+        )
 
     def train_dataloader(self) -> range:
         """One item per target iteration to go; sized, so that Lightning does not fetch one ahead of the updates."""

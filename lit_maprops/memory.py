@@ -1,7 +1,9 @@
-"""How the C library's allocator treats the memory of temporary tensors."""
+"""How much memory there is, and how the C library's allocator treats that of temporary tensors."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h, and its own upper limit for the second.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -24,3 +26,25 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED_BYTES))
+
+
+def available_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Main memory that this process may still take; None where the system does not say.
+
+    Args:
+        proc: Linux's table of the machine's memory; without it, all of the machine's memory counts as available.
+        cgroup: folder of the control group (version 2), whose limit counts if it is lower, as in a container.
+    """
+    try:
+        lines = proc.read_text().splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (ValueError, OSError, AttributeError):
+            return None
+    try:
+        limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return available if limit == "max" else min(available, max(0, int(limit) - int(used)))
+    except (OSError, ValueError):
+        return available

@@ -120,6 +120,7 @@ class LitMAPROPS(LightningModule):
             f"--model.sampling_error is tabular and {count} joint actions cannot be numbered: use likelihood or null",
         )
         data.iterations = total // n
+        data.check_memory(self.num_seeds)
         self.behavior.build(data.env, self.run_seed, self.seed_ids)
         self.learner.build(data.env, self.run_seed, self.seed_ids)
         self.data, self.task = data, data.env
@@ -137,7 +138,7 @@ class LitMAPROPS(LightningModule):
         actor = BehaviorActor(self.learner.policies, self.behavior)
         self.collection = Collection(env, actor, self.data.behavior_batch_size)
         steps = self.data.target_batch_size // self.data.num_envs
-        self.buffer = Buffer(steps, self.data.history_batches)
+        self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
         self.metric_streams = SeedStreams(self.run_seed, self.seed_ids, "sampling error", self.device)
         self._running_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
@@ -183,6 +184,7 @@ class LitMAPROPS(LightningModule):
             batch_metrics(self.buffer.current(), self._running_return)
             | behavior_metrics(updates)
             | self._sampling_error()
+            | self.buffer.staleness()
         )
 
         started = perf_counter()

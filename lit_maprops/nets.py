@@ -5,6 +5,7 @@ handful of kernels however many layers, agents and seeds there are. Nothing is s
 ``(R,)`` or ``(R, A)``; ``G`` below is ``prod(stack)``. The arithmetic is in ``lit_maprops.mlp``.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -49,6 +50,14 @@ class StackedMLP(nn.Module):
         with torch.no_grad():
             for gain, (weight, _) in zip(gains, self.layers(), strict=True):
                 _orthogonal_(weight.unflatten(0, stack), gain, generators)
+
+    @torch.no_grad()
+    def repeated(self, times: int) -> "StackedMLP":
+        """A copy in which every seed's networks stand ``times`` times in a row: stack ``(R * times, ...)``."""
+        twin = copy.deepcopy(self)
+        twin.stack = (self.stack[0] * times, *self.stack[1:])
+        twin.flat = nn.Parameter(self.flat.repeat_interleave(times, 0))
+        return twin
 
     def layers(self) -> Layers:
         """Weights and biases of all layers, views of the parameters."""

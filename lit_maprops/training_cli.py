@@ -124,7 +124,7 @@ class RunCLI(LightningCLI):
         name, checkpoint = self.config.run_name, self.config.ckpt_path
         if checkpoint is None:
             return Path(self.config.runs_dir) / (name or _default_name(self.config))
-        folder = _run_of(checkpoint)
+        folder = run_of(checkpoint)
         check(
             name in (None, folder.name),
             f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
@@ -150,7 +150,7 @@ def run(args: list[str]) -> int:
         USER_ERRORS: the options do not parse.
     """
     command, options = args[0], _with_own_config(args[1:])
-    _quiet_packages()
+    quiet_packages()
     try:
         cli = RunCLI(options)
     except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
@@ -169,6 +169,7 @@ def fit(cli: RunCLI) -> int:
     )
     model.identity = {
         "--data.env": config["data"]["env"],
+        "--data.history": config["data"]["history"],
         "--model.behavior": config["model"]["behavior"]["class_path"],
         "--model.learner": config["model"]["learner"]["class_path"],
     }
@@ -202,7 +203,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
     """Evaluate a checkpoint's decentralized policies on fresh episodes; writes ``<command>.json`` beside its run."""
     checkpoint, model = cli.config.ckpt_path, cli.model
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
-    run_folder = _run_of(checkpoint)
+    run_folder = run_of(checkpoint)
     content = read_checkpoint(Path(checkpoint))
     model.prepare(cli.datamodule)
     model.check_checkpoint(content)
@@ -225,7 +226,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
     return 0
 
 
-def _run_of(checkpoint: str) -> Path:
+def run_of(checkpoint: str) -> Path:
     """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
     path = Path(checkpoint).resolve()
     check(path.is_file(), f"--ckpt_path: there is no file {path}")
@@ -245,7 +246,7 @@ def _with_own_config(options: list[str]) -> list[str]:
     known, _ = probe.parse_known_args(options)
     if known.ckpt_path is None or known.config is not None:
         return options
-    return ["--config", str(_run_of(known.ckpt_path) / "config.yaml"), *options]
+    return ["--config", str(run_of(known.ckpt_path) / "config.yaml"), *options]
 
 
 def _default_name(config: Namespace) -> str:
@@ -256,7 +257,7 @@ def _default_name(config: Namespace) -> str:
     return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S"), *([run_id] if run_id else [])]).lower()
 
 
-def _quiet_packages() -> None:
+def quiet_packages() -> None:
     """Keep packages' notes off the terminal; warnings of our own still show."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -101,6 +101,7 @@ class TaskEnv(EnvBase):
         num_envs: parallel environments per seed, E.
         purpose: names the random stream; training and evaluation use different ones.
         device: where tensors live.
+        start_ids: whose fixed start an entry has, if the task has one; default: its own.
     """
 
     def __init__(
@@ -111,10 +112,12 @@ class TaskEnv(EnvBase):
         num_envs: int,
         purpose: str = "environment",
         device: torch.device | str = "cpu",
+        start_ids: list[int] | None = None,
     ) -> None:
         super().__init__(device=device, batch_size=torch.Size([len(seed_ids), num_envs]))
         self.task = task
         self._seed_ids, self._purpose = seed_ids, purpose
+        self._start_ids = seed_ids if start_ids is None else start_ids
         self._state: State = {}
         self._set_seed(run_seed)
         self._make_specs()
@@ -155,7 +158,7 @@ class TaskEnv(EnvBase):
         run_seed = 0 if seed is None else seed
         self.streams = SeedStreams(run_seed, self._seed_ids, self._purpose, self.device)
         # Training and evaluation share the start: its stream does not depend on the purpose.
-        start = SeedStreams(run_seed, self._seed_ids, "start", self.device)
+        start = SeedStreams(run_seed, self._start_ids, "start", self.device)
         self._fixed_start_noise = start.uniform(1, self.task.start_noise)
         self._next_start_noise: Tensor | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops.buffer import Buffer
@@ -51,6 +52,14 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         """Learn from all complete batches of D; returns per-seed statistics ``[R]``."""
+
+    @abstractmethod
+    def advantages(self, data: TensorDictBase) -> Tensor:
+        """What the gradient weighs log pi_theta_i with, before any normalization: ``[R, k, T, E, A]`` (reward).
+
+        Args:
+            data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
+        """
 
     def anneal(self, progress: float) -> None:
         """Set the learning rate for ``progress`` (env_steps / total_env_steps)."""

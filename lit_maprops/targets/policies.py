@@ -1,5 +1,6 @@
 """pi_theta: one decentralized policy per agent, seeing its own observation only."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -42,6 +43,12 @@ class TargetPolicies(TensorDictModuleBase):
         self.net = agent_network(
             task, hidden, task.n_actions, share_parameters, POLICY_GAIN if hidden else 0.0, generators
         )
+
+    def repeated(self, times: int) -> "TargetPolicies":
+        """A copy for ``R * times`` entries, every seed's policies ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
 
     def logits(self, observation: Tensor) -> Tensor:
         """Normalized log pi_theta_i: ``[R, *B, A, O] -> [R, *B, A, N]`` (nats)."""

@@ -150,9 +150,13 @@ class PPO(Learner):
             "target_epochs": epochs,
         }
 
+    def advantages(self, data: TensorDictBase) -> Tensor:
+        """See ``Learner``; the generalized advantage estimate of the present critic."""
+        return self._estimates(data)[1].squeeze(-1)
+
     @torch.no_grad()
-    def _prepare(self, data: TensorDictBase) -> TensorDictBase:
-        """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
+    def _estimates(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, advantages and value targets of ``[R, k, T, E]``, each ``[R, k, T, E, A, 1]``."""
         following = data.get("next")
         value, next_value = self.critic.values(data), self.critic.values(following)
         flags = [following.get(key).unsqueeze(-2).expand_as(value).flatten(3) for key in (keys.DONE, keys.TERMINATED)]
@@ -165,11 +169,16 @@ class PPO(Learner):
             following.get(keys.REWARD).flatten(3),
             *flags,
         )
+        return value, advantage.reshape(value.shape), target.reshape(value.shape)
+
+    @torch.no_grad()
+    def _prepare(self, data: TensorDictBase) -> TensorDictBase:
+        """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
+        value, advantage, target = self._estimates(data)
         names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
-        advantage = advantage.reshape(value.shape).flatten(1, 3)
-        flat.set(keys.ADVANTAGE, _normalized(advantage, flat.get(keys.VALUE)))
-        return flat.set(keys.VALUE_TARGET, target.reshape(value.shape).flatten(1, 3))
+        flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
+        return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
     def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
         out = self.loss(minibatch)

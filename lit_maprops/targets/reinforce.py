@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
@@ -56,6 +57,17 @@ class Reinforce(Learner):
         self.optimizer.step()
         entropy = -(logits.exp() * logits).sum(-1).mean((1, 2))
         return {"policy_loss": loss.detach(), "entropy": entropy.detach()}
+
+    def advantages(self, data: TensorDictBase) -> Tensor:
+        """See ``Learner``; the return to go minus the mean of the batch's other steps.
+
+        ``update`` subtracts the mean of all n steps, the own one included, which for independent steps shortens the
+        gradient by the factor 1 - 1/n; leaving the own one out (Kool et al. 2019) removes that bias.
+        """
+        reward = data.get(("next", *keys.REWARD)).squeeze(-1)  # [R, k, T, E, A]
+        returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma)
+        steps = returns.shape[2] * returns.shape[3]
+        return (returns - returns.mean((2, 3), keepdim=True)) * (steps / max(1, steps - 1))
 
 
 def returns_to_go(reward: Tensor, done: Tensor, gamma: float) -> Tensor:

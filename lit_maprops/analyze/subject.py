@@ -1,0 +1,110 @@
+"""A checkpoint as the thing to analyze: its policies, critic and D, and how its behavior policy is made."""
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+from tensordict import TensorDictBase
+
+from lit_maprops import keys
+from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
+from lit_maprops.buffer import Buffer
+from lit_maprops.checkpoint import ours, read_checkpoint
+from lit_maprops.cli_errors import USER_ERRORS, one_line
+from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.envs import Task
+from lit_maprops.module import UPDATE_KEYS
+from lit_maprops.targets import Learner
+from lit_maprops.training_cli import RunCLI, quiet_packages, run_of
+
+
+class Sampler(NamedTuple):
+    """A behavior policy to draw batches with."""
+
+    template: BehaviorPolicy  # not built yet
+    trained: BehaviorPolicy | None = None  # built; its parameters and Adam moments are taken over
+
+
+class Subject(NamedTuple):
+    """What ``fit`` left in a checkpoint."""
+
+    path: Path
+    folder: Path  # of the run
+    learner: Learner
+    task: Task
+    own: Sampler
+    retained: TensorDictBase | None  # D's older batches, log pi_theta brought up to date, ``[R, k, T, E]``
+    run_seed: int
+    seed_ids: list[int]
+    num_envs: int
+    behavior_batch_size: int  # m
+    target_batch_size: int  # n
+    env_steps: int
+
+    @property
+    def update_keys(self) -> tuple:
+        """Keys of D that behavior policies read."""
+        return (*UPDATE_KEYS, keys.STATE_INDEX) if self.task.numbers_states() else UPDATE_KEYS
+
+
+def load(checkpoint: Path) -> Subject:
+    """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+
+    Raises:
+        ConfigError: the file is missing, damaged, foreign, not in a run folder, or its task has continuous actions.
+    """
+    content = read_checkpoint(checkpoint)
+    folder = run_of(str(checkpoint))
+    quiet_packages()
+    try:
+        cli = RunCLI(["--config", str(folder / "config.yaml")])
+    except USER_ERRORS as error:
+        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {one_line(error)}") from None
+    model, data = cli.model, cli.datamodule
+    template = copy.deepcopy(model.behavior)
+    model.prepare(data)
+    check(not data.env.continuous_actions, "--ckpt_path: analyze needs a task with discrete actions")
+    model.check_checkpoint(content)
+    model.load_state_dict(content["state_dict"])
+    for optimizer, state in zip(model.configure_optimizers(), content["optimizer_states"], strict=True):
+        optimizer.load_state_dict(state)
+    saved = ours(content)
+    buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches, data.history == "growing")
+    buffer.load_state_dict(saved["buffer"], model.device)
+    retained = None
+    if buffer.stored_batches:
+        buffer.recompute_targets(model.learner.policies.logits)
+        retained = buffer.trajectories()
+    return Subject(
+        checkpoint,
+        folder,
+        model.learner,
+        data.env,
+        Sampler(template, model.behavior),
+        retained,
+        model.run_seed,
+        model.seed_ids,
+        data.num_envs,
+        data.behavior_batch_size,
+        data.target_batch_size,
+        saved["iteration"] * data.target_batch_size,
+    )
+
+
+def samplers_of(subject: Subject, names: list[str]) -> dict[str, Sampler]:
+    """On-policy sampling, the checkpoint's own behavior policy as ``own``, and others with their default settings.
+
+    Raises:
+        ConfigError: a name that is no behavior policy, or one that cannot serve the task.
+    """
+    samplers = {"OnPolicy": Sampler(OnPolicy())}
+    own = type(subject.own.template).__name__
+    if own != "OnPolicy":
+        samplers["own"] = subject.own
+    for name in names:
+        check_choice("--samplers", name, list(BEHAVIORS))
+        if name not in ("OnPolicy", own):
+            samplers[name] = Sampler(BEHAVIORS[name]())
+            # One that cannot serve this task says so before anything is drawn.
+            copy.deepcopy(samplers[name].template).build(subject.task, subject.run_seed, subject.seed_ids[:1])
+    return samplers
