@@ -25,6 +25,12 @@ SMALL = {
         "--model.sampling_error_interval", "2", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
         "--data.target_batch_size", "32", "--data.env.max_steps", "10",
     ],
+    "Foraging": [
+        "--config", str(ROOT / "conf/foraging.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "96",
+        "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
+        "--data.num_envs", "2", "--data.behavior_batch_size", "8", "--data.target_batch_size", "32",
+        "--data.env.max_steps", "10",
+    ],
     "VMAS": [
         "--config", str(ROOT / "conf/vmas_balance.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "96",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
