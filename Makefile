@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-map evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments sid
 
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
 	$(BIN)/python docs/evidence/samplers.py
+
+evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about an hour)
+	$(BIN)/python docs/evidence/delta_epsilon.py
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python docs/evidence/cost_options.py
