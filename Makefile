@@ -22,8 +22,8 @@ $(VENV)/.installed: pyproject.toml
 fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
 	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+test: setup ## run the tests, one process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

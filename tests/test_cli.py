@@ -285,7 +285,7 @@ def test_a_checkpoint_can_be_evaluated_after_its_folder_moved(fit: Callable[...,
 
 def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Path) -> None:
     process = command("fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert out == ""
     lines = err.strip().splitlines()

@@ -130,7 +130,7 @@ def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signa
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 3):
         pass
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=240)
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr
     saved = torch.load(tmp_path / "x" / "checkpoints" / "last.ckpt", weights_only=True)
