@@ -51,7 +51,7 @@ evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments sid
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
 	$(BIN)/python docs/evidence/samplers.py
 
-evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about an hour)
+evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about 45 minutes)
 	$(BIN)/python docs/evidence/delta_epsilon.py
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)

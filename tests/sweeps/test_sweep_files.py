@@ -17,7 +17,7 @@ from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
 from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
-EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 15, "no_conflict": 63}
+EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 9, "no_conflict": 63}
 
 
 def proposals(file: SweepFile) -> list[dict[str, Any]]:
