@@ -29,8 +29,8 @@ class PROPS(AdjustedPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
-        return choose_independently(logits, behavior, self.draw(data, self.task.n_agents))
+        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
+        return choose_independently(self.family, parameters, behavior, self.draw(data, *self.family.uniforms))
 
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """See ``AdjustedPolicy``; every agent's own actions."""
