@@ -114,7 +114,7 @@ class AdjustedPolicy(BehaviorPolicy):
         """Delta_phi with a zero last layer."""
 
     @abstractmethod
-    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """What Algorithm 2 needs of steps ``[R, b]``.
 
         Returns:
