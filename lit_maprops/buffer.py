@@ -61,7 +61,7 @@ class Buffer:
         if end > self.steps or self.stored_batches >= self.history_batches:
             raise ValueError(f"{end} steps do not fit in a batch of {self.steps}, {self.history_batches} batches")
         if self.history_batches > 1:
-            batch = batch.copy().set(keys.COLLECTED_LOGITS, batch.get(keys.LOGITS))
+            batch = batch.copy().set(keys.COLLECTED_PARAMETERS, batch.get(keys.PARAMETERS))
         if self._storage is None:
             self._allocate(batch)
         assert self._storage is not None
@@ -92,7 +92,7 @@ class Buffer:
         with torch.no_grad():
             logits = logits_of(retained.get(keys.OBSERVATION))
         log_prob = logits.gather(-1, retained.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
-        retained.get(keys.LOGITS).copy_(logits)
+        retained.get(keys.PARAMETERS).copy_(logits)
         retained.get(keys.LOG_PROB).copy_(log_prob)
         retained.get(keys.TARGET_LOG_PROB).copy_(log_prob.sum(-1))
 
@@ -105,7 +105,7 @@ class Buffer:
         if self.history_batches == 1:
             return {}
         retained = self._stored()[:, : self.stored_batches]
-        divergence = joint.kl_divergence(retained.get(keys.COLLECTED_LOGITS), retained.get(keys.LOGITS)).sum(-1)
+        divergence = joint.kl_divergence(retained.get(keys.COLLECTED_PARAMETERS), retained.get(keys.PARAMETERS)).sum(-1)
         return {"history/staleness": divergence.flatten(1).mean(1)}
 
     def flat(self, *names: Any) -> TensorDictBase:
@@ -159,7 +159,7 @@ class Buffer:
         if used:
             saved = TensorDict(state["storage"], batch_size=state["batch_size"]).unflatten_keys("/").to(device)
             check(
-                self.history_batches == 1 or keys.COLLECTED_LOGITS in saved.keys(True),
+                self.history_batches == 1 or keys.COLLECTED_PARAMETERS in saved.keys(True),
                 "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
             )
             # A finished run that is resumed with fewer env steps holds more batches than that run would.

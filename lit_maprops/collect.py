@@ -27,7 +27,7 @@ class BehaviorActor(TensorDictModuleBase):
     in_keys = [keys.OBSERVATION, keys.STATE]  # noqa: RUF012
     out_keys = [  # noqa: RUF012
         keys.ACTION,
-        keys.LOGITS,
+        keys.PARAMETERS,
         keys.LOG_PROB,
         keys.TARGET_LOG_PROB,
         keys.BEHAVIOR_LOG_PROB,
@@ -41,11 +41,11 @@ class BehaviorActor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
-        logits = self.policies.logits(tensordict.get(keys.OBSERVATION))
+        logits = self.policies.given(tensordict.get(keys.OBSERVATION))
         choice = self.behavior.choose(tensordict, logits)
         log_prob = logits.gather(-1, choice.action.unsqueeze(-1)).squeeze(-1)
         tensordict.set(keys.ACTION, choice.action)
-        tensordict.set(keys.LOGITS, logits)
+        tensordict.set(keys.PARAMETERS, logits)
         tensordict.set(keys.LOG_PROB, log_prob)
         tensordict.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
         tensordict.set(keys.BEHAVIOR_LOG_PROB, choice.behavior_log_prob)

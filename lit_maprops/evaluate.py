@@ -100,7 +100,7 @@ class _Player:
 
     def step(self) -> bool:
         """One vector step; returns whether any episode still runs."""
-        logits = self.policies.logits(self.current.get(keys.OBSERVATION))
+        logits = self.policies.given(self.current.get(keys.OBSERVATION))
         self.sound &= ~logits.isnan().flatten(1).any(1)
         if self.greedy:
             action = logits.argmax(-1)

@@ -11,8 +11,8 @@ key                                   shape, dtype        meaning (unit)
 ``STATE``                             [R, E, S]           global state: input of the adjustment and central critic
 ``STATE_INDEX``                       [R, E, 1] i64       number of the state, for environments that can number them
 ``ACTION``                            [R, E, A] i64       executed joint action
-``LOGITS``                            [R, E, A, N] f32    log pi_theta_i of every action at collection (nats)
-``COLLECTED_LOGITS``                  [R, E, A, N] f32    ``LOGITS`` as they were at collection, where D has a history
+``PARAMETERS``                            [R, E, A, N] f32    log pi_theta_i of every action at collection (nats)
+``COLLECTED_PARAMETERS``                  [R, E, A, N] f32    ``PARAMETERS`` as they were at collection, where D has a history
 ``LOG_PROB``                          [R, E, A] f32       log pi_theta_i of the action: PPO's denominator (nats)
 ``TARGET_LOG_PROB``                   [R, E] f32          log pi_theta of the joint action (nats)
 ``BEHAVIOR_LOG_PROB``                 [R, E] f32          log pi_phi of the joint action (nats)
@@ -30,7 +30,7 @@ STATE = "state"
 STATE_INDEX = "state_index"
 ACTION = (AGENTS, "action")
 LOGITS = (AGENTS, "logits")
-COLLECTED_LOGITS = (AGENTS, "collected_logits")
+COLLECTED_PARAMETERS = (AGENTS, "collected_logits")
 LOG_PROB = (AGENTS, "log_prob")
 TARGET_LOG_PROB = "target_log_prob"
 BEHAVIOR_LOG_PROB = "behavior_log_prob"

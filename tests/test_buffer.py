@@ -21,7 +21,7 @@ def transitions(first: int, steps: int) -> TensorDict:
     data = TensorDict({keys.STATE: number.unsqueeze(-1).float()}, batch_size=number.shape)
     data.set(keys.OBSERVATION, number[..., None, None].expand(*number.shape, AGENTS, 1).float().contiguous())
     data.set(keys.ACTION, number.unsqueeze(-1).expand(*number.shape, AGENTS) % ACTIONS)
-    data.set(keys.LOGITS, torch.zeros(*number.shape, AGENTS, ACTIONS))
+    data.set(keys.PARAMETERS, torch.zeros(*number.shape, AGENTS, ACTIONS))
     data.set(keys.LOG_PROB, torch.zeros(*number.shape, AGENTS))
     data.set(keys.TARGET_LOG_PROB, torch.zeros(number.shape))
     data.set(("next", keys.STATE), number.unsqueeze(-1).float() + 0.5)
@@ -122,7 +122,7 @@ def test_recompute_targets_renews_the_older_batches_only():
         return (preference * (1 + observation % 7)).log_softmax(-1)
 
     buffer.recompute_targets(logits_of)
-    data = buffer.flat(keys.OBSERVATION, keys.ACTION, keys.LOGITS, keys.LOG_PROB, keys.TARGET_LOG_PROB)
+    data = buffer.flat(keys.OBSERVATION, keys.ACTION, keys.PARAMETERS, keys.LOG_PROB, keys.TARGET_LOG_PROB)
     older = 2 * STEPS * ENVS
     for seed in range(SEEDS):
         for row in range(data.shape[1]):
@@ -132,7 +132,7 @@ def test_recompute_targets_renews_the_older_batches_only():
                 logits = torch.tensor([sign * a * (1 + number % 7) for a in range(ACTIONS)])
                 policy = torch.distributions.Categorical(logits=logits)
                 log_prob = policy.log_prob(torch.tensor(int(number) % ACTIONS)).item() if row < older else 0.0
-                stored = data.get(keys.LOGITS)[seed, row, agent]
+                stored = data.get(keys.PARAMETERS)[seed, row, agent]
                 torch.testing.assert_close(stored, policy.logits if row < older else torch.zeros(ACTIONS))
                 assert data.get(keys.LOG_PROB)[seed, row, agent].item() == pytest.approx(log_prob, abs=1e-4)
                 total += log_prob

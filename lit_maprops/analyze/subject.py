@@ -73,7 +73,7 @@ def load(checkpoint: Path) -> Subject:
     buffer.load_state_dict(saved["buffer"], model.device)
     retained = None
     if buffer.stored_batches:
-        buffer.recompute_targets(model.learner.policies.logits)
+        buffer.recompute_targets(model.learner.policies.given)
         retained = buffer.trajectories()
     return Subject(
         checkpoint,

@@ -60,7 +60,7 @@ class Autoregressive(StructuredPolicy):
         return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), pull)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
         state, n_agents = data.get(keys.STATE), self.task.n_agents
         flat = self.net.flat.detach()

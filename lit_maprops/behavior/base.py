@@ -69,7 +69,7 @@ class BehaviorPolicy(nn.Module, ABC):
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
 
     @abstractmethod
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Draw joint actions.
 
         Args:
@@ -124,7 +124,7 @@ class OnPolicy(BehaviorPolicy):
         stratified: see ``BehaviorPolicy``; each agent's own actions.
     """
 
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
         return choose_independently(logits, logits, self.draw(data, self.task.n_agents))
 

@@ -109,7 +109,7 @@ class CoordinationGraph(StructuredPolicy):
         return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; exact backward sampling and KL."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
         messages, kl = self._evaluated(delta, logits.permute(0, 2, 3, 1))

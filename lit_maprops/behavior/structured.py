@@ -82,4 +82,4 @@ def train_on_rows(policy: AdjustedPolicy, store: RowStore, ratios: RatiosOf, mea
 
 def targets_and_taken(data: TensorDictBase) -> tuple[Tensor, Tensor]:
     """log pi_theta_i ``[R, A, N, b]`` (nats) and the actions taken ``[R, A, b]`` of steps ``[R, b]``."""
-    return data.get(keys.LOGITS).permute(0, 2, 3, 1), data.get(keys.ACTION).mT
+    return data.get(keys.PARAMETERS).permute(0, 2, 3, 1), data.get(keys.ACTION).mT

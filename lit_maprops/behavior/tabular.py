@@ -106,7 +106,7 @@ class Greedy(TabularPolicy):
         super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
         target = joint.joint_log_probs(logits).exp()  # [R, E, n_joint]
         states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
@@ -151,7 +151,7 @@ class TabularMAPROPS(TabularPolicy):
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
         log_target = joint.joint_log_probs(logits)
         target = log_target.exp()  # [R, E, n_joint]

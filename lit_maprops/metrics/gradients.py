@@ -51,7 +51,7 @@ def policy_gradient(policies: TargetPolicies, data: TensorDictBase, advantage: T
         advantage: ``[R, B, A]``.
     """
     with torch.enable_grad():
-        logits = policies.logits(data.get(keys.OBSERVATION))
+        logits = policies.given(data.get(keys.OBSERVATION))
         log_prob = logits.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
         objective = (advantage * log_prob).sum(-1).mean(1).sum()
     return torch.autograd.grad(objective, policies.net.flat)[0].flatten(1)
@@ -72,7 +72,7 @@ def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
     n_seeds = policies.net.stack[0]
     observation = task.observe(start)[0][:1].expand(n_seeds, 1, -1, -1)
     with torch.enable_grad():
-        logits = policies.logits(observation)  # [R, 1, A, N]
+        logits = policies.given(observation)  # [R, 1, A, N]
         chosen = action.expand(n_seeds, -1, -1).unsqueeze(-1)
         log_prob = logits.expand(-1, n_joint, -1, -1).gather(-1, chosen).squeeze(-1)  # [R, K, A]
         chance = log_prob.detach().sum(-1, keepdim=True).exp()

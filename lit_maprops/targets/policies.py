@@ -30,7 +30,7 @@ class TargetPolicies(TensorDictModuleBase):
     """
 
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
-    out_keys = [keys.LOGITS]  # noqa: RUF012
+    out_keys = [keys.PARAMETERS]  # noqa: RUF012
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class TargetPolicies(TensorDictModuleBase):
         return logits - logits.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write ``LOGITS`` from ``OBSERVATION``."""
-        return tensordict.set(keys.LOGITS, self.logits(tensordict.get(keys.OBSERVATION)))
+        """Write ``PARAMETERS`` from ``OBSERVATION``."""
+        return tensordict.set(keys.PARAMETERS, self.logits(tensordict.get(keys.OBSERVATION)))
 
 
 def agent_network(

@@ -96,7 +96,7 @@ class PPO(Learner):
         self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5)
         actor = ProbabilisticActor(
             self.policies,
-            in_keys={"logits": keys.LOGITS},
+            in_keys={"logits": keys.PARAMETERS},
             out_keys=[keys.ACTION],
             distribution_class=_TolerantCategorical,
         )
@@ -129,7 +129,7 @@ class PPO(Learner):
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
-        unused = {keys.OBSERVATION, keys.STATE, keys.LOGITS} - {*self.policies.in_keys, *self.critic.in_keys}
+        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
@@ -175,7 +175,7 @@ class PPO(Learner):
     def _prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
         value, advantage, target = self._estimates(data)
-        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
+        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
@@ -198,8 +198,8 @@ class PPO(Learner):
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
-        new = self.policies.logits(data.get(keys.OBSERVATION))
-        kl = joint.kl_divergence(data.get(keys.LOGITS), new).mean((1, 2))
+        new = self.policies.given(data.get(keys.OBSERVATION))
+        kl = joint.kl_divergence(data.get(keys.PARAMETERS), new).mean((1, 2))
         log_prob = new.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
         clipped = ((ratio - 1).abs() > self.clip_epsilon).float().mean((1, 2))

@@ -48,7 +48,7 @@ class Reinforce(Learner):
         returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
         advantage = returns - returns.mean(1, keepdim=True)
 
-        logits = self.policies.logits(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, N]
+        logits = self.policies.given(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, N]
         action = data.get(keys.ACTION).flatten(1, 3).unsqueeze(-1)
         log_prob = logits.gather(-1, action).squeeze(-1)
         loss = -(advantage * log_prob).mean(1).sum(-1)  # [R]
