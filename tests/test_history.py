@@ -162,7 +162,7 @@ def corrected(behavior: BehaviorPolicy) -> tuple[BehaviorPolicy, dict[tuple[int,
     buffer = Buffer(len(OLD_BATCH), 2)
     buffer.extend(matrix_step(OLD_BATCH, OLD))
     buffer.next_batch()
-    buffer.recompute_targets(lambda observation: NOW.expand(*observation.shape[:-1], 2))
+    buffer.recompute_targets(lambda observation: NOW.expand(*observation.shape[:-1], 2), MatrixGame().family)
     behavior.reset(buffer.flat(*UPDATE_KEYS, keys.STATE_INDEX))
     return behavior, {(a, b): math.exp(NOW[0, a] + NOW[1, b]) for a, b in JOINT}
 
@@ -242,7 +242,7 @@ def test_ppo_starts_from_ratio_one_on_all_of_d(kind):
 def test_staleness_is_the_kl_of_the_collecting_and_the_present_policy(history):
     kept = KeepsEverything()
     train(Reinforce(learning_rate=2.0), MatrixGame(), 6, 5, kept, **history)
-    collected = [data.get(keys.PARAMETERS)[:, -1, 0, 0] for data in kept.seen]  # [R, A, N]: one state, one policy a batch
+    collected = [data.get(keys.PARAMETERS)[:, -1, 0, 0] for data in kept.seen]  # [R, A, N]
     assert kept.staleness[0].isnan().all()
     for now in range(1, 5):
         older = range(max(0, now - history.get("history_batches", 99) + 1), now)

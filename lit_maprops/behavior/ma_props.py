@@ -46,7 +46,7 @@ class MAPROPS(AdjustedPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; one categorical over joint actions."""
-        target = joint.joint_log_probs(logits)
+        target = joint.joint_log_probs(parameters)
         behavior = self.adjusted(target, data.get(keys.STATE))
         index = joint.sample(behavior, self.draw(data))
         return Choice(

@@ -108,7 +108,7 @@ class Greedy(TabularPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        target = joint.joint_log_probs(logits).exp()  # [R, E, n_joint]
+        target = joint.joint_log_probs(parameters).exp()  # [R, E, n_joint]
         states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
         chosen = []
         for env in range(states.shape[1]):
@@ -153,7 +153,7 @@ class TabularMAPROPS(TabularPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        log_target = joint.joint_log_probs(logits)
+        log_target = joint.joint_log_probs(parameters)
         target = log_target.exp()  # [R, E, n_joint]
         floor = target * max(0.0, 1 - self.clip_epsilon)
         wanted = torch.maximum(self._deficit(data.get(keys.STATE_INDEX).squeeze(-1), target), floor)
