@@ -35,8 +35,8 @@ class PROPS(AdjustedPolicy):
             used = self.cost_options()
             check(
                 not used,
-                f"--model.behavior.{''.join(used[:1])} saves arithmetic on tables of actions and {type(task).__name__} has "
-                "continuous actions: leave it at its default",
+                f"--model.behavior.{', '.join(used)} would save arithmetic on tables of actions and "
+                f"{type(task).__name__} has continuous actions: leave the default",
             )
             self.store = RowStore()  # type: ignore[assignment]  # as StructuredPolicy's
 

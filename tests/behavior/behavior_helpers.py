@@ -67,7 +67,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def random_policy(task: Task, n_seeds: int, seed: int = 0) -> Tensor:
-    """log pi_theta_i(a | s), ``[R, n_states, A, N]``, or means and log standard deviations, ``[R, n_states, A, 2 D]``."""
+    """log pi_theta_i(a | s), ``[R, n_states, A, N]``, or means and log stds, ``[R, n_states, A, 2 D]``."""
     if task.continuous_actions:
         drawn = 0.7 * torch.randn(n_seeds, task.state_dim, task.n_agents, 2, task.action_dim, generator=generator(seed))
         return torch.where(task.action_mask().unsqueeze(1), drawn, 0.0).flatten(-2)
@@ -87,12 +87,12 @@ def data_of(task: Task, policy: Tensor, state: Tensor, action: Tensor | None = N
 
 
 def random_data(task: Task, policy: Tensor, rows: int, seed: int = 1) -> TensorDict:
-    """States and actions uniform at random, so that d_D differs from pi_theta; continuous ones off and too wide."""
+    """States and actions uniform at random, so that d_D differs from pi_theta; continuous ones are off and too wide."""
     n_seeds = len(policy)
     state = torch.randint(task.state_dim, (n_seeds, rows), generator=generator(seed))
     if task.continuous_actions:
-        mask = task.action_mask()
-        z = 0.3 + 1.2 * torch.randn(n_seeds, rows, int(mask.sum()), generator=generator(seed + 100))
+        mask, spread = task.action_mask(), torch.linspace(0.8, 1.6, n_seeds).reshape(-1, 1, 1)
+        z = 0.3 + spread * torch.randn(n_seeds, rows, int(mask.sum()), generator=generator(seed + 100))
         data = data_of(task, policy, state)
         return data.set(keys.ACTION, gaussian.unwhiten(data.get(keys.PARAMETERS), z, mask))
     action = torch.randint(task.n_actions, (n_seeds, rows, task.n_agents), generator=generator(seed + 100))
