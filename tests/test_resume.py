@@ -33,6 +33,11 @@ CASES = {
     "growing history": ("MatrixGame", ["--data.history", "growing", "--model.behavior.minibatches", "2"]),
     "boulder push, growing history": ("BoulderPush", ["--data.history", "growing"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
+    "continuous actions": ("TwoPeaks", []),
+    "gaussian adjustment with history": (
+        "TwoPeaks",
+        ["--model.behavior", "GaussianAdjustment", "--model.learner", "MAPPO", "--data.history_batches", "2"],
+    ),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 
