@@ -4,6 +4,7 @@ from lit_maprops.envs.base import State, Task, TaskEnv, Transition
 from lit_maprops.envs.boulder_push import BoulderPush
 from lit_maprops.envs.foraging import Foraging
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.two_peaks import TwoPeaks
 from lit_maprops.envs.vmas_task import VMAS
 
 TASKS: dict[str, type[Task]] = {
@@ -11,6 +12,7 @@ TASKS: dict[str, type[Task]] = {
     "Coordination": Coordination,
     "Foraging": Foraging,
     "MatrixGame": MatrixGame,
+    "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
 
@@ -25,4 +27,5 @@ __all__ = [
     "Task",
     "TaskEnv",
     "Transition",
+    "TwoPeaks",
 ]

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from env_cases import CONTRACT, SETTINGS, assert_same, leaves, make, marked, play, random_actions, trajectory
+from env_cases import (
+    CONTRACT,
+    SETTINGS,
+    actions_of,
+    assert_same,
+    leaves,
+    make,
+    marked,
+    play,
+    random_actions,
+    trajectory,
+)
 from torchrl.envs.utils import check_env_specs
 
 from lit_maprops.envs import TASKS
@@ -31,11 +42,14 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     if task.numbers_states():
         root["state_index"] = ((*batch, 1), torch.int64)
     action = ((*batch, task.n_agents), torch.int64)
+    if task.continuous_actions:
+        action = ((*batch, task.n_agents, task.action_dim), torch.float32)
     reward = ((*batch, task.n_agents, 1), torch.float32)
     current = env.reset()
     assert {key: (tuple(v.shape), v.dtype) for key, v in leaves(current).items()} == root
     action_spec = env.full_action_spec["agents", "action"]
-    assert (tuple(action_spec.shape), action_spec.dtype, action_spec.space.n) == (*action, task.n_actions)
+    assert (tuple(action_spec.shape), action_spec.dtype) == action
+    assert task.continuous_actions or action_spec.space.n == task.n_actions
     for given in random_actions(env, range(4), 3):
         stepped, current = env.step_and_maybe_reset(current.set(("agents", "action"), given))
         expected = {**root, "agents.action": action, "next.agents.reward": reward}
@@ -72,10 +86,11 @@ def test_no_episode_is_longer_than_the_time_limit(name, settings):
 
 def visited(task, batch):
     """A batch of states some random steps after a start, with random actions and noise."""
-    generator = torch.Generator().manual_seed(3)
+    generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
     state = task.initial_state(torch.rand(*batch, task.start_noise, generator=generator))
     for _ in range(4):
-        action = torch.randint(task.n_actions, (*batch, task.n_agents), generator=generator)
+        action = torch.from_numpy(actions_of(task, batch, rng))
+        action = action.tanh() if task.continuous_actions else action
         noise = torch.rand(*batch, task.step_noise, generator=generator)
         before, state = state, task.transition(state, action, noise).state
     return before, action, noise
