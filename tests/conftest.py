@@ -19,6 +19,10 @@ SMALL = {
         "--config", str(ROOT / "conf/matrix_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",
         "--model.eval_interval", "2", "--model.eval_episodes", "4", "--model.checkpoint_interval", "1",
     ],
+    "TwoPeaks": [
+        "--config", str(ROOT / "conf/continuous_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",
+        "--model.eval_interval", "2", "--model.eval_episodes", "4", "--model.checkpoint_interval", "1",
+    ],
     "BoulderPush": [
         "--config", str(ROOT / "conf/boulderpush.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "192",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",

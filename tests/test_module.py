@@ -11,7 +11,7 @@ from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS, BehaviorPolicy, Gree
 from lit_maprops.behavior.structured import StructuredPolicy
 from lit_maprops.collect import Collection
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task
+from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
 
@@ -153,12 +153,20 @@ def test_batches_join_in_time_and_carry_over(monkeypatch: pytest.MonkeyPatch) ->
 
 CASES = {
     "tabular": lambda kind: (tabular(kind), Reinforce(), Coordination(2, 3), (1, 1, 8)),
+    "continuous": lambda kind: (kind(), Reinforce(learning_rate=0.1), TwoPeaks(components=[2, 1]), (1, 1, 8)),
     "deep": lambda kind: (BEHAVIORS[kind.__name__](), MAPPO(kl_stop=0.001), BoulderPush(max_steps=6), (2, 4, 16)),
 }
 
 
-@pytest.mark.parametrize("kind", BEHAVIORS.values(), ids=BEHAVIORS)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        pytest.param(CASES[case], kind, id=f"{case}-{name}")
+        for case in CASES
+        for name, kind in BEHAVIORS.items()
+        if (kind.continuous if case == "continuous" else kind.discrete)
+    ],
+)
 def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     behavior, learner, task, batches = case(kind)
     a = train(behavior, learner, task, batches, seed_ids=[0, 1, 2, 3])

@@ -28,6 +28,21 @@ CASES = {
         "MatrixGame",
         ["--model.behavior", "CoordinationGraph", "--data.history_batches", "2"],
     ),
+    "gaussian with history": (
+        "TwoPeaks",
+        [
+            "--model.behavior",
+            "GaussianAdjustment",
+            "--model.behavior.correlated",
+            "true",
+            "--data.history_batches",
+            "2",
+        ],
+    ),
+    "props on continuous actions": (
+        "TwoPeaks",
+        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.stratified", "true"],
+    ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),
     "growing history": ("MatrixGame", ["--data.history", "growing", "--model.behavior.minibatches", "2"]),
