@@ -1,15 +1,18 @@
 """Measures docs/evidence/continuous.md: samplers for continuous actions at fixed Gaussian policies.
 
 The state never changes and m = 1, so the first n steps of a run are a run of n steps. Every sampler is tuned over the
-same grid on its own seeds, for every size and n, and measured on fresh ones.
+same grid on its own seeds, for every size and n, and measured on fresh ones. Interrupted, it continues with what is
+missing; ``--sizes`` and ``--samplers`` measure a part.
 """
 
+import argparse
+import json
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from study import write
+from study import ROOT, write
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -20,7 +23,7 @@ from lit_maprops.metrics.energy import energy_distance
 from lit_maprops.metrics.reliability import mean_interval
 
 TUNING_SEED, TUNING_SEEDS = 2001, 48
-RUN_SEED, SEEDS = 61, 400
+RUN_SEED, SEEDS = 61, 300
 SIZES = {"2 agents x 1": [1, 1], "2 agents x 2": [2, 2], "3 agents x 2": [2, 2, 2]}  # components of each agent
 STEPS = (16, 64, 256)
 RATES, CUTOFFS = (0.01, 0.03, 0.1, 0.3), (0.03, 0.3)
@@ -138,24 +141,29 @@ def measured(z: Tensor, components: list[int]) -> Row:
     return row
 
 
-def fixed_policies() -> list[Row]:
-    """Every size, n and sampler."""
-    rows: list[Row] = []
-    for size, components in SIZES.items():
-        for sampler in ("OnPolicy", *TRAINED):
-            settings = dict.fromkeys(STEPS, None) if sampler == "OnPolicy" else tuned(sampler, components)
-            runs: dict[Setting | None, Tensor] = {}
-            for n in sorted(STEPS, reverse=True):
-                setting = settings[n]
-                if setting not in runs:
-                    runs[setting] = collect(made(sampler, setting), components, n, RUN_SEED, SEEDS)
-                rate, cutoff = setting or ("", "")
-                row: Row = {"part": "fixed policy", "size": size, "n": n, "sampler": sampler}
-                row |= {"learning rate": rate, "delta": cutoff, "seeds": SEEDS}
-                rows.append(row | measured(runs[setting][:, :n], components))
-                print(row, rows[-1]["joint energy"], flush=True)
-    order = {name: k for k, name in enumerate([*SIZES, "OnPolicy", *TRAINED])}
-    return sorted(rows, key=lambda row: (order[str(row["size"])], row["n"], order[str(row["sampler"])]))
+def fixed_policy(size: str, sampler: str) -> list[Row]:
+    """A row for every n, kept in runs/continuous."""
+    slug = "".join(c if c.isalnum() else "_" for c in f"{size} {sampler}")
+    path = ROOT / "runs" / "continuous" / f"{slug}.json"
+    if path.exists():
+        found: list[Row] = json.loads(path.read_text())
+        return found
+    print(size, sampler, flush=True)
+    components = SIZES[size]
+    settings = tuned(sampler, components) if sampler in TRAINED else dict.fromkeys(STEPS, None)
+    runs: dict[Setting | None, Tensor] = {}
+    for n in sorted(STEPS, reverse=True):  # the longest first: its beginning serves a shorter one of equal settings
+        if settings[n] not in runs:
+            runs[settings[n]] = collect(made(sampler, settings[n]), components, n, RUN_SEED, SEEDS)
+    rows = []
+    for n, setting in settings.items():
+        rate, cutoff = setting or ("", "")
+        row: Row = {"part": "fixed policy", "size": size, "n": n, "sampler": sampler}
+        row |= {"learning rate": rate, "delta": cutoff, "seeds": SEEDS}
+        rows.append(row | measured(runs[setting][:, :n], components))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows))
+    return rows
 
 
 def cell(row: Row, name: str) -> str:
@@ -189,9 +197,16 @@ def gradient_table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure everything and write continuous.md and continuous.csv."""
+    """Measure what is missing and, when all is there, write continuous.md and continuous.csv."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--samplers", nargs="+", default=["OnPolicy", *TRAINED], choices=["OnPolicy", *TRAINED])
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = fixed_policies()
+    parts = {(size, sampler): fixed_policy(size, sampler) for size in options.sizes for sampler in options.samplers}
+    if len(parts) < len(SIZES) * (1 + len(TRAINED)):
+        return
+    rows = [parts[size, sampler][k] for size in SIZES for k in range(len(STEPS)) for sampler in ("OnPolicy", *TRAINED)]
     write(
         "continuous",
         rows,
