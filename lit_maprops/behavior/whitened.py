@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lit_maprops.behavior.rows import Ratios
 
-LARGEST = 3.0  # numbers of Delta beyond it count as this much, a KL of 2 and more in one component
+LARGEST = 3.0  # numbers of Delta beyond it count as this much, a KL of 2.5 and more in one component
 LARGEST_LOG_RATIO = 20.0  # likewise; only actions that an older theta took can be so far out
 
 
