@@ -26,7 +26,7 @@ from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metri
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
-UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
+UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
@@ -184,7 +184,7 @@ class LitMAPROPS(LightningModule):
             batch_metrics(self.buffer.current(), self._running_return)
             | behavior_metrics(updates)
             | self._sampling_error()
-            | self.buffer.staleness()
+            | self.buffer.staleness(self.task.family)
         )
 
         started = perf_counter()
@@ -203,7 +203,7 @@ class LitMAPROPS(LightningModule):
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
-        self.buffer.recompute_targets(self.learner.policies.logits)
+        self.buffer.recompute_targets(self.learner.policies.given, self.task.family)
         return self.buffer.flat(*UPDATE_KEYS, *self._index_key())
 
     def _index_key(self) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(MatrixGame, "continuous_actions", True)
     line = one_line_error(capsys, ["fit", *MATRIX])
     assert "--model.behavior MAPROPS" in line
-    assert "discrete" in line
+    assert "GaussianAdjustment" in line
 
 
 @pytest.mark.parametrize("runs_dir", ["", "null"])

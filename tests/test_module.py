@@ -90,7 +90,7 @@ class BehaviorEqualsTarget(Callback):
         module: LitMAPROPS = pl_module
         task = module.task
         observation = torch.rand(module.num_seeds, 5, task.n_agents, task.observation_dim)
-        logits = module.learner.policies.logits(observation)
+        logits = module.learner.policies.given(observation)
         if isinstance(module.behavior, MAPROPS):
             target = joint.joint_log_probs(logits)
             behavior = module.behavior.adjusted(target, torch.rand(module.num_seeds, 5, task.state_dim))
@@ -118,8 +118,8 @@ class KeepsBatches(Callback):
         update = pl_module.learner.update
 
         def spy(buffer: Any) -> Any:
-            self.batches.append((buffer.trajectories().clone(), pl_module.learner.policies.logits))
-            expected = pl_module.learner.policies.logits(buffer.trajectories().get(keys.OBSERVATION)).detach()
+            self.batches.append((buffer.trajectories().clone(), pl_module.learner.policies.given))
+            expected = pl_module.learner.policies.given(buffer.trajectories().get(keys.OBSERVATION)).detach()
             self.batches[-1] = (self.batches[-1][0], expected.clone())
             return update(buffer)
 
@@ -194,9 +194,9 @@ def test_history_is_kept_and_brought_up_to_date() -> None:
         def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
             module: LitMAPROPS = pl_module
             self.seen.append(module.buffer.stored_batches)
-            data = module.buffer.flat(*[keys.OBSERVATION, keys.LOGITS, keys.LOG_PROB, keys.ACTION])
-            fresh = module.learner.policies.logits(data.get(keys.OBSERVATION))
-            torch.testing.assert_close(data.get(keys.LOGITS), fresh.detach())
+            data = module.buffer.flat(*[keys.OBSERVATION, keys.PARAMETERS, keys.LOG_PROB, keys.ACTION])
+            fresh = module.learner.policies.given(data.get(keys.OBSERVATION))
+            torch.testing.assert_close(data.get(keys.PARAMETERS), fresh.detach())
             taken = fresh.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
             torch.testing.assert_close(data.get(keys.LOG_PROB), taken.detach())
 

@@ -107,13 +107,13 @@ class CoordinationGraph(StructuredPolicy):
         return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; exact backward sampling and KL."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
-        messages, kl = self._evaluated(delta, logits.permute(0, 2, 3, 1))
+        messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
         action = messages.sample(self.draw(data, self.task.n_agents))
         log_ratio = delta.gather(1, self._taken(action.mT)).sum(1) - messages.log_z
-        log_target = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
+        log_target = parameters.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
         return Choice(action, log_target + log_ratio, kl)
 
 

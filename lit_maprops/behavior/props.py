@@ -27,14 +27,14 @@ class PROPS(AdjustedPolicy):
         return (logits + per_agent(self.net, observation)).log_softmax(-1)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
-        return choose_independently(logits, behavior, self.draw(data, self.task.n_agents))
+        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
+        return choose_independently(self.family, parameters, behavior, self.draw(data, *self.family.uniforms))
 
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """See ``AdjustedPolicy``; every agent's own actions."""
-        return tuple(data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.LOGITS, keys.ACTION))
+        return tuple(data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.PARAMETERS, keys.ACTION))
 
     def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; statistics are means over agents, the joint KL their sum (independent agents)."""

@@ -205,4 +205,4 @@ def _put_back(trained: fused.Trained, now: fused.Trained, alive: Tensor, copies:
 
 def targets_and_taken(data: TensorDictBase) -> tuple[Tensor, Tensor]:
     """log pi_theta_i ``[R, A, N, b]`` (nats) and the actions taken ``[R, A, b]`` of steps ``[R, b]``."""
-    return data.get(keys.LOGITS).permute(0, 2, 3, 1), data.get(keys.ACTION).mT
+    return data.get(keys.PARAMETERS).permute(0, 2, 3, 1), data.get(keys.ACTION).mT

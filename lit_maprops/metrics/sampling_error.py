@@ -23,7 +23,7 @@ from lit_maprops.nets import StackedMLP
 from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
-REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)
+REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
 
 
 def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
@@ -33,10 +33,10 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
     their two actions; with fewer than three agents there is no more than ``joint_tv`` and it is left out.
 
     Args:
-        data: D with ``STATE_INDEX``, ``ACTION`` and ``LOGITS``.
+        data: D with ``STATE_INDEX``, ``ACTION`` and ``PARAMETERS``.
         streams: random numbers for the on-policy actions.
     """
-    logits, state = data.get(keys.LOGITS), data.get(keys.STATE_INDEX).squeeze(-1)
+    logits, state = data.get(keys.PARAMETERS), data.get(keys.STATE_INDEX).squeeze(-1)
     result = {}
     for suffix, action in _own_and_on_policy(data, streams).items():
         log_prob = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [R, B, A]
@@ -133,7 +133,7 @@ def likelihood_error(
         max_joint_actions: most joint actions that are enumerated.
         steps: most full-batch gradient steps of a fit.
     """
-    logits, n_agents = data.get(keys.LOGITS), data.get(keys.ACTION).shape[-1]
+    logits, n_agents = data.get(keys.PARAMETERS), data.get(keys.ACTION).shape[-1]
     n_actions = logits.shape[-1]
     observation = data.get(keys.OBSERVATION).transpose(1, 2)  # [R, A, B, O]
     result = {}
@@ -209,6 +209,6 @@ def fitted_kl(
 
 
 def _own_and_on_policy(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
-    logits = data.get(keys.LOGITS)
+    logits = data.get(keys.PARAMETERS)
     fresh = joint.sample(logits, streams.uniform(*logits.shape[1:3]))
     return {"": data.get(keys.ACTION), "_on_policy": fresh}

@@ -53,7 +53,7 @@ def data_of(task: Task, policy: Tensor, state: Tensor, action: Tensor | None = N
     one_hot = torch.nn.functional.one_hot(state, task.state_dim).float()
     data = TensorDict({keys.STATE: one_hot, keys.STATE_INDEX: state.unsqueeze(-1)}, batch_size=state.shape)
     data.set(keys.OBSERVATION, one_hot.unsqueeze(2).expand(-1, -1, task.n_agents, -1).clone())
-    data.set(keys.LOGITS, policy[torch.arange(len(state)).unsqueeze(1), state])
+    data.set(keys.PARAMETERS, policy[torch.arange(len(state)).unsqueeze(1), state])
     if action is not None:
         data.set(keys.ACTION, action)
     return data

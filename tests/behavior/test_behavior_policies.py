@@ -31,7 +31,7 @@ MANY = 4000
 def assert_phi_is_theta(behavior, task, theta) -> None:
     for state in range(task.state_dim):
         data = everywhere(task, theta, state, MANY)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         assert choice.kl.abs().max() < 1e-6
         for seed in range(len(theta)):
             target = joint_probabilities(theta, seed, state)
@@ -43,7 +43,7 @@ def assert_phi_is_theta(behavior, task, theta) -> None:
 
 def largest_kl(behavior, task, theta) -> float:
     data = everywhere(task, theta, 0, 1)
-    return behavior.choose(data, data.get(keys.LOGITS)).kl.max().item()
+    return behavior.choose(data, data.get(keys.PARAMETERS)).kl.max().item()
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -77,7 +77,7 @@ def test_ma_props_stores_the_log_probability_of_the_joint_distribution(n_agents,
     behavior = trained_table("MAPROPS", task, theta)
     for state in range(2):
         data = everywhere(task, theta, state, MANY)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         for seed in range(2):
             expected = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, state)
             target = joint_probabilities(theta, seed, state)
@@ -94,7 +94,7 @@ def test_frequencies_of_ma_props_are_those_of_the_adjusted_distribution():
     behavior = trained_table("MAPROPS", task, theta)
     draws = 20_000
     data = everywhere(task, theta, 1, draws)
-    action = behavior.choose(data, data.get(keys.LOGITS)).action
+    action = behavior.choose(data, data.get(keys.PARAMETERS)).action
     for seed in range(2):
         probability = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, 1)
         counts = [(action[seed] == torch.tensor(a)).all(-1).sum().item() for a in joint_actions(task)]
@@ -110,7 +110,7 @@ def test_independent_policies_are_product_distributions(name):
     theta = (0.5 * random_policy(task, 2)).log_softmax(-1)
     behavior = trained_table(name, task, theta) if name in TRAINED else built(name, task, 2)
     data = everywhere(task, theta, 0, MANY)
-    choice = behavior.choose(data, data.get(keys.LOGITS))
+    choice = behavior.choose(data, data.get(keys.PARAMETERS))
     for seed in range(2):
         seen = seen_log_probs(choice.action[seed], choice.behavior_log_prob[seed])
         probability = np.exp([[seen[i, j] for j in range(3)] for i in range(3)])
@@ -132,7 +132,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
         behavior = built(name, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
         updated(behavior, data)
         query = everywhere(task, theta, 0, MANY)
-        choice = behavior.choose(query, query.get(keys.LOGITS))
+        choice = behavior.choose(query, query.get(keys.PARAMETERS))
         seen = {a: np.exp(p) for a, p in seen_log_probs(choice.action[0], choice.behavior_log_prob[0]).items()}
         if name == "PROPS":
             assert all(p == pytest.approx(0.25, abs=1e-5) for p in seen.values())
@@ -145,7 +145,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
 
 
 @pytest.mark.parametrize("name", BEHAVIORS)
-@pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.LOGITS])
+@pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.PARAMETERS])
 def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
     task = StatesTask(n_states=2, n_agents=2, n_actions=3)
     theta = random_policy(task, 3)
@@ -158,7 +158,7 @@ def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
             data = random_data(task, theta, rows=20, seed=round_)
             if nan_seed is not None:
                 data.get(broken)[nan_seed, round_:] = torch.nan
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             data.set(keys.ACTION, choice.action)
             results += [choice.action, choice.behavior_log_prob, choice.kl.nan_to_num(-1)]
             results += list(updated(behavior, data).values())
@@ -185,7 +185,7 @@ def test_permuting_the_seeds_permutes_the_results(name):
         results = []
         for round_ in range(3):
             data = random_data(task, theta, rows=20, seed=round_)[order]
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             data.set(keys.ACTION, choice.action)
             results += [choice.action, choice.behavior_log_prob, *updated(behavior, data).values()]
         return results
@@ -202,7 +202,7 @@ def test_masked_actions_are_never_drawn_and_do_not_break_the_update():
         behavior = built(name, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
         for _ in range(3):
             data = everywhere(task, theta, 0, 200)
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             assert (choice.action[..., 0] < 2).all()
             assert choice.kl.isfinite().all() and choice.behavior_log_prob.isfinite().all()
             data.set(keys.ACTION, choice.action)

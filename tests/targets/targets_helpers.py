@@ -64,13 +64,13 @@ def random_batch(learner: Learner, seed: int = 0, n_seeds: int = SEEDS) -> Tenso
     data.set(("next", keys.DONE), ends < 0.4)
     data.set(keys.ACTION, torch.randint(task.n_actions, (*shape, task.n_agents), generator=rng))
     with torch.no_grad():
-        store_targets(data, learner.policies.logits(data.get(keys.OBSERVATION)))
+        store_targets(data, learner.policies.given(data.get(keys.OBSERVATION)))
     return data
 
 
 def store_targets(data: TensorDict, logits: Tensor) -> None:
     log_prob = logits.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
-    data.set(keys.LOGITS, logits)
+    data.set(keys.PARAMETERS, logits)
     data.set(keys.LOG_PROB, log_prob)
     data.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
 

@@ -22,7 +22,7 @@ def contrasting_batch(learner, strong: int) -> TensorDict:
     batch.get(("next", *keys.REWARD)).copy_(torch.where(row < 6, 1.0, -1.0).unsqueeze(-1))
     batch.get(("next", *keys.REWARD))[strong] = (row % 3 == 0).float().unsqueeze(-1)
     with torch.no_grad():
-        store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+        store_targets(batch, learner.policies.given(batch.get(keys.OBSERVATION)))
     return batch
 
 
@@ -46,7 +46,7 @@ def first_seed(batch: TensorDict, learner) -> TensorDict:
     """Seed 0's part of a batch, as ``learner`` (of seed 0 alone) would have collected it."""
     batch = batch[:1].clone()
     with torch.no_grad():
-        store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+        store_targets(batch, learner.policies.given(batch.get(keys.OBSERVATION)))
     return batch
 
 
@@ -87,7 +87,7 @@ def test_permuting_the_seeds_permutes_the_results(name):
             plain = built(name, hidden=[8])
             batch = random_batch(plain, round_)[seeds].clone()
             with torch.no_grad():
-                store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+                store_targets(batch, learner.policies.given(batch.get(keys.OBSERVATION)))
             stats = learner.update(filled(batch))
         return parameters_of(learner), stats
 

@@ -99,7 +99,7 @@ def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
         "state": trajectories.get(keys.STATE),
         "action": trajectories.get(keys.ACTION),
         "log_prob": trajectories.get(keys.LOG_PROB),
-        "logits": trajectories.get(keys.LOGITS),
+        "logits": trajectories.get(keys.PARAMETERS),
         "advantage": advantage,
         "value_target": value_target,
         "value": value,
