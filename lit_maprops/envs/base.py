@@ -163,7 +163,9 @@ class TaskEnv(EnvBase):
         if task.continuous_actions:  # D stores them as they are before ``_executed``
             action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
         else:
-            action = Categorical(task.n_actions, shape=(*batch, task.n_agents), device=device)
+            mask = task.action_mask().to(device)
+            some = None if mask.all() else mask.expand(*batch, *mask.shape)
+            action = Categorical(task.n_actions, shape=(*batch, task.n_agents), device=device, mask=some)
         self.action_spec = Composite(agents=Composite(action=action, shape=batch), shape=batch)
         self.reward_spec = Composite(
             agents=Composite(reward=Unbounded((*batch, task.n_agents, 1), device=device), shape=batch),

@@ -1,18 +1,19 @@
 """PettingZoo environments as arrays: what agents see and do, and a bounded store of environments in mid-episode."""
 
 import importlib
+import io
 import os
-import pkgutil
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lit_maprops.config import ConfigError, check
 
-EXTRA = "pip install 'lit_maprops[envs]'"
+_EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
 
 
 class Outcome(NamedTuple):
@@ -33,34 +34,39 @@ def found(name: str) -> Callable[..., Any]:
         ConfigError: there is no such module, or it has no ``parallel_env``.
     """
     flag = f"--data.env.name is {name!r}"
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    package = name.partition(".")[0]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages about environments nobody asked for
-            importlib.import_module(package)
-            module = pkgutil.resolve_name(name)
+        module = _imported(name)
     except ModuleNotFoundError as error:
-        missing = error.name or package
-        fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
-        known = missing.partition(".")[0] in ("gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo")
-        if known and "." not in missing:
-            fix = EXTRA
-        elif missing != package and not name.startswith(missing):
+        missing = error.name or name
+        if missing in _EXTRA:
+            fix = "pip install 'lit_maprops[envs]'"
+        elif f"{name}.".startswith(f"{missing}."):
+            fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
+        else:
             fix = f"install {missing}"
         raise ConfigError(f"{flag} and there is no module {missing}: {fix}") from error
-    except (AttributeError, ImportError, ValueError) as error:
-        raise ConfigError(f"{flag}, which cannot be imported: {_one_line(error)}") from error
-    turns = callable(getattr(module, "env", None))
-    check(
-        callable(getattr(module, "parallel_env", None)),
-        f"{flag}, which has no parallel_env: "
-        + ("its agents act by turns only, choose another" if turns else "choose a PettingZoo module"),
-    )
-    return module.parallel_env
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{flag}, which cannot be imported: {one_line(error)}") from error
+    makes = getattr(module, "parallel_env", None)
+    turns = "in this module agents act by turns only" if hasattr(module, "env") else "it is no module of PettingZoo"
+    check(callable(makes), f"{flag}, which has no parallel_env: {turns}, choose another")
+    return makes  # type: ignore[return-value]
 
 
-def _one_line(error: Exception) -> str:
+def _imported(name: str) -> Any:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")  # remarks of packages about environments that nobody asked for
+        path, *rest = name.split(".")
+        thing = importlib.import_module(path)
+        for part in rest:
+            path = f"{path}.{part}"
+            thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(path)
+    return thing
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong in another package, as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -84,7 +90,7 @@ class Agents:
     """
 
     def __init__(self, env: Any, flag: str) -> None:
-        from gymnasium.spaces import Box, Discrete
+        from gymnasium.spaces import Box
 
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
         check(bool(self.names), f"{flag} has no fixed set of agents (possible_agents): choose another")
@@ -105,12 +111,11 @@ class Agents:
             self._middle = [(space.low.astype(np.float64) + space.high) / 2 for space in spaces]
             self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
         else:
-            assert all(isinstance(space, Discrete) for space in spaces)
             self.action_sizes = [int(space.n) for space in spaces]
         try:
             observation = self._stacked(env.reset(seed=0)[0])
         except Exception as error:
-            raise ConfigError(f"{flag} cannot be reset with a seed: {_one_line(error)}") from error
+            raise ConfigError(f"{flag} cannot be reset with a seed: {one_line(error)}") from error
         check(
             set(env.agents) == set(self.names),
             f"{flag} starts without some of its agents: choose one whose agents are all there from the start",

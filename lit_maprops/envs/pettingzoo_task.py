@@ -9,9 +9,9 @@ actions; if it is not there (after a resume, say), another is reset with the see
 needs environments that the seed and the actions determine, whatever object plays them. Constructing the task tries it
 out and refuses the others.
 
-TorchRL's ``PettingZooWrapper`` is checked to give the same numbers (tests/envs/test_pettingzoo.py) but cannot be used
-inside: it is again an object that holds one running episode, its ``state_dict`` does not hold that episode, its reset
-takes no part of a batch, and it has no place for agents' action spaces of different sizes in one group.
+TorchRL's ``PettingZooWrapper`` gives the same numbers (tests/envs/test_pettingzoo.py) but cannot serve inside: it is
+again an object with one running episode, which its ``state_dict`` leaves out; it has no batch, so no reset of some
+rows; and (0.14.1) it fails to stack agents of one group that see or do different numbers of things.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lit_maprops.config import ConfigError, check, check_choice, check_count
 from lit_maprops.envs.base import State, Task, Transition
-from lit_maprops.envs.pettingzoo_live import Agents, LiveEpisodes, Outcome, found
+from lit_maprops.envs.pettingzoo_live import Agents, LiveEpisodes, Outcome, found, one_line
 from lit_maprops.envs.vmas_draws import generators_kept, seed_all
 
 _RUNS, _TERMINATED, _TRUNCATED = 0, 1, 2
@@ -89,8 +89,9 @@ class PettingZoo(Task):
             return self._parallel_env(**self.options)
         except Exception as error:
             given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(f"{self._flag} cannot be built with {given} (--data.env.options): {text}") from error
+            raise ConfigError(
+                f"{self._flag} cannot be built with {given} (--data.env.options): {one_line(error)}"
+            ) from error
 
     def _check_determined(self) -> None:
         """Play two episodes together and alone, with new objects and used ones, and with others' random numbers."""
