@@ -22,10 +22,15 @@ def split(parameters: Tensor) -> tuple[Tensor, Tensor]:
     return mean, log_std
 
 
+def standardized(parameters: Tensor, action: Tensor) -> Tensor:
+    """How many standard deviations actions are from the means: ``[..., 2 D]`` and ``[..., D]`` -> ``[..., D]``."""
+    mean, log_std = split(parameters)
+    return (action - mean) * (-log_std).exp()
+
+
 def log_prob(parameters: Tensor, action: Tensor, mask: Tensor) -> Tensor:
     """Log density of every agent's action: ``[..., A, 2 D]`` and ``[..., A, D]`` -> ``[..., A]`` (nats)."""
-    mean, log_std = split(parameters)
-    z = (action - mean) * (-log_std).exp()
+    z, (_, log_std) = standardized(parameters, action), split(parameters)
     return _sum_existing(-0.5 * (z.square() + LOG_2PI) - log_std, mask)
 
 
@@ -74,8 +79,7 @@ def standard_normal(uniform: Tensor) -> Tensor:
 
 def whiten(parameters: Tensor, action: Tensor, mask: Tensor) -> Tensor:
     """The agents' actions as z: ``[..., A, 2 D]`` and ``[..., A, D]`` -> ``[..., J]``."""
-    mean, log_std = split(parameters)
-    return ((action - mean) * (-log_std).exp())[..., mask]
+    return standardized(parameters, action)[..., mask]
 
 
 def unwhiten(parameters: Tensor, z: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from lit_maprops import joint, keys, mlp
 from lit_maprops.behavior.base import Choice
-from lit_maprops.behavior.structured import Ratios, Rows, StructuredPolicy, targets_and_taken
+from lit_maprops.behavior.rows import Ratios, Rows
+from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.envs import Task
 from lit_maprops.mlp import split_layers
 from lit_maprops.nets import StackedMLP
@@ -45,10 +46,11 @@ class Autoregressive(StructuredPolicy):
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """See ``StructuredPolicy``; the KL is that of the rows' own prefixes."""
-        target = rows.log_target.exp()  # [R, A, N, U]
+        log_target, taken = rows.facts
+        target = log_target.exp()  # [R, A, N, U]
         delta = delta.unflatten(0, target.shape[:2])
         log_ratio = delta - (target * delta.exp()).sum(2, keepdim=True).log()
-        taken = rows.taken.unsqueeze(2)
+        taken = taken.unsqueeze(2)
 
         def pull(grad: Tensor) -> Tensor:
             grad = grad.unsqueeze(1).unsqueeze(2)  # of an agent's log r: one-hot - pi_phi_i

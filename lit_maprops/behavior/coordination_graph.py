@@ -10,7 +10,8 @@ from lit_maprops import keys
 from lit_maprops.behavior import fused
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.message_passing import Edge, Forest, Messages
-from lit_maprops.behavior.structured import Ratios, Rows, StructuredPolicy, targets_and_taken
+from lit_maprops.behavior.rows import Ratios, Rows
+from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.nets import StackedMLP
@@ -96,8 +97,9 @@ class CoordinationGraph(StructuredPolicy):
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """See ``StructuredPolicy``; exact."""
-        messages, kl = self._evaluated(delta, rows.log_target)
-        taken = self._taken(rows.taken)
+        log_target, action = rows.facts
+        messages, kl = self._evaluated(delta, log_target)
+        taken = self._taken(action)
 
         def pull(grad: Tensor) -> Tensor:
             expected = torch.cat([marginal.flatten(1, -2) for marginal in messages.marginals()], 1)

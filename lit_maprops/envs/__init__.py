@@ -6,6 +6,7 @@ from lit_maprops.envs.foraging import Foraging
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.pettingzoo_task import PettingZoo
 from lit_maprops.envs.reacher import SparseReacher
+from lit_maprops.envs.two_peaks import TwoPeaks
 from lit_maprops.envs.vmas_task import VMAS
 
 TASKS: dict[str, type[Task]] = {
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "MatrixGame": MatrixGame,
     "PettingZoo": PettingZoo,
     "SparseReacher": SparseReacher,
+    "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
 
@@ -31,4 +33,5 @@ __all__ = [
     "Task",
     "TaskEnv",
     "Transition",
+    "TwoPeaks",
 ]

@@ -163,9 +163,9 @@ class TaskEnv(EnvBase):
         if task.continuous_actions:  # D stores them as they are before ``_executed``
             action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
         else:
-            mask = task.action_mask().to(device)
-            some = None if mask.all() else mask.expand(*batch, *mask.shape)
-            action = Categorical(task.n_actions, shape=(*batch, task.n_agents), device=device, mask=some)
+            exists = task.action_mask().to(device)
+            mask = None if exists.all() else exists.expand(*batch, task.n_agents, task.n_actions)
+            action = Categorical(task.n_actions, shape=(*batch, task.n_agents), mask=mask, device=device)
         self.action_spec = Composite(agents=Composite(action=action, shape=batch), shape=batch)
         self.reward_spec = Composite(
             agents=Composite(reward=Unbounded((*batch, task.n_agents, 1), device=device), shape=batch),

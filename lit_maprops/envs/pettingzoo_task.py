@@ -112,8 +112,9 @@ class PettingZoo(Task):
                 for step, action in enumerate(actions[:, some]):
                     if salt == 3 and step == steps // 2:
                         self._live.forget()
-                    state, *rest = self.transition(state, action, noise[some, :0])
-                    states += [*state.values(), *rest]
+                    outcome = self.transition(state, action, noise[some, :0])
+                    state = outcome.state
+                    states += [*state.values(), *(value for value in outcome[1:] if value is not None)]
             for place, row in enumerate(some):
                 numbers = torch.cat([value[place].double().flatten() for value in states])
                 played[row].append(numbers)

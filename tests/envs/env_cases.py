@@ -39,6 +39,10 @@ SETTINGS = {
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
     ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "TwoPeaks": [
+        {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
+        {"n_agents": 3, "components": [2, 1, 3]},
+    ],
     "VMAS": [
         {"scenario": "simple_spread", "max_steps": 6},
         {"scenario": "diff_drive", "max_steps": 4},  # 9 actions, and 27
@@ -64,13 +68,19 @@ def make(name, settings, seed_ids=(0, 7), num_envs=3, run_seed=1, purpose="envir
 
 def random_actions(env, seed_ids, steps, salt=0):
     """Actions ``[steps, R, E, A]`` or ``[steps, R, E, A, D]`` that depend on the seed's id, not on its place."""
-    mask = env.task.action_mask().numpy()
-    shape = (steps, env.batch_size[1], env.task.n_agents)
-    generators = [np.random.default_rng([seed_id, salt]) for seed_id in seed_ids]
-    if env.task.continuous_actions:
-        rows = [each.normal(size=(*shape, mask.shape[1])) * mask for each in generators]
-        return torch.from_numpy(np.stack(rows, 1)).float()
-    return torch.from_numpy(np.stack([each.integers(mask.sum(1), size=shape) for each in generators], 1))
+    shape = (steps, env.batch_size[1])
+    rows = [actions_of(env.task, shape, np.random.default_rng([seed_id, salt])) for seed_id in seed_ids]
+    return torch.from_numpy(np.stack(rows, 1))
+
+
+def actions_of(task, shape, rng):
+    """Random actions that the agents have, as policies draw them: ``[*shape, A]`` or ``[*shape, A, D]``."""
+    mask = task.action_mask().numpy()
+    if task.continuous_actions:
+        return np.where(mask, rng.normal(size=(*shape, *mask.shape)), 0.0).astype(np.float32)
+    if mask.all():
+        return rng.integers(task.n_actions, size=(*shape, task.n_agents))
+    return np.stack([rng.choice(np.flatnonzero(has), size=shape) for has in mask], -1)
 
 
 def play(env, current, actions):

@@ -62,8 +62,7 @@ def test_a_batch_of_equal_advantages_does_not_move_the_policies(name, reward):
     for column in (keys.STATE, keys.OBSERVATION):
         batch.get(column).fill_(1)
     batch.get(("next", *keys.REWARD)).fill_(reward)
-    with torch.no_grad():
-        store_targets(batch, learner.policies.given(batch.get(keys.OBSERVATION)))
+    store_targets(batch, learner.policies)
     advantage = learner._prepare(filled(batch).trajectories()).get(keys.ADVANTAGE)
     assert (advantage == 0).all()
     before = learner.policies.given(batch.get(keys.OBSERVATION)).exp()
