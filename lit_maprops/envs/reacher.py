@@ -16,8 +16,9 @@ from lit_maprops.envs.pettingzoo_task import PettingZoo
 class SparseReacher(PettingZoo):
     """Reacher 2x1 with a sparse reward; needs the extra ``envs``.
 
-    Each agent sets the torque of one joint. Agent 0 sees 7 numbers, agent 1 sees 10, by the rules of the package; the
-    global state is Reacher's own observation, 10 numbers.
+    Agent 0 sets the torque of the shoulder, agent 1 of the elbow. Both see both angles (sine and cosine), the speed of
+    their own joint and the place of the target, 7 numbers; agent 1 also sees the way from target to fingertip, 3 more.
+    The global state is Reacher's own observation, 10 numbers.
 
     Decided here: the first time the fingertip is within ``success_radius`` of the target, every agent gets reward 1 and
     the episode ends (terminated) as a success; every other step gives 0. So an episode's return is 1 or 0, and is its
