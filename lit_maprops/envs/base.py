@@ -27,6 +27,7 @@ class Transition(NamedTuple):
     reward: Tensor  # [*B, n_agents] float32
     terminated: Tensor  # [*B] bool
     success: Tensor  # [*B] bool
+    truncated: Tensor | None = None  # [*B] bool, of tasks with a time limit beside max_steps
 
 
 class Task(ABC):
@@ -162,8 +163,8 @@ class TaskEnv(EnvBase):
         if task.continuous_actions:  # D stores them as they are before ``_executed``
             action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
         else:
-            has = task.action_mask().to(device)
-            mask = None if has.all() else has.expand(*batch, task.n_agents, task.n_actions)
+            exists = task.action_mask().to(device)
+            mask = None if exists.all() else exists.expand(*batch, task.n_agents, task.n_actions)
             action = Categorical(task.n_actions, shape=(*batch, task.n_agents), mask=mask, device=device)
         self.action_spec = Composite(agents=Composite(action=action, shape=batch), shape=batch)
         self.reward_spec = Composite(
@@ -209,10 +210,11 @@ class TaskEnv(EnvBase):
         noise = self._draw(self.task.step_noise + self.task.start_noise)
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
         action = self._executed(tensordict.get(keys.ACTION))
-        state, reward, terminated, success = self.task.transition(self._state, action, step_noise)
+        state, reward, terminated, success, cut = self.task.transition(self._state, action, step_noise)
         state["step"] = self._state["step"] + 1
         self._state = state
-        truncated = (state["step"] >= self.task.max_steps) & ~terminated
+        truncated = state["step"] >= self.task.max_steps
+        truncated = (truncated if cut is None else truncated | cut) & ~terminated
         out = self._observe(success)
         out.set(keys.REWARD, reward.unsqueeze(-1))
         out.set(keys.TERMINATED, terminated.unsqueeze(-1))
