@@ -166,7 +166,12 @@ CASES = {
     "continuous": lambda kind: (kind(), Reinforce(learning_rate=0.1), TwoPeaks(components=[2, 1]), (1, 1, 8)),
     "deep": lambda kind: (BEHAVIORS[kind.__name__](), MAPPO(kl_stop=0.001), BoulderPush(max_steps=6), (2, 4, 16)),
     "masked": lambda kind: (tabular(kind), IPPO(hidden=[], learning_rate=0.1), Masked(), (1, 2, 16)),
-    "continuous, deep": lambda kind: (BEHAVIORS[kind.__name__](), IPPO(kl_stop=0.01), TwoPeaks(3, [1, 3, 2]), (2, 4, 16)),
+    "continuous, deep": lambda kind: (
+        BEHAVIORS[kind.__name__](),
+        IPPO(kl_stop=0.01),
+        TwoPeaks(3, [1, 3, 2]),
+        (2, 4, 16),
+    ),
 }
 PAIRS = [
     pytest.param(case, kind, id=f"{name}-{kind.__name__}")
