@@ -163,8 +163,8 @@ class TaskEnv(EnvBase):
         if task.continuous_actions:  # D stores them as they are before ``_executed``
             action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
         else:
-            exists = task.action_mask().to(device)
-            mask = None if exists.all() else exists.expand(*batch, task.n_agents, task.n_actions)
+            has = task.action_mask().to(device)
+            mask = None if has.all() else has.expand(*batch, task.n_agents, task.n_actions)
             action = Categorical(task.n_actions, shape=(*batch, task.n_agents), mask=mask, device=device)
         self.action_spec = Composite(agents=Composite(action=action, shape=batch), shape=batch)
         self.reward_spec = Composite(

@@ -46,7 +46,7 @@ class PettingZoo(Task):
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
             ``gymnasium_robotics.mamujoco_v1``, ...
         options: keyword arguments of ``parallel_env``.
-        max_steps: time limit of an episode (steps).
+        max_steps: time limit of an episode (steps); a state, so a checkpoint, has room for the actions of all of them.
         fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
             evaluation: its starts, and what it draws within episodes, are then always the same.
         squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.

@@ -46,7 +46,7 @@ SETTINGS = {
     "VMAS": [
         {"scenario": "simple_spread", "max_steps": 6},
         {"scenario": "diff_drive", "max_steps": 4},  # 9 actions, and 27
-        {"scenario": "simple_world_comm", "continuous": True, "max_steps": 5},  # 6 components, and 2
+        {"scenario": "diff_drive", "continuous": True, "max_steps": 5},  # 2 components, and 3
     ],
 }
 PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}

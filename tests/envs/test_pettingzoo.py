@@ -5,6 +5,7 @@ import random
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
@@ -309,3 +310,20 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys, tmp_path, missing):
     assert main(["fit", *config, "--data.env", "PettingZoo", "--data.env.name", SPREAD]) == 2
     error = capsys.readouterr().err.strip()
     assert "pip install 'lit_maprops[envs]'" in error and len(error.splitlines()) == 1, error
+
+
+@pytest.mark.parametrize(
+    ("options", "behavior"), [({}, "MAPROPS"), (CONTINUOUS, "GaussianAdjustment")], ids=["discrete", "continuous"]
+)
+def test_a_small_run_of_agents_that_differ(tmp_path, options, behavior):
+    small = {
+        "num_seeds": 2, "total_env_steps": 64, "eval_interval": 2, "eval_episodes": 2, "behavior": behavior,
+        "learner": "MAPPO", "learner.epochs": 1,
+    }  # fmt: skip
+    data = {"env": "PettingZoo", "env.name": LISTENER, "env.options": options, "env.max_steps": 10, "num_envs": 2}
+    data |= {"behavior_batch_size": 8, "target_batch_size": 32}
+    flags = [f"--model.{k}={v}" for k, v in small.items()] + [f"--data.{k}={v}" for k, v in data.items()]
+    assert main(["fit", *flags, "--runs_dir", str(tmp_path), "--run_name", "x"]) == 0
+    rows = pd.read_csv(tmp_path / "x" / "metrics.csv")
+    assert len(rows) == 2 and (rows["train/episode_return"] < 0).all() and (rows["behavior/kl"] >= 0).all()
+    assert (rows["train/success_rate"] == 0).all()
