@@ -13,6 +13,7 @@ from lit_maprops.cli import main
 
 MATRIX = ["--config", str(ROOT / "conf/matrix_game.yaml")]
 FORAGING = ["--config", str(ROOT / "conf/foraging.yaml")]
+PEAKS = ["--config", str(ROOT / "conf/continuous_game.yaml")]
 BOULDER = ["--config", str(ROOT / "conf/boulderpush.yaml")]
 
 # options, what the one line must name: the flag, and a word of the fix
@@ -156,9 +157,7 @@ def test_broken_config_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "behavior", ["MAPROPS", "TabularMAPROPS", "Greedy", "Autoregressive", "CoordinationGraph"]
-)
+@pytest.mark.parametrize("behavior", ["MAPROPS", "TabularMAPROPS", "Greedy", "Autoregressive", "CoordinationGraph"])
 def test_enumerating_behavior_policies_refuse_continuous_actions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, behavior: str
 ) -> None:

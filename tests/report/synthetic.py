@@ -63,7 +63,8 @@ def write_run(
 ) -> Path:
     """A run folder whose seeds end at ``final``; evaluations grow towards it linearly.
 
-    ``joint_tv``: of the measure of sampling error that is called ``joint_{measure}``. ``changes``: with ``__`` for a dot, such as ``data__target_batch_size=8``.
+    ``joint_tv``: mean of the measure of sampling error that is called ``joint_{measure}``. ``changes``: with ``__`` for
+    a dot, such as ``data__target_batch_size=8``.
     """
     folder.mkdir(parents=True)
     config = config_of(sampler, {k.replace("__", "."): v for k, v in changes.items()})
