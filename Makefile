@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-map evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-map evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients evidence-continuous clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ evidence-history: setup ## measure docs/evidence/history.md; continues where it 
 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/gradients.py
+
+evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions (about 10 minutes)
+	$(BIN)/python docs/evidence/continuous.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py

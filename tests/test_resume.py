@@ -28,11 +28,27 @@ CASES = {
         "MatrixGame",
         ["--model.behavior", "CoordinationGraph", "--data.history_batches", "2"],
     ),
+    "gaussian with history": (
+        "TwoPeaks",
+        [
+            "--model.behavior",
+            "GaussianAdjustment",
+            "--model.behavior.correlated",
+            "true",
+            "--data.history_batches",
+            "2",
+        ],
+    ),
+    "props on continuous actions": (
+        "TwoPeaks",
+        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.stratified", "true"],
+    ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),
     "growing history": ("MatrixGame", ["--data.history", "growing", "--model.behavior.minibatches", "2"]),
     "boulder push, growing history": ("BoulderPush", ["--data.history", "growing"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
+    "continuous actions, ippo": ("TwoPeaks", ["--model.learner", "IPPO"]),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 
