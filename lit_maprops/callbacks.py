@@ -196,7 +196,8 @@ class Summary(Callback):
         share = solved_share(success, module.solved_threshold)
         history = self.folder.history
         wall = history[-1]["wall_seconds"] if history else float("nan")
-        kind = {"likelihood": "joint_kl", "energy": "joint_energy"}.get(str(module.sampling_error), "joint_tv")
+        kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
+        kind = "joint_energy" if module.task.continuous_actions else kind
         return {
             "env_steps": module.env_steps,
             "wall_seconds": wall,

@@ -151,22 +151,39 @@ def test_batches_join_in_time_and_carry_over(monkeypatch: pytest.MonkeyPatch) ->
     assert truncated.sum() == 3 * 2 * (24 // 7)
 
 
+class Masked(Coordination):
+    """Agents with different numbers of actions."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+
+    def action_mask(self) -> torch.Tensor:
+        return torch.tensor([[True, False, True], [True, True, True]])
+
+
 CASES = {
     "tabular": lambda kind: (tabular(kind), Reinforce(), Coordination(2, 3), (1, 1, 8)),
     "continuous": lambda kind: (kind(), Reinforce(learning_rate=0.1), TwoPeaks(components=[2, 1]), (1, 1, 8)),
     "deep": lambda kind: (BEHAVIORS[kind.__name__](), MAPPO(kl_stop=0.001), BoulderPush(max_steps=6), (2, 4, 16)),
+    "masked": lambda kind: (tabular(kind), IPPO(hidden=[], learning_rate=0.1), Masked(), (1, 2, 16)),
+    "continuous, deep": lambda kind: (
+        BEHAVIORS[kind.__name__](),
+        IPPO(kl_stop=0.01),
+        TwoPeaks(3, [1, 3, 2]),
+        (2, 4, 16),
+    ),
 }
+PAIRS = [
+    pytest.param(case, kind, id=f"{name}-{kind.__name__}")
+    for name, case in CASES.items()
+    for kind in BEHAVIORS.values()
+    if (kind.continuous if "continuous" in name else kind.discrete)
+    # What an agent lacks gives the structured ones more terms without a gradient: see below.
+    and not (name == "masked" and issubclass(kind, StructuredPolicy))
+]
 
 
-@pytest.mark.parametrize(
-    ("case", "kind"),
-    [
-        pytest.param(CASES[case], kind, id=f"{case}-{name}")
-        for case in CASES
-        for name, kind in BEHAVIORS.items()
-        if (kind.continuous if case == "continuous" else kind.discrete)
-    ],
-)
+@pytest.mark.parametrize(("case", "kind"), PAIRS)
 def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     behavior, learner, task, batches = case(kind)
     a = train(behavior, learner, task, batches, seed_ids=[0, 1, 2, 3])
@@ -186,6 +203,38 @@ def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     for name in a.row:
         if not name.startswith("time/"):
             torch.testing.assert_close(a.row[name][order], b.row[name], rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.discrete])
+@pytest.mark.parametrize("learner", [IPPO, Reinforce])
+def test_actions_an_agent_lacks_are_never_taken_and_spoil_no_number(kind: type, learner: type) -> None:
+    kept, task = KeepsBatches(), Masked()
+    model = train(tabular(kind), learner(hidden=[]), task, (1, 2, 16), callback=kept, sampling_error="tabular")
+    has = task.action_mask().expand(3, 1, 16, 1, 2, 3)
+    for data, _ in kept.batches:
+        assert has.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).all()
+    assert len(data.get(keys.ACTION)[..., 0].unique()) == 2
+    infinite = {"behavior/kl"} if kind is Greedy else set()
+    for name, value in model.row.items():
+        assert value.isfinite().all() or name in infinite, name
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.continuous])
+def test_continuous_batches_hold_what_ratios_need(kind: type) -> None:
+    """Log pi_theta of the actions as drawn, zeros in components no agent has; the KL is that to pi_theta."""
+    kept, task = KeepsBatches(), TwoPeaks(3, [1, 3, 2])
+    model = train(kind(), MAPPO(epochs=1), task, (2, 4, 16), callback=kept, sampling_error="energy")
+    family, moved = task.family, 0.0
+    for data, parameters in kept.batches:
+        torch.testing.assert_close(data.get(keys.PARAMETERS), parameters)
+        log_prob = family.log_prob(parameters, data.get(keys.ACTION))
+        torch.testing.assert_close(data.get(keys.LOG_PROB), log_prob)
+        assert (data.get(keys.ACTION)[..., ~task.action_mask()] == 0).all()
+        moved += float((data.get(keys.BEHAVIOR_LOG_PROB) - log_prob.sum(-1)).abs().mean())
+        assert data.get(keys.BEHAVIOR_KL).min() >= -1e-6
+    assert moved < 1e-5 if kind is OnPolicy else moved > 1e-3
+    assert model.row["sampling_error/joint_energy"].isfinite().all()
 
 
 def test_a_seed_can_be_repeated_alone() -> None:

@@ -48,6 +48,7 @@ CASES = {
     "growing history": ("MatrixGame", ["--data.history", "growing", "--model.behavior.minibatches", "2"]),
     "boulder push, growing history": ("BoulderPush", ["--data.history", "growing"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
+    "continuous actions, ippo": ("TwoPeaks", ["--model.learner", "IPPO"]),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 

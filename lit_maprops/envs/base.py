@@ -27,6 +27,7 @@ class Transition(NamedTuple):
     reward: Tensor  # [*B, n_agents] float32
     terminated: Tensor  # [*B] bool
     success: Tensor  # [*B] bool
+    truncated: Tensor | None = None  # [*B] bool, of tasks with a time limit beside max_steps
 
 
 class Task(ABC):
@@ -209,10 +210,11 @@ class TaskEnv(EnvBase):
         noise = self._draw(self.task.step_noise + self.task.start_noise)
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
         action = self._executed(tensordict.get(keys.ACTION))
-        state, reward, terminated, success = self.task.transition(self._state, action, step_noise)
+        state, reward, terminated, success, cut = self.task.transition(self._state, action, step_noise)
         state["step"] = self._state["step"] + 1
         self._state = state
-        truncated = (state["step"] >= self.task.max_steps) & ~terminated
+        truncated = state["step"] >= self.task.max_steps
+        truncated = (truncated if cut is None else truncated | cut) & ~terminated
         out = self._observe(success)
         out.set(keys.REWARD, reward.unsqueeze(-1))
         out.set(keys.TERMINATED, terminated.unsqueeze(-1))

@@ -33,13 +33,27 @@ SETTINGS = {
         {"payoff": "no_conflict_7"},
         {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
     ],
+    "PettingZoo": [
+        {"max_steps": 7, "fixed_start": True},
+        {"name": "mpe2.simple_speaker_listener_v4", "options": {"max_cycles": 5}},  # 3 actions, and 5
+        {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
+    ],
+    "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
     "TwoPeaks": [
         {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
         {"n_agents": 3, "components": [2, 1, 3]},
     ],
-    "VMAS": [{"scenario": "simple_spread", "max_steps": 6}],
+    "VMAS": [
+        {"scenario": "simple_spread", "max_steps": 6},
+        {"scenario": "diff_drive", "max_steps": 4},  # 9 actions, and 27
+        {"scenario": "diff_drive", "continuous": True, "max_steps": 5},  # 2 components, and 3
+    ],
 }
-NEEDS = {"VMAS": pytest.mark.skipif(find_spec("vmas") is None, reason="needs the extra envs")}
+PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}
+NEEDS = {
+    name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason="needs the extra envs")
+    for name, packages in PACKAGES.items()
+}
 CASES = [
     pytest.param(name, settings, id=f"{name}-{number}", marks=NEEDS.get(name, ()))
     for name in TASKS

@@ -49,7 +49,9 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     assert {key: (tuple(v.shape), v.dtype) for key, v in leaves(current).items()} == root
     action_spec = env.full_action_spec["agents", "action"]
     assert (tuple(action_spec.shape), action_spec.dtype) == action
-    assert task.continuous_actions or action_spec.space.n == task.n_actions
+    assert task.n_actions == (0 if task.continuous_actions else action_spec.space.n)
+    mask, width = task.action_mask(), task.action_dim if task.continuous_actions else task.n_actions
+    assert mask.shape == (task.n_agents, width) and mask.dtype == torch.bool and mask.any(0).all()
     for given in random_actions(env, range(4), 3):
         stepped, current = env.step_and_maybe_reset(current.set(("agents", "action"), given))
         expected = {**root, "agents.action": action, "next.agents.reward": reward}
@@ -97,9 +99,10 @@ def visited(task, batch):
 
 
 def all_outputs(task, state, action, noise, start_noise):
-    following, reward, terminated, success = task.transition(state, action, noise)
+    following, reward, terminated, success, truncated = task.transition(state, action, noise)
     observation, vector = task.observe(state)
-    out = {"reward": reward, "terminated": terminated, "success": success, "observation": observation, "state": vector}
+    out = {} if truncated is None else {"truncated": truncated}
+    out |= {"reward": reward, "terminated": terminated, "success": success, "observation": observation, "state": vector}
     out |= {f"next {key}": value for key, value in following.items()}
     out |= {f"start {key}": value for key, value in task.initial_state(start_noise).items()}
     if task.numbers_states():

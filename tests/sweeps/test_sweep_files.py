@@ -104,4 +104,4 @@ def test_our_program_through_the_local_command(tmp_path: Path, monkeypatch: pyte
             assert _setting(config, name) == value
         assert not (folder / entry["id"] / "wandb").exists()
     known = set().union(*(read_summary(folder / entry["id"]) for entry in runs))
-    assert set(SUMMARY_NUMBERS) - known <= {"joint_kl", "behavior_kl"}  # of other settings
+    assert set(SUMMARY_NUMBERS) - known <= {"joint_kl", "joint_energy", "behavior_kl"}  # of other settings
