@@ -63,7 +63,7 @@ evidence-history: setup ## measure docs/evidence/history.md; continues where it 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/gradients.py
 
-evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions (about 10 minutes)
+evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/continuous.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)

@@ -110,31 +110,40 @@ def gradients(z: Tensor) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     return estimate.numpy(), exact
 
 
-def gradient_figures(z: Tensor) -> dict[str, NDArray[np.floating] | float]:
-    """Squared bias, variance, and the squared error of every seed, in multiples of the gradient's squared norm."""
+def gradient_error(z: Tensor) -> NDArray[np.floating]:
+    """Squared error of every seed's estimate, in multiples of the exact gradient's squared norm."""
+    estimate, exact = gradients(z)
+    return ((estimate - exact) ** 2).sum(1) / (exact**2).sum()
+
+
+CRITERIA = {"energy": energy, "gradient": gradient_error}  # what settings are tuned by
+
+
+def bias_and_variance(z: Tensor) -> tuple[float, float]:
+    """Squared bias and variance of the estimate, in multiples of the exact gradient's squared norm."""
     estimate, exact = gradients(z)
     norm = (exact**2).sum()
     variance = estimate.var(0, ddof=1).sum() / norm
     bias = ((estimate.mean(0) - exact) ** 2).sum() / norm - variance / len(estimate)  # unbiased: can be below 0
-    return {"bias": bias, "variance": variance, "error": ((estimate - exact) ** 2).sum(1) / norm}
+    return float(bias), float(variance)
 
 
-def tuned(sampler: str, components: list[int]) -> dict[int, Setting]:
-    """For every n the setting with the least mean joint energy distance."""
-    scores: dict[int, dict[Setting, float]] = {n: {} for n in STEPS}
-    for setting in [(rate, cutoff) for rate in RATES for cutoff in CUTOFFS]:
+def tuned(sampler: str, components: list[int]) -> dict[tuple[int, str], Setting]:
+    """For every n and criterion the setting that is best by it, on average."""
+    settings = [(rate, cutoff) for rate in RATES for cutoff in CUTOFFS]
+    scores: dict[tuple[int, str], list[float]] = {(n, criterion): [] for n in STEPS for criterion in CRITERIA}
+    for setting in settings:
         z = collect(made(sampler, setting), components, max(STEPS), TUNING_SEED, TUNING_SEEDS)
-        for n in STEPS:
-            scores[n][setting] = float(energy(z[:, :n]).mean())
-    return {n: min(found, key=lambda setting: found[setting]) for n, found in scores.items()}
+        for (n, criterion), found in scores.items():
+            found.append(float(CRITERIA[criterion](z[:, :n]).mean()))
+    return {key: settings[int(np.argmin(found))] for key, found in scores.items()}
 
 
 def measured(z: Tensor, components: list[int]) -> Row:
     """All figures of one sampler at one n; those with an interval as ``name``, ``name low``, ``name high``."""
     of_seeds = {"joint energy": energy(z), "agents' energy": agent_energy(z, components)} | moments(z, components)
-    gradient = gradient_figures(z)
-    of_seeds["gradient error"] = np.asarray(gradient["error"])
-    row: Row = {"squared bias": gradient["bias"], "variance": gradient["variance"]}
+    of_seeds["gradient error"] = gradient_error(z)
+    row: Row = dict(zip(("squared bias", "variance"), bias_and_variance(z), strict=True))
     for name, values in of_seeds.items():
         low, high = mean_interval(values[None])
         row |= {name: float(values.mean()), f"{name} low": float(low[0]), f"{name} high": float(high[0])}
@@ -150,15 +159,17 @@ def fixed_policy(size: str, sampler: str) -> list[Row]:
         return found
     print(size, sampler, flush=True)
     components = SIZES[size]
-    settings = tuned(sampler, components) if sampler in TRAINED else dict.fromkeys(STEPS, None)
+    settings: dict[tuple[int, str], Setting | None] = {(n, ""): None for n in STEPS}
+    if sampler in TRAINED:
+        settings = dict(tuned(sampler, components))
     runs: dict[Setting | None, Tensor] = {}
-    for n in sorted(STEPS, reverse=True):  # the longest first: its beginning serves a shorter one of equal settings
-        if settings[n] not in runs:
-            runs[settings[n]] = collect(made(sampler, settings[n]), components, n, RUN_SEED, SEEDS)
+    for (n, _), setting in sorted(settings.items(), reverse=True):  # the longest first: shorter ones are its beginning
+        if setting not in runs:
+            runs[setting] = collect(made(sampler, setting), components, n, RUN_SEED, SEEDS)
     rows = []
-    for n, setting in settings.items():
+    for (n, criterion), setting in settings.items():
         rate, cutoff = setting or ("", "")
-        row: Row = {"part": "fixed policy", "size": size, "n": n, "sampler": sampler}
+        row: Row = {"part": "fixed policy", "size": size, "n": n, "sampler": sampler, "tuned by": criterion}
         row |= {"learning rate": rate, "delta": cutoff, "seeds": SEEDS}
         rows.append(row | measured(runs[setting][:, :n], components))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,10 +177,10 @@ def fixed_policy(size: str, sampler: str) -> list[Row]:
     return rows
 
 
-def cell(row: Row, name: str) -> str:
+def cell(row: Row, name: str, digits: int = 2) -> str:
     """A figure with its interval; empty where the size has no such moment."""
     value, low, high = (float(str(row[key])) for key in (name, f"{name} low", f"{name} high"))
-    return "" if np.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return "" if np.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def sample_table(rows: list[Row]) -> str:
@@ -180,6 +191,7 @@ def sample_table(rows: list[Row]) -> str:
         + " | ".join(cell(row, name) for name in names)
         + " |"
         for row in rows
+        if row["tuned by"] != "gradient"
     )
 
 
@@ -190,8 +202,9 @@ def gradient_table(rows: list[Row]) -> str:
         error = float(str(row["gradient error"]))
         base = error if row["sampler"] == "OnPolicy" else base
         lines.append(
-            f"| {row['size']} | {row['n']} | {row['sampler']} | {row['squared bias']:.4f} | {row['variance']:.3f} "
-            f"| {cell(row, 'gradient error')} | {error / base:.2f} |"
+            f"| {row['size']} | {row['n']} | {row['sampler']} | {row['tuned by']} | {row['learning rate']} "
+            f"| {row['delta']} | {row['squared bias']:.4f} | {row['variance']:.3f} "
+            f"| {cell(row, 'gradient error', 3)} | {error / base:.2f} |"
         )
     return "\n".join(lines)
 
@@ -206,7 +219,8 @@ def main() -> None:
     parts = {(size, sampler): fixed_policy(size, sampler) for size in options.sizes for sampler in options.samplers}
     if len(parts) < len(SIZES) * (1 + len(TRAINED)):
         return
-    rows = [parts[size, sampler][k] for size in SIZES for k in range(len(STEPS)) for sampler in ("OnPolicy", *TRAINED)]
+    found = [row for part in parts.values() for row in part]
+    rows = [row for size in SIZES for n in STEPS for row in found if (row["size"], row["n"]) == (size, n)]
     write(
         "continuous",
         rows,
