@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients evidence-many clean
+.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-map evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients evidence-continuous evidence-many clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -22,8 +22,8 @@ $(VENV)/.installed: pyproject.toml
 fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
 	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+test: setup ## run the tests, one process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -51,6 +51,9 @@ evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments sid
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
 	$(BIN)/python docs/evidence/samplers.py
 
+evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about 45 minutes)
+	$(BIN)/python docs/evidence/delta_epsilon.py
+
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python docs/evidence/cost_options.py
 
@@ -61,7 +64,10 @@ evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where
 	$(BIN)/python docs/evidence/gradients.py
 
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
-	OMP_NUM_THREADS=1 $(BIN)/python docs/evidence/many_agents.py
+	$(BIN)/python docs/evidence/many_agents.py
+
+evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
+	$(BIN)/python docs/evidence/continuous.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py

@@ -14,8 +14,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.config import check
+from lit_maprops.families import Family
 
 
 class Buffer:
@@ -61,7 +62,7 @@ class Buffer:
         if end > self.steps or self.stored_batches >= self.history_batches:
             raise ValueError(f"{end} steps do not fit in a batch of {self.steps}, {self.history_batches} batches")
         if self.history_batches > 1:
-            batch = batch.copy().set(keys.COLLECTED_LOGITS, batch.get(keys.LOGITS))
+            batch = batch.copy().set(keys.COLLECTED_PARAMETERS, batch.get(keys.PARAMETERS))
         if self._storage is None:
             self._allocate(batch)
         assert self._storage is not None
@@ -82,21 +83,22 @@ class Buffer:
         """The steps of the current batch, ``[R, t, E]``."""
         return self._stored()[:, self.stored_batches, : self.filled]
 
-    def recompute_targets(self, logits_of: Callable[[Tensor], Tensor]) -> None:
+    def recompute_targets(self, given: Callable[[Tensor], Tensor], family: Family) -> None:
         """Bring log pi_theta of the retained batches up to the present theta.
 
         Args:
-            logits_of: normalized log pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, N]`` (nats).
+            given: parameters of pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, K]``.
+            family: of pi_theta_i.
         """
         retained = self._stored()[:, : self.stored_batches]
         with torch.no_grad():
-            logits = logits_of(retained.get(keys.OBSERVATION))
-        log_prob = logits.gather(-1, retained.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
-        retained.get(keys.LOGITS).copy_(logits)
+            parameters = given(retained.get(keys.OBSERVATION))
+        log_prob = family.log_prob(parameters, retained.get(keys.ACTION))
+        retained.get(keys.PARAMETERS).copy_(parameters)
         retained.get(keys.LOG_PROB).copy_(log_prob)
         retained.get(keys.TARGET_LOG_PROB).copy_(log_prob.sum(-1))
 
-    def staleness(self) -> dict[str, Tensor]:
+    def staleness(self, family: Family) -> dict[str, Tensor]:
         """``history/staleness`` ``[R]``: KL(collected || present) of the joint target policies, mean over old steps.
 
         Exact, the sum over agents, which choose independently (nats). NaN while nothing is retained, absent without
@@ -105,7 +107,8 @@ class Buffer:
         if self.history_batches == 1:
             return {}
         retained = self._stored()[:, : self.stored_batches]
-        divergence = joint.kl_divergence(retained.get(keys.COLLECTED_LOGITS), retained.get(keys.LOGITS)).sum(-1)
+        collected, present = retained.get(keys.COLLECTED_PARAMETERS), retained.get(keys.PARAMETERS)
+        divergence = family.kl_divergence(collected, present).sum(-1)
         return {"history/staleness": divergence.flatten(1).mean(1)}
 
     def flat(self, *names: Any) -> TensorDictBase:
@@ -159,7 +162,7 @@ class Buffer:
         if used:
             saved = TensorDict(state["storage"], batch_size=state["batch_size"]).unflatten_keys("/").to(device)
             check(
-                self.history_batches == 1 or keys.COLLECTED_LOGITS in saved.keys(True),
+                self.history_batches == 1 or keys.COLLECTED_PARAMETERS in saved.keys(True),
                 "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
             )
             # A finished run that is resumed with fewer env steps holds more batches than that run would.

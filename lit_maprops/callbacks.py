@@ -197,6 +197,7 @@ class Summary(Callback):
         history = self.folder.history
         wall = history[-1]["wall_seconds"] if history else float("nan")
         kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
+        kind = "joint_energy" if module.task.continuous_actions else kind
         return {
             "env_steps": module.env_steps,
             "wall_seconds": wall,

@@ -27,7 +27,7 @@ class BehaviorActor(TensorDictModuleBase):
     in_keys = [keys.OBSERVATION, keys.STATE]  # noqa: RUF012
     out_keys = [  # noqa: RUF012
         keys.ACTION,
-        keys.LOGITS,
+        keys.PARAMETERS,
         keys.LOG_PROB,
         keys.TARGET_LOG_PROB,
         keys.BEHAVIOR_LOG_PROB,
@@ -41,11 +41,11 @@ class BehaviorActor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
-        logits = self.policies.logits(tensordict.get(keys.OBSERVATION))
-        choice = self.behavior.choose(tensordict, logits)
-        log_prob = logits.gather(-1, choice.action.unsqueeze(-1)).squeeze(-1)
+        parameters = self.policies.given(tensordict.get(keys.OBSERVATION))
+        choice = self.behavior.choose(tensordict, parameters)
+        log_prob = self.policies.family.log_prob(parameters, choice.action)
         tensordict.set(keys.ACTION, choice.action)
-        tensordict.set(keys.LOGITS, logits)
+        tensordict.set(keys.PARAMETERS, parameters)
         tensordict.set(keys.LOG_PROB, log_prob)
         tensordict.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
         tensordict.set(keys.BEHAVIOR_LOG_PROB, choice.behavior_log_prob)
@@ -55,16 +55,15 @@ class BehaviorActor(TensorDictModuleBase):
 def step_bytes(task: Task) -> int:
     """What one env step takes in D: the environment's keys, also those under ``"next"``, and ``BehaviorActor``'s.
 
-    Collected logits, which only a history stores, are counted too.
+    Collected parameters, which only a history stores, are counted too.
     """
     env = TaskEnv(task, 0, [0], 1)
     before, after = env.observation_spec, (env.observation_spec, env.reward_spec, env.done_spec)
     specs = [before, env.done_spec, env.action_spec, *after]
     leaves = [leaf for spec in specs for leaf in spec.zero().values(True, True)]
     taken = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-    numbers = (
-        2 * task.n_agents * task.n_actions + task.n_agents + 3
-    )  # logits, collected logits, log pi_i, three of [R, E]
+    # Parameters and collected parameters, log pi_i, three of [R, E].
+    numbers = 2 * task.n_agents * task.family.outputs + task.n_agents + 3
     return taken + 4 * numbers
 
 

@@ -10,6 +10,17 @@ import numpy as np
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
 FEWEST_ITERATIONS = 5
+PER_STATE = (
+    "states are revisited too rarely within a batch (raise --data.target_batch_size, lower --data.num_envs), or "
+    "updates overshoot where policies are nearly deterministic (lower --model.behavior.learning_rate)"
+)
+# Why a measure of the sampling error may not fall below on-policy's; whitened actions are compared over all states.
+CAUSES = {
+    "joint_tv": PER_STATE,
+    "joint_kl": PER_STATE,
+    "joint_energy": "updates overshoot (lower --model.behavior.learning_rate) or batches are too short "
+    "(raise --data.target_batch_size, lower --data.num_envs)",
+}
 
 
 def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) -> dict[str, str]:
@@ -35,14 +46,12 @@ def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) ->
             f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
             "--model.behavior.clip_epsilon, .epochs or .learning_rate decide how far sampling moves"
         )
-    for name in ("joint_tv", "joint_kl"):
+    for name in CAUSES:
         own = _mean(history, f"sampling_error/{name}")
         on_policy = _mean(history, f"sampling_error/{name}_on_policy")
         if kl_cutoff is not None and own >= on_policy:
             found["no_less_sampling_error"] = (
-                f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): states are "
-                "revisited too rarely within a batch (raise --data.target_batch_size, lower --data.num_envs), or "
-                "updates overshoot where policies are nearly deterministic (lower --model.behavior.learning_rate)"
+                f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): {CAUSES[name]}"
             )
     return found
 

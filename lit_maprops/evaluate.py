@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
@@ -100,12 +100,12 @@ class _Player:
 
     def step(self) -> bool:
         """One vector step; returns whether any episode still runs."""
-        logits = self.policies.logits(self.current.get(keys.OBSERVATION))
-        self.sound &= ~logits.isnan().flatten(1).any(1)
+        parameters, family = self.policies.given(self.current.get(keys.OBSERVATION)), self.policies.family
+        self.sound &= ~parameters.isnan().flatten(1).any(1)
         if self.greedy:
-            action = logits.argmax(-1)
+            action = family.mode(parameters)
         else:
-            action = joint.sample(logits, self.actions.uniform(*logits.shape[1:3]))
+            action = family.sample(parameters, self.actions.uniform(parameters.shape[1], *family.uniforms))
         following = self.env.step(self.current.set(keys.ACTION, action)).get("next")
         running = ~self.over
         self.episode_return += following.get(keys.REWARD).squeeze(-1) * running.unsqueeze(-1)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, ours
@@ -23,10 +23,11 @@ from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.evaluate import Evaluation, evaluate
 from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
+from lit_maprops.metrics.sampling_error import ESTIMATORS
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
-UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)  # of D, for behavior updates
+UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
@@ -42,7 +43,8 @@ class LitMAPROPS(LightningModule):
         eval_interval: target iterations between evaluations.
         eval_episodes: fresh episodes per seed and evaluation.
         solved_threshold: a seed is solved if its greedy success rate reaches this share.
-        sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted) or None (off).
+        sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted), ``energy`` (continuous actions) or
+            None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
         run_seed: set by ``--seed_everything``.
@@ -76,7 +78,7 @@ class LitMAPROPS(LightningModule):
         check(total_env_steps <= 10**15, f"--model.total_env_steps is {total_env_steps}: give at most 10**15")
         check_fraction("--model.solved_threshold", solved_threshold)
         if sampling_error is not None:
-            check_choice("--model.sampling_error", sampling_error, ["tabular", "likelihood"])
+            check_choice("--model.sampling_error", sampling_error, ESTIMATORS)
         check_count("--model.sampling_error_interval", sampling_error_interval)
         check_count("--model.checkpoint_interval", checkpoint_interval)
         self.behavior, self.learner = behavior, learner
@@ -109,16 +111,7 @@ class LitMAPROPS(LightningModule):
             total >= n,
             f"--model.total_env_steps is {total}: give at least one batch, --data.target_batch_size {n}",
         )
-        check(
-            data.env.numbers_states() or self.sampling_error != "tabular",
-            f"--model.sampling_error is tabular and {type(data.env).__name__} cannot number its states here: "
-            "use likelihood or null",
-        )
-        n_joint, count = joint.count(data.env.n_agents, data.env.n_actions)
-        check(
-            n_joint < 2**63 or self.sampling_error != "tabular",
-            f"--model.sampling_error is tabular and {count} joint actions cannot be numbered: use likelihood or null",
-        )
+        sampling_error.check_estimator(self.sampling_error, data.env)
         data.iterations = total // n
         data.check_memory(self.num_seeds)
         self.behavior.build(data.env, self.run_seed, self.seed_ids)
@@ -184,7 +177,7 @@ class LitMAPROPS(LightningModule):
             batch_metrics(self.buffer.current(), self._running_return)
             | behavior_metrics(updates)
             | self._sampling_error()
-            | self.buffer.staleness()
+            | self.buffer.staleness(self.task.family)
         )
 
         started = perf_counter()
@@ -203,7 +196,7 @@ class LitMAPROPS(LightningModule):
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
-        self.buffer.recompute_targets(self.learner.policies.logits)
+        self.buffer.recompute_targets(self.learner.policies.given, self.task.family)
         return self.buffer.flat(*UPDATE_KEYS, *self._index_key())
 
     def _index_key(self) -> tuple[str, ...]:
@@ -215,11 +208,10 @@ class LitMAPROPS(LightningModule):
         if self.sampling_error is None or (self.iteration + 1) % self.sampling_error_interval:
             return {}
         data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *self._index_key())
-        if self.sampling_error == "tabular":
-            figures = sampling_error.tabular_error(data, self.metric_streams)
-        else:
-            # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
-            figures = sampling_error.likelihood_error(data, self.metric_streams, self.learner.hidden)
+        # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
+        figures = sampling_error.estimate(
+            self.sampling_error, data, self.task.family, self.metric_streams, self.learner.hidden
+        )
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:

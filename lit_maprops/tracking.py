@@ -28,6 +28,7 @@ EVAL_COLUMNS = (
 )
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
+WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
 
 
 class RunFolder(Logger):
@@ -180,7 +181,7 @@ def wandb_logger(
 
     Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
     (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
-    program from ending.
+    program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
 
     Args:
         mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
@@ -200,17 +201,18 @@ def wandb_logger(
     if mode == "online" and not wandb.login(prompt=False, verify=False):
         say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
         mode = "offline"
-    settings = wandb.Settings(
-        silent=True,
-        init_timeout=WANDB_INIT_SECONDS,
-        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS)),
-        console="off",
-    )
+    upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
 
     # A resumed run continues its own W&B run; the folder names end in the id. A new one takes WANDB_RUN_ID if set.
     known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
 
     def start(mode: Any) -> Any:
+        settings = wandb.Settings(
+            silent=True,
+            init_timeout=WANDB_INIT_SECONDS,
+            finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
+            console="off",
+        )
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
             name=folder.name,

@@ -31,6 +31,23 @@ SMALL = {
         "--data.num_envs", "2", "--data.behavior_batch_size", "8", "--data.target_batch_size", "32",
         "--data.env.max_steps", "10",
     ],
+    "PettingZoo": [
+        "--config", str(ROOT / "conf/reacher_sparse.yaml"), "--data.env", "PettingZoo",
+        "--data.env.options", "{continuous_actions: true}", "--model.num_seeds", "2",
+        "--model.total_env_steps", "64", "--model.eval_interval", "2", "--model.eval_episodes", "3",
+        "--model.checkpoint_interval", "1", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--data.target_batch_size", "32", "--data.env.max_steps", "10",
+    ],
+    "SparseReacher": [
+        "--config", str(ROOT / "conf/reacher_sparse.yaml"), "--model.num_seeds", "2",
+        "--model.total_env_steps", "64", "--model.eval_interval", "2", "--model.eval_episodes", "3",
+        "--model.checkpoint_interval", "1", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--data.target_batch_size", "32", "--data.env.max_steps", "10",
+    ],
+    "TwoPeaks": [
+        "--config", str(ROOT / "conf/continuous_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",
+        "--model.eval_interval", "2", "--model.eval_episodes", "4", "--model.checkpoint_interval", "1",
+    ],
     "VMAS": [
         "--config", str(ROOT / "conf/vmas_balance.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "96",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",

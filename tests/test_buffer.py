@@ -9,6 +9,7 @@ from lit_maprops.behavior import MAPROPS
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection
 from lit_maprops.envs import BoulderPush, TaskEnv
+from lit_maprops.families import Categorical
 from lit_maprops.targets import MAPPO
 
 SEEDS, STEPS, ENVS, AGENTS, ACTIONS = 2, 6, 3, 2, 4
@@ -21,7 +22,7 @@ def transitions(first: int, steps: int) -> TensorDict:
     data = TensorDict({keys.STATE: number.unsqueeze(-1).float()}, batch_size=number.shape)
     data.set(keys.OBSERVATION, number[..., None, None].expand(*number.shape, AGENTS, 1).float().contiguous())
     data.set(keys.ACTION, number.unsqueeze(-1).expand(*number.shape, AGENTS) % ACTIONS)
-    data.set(keys.LOGITS, torch.zeros(*number.shape, AGENTS, ACTIONS))
+    data.set(keys.PARAMETERS, torch.zeros(*number.shape, AGENTS, ACTIONS))
     data.set(keys.LOG_PROB, torch.zeros(*number.shape, AGENTS))
     data.set(keys.TARGET_LOG_PROB, torch.zeros(number.shape))
     data.set(("next", keys.STATE), number.unsqueeze(-1).float() + 0.5)
@@ -116,13 +117,13 @@ def test_recompute_targets_renews_the_older_batches_only():
         buffer.next_batch()
     buffer.extend(transitions(2 * STEPS, 2))
 
-    def logits_of(observation: torch.Tensor) -> torch.Tensor:
+    def given(observation: torch.Tensor) -> torch.Tensor:
         # A known policy that depends on the observation and the agent.
         preference = torch.arange(ACTIONS) * torch.tensor([1.0, -2.0]).reshape(-1, 1)
         return (preference * (1 + observation % 7)).log_softmax(-1)
 
-    buffer.recompute_targets(logits_of)
-    data = buffer.flat(keys.OBSERVATION, keys.ACTION, keys.LOGITS, keys.LOG_PROB, keys.TARGET_LOG_PROB)
+    buffer.recompute_targets(given, Categorical(torch.ones(2, ACTIONS).bool()))
+    data = buffer.flat(keys.OBSERVATION, keys.ACTION, keys.PARAMETERS, keys.LOG_PROB, keys.TARGET_LOG_PROB)
     older = 2 * STEPS * ENVS
     for seed in range(SEEDS):
         for row in range(data.shape[1]):
@@ -132,7 +133,7 @@ def test_recompute_targets_renews_the_older_batches_only():
                 logits = torch.tensor([sign * a * (1 + number % 7) for a in range(ACTIONS)])
                 policy = torch.distributions.Categorical(logits=logits)
                 log_prob = policy.log_prob(torch.tensor(int(number) % ACTIONS)).item() if row < older else 0.0
-                stored = data.get(keys.LOGITS)[seed, row, agent]
+                stored = data.get(keys.PARAMETERS)[seed, row, agent]
                 torch.testing.assert_close(stored, policy.logits if row < older else torch.zeros(ACTIONS))
                 assert data.get(keys.LOG_PROB)[seed, row, agent].item() == pytest.approx(log_prob, abs=1e-4)
                 total += log_prob

@@ -13,6 +13,7 @@ from lit_maprops.cli import main
 
 MATRIX = ["--config", str(ROOT / "conf/matrix_game.yaml")]
 FORAGING = ["--config", str(ROOT / "conf/foraging.yaml")]
+PEAKS = ["--config", str(ROOT / "conf/continuous_game.yaml")]
 BOULDER = ["--config", str(ROOT / "conf/boulderpush.yaml")]
 
 # options, what the one line must name: the flag, and a word of the fix
@@ -84,6 +85,32 @@ BAD_INPUT = {
         ],
         ["2**20000", "--model.behavior.max_joint_actions"],
     ),
+    "counts of continuous actions": (
+        [*PEAKS, "--model.sampling_error", "tabular"],
+        ["--model.sampling_error", "TwoPeaks", "energy"],
+    ),
+    "fitted continuous actions": (
+        [*PEAKS, "--model.sampling_error", "likelihood"],
+        ["--model.sampling_error", "TwoPeaks", "energy"],
+    ),
+    "energy of discrete actions": (
+        [*MATRIX, "--model.sampling_error", "energy"],
+        ["--model.sampling_error", "MatrixGame", "tabular"],
+    ),
+    "initial_std of discrete actions": (
+        [*MATRIX, "--model.learner.initial_std", "0.5"],
+        ["--model.learner.initial_std", "MatrixGame", "leave it out"],
+    ),
+    "initial_std beyond its limits": (
+        [*PEAKS, "--model.learner.initial_std", "2.5"],
+        ["--model.learner.initial_std", "between 0.05 and 2"],
+    ),
+    "squashed by what": ([*PEAKS, "--data.env.squash", "sigmoid"], ["--data.env.squash", "tanh, clip"]),
+    "components of the wrong number": ([*PEAKS, "--data.env.components", "[1, 1, 1]"], ["--data.env.components"]),
+    "a Gaussian over discrete actions": (
+        [*MATRIX, "--model.behavior", "GaussianAdjustment"],
+        ["--model.behavior GaussianAdjustment", "MatrixGame", "MAPROPS"],
+    ),
     "several passes": ([*MATRIX, "--trainer.max_epochs", "3"], ["--trainer.max_epochs", "--model.total_env_steps"]),
     "half the batches": ([*MATRIX, "--trainer.limit_train_batches", "0.5"], ["--trainer.limit_train_batches"]),
     "fast_dev_run": ([*MATRIX, "--trainer.fast_dev_run", "true"], ["--trainer.fast_dev_run"]),
@@ -130,13 +157,15 @@ def test_broken_config_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     assert not (tmp_path / "runs").exists()
 
 
-def test_continuous_actions_are_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_maprops.envs import MatrixGame
-
-    monkeypatch.setattr(MatrixGame, "continuous_actions", True)
-    line = one_line_error(capsys, ["fit", *MATRIX])
-    assert "--model.behavior MAPROPS" in line
-    assert "discrete" in line
+@pytest.mark.parametrize("behavior", ["MAPROPS", "TabularMAPROPS", "Greedy", "Autoregressive", "CoordinationGraph"])
+def test_enumerating_behavior_policies_refuse_continuous_actions(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, behavior: str
+) -> None:
+    args = ["fit", *PEAKS, "--model.behavior", behavior, "--runs_dir", str(tmp_path / "runs")]
+    line = one_line_error(capsys, args)
+    assert f"--model.behavior {behavior}" in line
+    assert "GaussianAdjustment" in line
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("runs_dir", ["", "null"])
@@ -285,7 +314,7 @@ def test_a_checkpoint_can_be_evaluated_after_its_folder_moved(fit: Callable[...,
 
 def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Path) -> None:
     process = command("fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert out == ""
     lines = err.strip().splitlines()

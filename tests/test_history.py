@@ -85,7 +85,7 @@ def test_d_is_the_newest_batches_in_time_order_and_never_moves(history):
         assert kept.places[iteration] == kept.places[0]
         for age in range(1, data.shape[1]):
             newest_of = kept.seen[iteration - age][:, -1]
-            for key in (keys.ACTION, ("next", *keys.REWARD), keys.BEHAVIOR_LOG_PROB, keys.COLLECTED_LOGITS):
+            for key in (keys.ACTION, ("next", *keys.REWARD), keys.BEHAVIOR_LOG_PROB, keys.COLLECTED_PARAMETERS):
                 assert torch.equal(data[:, -1 - age].get(key), newest_of.get(key))
 
 
@@ -142,8 +142,8 @@ def matrix_step(action: list[tuple[int, int]], logits: torch.Tensor) -> TensorDi
     data.set(keys.STATE_INDEX, torch.zeros(1, steps, 1, 1, dtype=torch.int64))
     data.set(keys.OBSERVATION, torch.ones(1, steps, 1, 2, 1))
     data.set(keys.ACTION, taken)
-    data.set(keys.LOGITS, logits.expand(1, steps, 1, 2, 2).clone())
-    log_prob = data.get(keys.LOGITS).gather(-1, taken.unsqueeze(-1)).squeeze(-1)
+    data.set(keys.PARAMETERS, logits.expand(1, steps, 1, 2, 2).clone())
+    log_prob = data.get(keys.PARAMETERS).gather(-1, taken.unsqueeze(-1)).squeeze(-1)
     data.set(keys.LOG_PROB, log_prob)
     data.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
     return data
@@ -162,7 +162,7 @@ def corrected(behavior: BehaviorPolicy) -> tuple[BehaviorPolicy, dict[tuple[int,
     buffer = Buffer(len(OLD_BATCH), 2)
     buffer.extend(matrix_step(OLD_BATCH, OLD))
     buffer.next_batch()
-    buffer.recompute_targets(lambda observation: NOW.expand(*observation.shape[:-1], 2))
+    buffer.recompute_targets(lambda observation: NOW.expand(*observation.shape[:-1], 2), MatrixGame().family)
     behavior.reset(buffer.flat(*UPDATE_KEYS, keys.STATE_INDEX))
     return behavior, {(a, b): math.exp(NOW[0, a] + NOW[1, b]) for a, b in JOINT}
 
@@ -170,7 +170,7 @@ def corrected(behavior: BehaviorPolicy) -> tuple[BehaviorPolicy, dict[tuple[int,
 def probabilities(behavior: BehaviorPolicy) -> dict[tuple[int, int], float]:
     """pi_phi of every joint action, from what ``choose`` stores with those it draws."""
     step = matrix_step([(0, 0)], NOW)[:, 0].expand(1, 4000).clone()
-    choice = behavior.choose(step, step.get(keys.LOGITS))
+    choice = behavior.choose(step, step.get(keys.PARAMETERS))
     drawn = zip(choice.action[0].tolist(), choice.behavior_log_prob[0].exp().tolist(), strict=True)
     seen = {tuple(action): probability for action, probability in drawn}
     return {action: seen.get(action, 0.0) for action in JOINT}
@@ -216,7 +216,7 @@ def test_new_samples_lean_away_from_what_the_old_batch_has_too_much_of():
     new = Counter()
     for _ in range(4):
         step = matrix_step([(0, 0)], uniform)[:, 0]
-        new[tuple(behavior.choose(step, step.get(keys.LOGITS)).action[0, 0].tolist())] += 1
+        new[tuple(behavior.choose(step, step.get(keys.PARAMETERS)).action[0, 0].tolist())] += 1
     assert new[0, 0] == 0 and sorted(new.values()) == [1, 1, 2]
 
 
@@ -227,7 +227,7 @@ def test_ppo_starts_from_ratio_one_on_all_of_d(kind):
     learner = kind(learning_rate=0.05, hidden=[], epochs=3)
     model = train(learner, MatrixGame(), 16, 3, kept, history="growing")
     stale = model.buffer._stored()
-    moved = (stale.get(keys.COLLECTED_LOGITS) - stale.get(keys.LOGITS))[:, 0].abs().max()
+    moved = (stale.get(keys.COLLECTED_PARAMETERS) - stale.get(keys.PARAMETERS))[:, 0].abs().max()
     assert moved > 0.2  # beyond PPO's clip
     for group in learner.optimizer.param_groups:
         group["lr"] = 1e-12
@@ -242,7 +242,7 @@ def test_ppo_starts_from_ratio_one_on_all_of_d(kind):
 def test_staleness_is_the_kl_of_the_collecting_and_the_present_policy(history):
     kept = KeepsEverything()
     train(Reinforce(learning_rate=2.0), MatrixGame(), 6, 5, kept, **history)
-    collected = [data.get(keys.LOGITS)[:, -1, 0, 0] for data in kept.seen]  # [R, A, N]: one state, one policy a batch
+    collected = [data.get(keys.PARAMETERS)[:, -1, 0, 0] for data in kept.seen]  # [R, A, N]
     assert kept.staleness[0].isnan().all()
     for now in range(1, 5):
         older = range(max(0, now - history.get("history_batches", 99) + 1), now)
@@ -255,7 +255,7 @@ def test_without_history_there_is_no_staleness():
     kept = KeepsEverything()
     train(Reinforce(), MatrixGame(), 4, 2, kept)
     assert kept.staleness == [None, None]
-    assert keys.COLLECTED_LOGITS not in kept.seen[0].keys(True)
+    assert keys.COLLECTED_PARAMETERS not in kept.seen[0].keys(True)
 
 
 # memory

@@ -28,11 +28,27 @@ CASES = {
         "MatrixGame",
         ["--model.behavior", "CoordinationGraph", "--data.history_batches", "2"],
     ),
+    "gaussian with history": (
+        "TwoPeaks",
+        [
+            "--model.behavior",
+            "GaussianAdjustment",
+            "--model.behavior.correlated",
+            "true",
+            "--data.history_batches",
+            "2",
+        ],
+    ),
+    "props on continuous actions": (
+        "TwoPeaks",
+        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.stratified", "true"],
+    ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),
     "growing history": ("MatrixGame", ["--data.history", "growing", "--model.behavior.minibatches", "2"]),
     "boulder push, growing history": ("BoulderPush", ["--data.history", "growing"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
+    "continuous actions, ippo": ("TwoPeaks", ["--model.learner", "IPPO"]),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 
@@ -130,7 +146,7 @@ def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signa
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 3):
         pass
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=240)
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr
     saved = torch.load(tmp_path / "x" / "checkpoints" / "last.ckpt", weights_only=True)

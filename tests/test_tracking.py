@@ -75,6 +75,15 @@ def test_standard_errors_are_those_of_scipy(fit: Callable[..., Path], monkeypatc
     np.testing.assert_allclose(table["sampling_error/joint_tv_se"], [sem(values) for values in seen], rtol=1e-5)
 
 
+def test_energy_distances_of_continuous_actions_are_summarized(fit: Callable[..., Path]) -> None:
+    folder = fit("x", env="TwoPeaks")
+    summary, table = json.loads((folder / "summary.json").read_text()), read_table(folder / "metrics.csv")
+    for name in ("joint_energy", "joint_energy_on_policy"):
+        assert summary[name] == pytest.approx(table[f"sampling_error/{name}"].mean())
+        assert f"sampling_error/{name}_se" in table
+    assert "joint_tv" not in summary
+
+
 def test_sampling_error_switched_off_is_null(fit: Callable[..., Path]) -> None:
     folder = fit("x", "--model.sampling_error", "null", "--model.behavior", "OnPolicy")
     summary = json.loads((folder / "summary.json").read_text())
@@ -226,6 +235,12 @@ def history(**columns: float) -> list[dict[str, float]]:
             "target_batch_size",
         ),
         ({"sampling_error__joint_kl": 0.1, "sampling_error__joint_kl_on_policy": 0.2}, None, ""),
+        (
+            {"sampling_error__joint_energy": 0.2, "sampling_error__joint_energy_on_policy": 0.2},
+            "no_less_sampling_error",
+            "learning_rate",
+        ),
+        ({"sampling_error__joint_energy": 0.1, "sampling_error__joint_energy_on_policy": 0.2}, None, ""),
         ({}, None, ""),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import many_agents_scaling as scaling
 import numpy as np
+import torch
 from many_agents_scaling import COMPARED, GRID, Rows, Setting, setting_name
 from study import ROOT, SOLVED, Run, write
 
@@ -218,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     run_missing = not options.page
     rows: Rows = []
     tuning, learner, chosen = tuned(run_missing, rows)

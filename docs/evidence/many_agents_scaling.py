@@ -103,7 +103,7 @@ def collected(behavior: BehaviorPolicy, policy: Tensor, n: int, run_seed: int) -
             keys.OBSERVATION: torch.ones(seeds, 1, n_agents, 1),
             keys.STATE: torch.ones(seeds, 1, 1),
             keys.STATE_INDEX: torch.zeros(seeds, 1, 1, dtype=torch.int64),
-            keys.LOGITS: logits,
+            keys.PARAMETERS: logits,
         },
         [seeds, 1],
     )
@@ -239,7 +239,8 @@ def bytes_of(name: str, n_agents: int) -> dict[str, int]:
     behavior = filled(name, n_agents, SCALED_N, [], 1).behavior
     assert isinstance(behavior, AdjustedPolicy)
     parameters = 3 * behavior.net.flat.numel() * behavior.net.flat.element_size()
-    d = sum(tensor.numel() * tensor.element_size() for tensor in behavior.store.samples())
+    parts = [part if isinstance(part, tuple) else (part,) for part in behavior.store.samples()]
+    d = sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part)
     behavior.update(measure=False)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         behavior.update(measure=False)
@@ -378,7 +379,6 @@ def draw(found: dict[str, dict[int, dict[str, Any]]]) -> None:
 
 def sections(run_missing: bool, rows: Rows) -> dict[str, str]:
     """Parts of the page; draws the figure."""
-    torch.set_num_threads(1)
     keep_freed_memory()  # as the command line does
     tuning, chosen = tuned(run_missing, rows)
     parts = {"fixed_tuning": tuning, "fixed": fixed(chosen, run_missing, rows), "cost": cost(run_missing, rows)}

@@ -111,7 +111,7 @@ def fixed_policy_error(maker: Maker, prob: Tensor, n: int, envs: int = 1) -> NDA
             keys.OBSERVATION: torch.ones(FIXED_SEEDS, envs, 2, 1),
             keys.STATE: torch.ones(FIXED_SEEDS, envs, 1),
             keys.STATE_INDEX: torch.zeros(FIXED_SEEDS, envs, 1, dtype=torch.int64),
-            keys.LOGITS: logits,
+            keys.PARAMETERS: logits,
         },
         [FIXED_SEEDS, envs],
     )
@@ -176,7 +176,7 @@ def solved_runs(
         enable_model_summary=False,
     )
     trainer.fit(model, datamodule=MultiAgentData(game(), envs, envs, n))
-    joint = joint_log_probs(model.learner.policies.logits(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
+    joint = joint_log_probs(model.learner.policies.given(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
     best = best_joint_actions(model.task)
     return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
 

@@ -79,12 +79,18 @@ class Outcome(NamedTuple):
     seconds: float  # per run
 
 
-def outcome(runs: Sequence[Run]) -> Outcome:
-    """Pool the seeds of finished runs."""
-    summaries = [json.loads((run.folder / "summary.json").read_text()) for run in runs]
-    tables = [read_table(run.folder / "metrics.csv") for run in runs]
+def outcome(runs: Sequence[Run], columns: Iterable[str] = ()) -> Outcome:
+    """Pool the seeds of finished runs; ``columns`` of metrics.csv are averaged over training, too."""
+    return outcome_of_folders([run.folder for run in runs], columns)
+
+
+def outcome_of_folders(folders: Sequence[Path], columns: Iterable[str] = ()) -> Outcome:
+    """See ``outcome``; a column that a run does not have is NaN."""
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    tables = [read_table(folder / "metrics.csv") for folder in folders]
     means = {f: float(np.mean([s[f] for s in summaries])) for f in MEANS}
     means |= {f"time/{part}": float(np.mean([t[f"time/{part}"].sum() for t in tables])) for part in PARTS}
+    means |= {c: float(np.mean([np.mean(t.get(c, [np.nan])) for t in tables])) for c in columns}
     success = np.array([float(rate) for s in summaries for rate in s["success_rate"]])
     seconds = float(np.mean([s["wall_seconds"] for s in summaries]))
     return Outcome(len(success), int((success >= SOLVED).sum()), float(success.mean()), means, seconds)

@@ -11,7 +11,7 @@ from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import ours, read_checkpoint
 from lit_maprops.cli_errors import USER_ERRORS, one_line
-from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.config import ConfigError, check_choice
 from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
 from lit_maprops.targets import Learner
@@ -51,7 +51,7 @@ def load(checkpoint: Path) -> Subject:
     """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
 
     Raises:
-        ConfigError: the file is missing, damaged, foreign, not in a run folder, or its task has continuous actions.
+        ConfigError: the file is missing, damaged, foreign or not in a run folder.
     """
     content = read_checkpoint(checkpoint)
     folder = run_of(str(checkpoint))
@@ -63,7 +63,6 @@ def load(checkpoint: Path) -> Subject:
     model, data = cli.model, cli.datamodule
     template = copy.deepcopy(model.behavior)
     model.prepare(data)
-    check(not data.env.continuous_actions, "--ckpt_path: analyze needs a task with discrete actions")
     model.check_checkpoint(content)
     model.load_state_dict(content["state_dict"])
     for optimizer, state in zip(model.configure_optimizers(), content["optimizer_states"], strict=True):
@@ -73,7 +72,7 @@ def load(checkpoint: Path) -> Subject:
     buffer.load_state_dict(saved["buffer"], model.device)
     retained = None
     if buffer.stored_batches:
-        buffer.recompute_targets(model.learner.policies.logits)
+        buffer.recompute_targets(model.learner.policies.given, data.env.family)
         retained = buffer.trajectories()
     return Subject(
         checkpoint,

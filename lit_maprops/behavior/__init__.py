@@ -3,6 +3,7 @@
 from lit_maprops.behavior.autoregressive import Autoregressive
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, OnPolicy
 from lit_maprops.behavior.coordination_graph import CoordinationGraph
+from lit_maprops.behavior.gaussian_adjustment import GaussianAdjustment
 from lit_maprops.behavior.ma_props import MAPROPS
 from lit_maprops.behavior.props import PROPS
 from lit_maprops.behavior.tabular import Greedy, TabularMAPROPS
@@ -13,6 +14,7 @@ BEHAVIORS: dict[str, type[BehaviorPolicy]] = {
     "MAPROPS": MAPROPS,
     "Autoregressive": Autoregressive,
     "CoordinationGraph": CoordinationGraph,
+    "GaussianAdjustment": GaussianAdjustment,
     "TabularMAPROPS": TabularMAPROPS,
     "Greedy": Greedy,
 }
@@ -25,6 +27,7 @@ __all__ = [
     "BehaviorPolicy",
     "Choice",
     "CoordinationGraph",
+    "GaussianAdjustment",
     "Greedy",
     "OnPolicy",
     "TabularMAPROPS",

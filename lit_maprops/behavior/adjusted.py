@@ -109,12 +109,24 @@ class AdjustedPolicy(BehaviorPolicy):
             self.net.parameters(), self.learning_rate, self.net.stack, lockstep=self.reset_optimizer
         )
 
+    def cost_options(self) -> list[str]:
+        """Flags of the options that save arithmetic and are not at their defaults."""
+        used = {
+            "trained_layers": self.last_layer,
+            "merge_states": self.store.merge_states,
+            "max_states": self.max_states is not None,
+            "max_sample_passes": self.max_sample_passes is not None,
+            "warm_start": self.warm_start,
+            "compile": self.compile_steps,
+        }
+        return [flag for flag, is_used in used.items() if is_used]
+
     @abstractmethod
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """Delta_phi with a zero last layer."""
 
     @abstractmethod
-    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """What Algorithm 2 needs of steps ``[R, b]``.
 
         Returns:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from lit_maprops import joint, keys, mlp
 from lit_maprops.behavior.base import Choice
-from lit_maprops.behavior.structured import Ratios, Rows, StructuredPolicy, targets_and_taken
+from lit_maprops.behavior.rows import Ratios, Rows
+from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.envs import Task
 from lit_maprops.mlp import split_layers
 from lit_maprops.nets import StackedMLP
@@ -45,10 +46,11 @@ class Autoregressive(StructuredPolicy):
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """See ``StructuredPolicy``; the KL is that of the rows' own prefixes."""
-        target = rows.log_target.exp()  # [R, A, N, U]
+        log_target, taken = rows.facts
+        target = log_target.exp()  # [R, A, N, U]
         delta = delta.unflatten(0, target.shape[:2])
         log_ratio = delta - (target * delta.exp()).sum(2, keepdim=True).log()
-        taken = rows.taken.unsqueeze(2)
+        taken = taken.unsqueeze(2)
 
         def pull(grad: Tensor) -> Tensor:
             grad = grad.unsqueeze(1).unsqueeze(2)  # of an agent's log r: one-hot - pi_phi_i
@@ -58,22 +60,22 @@ class Autoregressive(StructuredPolicy):
         return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), pull)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
         state, n_agents = data.get(keys.STATE), self.task.n_agents
         flat = self.net.flat.detach()
-        inputs = self._inputs(state, torch.zeros_like(logits[..., 0], dtype=torch.int64))[:, 0]  # no earlier action
-        chosen, log_prob = [], torch.zeros_like(logits[..., 0, 0])
+        inputs = self._inputs(state, torch.zeros_like(parameters[..., 0], dtype=torch.int64))[:, 0]  # no earlier action
+        chosen, log_prob = [], torch.zeros_like(parameters[..., 0, 0])
         uniform = self.draw(data, n_agents)
         for agent in range(n_agents):
             _, delta = mlp.forward(split_layers(flat[:, agent], self.net.shapes), inputs)
-            behavior = (logits[:, :, agent] + delta.mT).log_softmax(-1)  # [R, E, N]
+            behavior = (parameters[:, :, agent] + delta.mT).log_softmax(-1)  # [R, E, N]
             action = joint.sample(behavior, uniform[..., agent]).unsqueeze(-1)
             log_prob = log_prob + behavior.gather(-1, action).squeeze(-1)
             chosen.append(action)
             if agent + 1 < n_agents:
                 inputs.scatter_(2, state.shape[-1] + agent * self.task.n_actions + action, 1.0)
-        prefix = joint.sample(logits, self.draw(data, n_agents))
-        adjusted = logits + self.net(self._inputs(state, prefix)).transpose(1, 2)  # [R, E, A, N]
-        kl = joint.kl_divergence(logits, adjusted.log_softmax(-1)).sum(-1)
+        prefix = joint.sample(parameters, self.draw(data, n_agents))
+        adjusted = parameters + self.net(self._inputs(state, prefix)).transpose(1, 2)  # [R, E, A, N]
+        kl = joint.kl_divergence(parameters, adjusted.log_softmax(-1)).sum(-1)
         return Choice(torch.cat(chosen, -1), log_prob, kl)

@@ -11,10 +11,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-from lit_maprops import joint
 from lit_maprops.behavior.stratified import same_state, stratify
 from lit_maprops.config import check
 from lit_maprops.envs import Task
+from lit_maprops.families import Family
 from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
@@ -24,7 +24,7 @@ UpdateStats = dict[str, Tensor]
 class Choice(NamedTuple):
     """The joint actions of one vector step; R seeds, E environments, A agents."""
 
-    action: Tensor  # [R, E, A] int64
+    action: Tensor  # [R, E, A] int64, or [R, E, A, D] float32
     behavior_log_prob: Tensor  # [R, E], log pi_phi of the joint action (nats)
     kl: Tensor  # [R, E], KL(pi_theta || pi_phi) in each state, exact (nats)
 
@@ -37,10 +37,14 @@ class BehaviorPolicy(nn.Module, ABC):
             (``lit_maprops.behavior.stratified``) instead of drawing independently.
 
     Attributes:
+        discrete: serves tasks with discrete actions.
+        continuous: serves tasks with continuous actions.
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
         learning_rate: of the optimizer.
     """
 
+    discrete: bool = True
+    continuous: bool = False
     optimizer: SeedAdam | None = None
     learning_rate: float = 0.0
 
@@ -59,22 +63,28 @@ class BehaviorPolicy(nn.Module, ABC):
         Raises:
             ConfigError: this policy cannot serve this task.
         """
+        name, on = type(self).__name__, type(task).__name__
         check(
-            not task.continuous_actions,
-            f"--model.behavior {type(self).__name__} needs discrete actions and {type(task).__name__} has continuous "
-            "ones: choose an environment with discrete actions",
+            self.continuous or not task.continuous_actions,
+            f"--model.behavior {name} enumerates actions and {on} has continuous ones: use --model.behavior "
+            "GaussianAdjustment or OnPolicy",
         )
-        self.task = task
+        check(
+            self.discrete or task.continuous_actions,
+            f"--model.behavior {name} is for continuous actions and {on} has discrete ones: use --model.behavior "
+            "MAPROPS",
+        )
+        self.task, self.family = task, task.family
         self.n_seeds = len(seed_ids)
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
 
     @abstractmethod
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Draw joint actions.
 
         Args:
             data: observations and states of one vector step, ``[R, E]``.
-            logits: log pi_theta_i of all actions, ``[R, E, A, N]`` (nats).
+            parameters: ``keys.PARAMETERS`` under the present theta, ``[R, E, A, K]``.
         """
 
     @abstractmethod
@@ -124,9 +134,11 @@ class OnPolicy(BehaviorPolicy):
         stratified: see ``BehaviorPolicy``; each agent's own actions.
     """
 
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    continuous = True
+
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        return choose_independently(logits, logits, self.draw(data, self.task.n_agents))
+        return choose_independently(self.family, parameters, parameters, self.draw(data, *self.family.uniforms))
 
     def extend(self, data: TensorDictBase) -> None:
         """See ``BehaviorPolicy``; nothing to do."""
@@ -139,14 +151,15 @@ class OnPolicy(BehaviorPolicy):
         """See ``BehaviorPolicy``; nothing to do."""
 
 
-def choose_independently(logits: Tensor, behavior_logits: Tensor, uniform: Tensor) -> Choice:
+def choose_independently(family: Family, parameters: Tensor, behavior_parameters: Tensor, uniform: Tensor) -> Choice:
     """Draw every agent's action by itself.
 
     Args:
-        logits: log pi_theta_i, ``[R, E, A, N]`` (nats).
-        behavior_logits: log pi_phi_i, likewise.
-        uniform: ``[R, E, A]``, from ``BehaviorPolicy.draw``.
+        family: of the policies.
+        parameters: of pi_theta_i, ``[R, E, A, K]``.
+        behavior_parameters: of pi_phi_i, likewise.
+        uniform: ``[R, E, *family.uniforms]``, from ``BehaviorPolicy.draw``.
     """
-    action = joint.sample(behavior_logits, uniform)
-    log_prob = behavior_logits.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
-    return Choice(action, log_prob, joint.kl_divergence(logits, behavior_logits).sum(-1))
+    action = family.sample(behavior_parameters, uniform)
+    log_prob = family.log_prob(behavior_parameters, action).sum(-1)
+    return Choice(action, log_prob, family.kl_divergence(parameters, behavior_parameters).sum(-1))

@@ -10,7 +10,8 @@ from lit_maprops import keys
 from lit_maprops.behavior import fused
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.message_passing import Edge, Forest, Messages
-from lit_maprops.behavior.structured import Ratios, Rows, StructuredPolicy, targets_and_taken
+from lit_maprops.behavior.rows import Ratios, Rows
+from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.nets import StackedMLP
@@ -96,8 +97,9 @@ class CoordinationGraph(StructuredPolicy):
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """See ``StructuredPolicy``; exact."""
-        messages, kl = self._evaluated(delta, rows.log_target)
-        taken = self._taken(rows.taken)
+        log_target, action = rows.facts
+        messages, kl = self._evaluated(delta, log_target)
+        taken = self._taken(action)
 
         def pull(grad: Tensor) -> Tensor:
             expected = torch.cat([marginal.flatten(1, -2) for marginal in messages.marginals()], 1)
@@ -107,13 +109,13 @@ class CoordinationGraph(StructuredPolicy):
         return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; exact backward sampling and KL."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
-        messages, kl = self._evaluated(delta, logits.permute(0, 2, 3, 1))
+        messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
         action = messages.sample(self.draw(data, self.task.n_agents))
         log_ratio = delta.gather(1, self._taken(action.mT)).sum(1) - messages.log_z
-        log_target = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
+        log_target = parameters.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
         return Choice(action, log_target + log_ratio, kl)
 
 

@@ -44,9 +44,9 @@ class MAPROPS(AdjustedPolicy):
         return (joint_target + self.net(state)).log_softmax(-1)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``; one categorical over joint actions."""
-        target = joint.joint_log_probs(logits)
+        target = joint.joint_log_probs(parameters)
         behavior = self.adjusted(target, data.get(keys.STATE))
         index = joint.sample(behavior, self.draw(data))
         return Choice(
@@ -58,4 +58,4 @@ class MAPROPS(AdjustedPolicy):
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """See ``AdjustedPolicy``; the actions are the joint ones."""
         taken = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
-        return data.get(keys.STATE), joint.joint_log_probs(data.get(keys.LOGITS)), taken
+        return data.get(keys.STATE), joint.joint_log_probs(data.get(keys.PARAMETERS)), taken

@@ -4,40 +4,95 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import keys
+from lit_maprops import gaussian, keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice, UpdateStats, choose_independently
+from lit_maprops.behavior.rows import Ratios, Rows, RowStore
+from lit_maprops.behavior.structured import extend_rows, train_on_rows
+from lit_maprops.behavior.whitened import LARGEST, Adjustment
+from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.nets import StackedMLP
 from lit_maprops.targets.policies import agent_network, per_agent
 
 
 class PROPS(AdjustedPolicy):
-    """pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i(o_i)), each agent with its own ratio, clip and stop.
+    """Each agent's policy adjusted by Delta_phi_i(o_i), each with its own ratio, clip and stop.
+
+    Discrete actions: pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i). Continuous ones: Delta_phi_i shifts
+    the means, in standard deviations of pi_theta_i, and the log standard deviations. The ratio of each step of D is
+    then all there is (``lit_maprops.behavior.rows``), and the options that save arithmetic are refused.
 
     Arguments as ``AdjustedPolicy``.
     """
 
+    continuous = True
+
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        """See ``BehaviorPolicy``."""
+        super().build(task, run_seed, seed_ids)
+        if task.continuous_actions:
+            used = self.cost_options()
+            check(
+                not used,
+                f"--model.behavior.{', '.join(used)} would save arithmetic on tables of actions and "
+                f"{type(task).__name__} has continuous actions: leave the default",
+            )
+            self.store = RowStore()  # type: ignore[assignment]  # as StructuredPolicy's
+
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """See ``AdjustedPolicy``; one network per seed and agent."""
-        return agent_network(task, self.hidden, task.n_actions, False, 0.0, generators)
+        return agent_network(task, self.hidden, task.family.outputs, False, 0.0, generators)
 
-    def adjusted(self, logits: Tensor, observation: Tensor) -> Tensor:
-        """log pi_phi_i of all actions: ``[R, *B, A, N]`` and ``[R, *B, A, O]`` -> ``[R, *B, A, N]`` (nats)."""
-        return (logits + per_agent(self.net, observation)).log_softmax(-1)
+    def adjusted(self, parameters: Tensor, observation: Tensor) -> Tensor:
+        """Parameters of pi_phi_i from those of pi_theta_i: ``[R, *B, A, K]`` and ``[R, *B, A, O]``, the former back."""
+        delta = per_agent(self.net, observation)
+        if not self.task.continuous_actions:
+            return (parameters + delta).log_softmax(-1)
+        exists = self.family.mask.to(delta.device)
+        shift, wider = gaussian.split(delta.clamp(-LARGEST, LARGEST) * torch.cat([exists, exists], -1))
+        mean, log_std = gaussian.split(parameters)
+        return torch.cat([mean + log_std.exp() * shift, log_std + wider], -1)
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        behavior = self.adjusted(logits, data.get(keys.OBSERVATION))
-        return choose_independently(logits, behavior, self.draw(data, self.task.n_agents))
+        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
+        return choose_independently(self.family, parameters, behavior, self.draw(data, *self.family.uniforms))
 
-    def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``AdjustedPolicy``; every agent's own actions."""
-        return tuple(data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.LOGITS, keys.ACTION))
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
+        """See ``AdjustedPolicy``; every agent's own actions.
+
+        Of continuous ones, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
+        """
+        observation, parameters, action = (
+            data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.PARAMETERS, keys.ACTION)
+        )
+        if not self.task.continuous_actions:
+            return observation, parameters, action
+        z = gaussian.standardized(parameters, action).mT.flatten(0, 1)
+        exists = self.family.mask.to(z.device).repeat(len(data), 1).unsqueeze(-1)
+        return observation, z, exists.expand_as(z).float()
+
+    def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
+        """Every agent's own ratios of continuous actions, for ``update_rows``; exact."""
+        z, exists = rows.facts
+        return Adjustment.of(delta * exists.repeat(1, 2, 1), z.shape[1]).ratios(z, exists)
+
+    @torch.no_grad()
+    def extend(self, data: TensorDictBase) -> None:
+        """See ``BehaviorPolicy``."""
+        if isinstance(self.store, RowStore):
+            extend_rows(self.store, self.experience(data))
+        else:
+            super().extend(data)
 
     def update(self, measure: bool = True) -> UpdateStats:
         """See ``BehaviorPolicy``; statistics are means over agents, the joint KL their sum (independent agents)."""
-        stats = super().update(measure)
+        if isinstance(self.store, RowStore):
+            of_agents = train_on_rows(self, self.store, self.ratios, measure)
+            stats = {name: value.unflatten(0, (self.n_seeds, -1)) for name, value in of_agents.items()}
+        else:
+            stats = super().update(measure)
         joint_kl = {"kl": stats["kl"].sum(-1)} if measure else {}
         return {name: value.float().mean(-1) for name, value in stats.items()} | joint_kl

@@ -4,7 +4,7 @@ In one vector step the environments of a seed are sampled from the same pi_phi, 
 other. Systematic resampling (Carpenter, Clifford & Fearnhead 1999, the low-variance resampling of particle filters)
 does: of c environments in one state, the one with random rank k draws at (k + u) / c, with one u for all of them. Each
 draw is still uniform on [0, 1), so every action still has its probability; together they hold each action as often
-as c times its probability, up to one.
+as c times its probability, up to one. Continuous actions: the noise of each component by itself, a Latin hypercube.
 """
 
 import torch

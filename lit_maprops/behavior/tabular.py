@@ -106,9 +106,9 @@ class Greedy(TabularPolicy):
         super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        target = joint.joint_log_probs(logits).exp()  # [R, E, n_joint]
+        target = joint.joint_log_probs(parameters).exp()  # [R, E, n_joint]
         states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
         chosen = []
         for env in range(states.shape[1]):
@@ -151,9 +151,9 @@ class TabularMAPROPS(TabularPolicy):
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
     @torch.no_grad()
-    def choose(self, data: TensorDictBase, logits: Tensor) -> Choice:
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """See ``BehaviorPolicy``."""
-        log_target = joint.joint_log_probs(logits)
+        log_target = joint.joint_log_probs(parameters)
         target = log_target.exp()  # [R, E, n_joint]
         floor = target * max(0.0, 1 - self.clip_epsilon)
         wanted = torch.maximum(self._deficit(data.get(keys.STATE_INDEX).squeeze(-1), target), floor)

@@ -4,6 +4,9 @@ from lit_maprops.envs.base import State, Task, TaskEnv, Transition
 from lit_maprops.envs.boulder_push import BoulderPush
 from lit_maprops.envs.foraging import Foraging
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.pettingzoo_task import PettingZoo
+from lit_maprops.envs.reacher import SparseReacher
+from lit_maprops.envs.two_peaks import TwoPeaks
 from lit_maprops.envs.vmas_task import VMAS
 
 TASKS: dict[str, type[Task]] = {
@@ -11,6 +14,9 @@ TASKS: dict[str, type[Task]] = {
     "Coordination": Coordination,
     "Foraging": Foraging,
     "MatrixGame": MatrixGame,
+    "PettingZoo": PettingZoo,
+    "SparseReacher": SparseReacher,
+    "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
 
@@ -21,8 +27,11 @@ __all__ = [
     "Coordination",
     "Foraging",
     "MatrixGame",
+    "PettingZoo",
+    "SparseReacher",
     "State",
     "Task",
     "TaskEnv",
     "Transition",
+    "TwoPeaks",
 ]

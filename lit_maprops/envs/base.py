@@ -14,7 +14,7 @@ from torch import Tensor
 from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from lit_maprops import keys
+from lit_maprops import families, keys
 from lit_maprops.streams import SeedStreams
 
 State = dict[str, Tensor]
@@ -27,6 +27,7 @@ class Transition(NamedTuple):
     reward: Tensor  # [*B, n_agents] float32
     terminated: Tensor  # [*B] bool
     success: Tensor  # [*B] bool
+    truncated: Tensor | None = None  # [*B] bool, of tasks with a time limit beside max_steps
 
 
 class Task(ABC):
@@ -34,8 +35,8 @@ class Task(ABC):
 
     Attributes:
         n_agents: number of agents, A.
-        n_actions: actions of each agent, N.
-        observation_dim: numbers in one agent's observation, O.
+        n_actions: actions of each agent, N, the most any has; 0 for continuous actions.
+        observation_dim: numbers in one agent's observation, O; smaller observations are padded with zeros.
         state_dim: numbers in the global state, S.
         max_steps: steps after which an episode is truncated.
         start_noise: uniform numbers one ``initial_state`` uses.
@@ -44,7 +45,9 @@ class Task(ABC):
         renders: ``render`` is available.
         observation_dtype: of observations and global state; uint8 or int8 where they are 0/1 pictures or small
             integers, which D then holds in a quarter of the memory.
-        continuous_actions: actions are vectors of real numbers; no behavior policy serves that yet.
+        continuous_actions: actions are vectors of real numbers, which ``TaskEnv`` bounds to [-1, 1].
+        action_dim: components of an agent's continuous action, D, the most any agent has.
+        squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
     """
 
     n_agents: int
@@ -58,6 +61,8 @@ class Task(ABC):
     renders: bool = False
     observation_dtype: torch.dtype = torch.float32
     continuous_actions: bool = False
+    action_dim: int = 0
+    squash: str = "tanh"
 
     @abstractmethod
     def initial_state(self, noise: Tensor) -> State:
@@ -65,11 +70,24 @@ class Task(ABC):
 
     @abstractmethod
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """One step under ``action`` ``[*B, n_agents]`` int64 and uniform ``noise`` ``[*B, step_noise]``."""
+        """One step under ``action`` and uniform ``noise`` ``[*B, step_noise]``.
+
+        Actions are ``[*B, n_agents]`` int64, or ``[*B, n_agents, action_dim]`` float32 in [-1, 1].
+        """
 
     @abstractmethod
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
         """Observations ``[*B, n_agents, observation_dim]``, global state ``[*B, state_dim]``: ``observation_dtype``."""
+
+    def action_mask(self) -> Tensor:
+        """Which actions ``[A, N]``, or components of continuous ones ``[A, D]``, each agent has: bool."""
+        return torch.ones(self.n_agents, self.action_dim if self.continuous_actions else self.n_actions).bool()
+
+    @property
+    def family(self) -> families.Family:
+        """Of the target policies."""
+        kind = families.Gaussian if self.continuous_actions else families.Categorical
+        return kind(self.action_mask())
 
     def state_index(self, state: State) -> Tensor | None:
         """A number for the state, ``[*B]`` int64, equal if and only if states are; None where there is none."""
@@ -141,13 +159,14 @@ class TaskEnv(EnvBase):
         if task.numbers_states():
             observation[keys.STATE_INDEX] = Unbounded((*batch, 1), dtype=torch.int64, device=device)
         self.observation_spec = Composite(observation, shape=batch)
-        self.action_spec = Composite(
-            agents=Composite(
-                action=Categorical(task.n_actions, shape=(*batch, task.n_agents), device=device),
-                shape=batch,
-            ),
-            shape=batch,
-        )
+        action: Unbounded | Categorical
+        if task.continuous_actions:  # D stores them as they are before ``_executed``
+            action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
+        else:
+            has = task.action_mask().to(device)
+            mask = None if has.all() else has.expand(*batch, task.n_agents, task.n_actions)
+            action = Categorical(task.n_actions, shape=(*batch, task.n_agents), mask=mask, device=device)
+        self.action_spec = Composite(agents=Composite(action=action, shape=batch), shape=batch)
         self.reward_spec = Composite(
             agents=Composite(reward=Unbounded((*batch, task.n_agents, 1), device=device), shape=batch),
             shape=batch,
@@ -190,16 +209,25 @@ class TaskEnv(EnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         noise = self._draw(self.task.step_noise + self.task.start_noise)
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
-        state, reward, terminated, success = self.task.transition(self._state, tensordict.get(keys.ACTION), step_noise)
+        action = self._executed(tensordict.get(keys.ACTION))
+        state, reward, terminated, success, cut = self.task.transition(self._state, action, step_noise)
         state["step"] = self._state["step"] + 1
         self._state = state
-        truncated = (state["step"] >= self.task.max_steps) & ~terminated
+        truncated = state["step"] >= self.task.max_steps
+        truncated = (truncated if cut is None else truncated | cut) & ~terminated
         out = self._observe(success)
         out.set(keys.REWARD, reward.unsqueeze(-1))
         out.set(keys.TERMINATED, terminated.unsqueeze(-1))
         out.set(keys.TRUNCATED, truncated.unsqueeze(-1))
         out.set(keys.DONE, (terminated | truncated).unsqueeze(-1))
         return out
+
+    def _executed(self, action: Tensor) -> Tensor:
+        """Actions as the task sees them: continuous ones bounded, and 0 for NaN: a broken seed must break no other."""
+        if not self.task.continuous_actions:
+            return action
+        bounded = action.tanh() if self.task.squash == "tanh" else action.clamp(-1.0, 1.0)
+        return bounded.nan_to_num(0.0)
 
     def _observe(self, success: Tensor) -> TensorDict:
         observation, state = self.task.observe(self._state)

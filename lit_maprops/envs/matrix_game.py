@@ -11,7 +11,26 @@ from lit_maprops.joint import joint_index
 Nested = list  # a nested list of numbers, as a config file gives it
 
 
-class MatrixGame(Task):
+class OneStepGame(Task):
+    """A game whose every episode is one step from the only state."""
+
+    observation_dim = state_dim = max_steps = 1
+
+    def initial_state(self, noise: Tensor) -> State:
+        """See ``Task``; the only state."""
+        return {"episode": torch.zeros(noise.shape[:-1], dtype=torch.int64, device=noise.device)}
+
+    def observe(self, state: State) -> tuple[Tensor, Tensor]:
+        """See ``Task``; the constant 1."""
+        one = torch.ones((*state["episode"].shape, 1), device=state["episode"].device)
+        return one.unsqueeze(-2).expand(*one.shape[:-1], self.n_agents, 1), one
+
+    def state_index(self, state: State) -> Tensor:
+        """See ``Task``; 0."""
+        return torch.zeros_like(state["episode"])
+
+
+class MatrixGame(OneStepGame):
     """A one-shot game given by its payoffs.
 
     Success is a joint action that maximizes the sum of the agents' payoffs.
@@ -43,29 +62,15 @@ class MatrixGame(Task):
 
     def _set_payoff(self, tensor: Tensor) -> None:
         self.n_agents, self.n_actions = tensor.shape[-1], tensor.shape[0]
-        self.observation_dim = self.state_dim = self.max_steps = 1
         self.payoff = tensor.flatten(0, -2)  # [n_joint, n_agents]
         total = self.payoff.sum(-1)
         self.is_best = total == total.max()  # [n_joint]
-
-    def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; the only state."""
-        return {"episode": torch.zeros(noise.shape[:-1], dtype=torch.int64, device=noise.device)}
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; every step ends its episode."""
         joint = joint_index(action, self.n_actions)
         payoff, is_best = self.payoff.to(joint.device), self.is_best.to(joint.device)
         return Transition(dict(state), payoff[joint], torch.ones_like(joint, dtype=torch.bool), is_best[joint])
-
-    def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``; the constant 1."""
-        one = torch.ones((*state["episode"].shape, 1), device=state["episode"].device)
-        return one.unsqueeze(-2).expand(*one.shape[:-1], self.n_agents, 1), one
-
-    def state_index(self, state: State) -> Tensor:
-        """See ``Task``; 0."""
-        return torch.zeros_like(state["episode"])
 
 
 class Coordination(MatrixGame):
@@ -100,7 +105,6 @@ class Coordination(MatrixGame):
             f"--data.env.rewards has {len(rewards)} numbers: give one for each of the {n_actions} actions",
         )
         self.n_agents, self.n_actions = n_agents, n_actions
-        self.observation_dim = self.state_dim = self.max_steps = 1
         check_reward("--data.env.rewards", *rewards)
         check_reward("--data.env.miscoordination", miscoordination)
         check(

@@ -1,4 +1,4 @@
-"""VMAS: scenarios of the Vectorized Multi-Agent Simulator with discrete actions.
+"""VMAS: scenarios of the Vectorized Multi-Agent Simulator with discrete or continuous actions.
 
 After Bettini, Kortvelesy, Blumenkamp and Prorok, "VMAS: A Vectorized Multi-Agent Simulator for Collective Robot
 Learning" (DARS 2022, arXiv 2207.03530); the simulator is the pip package ``vmas``.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_maprops.config import ConfigError, check, check_at_least, check_count
+from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_count
 from lit_maprops.envs.base import State, Task, Transition
 from lit_maprops.envs.vmas_worlds import BLOCK, Worlds
 
@@ -28,14 +28,16 @@ _END_SOLVED = {
 
 
 class VMAS(Task):
-    """A VMAS scenario whose agents have equal numbers of actions and observations; needs the extra ``envs``.
+    """A VMAS scenario; needs the extra ``envs``.
 
-    Actions are VMAS's flat discrete ones (9 for a force in the plane: stay or either way along x, times along y). The
-    global state is, decided here, the observations of all agents one after the other; VMAS has none of its own. The
-    scenario ends episodes (terminated), ``max_steps`` cuts them (truncated). Success is an episode that the scenario
-    ends because it is solved, in balance with the package on the goal. Scenarios without such a verdict, such as
-    simple_spread, never report success: there success rates and the share of solved seeds say nothing, read the
-    return.
+    Actions are VMAS's flat discrete ones (9 for a force in the plane: stay or either way along x, times along y), or
+    with ``continuous`` the forces themselves and the messages of agents that talk: [-1, 1] is scaled to VMAS's ranges
+    (``u_range`` either way; a message is within [0, 1]). Agents with fewer actions, components or observed numbers than
+    others are padded, observations with zeros. The global state is, decided here, the padded observations of all agents
+    one after the other; VMAS has none of its own. The scenario ends episodes (terminated), ``max_steps`` cuts them
+    (truncated). Success is an episode that the scenario ends because it is solved, in balance with the package on the
+    goal. Scenarios without such a verdict, such as simple_spread, never report success: there success rates and the
+    share of solved seeds say nothing, read the return.
 
     The simulator's state is part of ``State``, one tensor per dtype, and each world's start is drawn from its own
     noise, so worlds and seeds do not mix. One thing differs from VMAS for that: it looks for contacts of two bodies
@@ -49,10 +51,12 @@ class VMAS(Task):
         n_agents: number of agents, for scenarios with an option of that name; None for the scenario's default.
         max_steps: time limit of an episode (steps).
         options: further options of the scenario, by its own names.
+        continuous: actions are real numbers.
+        squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
 
     Raises:
-        ConfigError: vmas is not installed; the scenario is unknown, cannot be built with these options, has agents
-            that differ, or is one of the refused.
+        ConfigError: vmas is not installed; the scenario is unknown, cannot be built with these options, or is one of
+            the refused.
     """
 
     start_noise = 2  # a key of 48 bits
@@ -63,10 +67,14 @@ class VMAS(Task):
         n_agents: int | None = None,
         max_steps: int = 100,
         options: dict[str, Any] | None = None,
+        continuous: bool = False,
+        squash: str = "tanh",
     ) -> None:
         check_count("--data.env.max_steps", max_steps)
+        check_choice("--data.env.squash", squash, ["tanh", "clip"])
         _check_name(scenario)
         self.scenario, self.max_steps, self.options = scenario, max_steps, dict(options or {})
+        self.continuous_actions, self.squash = continuous, squash
         if n_agents is not None:
             check_at_least("--data.env.n_agents", n_agents, 1)
             self.options["n_agents"] = n_agents
@@ -79,15 +87,16 @@ class VMAS(Task):
         self._names = [name for name in small.places if name in alike]
         for worlds in (small, large):
             worlds.keep(self._names)
-        n_actions = set(small.n_actions)
-        check(len(n_actions) == 1, f"--data.env.scenario {scenario} has agents with different actions: choose another")
         found = len(small.env.agents)
         check(
             n_agents in (None, found),
             f"--data.env.n_agents is {n_agents} and {scenario} makes {found} agents: set their number by the "
             "scenario's own option in --data.env.options",
         )
-        self.n_agents, self.n_actions = found, n_actions.pop()
+        sizes = torch.tensor(small.action_sizes)
+        self.n_agents, most = found, int(sizes.max())
+        self.n_actions, self.action_dim = (0, most) if continuous else (most, 0)
+        self._mask = torch.arange(most) < sizes.unsqueeze(-1)
         self.observation_dim = small.observation().shape[-1]
         self.state_dim = self.n_agents * self.observation_dim
         self._first = {name: value.clone() for name, value in small.read(1).items()}
@@ -97,7 +106,9 @@ class VMAS(Task):
     def _built(self, size: int, device: torch.device) -> Worlds:
         key = (size, device)
         if key not in self._worlds:
-            self._worlds[key] = Worlds(self.scenario, self.options, size, device, self._verdict)
+            self._worlds[key] = Worlds(
+                self.scenario, self.options, size, device, self.continuous_actions, self._verdict
+            )
             if self._names:
                 self._worlds[key].keep(self._names)
         return self._worlds[key]
@@ -107,7 +118,10 @@ class VMAS(Task):
         generator = torch.Generator().manual_seed(0)
         rows = BLOCK + 9
         noise = torch.rand(rows, self.start_noise, generator=generator)
-        action = torch.randint(self.n_actions, (2, rows, self.n_agents), generator=generator)
+        if self.continuous_actions:
+            action = 2 * torch.rand(2, rows, *self._mask.shape, generator=generator) - 1
+        else:
+            action = torch.randint(self.n_actions, (2, rows, self.n_agents), generator=generator) % self._mask.sum(1)
         start = self.initial_state(noise)
         middle = self.transition(start, action[0], noise[:, :0]).state
         end = self.transition(middle, action[1], noise[:, :0])
@@ -126,6 +140,10 @@ class VMAS(Task):
             f"--data.env.scenario {self.scenario} has worlds that share what an episode changes, which would mix the "
             "seeds of a run: choose another",
         )
+
+    def action_mask(self) -> Tensor:
+        """See ``Task``."""
+        return self._mask
 
     def numbers_states(self) -> bool:
         """False: states are real numbers."""
@@ -152,11 +170,11 @@ class VMAS(Task):
     @torch.no_grad()
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``."""
-        batch, rows = action.shape[:-1], action.shape[:-1].numel()
+        batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
         worlds = self._built(-(-rows // BLOCK) * BLOCK, action.device)
         worlds.write({n: v.reshape(rows, -1) for n, v in state.items() if n in self._first})
-        action = torch.nn.functional.pad(action.reshape(rows, -1), (0, 0, 0, worlds.size - rows))
-        outcome = worlds.step(action)
+        padded = torch.nn.functional.pad(action.reshape(rows, -1), (0, 0, 0, worlds.size - rows))
+        outcome = worlds.step(padded.reshape(worlds.size, *action.shape[len(batch) :]))
         observation, *rest = (value[:rows].reshape(batch + value.shape[1:]) for value in outcome)
         following = {n: v.reshape(batch + v.shape[1:]) for n, v in worlds.read(rows).items()} | {
             "observation": observation

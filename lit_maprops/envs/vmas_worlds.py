@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lit_maprops.config import ConfigError, check
 from lit_maprops.envs.vmas_draws import RowDraws, all_generator_states, generator_state, generators_kept, seed_all
@@ -51,6 +52,7 @@ class Worlds:
         options: what the scenario's ``make_world`` takes.
         size: number of worlds, P.
         device: where they live.
+        continuous: actions are forces, and messages of agents that talk, instead of numbers of a few of them.
         verdict: from the scenario after a step to the worlds ``[P]`` that are solved if they ended.
 
     Raises:
@@ -63,18 +65,28 @@ class Worlds:
         options: dict[str, Any],
         size: int,
         device: torch.device,
+        continuous: bool = False,
         verdict: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        self.name, self.size, self.device, self._verdict = scenario, size, device, verdict
+        self.name, self.size, self.device = scenario, size, device
+        self._continuous, self._verdict = continuous, verdict
         with generators_kept(), torch.no_grad():
             seed_all(0)
-            self.env = _built(scenario, options, size, device)
+            self.env = _built(scenario, options, size, device, continuous)
             self.env.world.collides = partial(_may_touch, self.env.world)
-            self.n_actions = [int(space.n) for space in self.env.action_space]
+            spaces = self.env.action_space
+            # Components or numbers of actions of each agent.
+            self.action_sizes = [space.shape[0] if continuous else int(space.n) for space in spaces]
             self._noisy = any(a.action.u_noise_tensor.any() or a.c_noise > 0 for a in self.env.agents)
-            self._tables = [self._table(agent, n) for agent, n in zip(self.env.agents, self.n_actions, strict=True)]
+            agents, shape = self.env.agents, (size, len(self.env.agents))
+            if continuous:
+                self._ranges = [torch.as_tensor(np.stack([space.low, space.high]), device=device) for space in spaces]
+                none = torch.zeros(*shape, max(self.action_sizes), device=device)
+            else:
+                self._tables = [self._table(agent, n) for agent, n in zip(agents, self.action_sizes, strict=True)]
+                none = torch.zeros(shape, dtype=torch.int64, device=device)
             # What the scenario computes but does not keep from the start on must be there to be read.
-            self._advance(torch.zeros(size, len(self.env.agents), dtype=torch.int64, device=device))
+            self._advance(none)
         self.places = _places(self.env.scenario, size)
 
     @property
@@ -123,18 +135,19 @@ class Worlds:
                 place.holder[place.key] = part if len(place.shape) == 1 else part.view(self.size, *place.shape)
 
     def observation(self) -> Tensor:
-        """What each agent sees, ``[P, A, O]`` float32.
+        """What each agent sees, ``[P, A, O]`` float32, with zeros behind what is shorter than the longest.
 
         Raises:
-            ConfigError: agents see vectors of different sizes, or none.
+            ConfigError: agents see something else than vectors.
         """
         seen = [self.env.scenario.observation(agent) for agent in self.env.agents]
-        alike = all(isinstance(one, Tensor) for one in seen) and len({one.shape for one in seen}) == 1
-        check(alike, f"{self._flag} has agents with different observations: choose another")
-        return torch.stack(seen, 1)
+        vectors = all(isinstance(one, Tensor) and one.dim() == 2 for one in seen)
+        check(vectors, f"{self._flag} has observations that are not vectors: choose another")
+        longest = max(one.shape[1] for one in seen)
+        return torch.stack([pad(one, (0, longest - one.shape[1])) for one in seen], 1)
 
     def step(self, action: Tensor) -> Outcome:
-        """Step all worlds under ``action`` ``[P, A]`` int64.
+        """Step all worlds under ``action`` ``[P, A]`` int64, or ``[P, A, D]`` float32 in [-1, 1].
 
         Raises:
             ConfigError: the scenario draws random numbers within a step.
@@ -151,10 +164,8 @@ class Worlds:
     def _advance(self, action: Tensor) -> Outcome:
         """As ``vmas.Environment.step``, without its copies, its informations and its generators."""
         scenario, agents = self.env.scenario, self.env.agents
-        for agent, chosen, (control, message) in zip(agents, action.unbind(1), self._tables, strict=True):
-            agent.action.u = control.index_select(0, chosen)
-            if message is not None:
-                agent.action.c = message.index_select(0, chosen)
+        for number, chosen in enumerate(action.unbind(1)):
+            self._command(number, chosen)
         for agent in self.env.world.agents:
             scenario.env_process_action(agent)
         scenario.pre_step()
@@ -165,6 +176,19 @@ class Worlds:
         over = scenario.done().clone()
         success = torch.zeros_like(over) if self._verdict is None else over & self._verdict(scenario)
         return Outcome(observation, reward, over, success)
+
+    def _command(self, number: int, chosen: Tensor) -> None:
+        """Tell an agent its action, ``[P]`` or ``[P, D]``."""
+        agent = self.env.agents[number]
+        if self._continuous:
+            low, high = self._ranges[number]
+            middle, half = (low + high) / 2, (high - low) / 2
+            self.env._set_action(middle + half * chosen[:, : len(low)], agent)
+            return
+        control, message = self._tables[number]
+        agent.action.u = control.index_select(0, chosen)
+        if message is not None:
+            agent.action.c = message.index_select(0, chosen)
 
     def start(self, key: Tensor) -> bool:
         """Reset all worlds at once, each with the random numbers of its ``key`` ``[P]`` int64.
@@ -192,7 +216,7 @@ class Worlds:
             self.env.scenario.env_reset_world_at(None)
 
 
-def _built(scenario: str, options: dict[str, Any], size: int, device: torch.device) -> Any:
+def _built(scenario: str, options: dict[str, Any], size: int, device: torch.device, continuous: bool) -> Any:
     import vmas
     from vmas.simulator.environment import Environment
 
@@ -201,7 +225,7 @@ def _built(scenario: str, options: dict[str, Any], size: int, device: torch.devi
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Scenario kwargs")
-            return vmas.make_env(scenario, size, device=device, continuous_actions=False, **options)
+            return vmas.make_env(scenario, size, device=device, continuous_actions=continuous, **options)
     except Exception as error:
         given = ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
         text = " ".join(str(error).split()) or type(error).__name__

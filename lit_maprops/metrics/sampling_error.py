@@ -9,7 +9,7 @@ near 1 whatever the sampler, and pairs are what can still be told apart.
 
 Each figure stands beside that of an on-policy batch of the same size from the same theta. Decided here: that batch
 holds fresh on-policy actions in the very states of D, so that the two differ by the sampler alone; for stateless games
-it is simply an on-policy batch.
+it is simply an on-policy batch. Continuous actions: ``lit_maprops.metrics.energy``.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,53 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import joint, keys
+from lit_maprops.config import check
+from lit_maprops.envs import Task
+from lit_maprops.families import Family
+from lit_maprops.metrics.energy import energy_error
 from lit_maprops.nets import StackedMLP
 from lit_maprops.optimizer import SeedAdam
 from lit_maprops.streams import SeedStreams
 
-REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOGITS)
+ESTIMATORS = ["tabular", "likelihood", "energy"]
+REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
+
+
+def check_estimator(kind: str | None, task: Task) -> None:
+    """Refuse an estimator (``--model.sampling_error``) that cannot serve a task.
+
+    Raises:
+        ConfigError: names one that can.
+    """
+    name = type(task).__name__
+    check(
+        kind in (None, "energy") or not task.continuous_actions,
+        f"--model.sampling_error is {kind} and {name} has continuous actions: use energy or null",
+    )
+    check(
+        kind != "energy" or task.continuous_actions,
+        f"--model.sampling_error is energy and {name} has discrete actions: use tabular, likelihood or null",
+    )
+    check(
+        kind != "tabular" or task.numbers_states(),
+        f"--model.sampling_error is tabular and {name} cannot number its states here: use likelihood or null",
+    )
+    n_joint, count = joint.count(task.n_agents, task.n_actions)
+    check(
+        kind != "tabular" or n_joint < 2**63,
+        f"--model.sampling_error is tabular and {count} joint actions cannot be numbered: use likelihood or null",
+    )
+
+
+def estimate(
+    kind: str, data: TensorDictBase, family: Family, streams: SeedStreams, hidden: Sequence[int]
+) -> dict[str, Tensor]:
+    """The figures of one of ``ESTIMATORS`` for D ``[R, B]``: each ``[R]``; arguments as the estimators'."""
+    if kind == "tabular":
+        return tabular_error(data, streams)
+    if kind == "energy":
+        return energy_error(data, family, streams)
+    return likelihood_error(data, streams, hidden)
 
 
 def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
@@ -33,10 +75,10 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
     their two actions; with fewer than three agents there is no more than ``joint_tv`` and it is left out.
 
     Args:
-        data: D with ``STATE_INDEX``, ``ACTION`` and ``LOGITS``.
+        data: D with ``STATE_INDEX``, ``ACTION`` and ``PARAMETERS``.
         streams: random numbers for the on-policy actions.
     """
-    logits, state = data.get(keys.LOGITS), data.get(keys.STATE_INDEX).squeeze(-1)
+    logits, state = data.get(keys.PARAMETERS), data.get(keys.STATE_INDEX).squeeze(-1)
     result = {}
     for suffix, action in _own_and_on_policy(data, streams).items():
         log_prob = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [R, B, A]
@@ -133,7 +175,7 @@ def likelihood_error(
         max_joint_actions: most joint actions that are enumerated.
         steps: most full-batch gradient steps of a fit.
     """
-    logits, n_agents = data.get(keys.LOGITS), data.get(keys.ACTION).shape[-1]
+    logits, n_agents = data.get(keys.PARAMETERS), data.get(keys.ACTION).shape[-1]
     n_actions = logits.shape[-1]
     observation = data.get(keys.OBSERVATION).transpose(1, 2)  # [R, A, B, O]
     result = {}
@@ -209,6 +251,6 @@ def fitted_kl(
 
 
 def _own_and_on_policy(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
-    logits = data.get(keys.LOGITS)
+    logits = data.get(keys.PARAMETERS)
     fresh = joint.sample(logits, streams.uniform(*logits.shape[1:3]))
     return {"": data.get(keys.ACTION), "_on_policy": fresh}

@@ -21,7 +21,10 @@ MEASURES = {
     "pairwise_tv": "pairs of agents, total variation",
     "joint_kl": "joint, KL (nats)",
     "agent_kl": "per agent, KL (nats)",
+    "joint_energy": "joint, energy distance (std)",
+    "agent_energy": "per agent, energy distance (std)",
 }
+JOINT = ("joint_tv", "joint_kl", "joint_energy")  # what maps show of a sampler
 
 
 def error_curves(setting: Setting) -> list[Drawing]:
@@ -117,7 +120,7 @@ def _slopes(lines: Sequence[tuple[Group, Any, Any]], label: str, place: str) -> 
 
 def delta_epsilon_maps(setting: Setting) -> list[Drawing]:
     """Solved share and mean sampling error over delta (rows) and epsilon (columns)."""
-    columns = [PREFIX + measure for measure in ("joint_tv", "joint_kl")]
+    columns = [PREFIX + measure for measure in JOINT]
     drawings = []
     for heat in heat_maps(setting, columns):
         texts = [
@@ -126,7 +129,7 @@ def delta_epsilon_maps(setting: Setting) -> list[Drawing]:
         ]
         caption = "Solved of all seeds in each cell; brighter is more."
         drawings.append(_heat(heat, heat.share, texts, (0, 1), "solved seeds", caption, setting.name))
-        for measure, column in zip(("joint_tv", "joint_kl"), columns, strict=True):
+        for measure, column in zip(JOINT, columns, strict=True):
             values = heat.errors[column]
             if np.isfinite(values).any():
                 texts = [[f"{v:.3f}" if np.isfinite(v) else "" for v in row] for row in values]

@@ -169,8 +169,8 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
     rows = []
     for run in sorted(runs, key=lambda run: natural(run.name)):
         state = "finished" if run.finished else f"unfinished at {run.env_steps[-1]:,.0f} env steps"
-        error = run.mean("sampling_error/joint_tv")
-        error = run.mean("sampling_error/joint_kl") if math.isnan(error) else error
+        errors = [run.mean(error_figures.PREFIX + measure) for measure in error_figures.JOINT]
+        error = next((value for value in errors if not math.isnan(value)), math.nan)
         wall = run.metrics.get("wall_seconds", [math.nan])[-1]
         rows.append(
             {

@@ -13,6 +13,7 @@ SUMMARY_NUMBERS = (
     "mean_success_rate",
     "joint_tv",
     "joint_kl",
+    "joint_energy",
     "behavior_kl",
     "wall_seconds",
     "env_steps_per_second",

@@ -9,8 +9,9 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops.buffer import Buffer
-from lit_maprops.config import check_fraction, check_layers, check_positive
+from lit_maprops.config import check, check_fraction, check_layers, check_positive
 from lit_maprops.envs import Task
+from lit_maprops.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.policies import TargetPolicies
 
@@ -24,6 +25,7 @@ class Learner(nn.Module, ABC):
         gamma: discount per step.
         hidden: units of each hidden layer of the policies; empty for tables.
         share_parameters: one policy network for all agents of a seed.
+        initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
     """
 
     policies: TargetPolicies
@@ -36,18 +38,33 @@ class Learner(nn.Module, ABC):
         gamma: float,
         hidden: Sequence[int],
         share_parameters: bool,
+        initial_std: float | None = None,
     ) -> None:
         super().__init__()
         check_positive("--model.learner.learning_rate", learning_rate)
         check_fraction("--model.learner.gamma", gamma)
         check_layers("--model.learner.hidden", hidden)
+        check(
+            initial_std is None or SMALLEST_STD < initial_std < LARGEST_STD,
+            f"--model.learner.initial_std is {initial_std}: give a value between {SMALLEST_STD} and {LARGEST_STD}",
+        )
+        self.initial_std = initial_std
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
         self.gamma, self.hidden, self.share_parameters = gamma, list(hidden), share_parameters
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """Create the networks; arguments as ``BehaviorPolicy.build``."""
+        """Create the networks; arguments as ``BehaviorPolicy.build``.
+
+        Raises:
+            ConfigError: an option that this task has no use for.
+        """
+        check(
+            self.initial_std is None or task.continuous_actions,
+            f"--model.learner.initial_std is {self.initial_std} and {type(task).__name__} has discrete actions: leave "
+            "it out",
+        )
         generators = SeedStreams(run_seed, seed_ids, "target weights").generators
-        self.policies = TargetPolicies(task, self.hidden, self.share_parameters, generators)
+        self.policies = TargetPolicies(task, self.hidden, self.share_parameters, generators, self.initial_std)
 
     @abstractmethod
     def update(self, buffer: Buffer) -> dict[str, Tensor]:

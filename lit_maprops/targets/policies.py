@@ -17,20 +17,21 @@ POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usu
 
 
 class TargetPolicies(TensorDictModuleBase):
-    """The agents' categorical policies for R seeds.
+    """The agents' policies for R seeds, of the task's family.
 
-    ``hidden=[]`` makes them tables (logits only) that start uniform. Shared parameters tell agents apart by a one-hot
-    index appended to the observation.
+    ``hidden=[]`` makes them tables, which start uniform or with means of 0. Shared parameters tell agents apart by a
+    one-hot index appended to the observation.
 
     Args:
         task: sizes of observations and actions.
         hidden: units of each hidden layer.
         share_parameters: one network for all agents of a seed instead of one per agent.
         generators: one per seed; they fix the initial weights.
+        initial_std: see ``Family.from_outputs``.
     """
 
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
-    out_keys = [keys.LOGITS]  # noqa: RUF012
+    out_keys = [keys.PARAMETERS]  # noqa: RUF012
 
     def __init__(
         self,
@@ -38,11 +39,12 @@ class TargetPolicies(TensorDictModuleBase):
         hidden: Sequence[int],
         share_parameters: bool,
         generators: Sequence[torch.Generator],
+        initial_std: float | None = None,
     ) -> None:
         super().__init__()
-        self.net = agent_network(
-            task, hidden, task.n_actions, share_parameters, POLICY_GAIN if hidden else 0.0, generators
-        )
+        self.family, self.initial_std = task.family, initial_std
+        gain = POLICY_GAIN if hidden else 0.0
+        self.net = agent_network(task, hidden, self.family.outputs, share_parameters, gain, generators)
 
     def repeated(self, times: int) -> "TargetPolicies":
         """A copy for ``R * times`` entries, every seed's policies ``times`` times in a row."""
@@ -50,14 +52,13 @@ class TargetPolicies(TensorDictModuleBase):
         twin.net = self.net.repeated(times)
         return twin
 
-    def logits(self, observation: Tensor) -> Tensor:
-        """Normalized log pi_theta_i: ``[R, *B, A, O] -> [R, *B, A, N]`` (nats)."""
-        logits = per_agent(self.net, observation)
-        return logits - logits.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
+    def given(self, observation: Tensor) -> Tensor:
+        """What determines pi_theta_i(. | o_i), ``keys.PARAMETERS``: ``[R, *B, A, O] -> [R, *B, A, K]``."""
+        return self.family.from_outputs(per_agent(self.net, observation), self.initial_std)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write ``LOGITS`` from ``OBSERVATION``."""
-        return tensordict.set(keys.LOGITS, self.logits(tensordict.get(keys.OBSERVATION)))
+        """Write ``PARAMETERS`` from ``OBSERVATION``."""
+        return tensordict.set(keys.PARAMETERS, self.given(tensordict.get(keys.OBSERVATION)))
 
 
 def agent_network(

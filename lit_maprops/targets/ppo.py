@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.distributions import Categorical
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.config import check_at_least, check_count, check_fraction, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
 
 
@@ -46,6 +46,7 @@ class PPO(Learner):
             None is off.
         hidden: see ``Learner``; also the critic's.
         share_parameters: see ``Learner``; also for IPPO's critic.
+        initial_std: see ``Learner``.
     """
 
     optimizer: SeedAdam
@@ -68,8 +69,9 @@ class PPO(Learner):
         kl_stop: float | None = None,
         hidden: Sequence[int] = (64, 64),
         share_parameters: bool = False,
+        initial_std: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters)
+        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
         check_fraction("--model.learner.gae_lambda", gae_lambda)
         check_at_least("--model.learner.entropy_coeff", entropy_coeff, 0)
         check_at_least("--model.learner.critic_coeff", critic_coeff, 0)
@@ -96,9 +98,9 @@ class PPO(Learner):
         self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5)
         actor = ProbabilisticActor(
             self.policies,
-            in_keys={"logits": keys.LOGITS},
+            in_keys={"parameters": keys.PARAMETERS},
             out_keys=[keys.ACTION],
-            distribution_class=_TolerantCategorical,
+            distribution_class=tolerant(self.policies.family),
         )
         # reduction="none" keeps the seed dimension; functional=False keeps our own parameters.
         self.loss = self.loss_class(
@@ -129,7 +131,7 @@ class PPO(Learner):
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
-        unused = {keys.OBSERVATION, keys.STATE, keys.LOGITS} - {*self.policies.in_keys, *self.critic.in_keys}
+        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
@@ -175,7 +177,7 @@ class PPO(Learner):
     def _prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
         value, advantage, target = self._estimates(data)
-        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.LOGITS]
+        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
@@ -198,12 +200,12 @@ class PPO(Learner):
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
-        new = self.policies.logits(data.get(keys.OBSERVATION))
-        kl = joint.kl_divergence(data.get(keys.LOGITS), new).mean((1, 2))
-        log_prob = new.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
+        new, family = self.policies.given(data.get(keys.OBSERVATION)), self.policies.family
+        kl = family.kl_divergence(data.get(keys.PARAMETERS), new).mean((1, 2))
+        log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
         clipped = ((ratio - 1).abs() > self.clip_epsilon).float().mean((1, 2))
-        return kl, clipped, -(new.exp() * new).sum(-1).mean((1, 2))
+        return kl, clipped, family.entropy(new).mean((1, 2))
 
     def move_streams(self, device: torch.device) -> None:
         """See ``Learner``."""
@@ -230,18 +232,6 @@ class MAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = MAPPOLoss
-
-
-class _TolerantCategorical(Categorical):
-    """A categorical that passes NaN on: TorchRL's loss stops all seeds if one seed's entropy is not finite."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__(logits=logits, validate_args=False)
-
-    def entropy(self) -> Tensor:
-        """As of ``Categorical``, 0 instead of NaN; the NaN still shows in the policy loss."""
-        finite = self.logits.clamp(min=torch.finfo(self.logits.dtype).min)  # 0 log 0 is 0
-        return -(finite.exp() * finite).sum(-1).nan_to_num(0.0)
 
 
 def _normalized(advantage: Tensor, value: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class Reinforce(Learner):
         gamma: see ``Learner``.
         hidden: see ``Learner``.
         share_parameters: see ``Learner``.
+        initial_std: see ``Learner``.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class Reinforce(Learner):
         gamma: float = 1.0,
         hidden: Sequence[int] = (),
         share_parameters: bool = False,
+        initial_std: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters)
+        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """See ``Learner``."""
@@ -48,14 +50,13 @@ class Reinforce(Learner):
         returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
         advantage = returns - returns.mean(1, keepdim=True)
 
-        logits = self.policies.logits(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, N]
-        action = data.get(keys.ACTION).flatten(1, 3).unsqueeze(-1)
-        log_prob = logits.gather(-1, action).squeeze(-1)
+        parameters = self.policies.given(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, K]
+        log_prob = self.policies.family.log_prob(parameters, data.get(keys.ACTION).flatten(1, 3))
         loss = -(advantage * log_prob).mean(1).sum(-1)  # [R]
         self.optimizer.zero_grad()
         loss.sum().backward()
         self.optimizer.step()
-        entropy = -(logits.exp() * logits).sum(-1).mean((1, 2))
+        entropy = self.policies.family.entropy(parameters).mean((1, 2))
         return {"policy_loss": loss.detach(), "entropy": entropy.detach()}
 
     def advantages(self, data: TensorDictBase) -> Tensor:

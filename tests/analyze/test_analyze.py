@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,20 +31,28 @@ def files_of(folder: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
-def test_table_json_and_csv_agree_and_the_run_is_left_alone(fit: Callable[..., Path], capsys: Any, env: str) -> None:
-    folder = fit("x", env=env)
+CONTINUOUS = ["--model.behavior", "GaussianAdjustment", "--model.learner", "IPPO"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "other"),
+    [("MatrixGame", [], "TabularMAPROPS"), ("BoulderPush", [], "TabularMAPROPS"), ("TwoPeaks", CONTINUOUS, "PROPS")],
+)
+def test_table_json_and_csv_agree_and_the_run_is_left_alone(
+    fit: Callable[..., Path], capsys: Any, env: str, options: list[str], other: str
+) -> None:
+    folder = fit("x", *options, env=env)
     before = files_of(folder)
     capsys.readouterr()
     args = ["analyze", "--ckpt_path", str(checkpoint_of(folder)), "--batches", "4", "--reference_batches", "6"]
-    assert main([*args, "--samplers", "TabularMAPROPS"]) == 0
+    assert main([*args, "--samplers", other]) == 0
     out = capsys.readouterr().out
     summary = json.loads((folder / "gradients.json").read_text())
     with (folder / "gradients.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     after = files_of(folder)
     assert {p: after[p] for p in before} == before
-    assert set(summary["samplers"]) == {"OnPolicy", "own", "TabularMAPROPS"}
+    assert set(summary["samplers"]) == {"OnPolicy", "own", other}
     assert summary["reference"]["kind"] == ("exact" if env == "MatrixGame" else "on_policy")
     for name, figures in summary["samplers"].items():
         assert name in out
@@ -55,7 +64,7 @@ def test_table_json_and_csv_agree_and_the_run_is_left_alone(fit: Callable[..., P
             assert figures[f"{figure}_ci95"][0] <= figures[figure] <= figures[f"{figure}_ci95"][1]
     assert summary["samplers"]["OnPolicy"]["effective_sample_share"] == 1.0
     # Once more: equal to the last digit.
-    assert main([*args, "--samplers", "TabularMAPROPS", "-o", str(folder / "again.json")]) == 0
+    assert main([*args, "--samplers", other, "-o", str(folder / "again.json")]) == 0
     assert json.loads((folder / "again.json").read_text()) == summary
     assert (folder / "again.csv").read_text() == (folder / "gradients.csv").read_text()
 
@@ -177,6 +186,27 @@ def test_on_policy_is_unbiased_and_greedy_has_no_variance_at_a_uniform_policy(fi
     assert found["own"]["mse"] < found["OnPolicy"]["mse"] / 3
     low, high = found["OnPolicy"]["return_bias_ci95"]
     assert low < 0 < high
+
+
+def test_on_policy_is_unbiased_on_continuous_actions(fit: Callable[..., Path]) -> None:
+    """Against the derivative of the expected reward by quadrature, which knows no densities of ours."""
+    subject = load(checkpoint_of(fit("x", env="TwoPeaks")))
+    gradients, returns = draw(subject, Sampler(OnPolicy()), 1500, 8)  # [R, K, P]
+    points, weights = (torch.from_numpy(x) for x in np.polynomial.hermite_e.hermegauss(60))
+    z = torch.cartesian_prod(points, points)
+    weight = torch.cartesian_prod(weights, weights).prod(-1) / weights.sum() ** 2
+    policies = subject.learner.policies
+    mean, log_std = policies.given(torch.ones(3, 1, 2, 1)).chunk(2, -1)  # [R, 1, A, 1]
+    action = (mean.squeeze(-1) + log_std.squeeze(-1).exp() * z.float()).tanh().unsqueeze(-1)  # [R, points, A, 1]
+    start = subject.task.initial_state(torch.zeros(3, len(z), 0))
+    reward = subject.task.transition(start, action, torch.zeros(3, len(z), 0)).reward[..., 0]
+    expected = (reward * weight.float()).sum(1)
+    (truth,) = torch.autograd.grad(expected.sum(), policies.net.flat)
+    error = gradients.std(1) / 1500**0.5
+    assert ((gradients.mean(1) - truth.flatten(1)).abs() < 4 * error).all()
+    assert (truth.flatten(1).abs() > 4 * error).any(1).all()  # large enough to say something
+    means = returns["monte_carlo"]
+    assert ((means.mean(1) - expected.detach()).abs() < 4 * means.std(1) / 1500**0.5).all()
 
 
 def test_old_batches_bias_the_gradient_by_their_share(fit: Callable[..., Path]) -> None:

@@ -6,14 +6,20 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from lit_maprops import keys
+from lit_maprops import gaussian, keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.structured import StructuredPolicy
 from lit_maprops.envs.base import State, Task, Transition
 
-TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]
+ALL_TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]
+DISCRETE = [name for name, cls in BEHAVIORS.items() if cls.discrete]
+CONTINUOUS = [name for name, cls in BEHAVIORS.items() if cls.continuous]
+TRAINED = [name for name in ALL_TRAINED if name in DISCRETE]
 WITH_COST_OPTIONS = [name for name in TRAINED if not issubclass(BEHAVIORS[name], StructuredPolicy)]
+# Every policy on every kind of actions that it serves.
+SERVED = [(name, kind) for kind, names in (("discrete", DISCRETE), ("continuous", CONTINUOUS)) for name in names]
+SERVED_TRAINED = [(name, kind) for name, kind in SERVED if name in ALL_TRAINED]
 
 
 class StatesTask(Task):
@@ -38,12 +44,33 @@ class StatesTask(Task):
         return state["state"] if self.numbered else None
 
 
+class ComponentsTask(StatesTask):
+    """Continuous actions; agent i has ``components[i]`` of them."""
+
+    continuous_actions = True
+
+    def __init__(self, n_states: int = 1, components: tuple[int, ...] = (1, 1)) -> None:
+        super().__init__(n_states, len(components), 0)
+        self.components, self.action_dim = components, max(components)
+
+    def action_mask(self) -> Tensor:
+        return torch.arange(self.action_dim) < torch.tensor(self.components).unsqueeze(1)
+
+
+def task_of(kind: str, n_states: int = 1) -> StatesTask:
+    """Two agents with three actions each, or with two components and one."""
+    return StatesTask(n_states, 2, 3) if kind == "discrete" else ComponentsTask(n_states, (2, 1))
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def random_policy(task: Task, n_seeds: int, seed: int = 0) -> Tensor:
-    """log pi_theta_i(a | s), ``[R, n_states, A, N]``."""
+    """log pi_theta_i(a | s), ``[R, n_states, A, N]``, or means and log stds, ``[R, n_states, A, 2 D]``."""
+    if task.continuous_actions:
+        drawn = 0.7 * torch.randn(n_seeds, task.state_dim, task.n_agents, 2, task.action_dim, generator=generator(seed))
+        return torch.where(task.action_mask().unsqueeze(1), drawn, 0.0).flatten(-2)
     shape = (n_seeds, task.state_dim, task.n_agents, task.n_actions)
     return torch.randn(shape, generator=generator(seed)).log_softmax(-1)
 
@@ -53,16 +80,21 @@ def data_of(task: Task, policy: Tensor, state: Tensor, action: Tensor | None = N
     one_hot = torch.nn.functional.one_hot(state, task.state_dim).float()
     data = TensorDict({keys.STATE: one_hot, keys.STATE_INDEX: state.unsqueeze(-1)}, batch_size=state.shape)
     data.set(keys.OBSERVATION, one_hot.unsqueeze(2).expand(-1, -1, task.n_agents, -1).clone())
-    data.set(keys.LOGITS, policy[torch.arange(len(state)).unsqueeze(1), state])
+    data.set(keys.PARAMETERS, policy[torch.arange(len(state)).unsqueeze(1), state])
     if action is not None:
         data.set(keys.ACTION, action)
     return data
 
 
 def random_data(task: Task, policy: Tensor, rows: int, seed: int = 1) -> TensorDict:
-    """States and actions uniform at random, so that d_D differs from pi_theta."""
+    """States and actions uniform at random, so that d_D differs from pi_theta; continuous ones are off and too wide."""
     n_seeds = len(policy)
     state = torch.randint(task.state_dim, (n_seeds, rows), generator=generator(seed))
+    if task.continuous_actions:
+        mask, spread = task.action_mask(), torch.linspace(0.8, 1.6, n_seeds).reshape(-1, 1, 1)
+        z = 0.3 + spread * torch.randn(n_seeds, rows, int(mask.sum()), generator=generator(seed + 100))
+        data = data_of(task, policy, state)
+        return data.set(keys.ACTION, gaussian.unwhiten(data.get(keys.PARAMETERS), z, mask))
     action = torch.randint(task.n_actions, (n_seeds, rows, task.n_agents), generator=generator(seed + 100))
     return data_of(task, policy, state, action)
 

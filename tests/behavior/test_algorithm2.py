@@ -153,7 +153,7 @@ def test_ma_props_updates_are_those_of_the_scalar_implementation(hidden, reset_o
     for update in range(3):
         data = random_data(task, theta, rows=6 + 20 * update, seed=update)
         stats = updated(behavior, data)
-        logits, action = data.get(keys.LOGITS), data.get(keys.ACTION)
+        logits, action = data.get(keys.PARAMETERS), data.get(keys.ACTION)
         for seed, scalar in enumerate(scalars):
             if reset_optimizer:
                 scalar.adam = torch.optim.Adam(scalar.net.parameters(), behavior.learning_rate)
@@ -181,7 +181,7 @@ def test_props_updates_are_those_of_one_scalar_implementation_per_agent():
         expected = [
             scalars[seed, agent](
                 data.get(keys.OBSERVATION)[seed, :, agent],
-                data.get(keys.LOGITS)[seed, :, agent],
+                data.get(keys.PARAMETERS)[seed, :, agent],
                 data.get(keys.ACTION)[seed, :, agent],
                 6,
                 0.3,

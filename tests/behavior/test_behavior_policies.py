@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 from behavior_helpers import (
+    ALL_TRAINED,
+    SERVED,
+    SERVED_TRAINED,
     TRAINED,
     StatesTask,
     adjusted_probabilities,
@@ -15,6 +18,7 @@ from behavior_helpers import (
     random_data,
     random_policy,
     seen_log_probs,
+    task_of,
     updated,
 )
 from scipy.stats import chisquare
@@ -31,8 +35,12 @@ MANY = 4000
 def assert_phi_is_theta(behavior, task, theta) -> None:
     for state in range(task.state_dim):
         data = everywhere(task, theta, state, MANY)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         assert choice.kl.abs().max() < 1e-6
+        if task.continuous_actions:
+            log_prob = task.family.log_prob(data.get(keys.PARAMETERS), choice.action).sum(-1)
+            assert (choice.behavior_log_prob - log_prob).abs().max() < 1e-6
+            continue
         for seed in range(len(theta)):
             target = joint_probabilities(theta, seed, state)
             seen = seen_log_probs(choice.action[seed], choice.behavior_log_prob[seed])
@@ -43,15 +51,19 @@ def assert_phi_is_theta(behavior, task, theta) -> None:
 
 def largest_kl(behavior, task, theta) -> float:
     data = everywhere(task, theta, 0, 1)
-    return behavior.choose(data, data.get(keys.LOGITS)).kl.max().item()
+    return behavior.choose(data, data.get(keys.PARAMETERS)).kl.max().item()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(("name", "kind"), SERVED_TRAINED)
 @pytest.mark.parametrize("hidden", [[], [16, 16]])
-def test_phi_is_theta_after_every_reset(name, hidden):
-    task = StatesTask(n_states=2, n_agents=2, n_actions=3)
-    theta = 0.5 * random_policy(task, 2)
-    theta = theta.log_softmax(-1)
+def test_phi_is_theta_after_every_reset(name, kind, hidden):
+    task = task_of(kind, n_states=2)
+
+    def theta_of(seed: int) -> torch.Tensor:
+        theta = 0.5 * random_policy(task, 2, seed)
+        return theta if task.continuous_actions else theta.log_softmax(-1)
+
+    theta = theta_of(0)
     behavior = built(name, task, 2, hidden=hidden, learning_rate=0.05)
     assert_phi_is_theta(behavior, task, theta)
     for round_, retained in enumerate((None, random_data(task, theta, rows=8), None)):
@@ -59,7 +71,7 @@ def test_phi_is_theta_after_every_reset(name, hidden):
         assert largest_kl(behavior, task, theta) > 1e-4
         behavior.reset(retained)
         # theta changes when phi is reset: phi must follow at once.
-        theta = (0.5 * random_policy(task, 2, seed=10 + round_)).log_softmax(-1)
+        theta = theta_of(10 + round_)
         assert_phi_is_theta(behavior, task, theta)
 
 
@@ -77,7 +89,7 @@ def test_ma_props_stores_the_log_probability_of_the_joint_distribution(n_agents,
     behavior = trained_table("MAPROPS", task, theta)
     for state in range(2):
         data = everywhere(task, theta, state, MANY)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         for seed in range(2):
             expected = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, state)
             target = joint_probabilities(theta, seed, state)
@@ -94,7 +106,7 @@ def test_frequencies_of_ma_props_are_those_of_the_adjusted_distribution():
     behavior = trained_table("MAPROPS", task, theta)
     draws = 20_000
     data = everywhere(task, theta, 1, draws)
-    action = behavior.choose(data, data.get(keys.LOGITS)).action
+    action = behavior.choose(data, data.get(keys.PARAMETERS)).action
     for seed in range(2):
         probability = adjusted_probabilities(theta, weights(behavior.net)[0].detach(), seed, 1)
         counts = [(action[seed] == torch.tensor(a)).all(-1).sum().item() for a in joint_actions(task)]
@@ -110,7 +122,7 @@ def test_independent_policies_are_product_distributions(name):
     theta = (0.5 * random_policy(task, 2)).log_softmax(-1)
     behavior = trained_table(name, task, theta) if name in TRAINED else built(name, task, 2)
     data = everywhere(task, theta, 0, MANY)
-    choice = behavior.choose(data, data.get(keys.LOGITS))
+    choice = behavior.choose(data, data.get(keys.PARAMETERS))
     for seed in range(2):
         seen = seen_log_probs(choice.action[seed], choice.behavior_log_prob[seed])
         probability = np.exp([[seen[i, j] for j in range(3)] for i in range(3)])
@@ -132,7 +144,7 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
         behavior = built(name, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
         updated(behavior, data)
         query = everywhere(task, theta, 0, MANY)
-        choice = behavior.choose(query, query.get(keys.LOGITS))
+        choice = behavior.choose(query, query.get(keys.PARAMETERS))
         seen = {a: np.exp(p) for a, p in seen_log_probs(choice.action[0], choice.behavior_log_prob[0]).items()}
         if name == "PROPS":
             assert all(p == pytest.approx(0.25, abs=1e-5) for p in seen.values())
@@ -144,12 +156,12 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
 # seeds do not mix
 
 
-@pytest.mark.parametrize("name", BEHAVIORS)
-@pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.LOGITS])
-def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
-    task = StatesTask(n_states=2, n_agents=2, n_actions=3)
+@pytest.mark.parametrize(("name", "kind"), SERVED)
+@pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.PARAMETERS])
+def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, broken):
+    task = task_of(kind, n_states=2)
     theta = random_policy(task, 3)
-    arguments = {"hidden": [8], "minibatches": 2} if name in TRAINED else {}
+    arguments = {"hidden": [8], "minibatches": 2} if name in ALL_TRAINED else {}
 
     def run(nan_seed: int | None):
         behavior = built(name, task, 3, **arguments)
@@ -158,11 +170,11 @@ def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
             data = random_data(task, theta, rows=20, seed=round_)
             if nan_seed is not None:
                 data.get(broken)[nan_seed, round_:] = torch.nan
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             data.set(keys.ACTION, choice.action)
             results += [choice.action, choice.behavior_log_prob, choice.kl.nan_to_num(-1)]
             results += list(updated(behavior, data).values())
-            assert (choice.action >= 0).all() and (choice.action < 3).all()
+            assert task.continuous_actions or ((choice.action >= 0) & (choice.action < 3)).all()
         return [*results, *(p.detach().clone() for p in behavior.parameters())]
 
     healthy, ill = run(None), run(1)
@@ -172,11 +184,11 @@ def test_nan_in_one_seed_leaves_the_others_as_they_are(name, broken):
         torch.testing.assert_close(clean[[0, 2]], touched[[0, 2]], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", BEHAVIORS)
-def test_permuting_the_seeds_permutes_the_results(name):
-    task = StatesTask(n_states=2, n_agents=2, n_actions=3)
+@pytest.mark.parametrize(("name", "kind"), SERVED)
+def test_permuting_the_seeds_permutes_the_results(name, kind):
+    task = task_of(kind, n_states=2)
     theta = random_policy(task, 3)
-    arguments = {"hidden": [8], "minibatches": 2} if name in TRAINED else {}
+    arguments = {"hidden": [8], "minibatches": 2} if name in ALL_TRAINED else {}
 
     def run(order: list[int]):
         behavior = BEHAVIORS[name](**arguments)
@@ -185,7 +197,7 @@ def test_permuting_the_seeds_permutes_the_results(name):
         results = []
         for round_ in range(3):
             data = random_data(task, theta, rows=20, seed=round_)[order]
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             data.set(keys.ACTION, choice.action)
             results += [choice.action, choice.behavior_log_prob, *updated(behavior, data).values()]
         return results
@@ -202,7 +214,7 @@ def test_masked_actions_are_never_drawn_and_do_not_break_the_update():
         behavior = built(name, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
         for _ in range(3):
             data = everywhere(task, theta, 0, 200)
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             assert (choice.action[..., 0] < 2).all()
             assert choice.kl.isfinite().all() and choice.behavior_log_prob.isfinite().all()
             data.set(keys.ACTION, choice.action)
@@ -214,7 +226,7 @@ def test_masked_actions_are_never_drawn_and_do_not_break_the_update():
 def test_untrained_policies_have_no_statistics():
     task = StatesTask()
     theta = random_policy(task, 1)
-    for name in set(BEHAVIORS) - set(TRAINED):
+    for name in set(BEHAVIORS) - set(ALL_TRAINED):
         behavior = built(name, task, 1)
         assert updated(behavior, random_data(task, theta, rows=4)) == {}
         assert behavior.optimizer is None
@@ -229,7 +241,7 @@ def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ALL_TRAINED)
 @pytest.mark.parametrize("flag", ["clip_epsilon", "kl_cutoff", "learning_rate"])
 @pytest.mark.parametrize("value", [0, -0.1, float("nan")])
 def test_settings_that_must_be_positive(name, flag, value):
@@ -239,7 +251,7 @@ def test_settings_that_must_be_positive(name, flag, value):
     assert f"--model.behavior.{flag}" in message and str(value) in message and "above 0" in message
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ALL_TRAINED)
 @pytest.mark.parametrize("flag", ["epochs", "minibatches"])
 def test_settings_that_must_be_at_least_one(name, flag):
     with pytest.raises(ConfigError) as error:

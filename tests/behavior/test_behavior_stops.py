@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from behavior_helpers import TRAINED, StatesTask, built, data_of, random_data, random_policy, updated
+from behavior_helpers import SERVED_TRAINED, StatesTask, built, data_of, random_data, random_policy, task_of, updated
 from stacked_layers import weights
 from torch import Tensor
 
@@ -22,11 +22,12 @@ def one_skewed_one_balanced(task: StatesTask, rows: int = 16) -> tuple[Tensor, T
     return theta, action
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_stopped_seed_stays_while_others_go_on(name):
-    task = StatesTask(n_states=3, n_actions=3)
+@pytest.mark.parametrize(("name", "kind"), SERVED_TRAINED)
+def test_a_stopped_seed_stays_while_others_go_on(name, kind):
+    task = task_of(kind, n_states=3)
     data = random_data(task, random_policy(task, 4), rows=24)
-    arguments = {"epochs": 12, "learning_rate": 0.05, "hidden": [], "kl_cutoff": 0.05}
+    rate = 0.05 if kind == "discrete" else 0.015
+    arguments = {"epochs": 12, "learning_rate": rate, "hidden": [], "kl_cutoff": 0.05}
     together = built(name, task, 4, **arguments)
     stats = updated(together, data)
     assert len(set(stats["gradient_steps"].tolist())) > 1
@@ -64,13 +65,13 @@ def test_an_update_that_ends_on_its_last_step_has_not_hit_the_cutoff():
     assert stats["cutoff_hit"].tolist() == [False, False]
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_later_updates_do_not_depend_on_how_long_other_seeds_trained(name):
+@pytest.mark.parametrize(("name", "kind"), SERVED_TRAINED)
+def test_later_updates_do_not_depend_on_how_long_other_seeds_trained(name, kind):
     """A seed that stopped early must use up as many random numbers in company as alone."""
-    task = StatesTask(n_states=3, n_actions=3)
+    task = task_of(kind, n_states=3)
     theta = random_policy(task, 2)
     first, second = random_data(task, theta, rows=24, seed=1), random_data(task, theta, rows=24, seed=2)
-    first.get(keys.ACTION)[0] = 0  # one seed's D holds one joint action only, so that the seeds stop far apart
+    first.get(keys.ACTION)[0] = 0  # one seed's D holds one action of each agent only, so that the seeds stop far apart
 
     def table_after(seeds: list[int]) -> dict[int, Tensor]:
         behavior = BEHAVIORS[name](epochs=6, minibatches=3, learning_rate=0.05, hidden=[], kl_cutoff=0.02)

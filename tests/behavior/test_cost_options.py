@@ -93,7 +93,7 @@ def assert_exact(behavior, theta: Tensor, moved: bool) -> None:
     """What ``choose`` stores are the log-probabilities of pi_phi, which is far from or equal to pi_theta."""
     for state in range(TASK.state_dim):
         data = everywhere(TASK, theta, state, 50)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         target, expected = target_and_behavior(behavior, theta, state)
         torch.testing.assert_close(expected.exp().sum(-1), torch.ones(len(theta)))
         index = joint.joint_index(choice.action, TASK.n_actions)
@@ -127,7 +127,7 @@ def test_permuting_the_seeds_permutes_the_results(name, case):
         behavior, found = make(name, order, **CASES[case]), []
         for round_ in range(3):
             data = steps_of(round_)[order]
-            choice = behavior.choose(data, data.get(keys.LOGITS))
+            choice = behavior.choose(data, data.get(keys.PARAMETERS))
             behavior.extend(data.set(keys.ACTION, choice.action))
             found += [choice.action, choice.behavior_log_prob, *behavior.update().values(), behavior.net.flat.detach()]
         return found
@@ -160,7 +160,7 @@ def last_layers_by_torch(behavior, data, epochs: int, rate: float) -> tuple[Tens
         layer = torch.nn.Linear(features.shape[1], TASK.n_actions**TASK.n_agents)
         torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
         adam = torch.optim.Adam(layer.parameters(), rate)
-        target = joint.joint_log_probs(data.get(keys.LOGITS)[seed])
+        target = joint.joint_log_probs(data.get(keys.PARAMETERS)[seed])
         taken = joint.joint_index(data.get(keys.ACTION)[seed], TASK.n_actions).unsqueeze(-1)
         for _ in range(epochs):
             log_ratio = ((target + layer(features)).log_softmax(-1) - target).gather(-1, taken)

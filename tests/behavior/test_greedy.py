@@ -38,7 +38,7 @@ def prefix(probabilities: list[list[float]], steps: int) -> tuple[Tensor, dict[t
     theta = torch.tensor(probabilities).log().reshape(1, 1, n_agents, n_actions)
     greedy = built("Greedy", task, 1)
     data = data_of(task, theta, torch.zeros(1, 1, dtype=torch.int64))
-    taken = [greedy.choose(data, data.get(keys.LOGITS)).action[0, 0] for _ in range(steps)]
+    taken = [greedy.choose(data, data.get(keys.PARAMETERS)).action[0, 0] for _ in range(steps)]
     return torch.stack(taken), joint_probabilities(theta, 0, 0)
 
 
@@ -85,7 +85,7 @@ def test_step_by_step_like_the_scalar_sampler_with_several_states_and_environmen
     states = torch.randint(3, (60, 2, envs), generator=generator())
     for state in states:
         data = data_of(task, theta, state)
-        choice = greedy.choose(data, data.get(keys.LOGITS))
+        choice = greedy.choose(data, data.get(keys.PARAMETERS))
         for seed in range(2):
             for env in range(envs):
                 s = state[seed, env].item()
@@ -99,7 +99,7 @@ def test_counts_follow_a_policy_that_differs_by_step():
     for step in range(50):
         theta = random_policy(task, 1, seed=step)
         data = data_of(task, theta, torch.zeros(1, 1, dtype=torch.int64))
-        action = greedy.choose(data, data.get(keys.LOGITS)).action[0, 0]
+        action = greedy.choose(data, data.get(keys.PARAMETERS)).action[0, 0]
         assert tuple(action.tolist()) == scalar(0, joint_probabilities(theta, 0, 0))
 
 
@@ -108,7 +108,7 @@ def test_reset_counts_exactly_what_is_retained():
     theta = random_policy(task, 1)
     greedy = built("Greedy", task, 1)
     stray = data_of(task, theta, torch.tensor([[0, 1, 1]]))
-    greedy.choose(stray, stray.get(keys.LOGITS))
+    greedy.choose(stray, stray.get(keys.PARAMETERS))
     state = torch.randint(2, (1, 9), generator=generator())
     action = torch.randint(2, (1, 9, 2), generator=generator(1))
     greedy.reset(data_of(task, theta, state, action))
@@ -118,10 +118,10 @@ def test_reset_counts_exactly_what_is_retained():
     for step in range(30):
         s = step % 2
         data = data_of(task, theta, torch.tensor([[s]]))
-        chosen = greedy.choose(data, data.get(keys.LOGITS)).action[0, 0]
+        chosen = greedy.choose(data, data.get(keys.PARAMETERS)).action[0, 0]
         assert tuple(chosen.tolist()) == scalar(s, joint_probabilities(theta, 0, s))
     greedy.reset(None)
     fresh = ScalarGreedy()
     data = data_of(task, theta, torch.tensor([[0]]))
-    chosen = greedy.choose(data, data.get(keys.LOGITS)).action[0, 0]
+    chosen = greedy.choose(data, data.get(keys.PARAMETERS)).action[0, 0]
     assert tuple(chosen.tolist()) == fresh(0, joint_probabilities(theta, 0, 0))

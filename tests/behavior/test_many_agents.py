@@ -111,7 +111,7 @@ def test_stored_log_probabilities_and_frequencies_are_the_enumerated_ones(name, 
     draws = 20_000
     for state in range(2):
         data = everywhere(task, theta, state, draws)
-        choice = behavior.choose(data, data.get(keys.LOGITS))
+        choice = behavior.choose(data, data.get(keys.PARAMETERS))
         number = joint.joint_index(choice.action, 2)
         for seed in range(2):
             expected = enumerated(behavior, theta[seed, state], data.get(keys.STATE)[seed, 0], seed).detach()
@@ -155,7 +155,7 @@ def test_two_agents_can_do_all_that_ma_props_can(name):
         weights(full.net)[0][:, 0].copy_(delta.flatten(1))
         table_of(delta, theta, name, own)
     data = everywhere(task, theta, 0, draws)
-    choice, reference = own.choose(data, data.get(keys.LOGITS)), full.choose(data, data.get(keys.LOGITS))
+    choice, reference = own.choose(data, data.get(keys.PARAMETERS)), full.choose(data, data.get(keys.PARAMETERS))
     log_prob = full.adjusted(joint.joint_log_probs(theta[:, 0]).unsqueeze(1), torch.ones(2, 1, 1))[:, 0]
     number = joint.joint_index(choice.action, 3)
     torch.testing.assert_close(choice.behavior_log_prob, log_prob.gather(1, number), atol=1e-5, rtol=1e-5)
@@ -181,7 +181,7 @@ def test_two_agents_can_do_all_that_ma_props_can(name):
 
 def plain_update(behavior, data, seed: int, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, KL that stops and log r of one seed's D, by enumeration and autograd."""
-    logits, state = data.get(keys.LOGITS)[seed], data.get(keys.STATE)[seed]
+    logits, state = data.get(keys.PARAMETERS)[seed], data.get(keys.STATE)[seed]
     number = joint.joint_index(data.get(keys.ACTION)[seed], logits.shape[-1])
     log_ratio, kl = [], []
     for row in range(len(state)):
@@ -305,8 +305,9 @@ def test_history_counts_from_the_start_of_the_next_batch(name):
     behavior.reset(old)
     behavior.extend(new)  # needs more memory than the 70 took
     fresh.extend(torch.cat([old, new], 1))
-    for own, expected in zip(behavior.store.samples(), fresh.store.samples(), strict=True):
-        assert torch.equal(own, expected)
+    (inputs, facts, weight), expected = behavior.store.samples(), fresh.store.samples()
+    for own, other in zip((inputs, *facts, weight), (expected[0], *expected[1], expected[2]), strict=True):
+        assert torch.equal(own, other)
 
 
 # what they are for
@@ -321,7 +322,7 @@ def test_twenty_agents_are_no_more_than_finite_arithmetic(name):
     stats = updated(behavior, data)
     assert stats["kl"].isfinite().all() and (stats["kl"] > 0).all()
     query = everywhere(task, theta, 0, 3)
-    choice = behavior.choose(query, query.get(keys.LOGITS))
+    choice = behavior.choose(query, query.get(keys.PARAMETERS))
     assert choice.action.shape == (2, 3, 20) and choice.behavior_log_prob.isfinite().all()
     with torch.no_grad():
         behavior.net.flat.mul_(1e4)  # as far from pi_theta as can be
@@ -343,7 +344,7 @@ def test_neighbors_are_balanced_where_props_cannot(name):
     for sampler in (name, "PROPS"):
         behavior = built(sampler, task, 1, hidden=[], learning_rate=0.2, kl_cutoff=1.0)
         updated(behavior, data)
-        drawn = behavior.choose(query, query.get(keys.LOGITS)).action[0]
+        drawn = behavior.choose(query, query.get(keys.PARAMETERS)).action[0]
         agree[sampler] = (drawn[:, 0] == drawn[:, 1]).float().mean().item()
     assert agree["PROPS"] == pytest.approx(0.5, abs=0.04) and agree[name] < 0.35
 

@@ -33,11 +33,11 @@ def collect(name: str, arguments: dict) -> np.ndarray:
     ones = torch.ones(SEEDS, 1, 1)
     step = TensorDict({keys.STATE: ones, keys.STATE_INDEX: ones.long() * 0}, batch_size=[SEEDS, 1])
     step.set(keys.OBSERVATION, torch.ones(SEEDS, 1, 2, 1))
-    step.set(keys.LOGITS, torch.full((SEEDS, 1, 2, 2), math.log(0.5)))
+    step.set(keys.PARAMETERS, torch.full((SEEDS, 1, 2, 2), math.log(0.5)))
     taken = []
     for _ in range(max(SIZES)):
         row = step.clone()
-        row.set(keys.ACTION, behavior.choose(row, row.get(keys.LOGITS)).action)
+        row.set(keys.ACTION, behavior.choose(row, row.get(keys.PARAMETERS)).action)
         taken.append(row)
         behavior.extend(row)
         behavior.update()

@@ -29,7 +29,7 @@ def policy_with(taken: list[tuple[int, int]], state: int = 0, **arguments: float
 def drawn_probabilities(theta, behavior, state: int = 0) -> dict[tuple[int, ...], float]:
     """Every joint action's probability, from what ``choose`` stores with the actions it draws."""
     data = everywhere(TASK, theta, state, 4000)
-    choice = behavior.choose(data, data.get(keys.LOGITS))
+    choice = behavior.choose(data, data.get(keys.PARAMETERS))
     seen = {
         tuple(a): p for a, p in zip(choice.action[0].tolist(), choice.behavior_log_prob[0].exp().tolist(), strict=True)
     }
@@ -68,7 +68,7 @@ def test_the_cutoff_is_reached_and_not_exceeded(cutoff):
     for action, probability in drawn_probabilities(theta, behavior).items():
         assert probability == pytest.approx(mixed(weight)[action], abs=1e-5)
     data = everywhere(TASK, theta, 0, 1)
-    assert behavior.choose(data, data.get(keys.LOGITS)).kl.item() == pytest.approx(cutoff, rel=1e-3)
+    assert behavior.choose(data, data.get(keys.PARAMETERS)).kl.item() == pytest.approx(cutoff, rel=1e-3)
 
 
 def test_a_state_that_d_lacks_is_sampled_on_policy():
@@ -85,7 +85,7 @@ def test_it_lowers_the_joint_sampling_error_at_a_uniform_policy():
     rows = []
     for _ in range(32):
         step = everywhere(task, theta, 0, 1)
-        step.set(keys.ACTION, behavior.choose(step, step.get(keys.LOGITS)).action)
+        step.set(keys.ACTION, behavior.choose(step, step.get(keys.PARAMETERS)).action)
         behavior.extend(step)
         rows.append(step)
     error = tabular_error(torch.cat(rows, 1), SeedStreams(0, list(range(seeds)), "test"))

@@ -149,7 +149,7 @@ def memory_of_d() -> list[dict[str, str | float]]:
     }
     row_of_d = TensorDict(seen, batch_size=shape)
     row_of_d.set("next", TensorDict(seen, batch_size=shape).set(keys.REWARD, torch.zeros(*shape, 4, 1)))
-    for key, size in ((keys.LOGITS, (4, 4)), (keys.LOG_PROB, (4,)), (keys.TARGET_LOG_PROB, ())):
+    for key, size in ((keys.PARAMETERS, (4, 4)), (keys.LOG_PROB, (4,)), (keys.TARGET_LOG_PROB, ())):
         row_of_d.set(key, torch.zeros(*shape, *size))
     row_of_d.set(keys.ACTION, torch.zeros(*shape, 4, dtype=torch.int64))
     for key in (keys.BEHAVIOR_LOG_PROB, keys.BEHAVIOR_KL):

@@ -33,9 +33,27 @@ SETTINGS = {
         {"payoff": "no_conflict_7"},
         {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
     ],
-    "VMAS": [{"scenario": "simple_spread", "max_steps": 6}],
+    "PettingZoo": [
+        {"max_steps": 7, "fixed_start": True},
+        {"name": "mpe2.simple_speaker_listener_v4", "options": {"max_cycles": 5}},  # 3 actions, and 5
+        {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
+    ],
+    "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "TwoPeaks": [
+        {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
+        {"n_agents": 3, "components": [2, 1, 3]},
+    ],
+    "VMAS": [
+        {"scenario": "simple_spread", "max_steps": 6},
+        {"scenario": "diff_drive", "max_steps": 4},  # 9 actions, and 27
+        {"scenario": "diff_drive", "continuous": True, "max_steps": 5},  # 2 components, and 3
+    ],
 }
-NEEDS = {"VMAS": pytest.mark.skipif(find_spec("vmas") is None, reason="needs the extra envs")}
+PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}
+NEEDS = {
+    name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason="needs the extra envs")
+    for name, packages in PACKAGES.items()
+}
 CASES = [
     pytest.param(name, settings, id=f"{name}-{number}", marks=NEEDS.get(name, ()))
     for name in TASKS
@@ -49,10 +67,20 @@ def make(name, settings, seed_ids=(0, 7), num_envs=3, run_seed=1, purpose="envir
 
 
 def random_actions(env, seed_ids, steps, salt=0):
-    """Actions ``[steps, R, E, A]`` that depend on the seed's id, not on its place."""
-    shape = (steps, env.batch_size[1], env.task.n_agents)
-    rows = [np.random.default_rng([seed_id, salt]).integers(env.task.n_actions, size=shape) for seed_id in seed_ids]
+    """Actions ``[steps, R, E, A]`` or ``[steps, R, E, A, D]`` that depend on the seed's id, not on its place."""
+    shape = (steps, env.batch_size[1])
+    rows = [actions_of(env.task, shape, np.random.default_rng([seed_id, salt])) for seed_id in seed_ids]
     return torch.from_numpy(np.stack(rows, 1))
+
+
+def actions_of(task, shape, rng):
+    """Random actions that the agents have, as policies draw them: ``[*shape, A]`` or ``[*shape, A, D]``."""
+    mask = task.action_mask().numpy()
+    if task.continuous_actions:
+        return np.where(mask, rng.normal(size=(*shape, *mask.shape)), 0.0).astype(np.float32)
+    if mask.all():
+        return rng.integers(task.n_actions, size=(*shape, task.n_agents))
+    return np.stack([rng.choice(np.flatnonzero(has), size=shape) for has in mask], -1)
 
 
 def play(env, current, actions):

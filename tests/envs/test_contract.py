@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from env_cases import CONTRACT, SETTINGS, assert_same, leaves, make, marked, play, random_actions, trajectory
+from env_cases import (
+    CONTRACT,
+    SETTINGS,
+    actions_of,
+    assert_same,
+    leaves,
+    make,
+    marked,
+    play,
+    random_actions,
+    trajectory,
+)
 from torchrl.envs.utils import check_env_specs
 
 from lit_maprops.envs import TASKS
@@ -31,11 +42,16 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     if task.numbers_states():
         root["state_index"] = ((*batch, 1), torch.int64)
     action = ((*batch, task.n_agents), torch.int64)
+    if task.continuous_actions:
+        action = ((*batch, task.n_agents, task.action_dim), torch.float32)
     reward = ((*batch, task.n_agents, 1), torch.float32)
     current = env.reset()
     assert {key: (tuple(v.shape), v.dtype) for key, v in leaves(current).items()} == root
     action_spec = env.full_action_spec["agents", "action"]
-    assert (tuple(action_spec.shape), action_spec.dtype, action_spec.space.n) == (*action, task.n_actions)
+    assert (tuple(action_spec.shape), action_spec.dtype) == action
+    assert task.n_actions == (0 if task.continuous_actions else action_spec.space.n)
+    mask, width = task.action_mask(), task.action_dim if task.continuous_actions else task.n_actions
+    assert mask.shape == (task.n_agents, width) and mask.dtype == torch.bool and mask.any(0).all()
     for given in random_actions(env, range(4), 3):
         stepped, current = env.step_and_maybe_reset(current.set(("agents", "action"), given))
         expected = {**root, "agents.action": action, "next.agents.reward": reward}
@@ -72,19 +88,21 @@ def test_no_episode_is_longer_than_the_time_limit(name, settings):
 
 def visited(task, batch):
     """A batch of states some random steps after a start, with random actions and noise."""
-    generator = torch.Generator().manual_seed(3)
+    generator, rng = torch.Generator().manual_seed(3), np.random.default_rng(3)
     state = task.initial_state(torch.rand(*batch, task.start_noise, generator=generator))
     for _ in range(4):
-        action = torch.randint(task.n_actions, (*batch, task.n_agents), generator=generator)
+        action = torch.from_numpy(actions_of(task, batch, rng))
+        action = action.tanh() if task.continuous_actions else action
         noise = torch.rand(*batch, task.step_noise, generator=generator)
         before, state = state, task.transition(state, action, noise).state
     return before, action, noise
 
 
 def all_outputs(task, state, action, noise, start_noise):
-    following, reward, terminated, success = task.transition(state, action, noise)
+    following, reward, terminated, success, truncated = task.transition(state, action, noise)
     observation, vector = task.observe(state)
-    out = {"reward": reward, "terminated": terminated, "success": success, "observation": observation, "state": vector}
+    out = {} if truncated is None else {"truncated": truncated}
+    out |= {"reward": reward, "terminated": terminated, "success": success, "observation": observation, "state": vector}
     out |= {f"next {key}": value for key, value in following.items()}
     out |= {f"start {key}": value for key, value in task.initial_state(start_noise).items()}
     if task.numbers_states():

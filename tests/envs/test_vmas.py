@@ -30,11 +30,30 @@ def always_looked_for(world):
     return collides
 
 
+def as_vmas_takes(environment, action):
+    """Ours ``[P, A]`` or ``[P, A, D]`` as VMAS's list of actions: forces within u_range, messages within [0, 1]."""
+    if not environment.continuous_actions:
+        return [one.unsqueeze(-1) for one in action.unbind(1)]
+    given = []
+    for agent, chosen in zip(environment.agents, action.unbind(1), strict=True):
+        force = chosen[:, : agent.action_size] * torch.as_tensor(agent.u_range)
+        words = 0 if agent.silent else environment.world.dim_c
+        message = (chosen[:, agent.action_size : agent.action_size + words] + 1) / 2
+        given.append(torch.cat([force, message], 1))
+    return given
+
+
+def padded(seen):
+    """What agents see as ``[P, A, O]``."""
+    longest = max(one.shape[1] for one in seen)
+    return torch.stack([torch.cat([one, torch.zeros(len(one), longest - one.shape[1])], 1) for one in seen], 1)
+
+
 def reference_at_start(task, noise, **options):
     """VMAS's environment with every body where ``initial_state`` puts it."""
     ours = task._built(ROWS, CPU).env
     start = task.initial_state(noise)
-    reference = vmas.make_env(task.scenario, ROWS, continuous_actions=False, seed=3, **options)
+    reference = vmas.make_env(task.scenario, ROWS, continuous_actions=task.continuous_actions, seed=3, **options)
     for body, own in zip(reference.world.entities, ours.world.entities, strict=True):
         for name in ("pos", "vel", "rot", "ang_vel"):
             getattr(body, f"set_{name}")(getattr(own.state, name).clone(), batch_index=None)
@@ -46,31 +65,61 @@ def reference_at_start(task, noise, **options):
     return start, reference
 
 
-@pytest.mark.parametrize(
-    ("scenario", "options"),
-    [("balance", {"n_agents": 4}), ("balance", {"n_agents": 3, "package_mass": 1}), ("simple_spread", {})],
-    ids=str,
-)
-def test_steps_are_those_of_vmas(scenario, options):
-    task = VMAS(scenario, options=options)
+STEPPED = [
+    ("balance", {"n_agents": 4}, [9, 9, 9, 9], [2, 2, 2, 2]),
+    ("balance", {"n_agents": 3, "package_mass": 1}, [9, 9, 9], [2, 2, 2]),
+    ("simple_spread", {}, [9, 9, 9], [2, 2, 2]),
+    ("simple_tag", {}, [9, 9, 9, 9], [2, 2, 2, 2]),  # observations of 16 and 14 numbers
+    ("diff_drive", {}, [9, 27], [2, 3]),
+    ("simple_world_comm", {}, [36, 9, 9, 9, 9, 9], [6, 2, 2, 2, 2, 2]),  # the first agent talks
+]
+
+
+@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+@pytest.mark.parametrize(("scenario", "options", "numbers", "components"), STEPPED, ids=str)
+def test_steps_are_those_of_vmas(scenario, options, numbers, components, continuous):
+    task = VMAS(scenario, options=options, continuous=continuous)
+    sizes = torch.tensor(components if continuous else numbers)
+    assert torch.equal(task.action_mask().sum(1), sizes) and task.action_mask()[:, 0].all()
+    assert (task.n_actions, task.action_dim) == ((0, max(components)) if continuous else (max(numbers), 0))
     generator = torch.Generator().manual_seed(1)
     state, reference = reference_at_start(task, torch.rand(ROWS, 2, generator=generator), **options)
     reference.world.collides = always_looked_for(reference.world)
-    seen = reference.get_from_scenario(True, False, False, False)[0]
-    assert torch.equal(task.observe(state)[0], torch.stack(seen, 1))
-    ended = torch.zeros(ROWS, dtype=torch.bool)
+    seen = padded(reference.get_from_scenario(True, False, False, False)[0])
+    assert torch.equal(task.observe(state)[0], seen)
+    ended, rewarded = torch.zeros(ROWS, dtype=torch.bool), torch.zeros(task.n_agents)
     for step in range(60):
-        # Some worlds push upward, so that contacts and flights occur beside falls.
-        action = torch.randint(9, (ROWS, task.n_agents), generator=generator)
-        action[: ROWS // 2][:, step % 2 :] = 2
-        seen, reward, done, _ = reference.step([one.unsqueeze(-1) for one in action.unbind(1)])
-        state, own_reward, terminated, success = task.transition(state, action, torch.zeros(ROWS, 0))
+        action = some_actions(task, step, generator)
+        seen, reward, done, _ = reference.step(as_vmas_takes(reference, action))
+        state, own_reward, terminated, success = task.transition(state, action, torch.zeros(ROWS, 0))[:4]
         observation, vector = task.observe(state)
-        assert torch.equal(observation, torch.stack(seen, 1)) and torch.equal(vector, torch.cat(seen, 1))
+        assert torch.equal(observation, padded(seen)) and torch.equal(vector, padded(seen).flatten(1))
         assert torch.equal(own_reward, torch.stack(reward, 1)) and torch.equal(terminated, done)
         ended |= done
+        rewarded += own_reward.abs().sum(0)
     assert ended.any() == (scenario == "balance")
     assert scenario == "balance" or not success.any()
+    assert rewarded.any() != (scenario == "diff_drive")  # that one has no reward
+
+
+def some_actions(task, step, generator):
+    """Random actions; half of the worlds push upward now and then, so that contacts and flights occur beside falls."""
+    if task.continuous_actions:
+        action = 2 * torch.rand(ROWS, task.n_agents, task.action_dim, generator=generator) - 1
+        action[: ROWS // 2, step % 2 :, :2] = torch.tensor([0.0, 1.0])
+    else:
+        action = torch.randint(1000, (ROWS, task.n_agents), generator=generator) % task.action_mask().sum(1)
+        action[: ROWS // 2][:, step % 2 :] = 2
+    return action
+
+
+def test_continuous_actions_reach_the_ends_of_the_range():
+    task = VMAS("balance", n_agents=2, continuous=True)
+    start = task.initial_state(torch.rand(ROWS, 2, generator=torch.Generator().manual_seed(8)))
+    agents = task._built(ROWS, CPU).env.agents
+    for end in (-1.0, 1.0):
+        task.transition(start, torch.full((ROWS, 2, 2), end), torch.zeros(ROWS, 0))
+        assert all((agent.action.u == end * agent.u_range * agent.u_multiplier).all() for agent in agents)
 
 
 @pytest.mark.parametrize("scenario", ["balance", "simple_spread", "navigation", "give_way"])
@@ -171,8 +220,7 @@ def test_global_generators_are_left_alone(scenario):
 
 BAD = {
     "unknown": ({"scenario": "chess"}, ["--data.env.scenario is 'chess'", "balance", "simple_spread"]),
-    "different observations": ({"scenario": "simple_tag"}, ["--data.env.scenario simple_tag", "observations"]),
-    "different actions": ({"scenario": "diff_drive"}, ["--data.env.scenario diff_drive", "actions"]),
+    "no way of squashing": ({"continuous": True, "squash": "sigmoid"}, ["--data.env.squash", "tanh, clip"]),
     "noise in steps": ({"scenario": "discovery"}, ["--data.env.scenario discovery", "random"]),
     "goals all worlds share": ({"scenario": "simple_reference"}, ["--data.env.scenario simple_reference", "share"]),
     "no such option": ({"options": {"agents": 3}}, ["--data.env.scenario balance", "agents"]),

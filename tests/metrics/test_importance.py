@@ -97,8 +97,8 @@ def sequences(behavior: BehaviorPolicy, length: int) -> list[tuple[float, list, 
         look = TensorDict({keys.STATE: torch.ones(count, draws, 1)}, batch_size=[count, draws])
         look.set(keys.OBSERVATION, torch.ones(count, draws, 2, 1))
         look.set(keys.STATE_INDEX, torch.zeros(count, draws, 1, dtype=torch.int64))
-        look.set(keys.LOGITS, THETA.expand(count, draws, 2, 2).clone())
-        choice = behavior.choose(look, look.get(keys.LOGITS))
+        look.set(keys.PARAMETERS, THETA.expand(count, draws, 2, 2).clone())
+        choice = behavior.choose(look, look.get(keys.PARAMETERS))
         for number, run in enumerate(runs):
             drawn = (choice.action[number] == torch.tensor(run[t])).all(-1).nonzero()
             log_phi[number].append(choice.behavior_log_prob[number, drawn[0, 0]].item() if len(drawn) else None)

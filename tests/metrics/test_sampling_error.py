@@ -29,7 +29,7 @@ def data_of(theta: Tensor, state: Tensor, action: Tensor) -> TensorDict:
     one_hot = torch.nn.functional.one_hot(state, theta.shape[1]).float()
     data = TensorDict({keys.STATE: one_hot, keys.STATE_INDEX: state.unsqueeze(-1)}, batch_size=state.shape)
     data.set(keys.OBSERVATION, one_hot.unsqueeze(2).expand(-1, -1, action.shape[-1], -1).clone())
-    data.set(keys.LOGITS, theta[torch.arange(len(state)).unsqueeze(1), state])
+    data.set(keys.PARAMETERS, theta[torch.arange(len(state)).unsqueeze(1), state])
     data.set(keys.ACTION, action)
     return data
 
@@ -101,7 +101,7 @@ def test_states_and_actions_may_carry_any_numbers():
     _, data = random_data(2, 4, 2, 3, 60)
     state, action = data.get(keys.STATE_INDEX).squeeze(-1), data.get(keys.ACTION)
     number = action[..., 0] * 3 + action[..., 1]
-    log_prob = data.get(keys.LOGITS).gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
+    log_prob = data.get(keys.PARAMETERS).gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
     plain = total_variation(state, number, log_prob)
     renamed = torch.tensor([10**15, -7, 3, 2**40])[state]
     torch.testing.assert_close(total_variation(renamed, number * 10**12 - 5, log_prob), plain)
@@ -122,7 +122,7 @@ def test_seeds_do_not_mix_and_nan_stays_in_its_seed():
     alone = tabular_error(data[:1], streams(1))
     for key, value in alone.items():
         torch.testing.assert_close(whole[key][:1], value)
-    data.get(keys.LOGITS)[1] = torch.nan
+    data.get(keys.PARAMETERS)[1] = torch.nan
     ill = tabular_error(data, streams(3))
     for key, value in whole.items():
         assert torch.equal(ill[key][[0, 2]], value[[0, 2]])
@@ -236,7 +236,7 @@ def test_ten_agents_with_five_actions_are_measured_without_a_table():
 def test_nan_in_one_seed_leaves_the_other_fits_bit_identical():
     _, data = random_data(3, 2, 2, 2, 40)
     clean = likelihood_error(data, streams(3), [8])
-    data.get(keys.LOGITS)[1, 5:] = torch.nan
+    data.get(keys.PARAMETERS)[1, 5:] = torch.nan
     ill = likelihood_error(data, streams(3), [8])
     for key, value in clean.items():
         assert torch.equal(ill[key][[0, 2]], value[[0, 2]])

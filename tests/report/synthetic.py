@@ -58,21 +58,23 @@ def write_run(
     evaluations: int = 2,
     joint_tv: float = 0.1,
     joint_tv_se: float = 0.01,
+    measure: str = "tv",
     **changes: Any,
 ) -> Path:
     """A run folder whose seeds end at ``final``; evaluations grow towards it linearly.
 
-    ``changes``: with ``__`` for a dot, such as ``data__target_batch_size=8``.
+    ``joint_tv``: mean of the measure of sampling error that is called ``joint_{measure}``. ``changes``: with ``__`` for
+    a dot, such as ``data__target_batch_size=8``.
     """
     folder.mkdir(parents=True)
     config = config_of(sampler, {k.replace("__", "."): v for k, v in changes.items()})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     names = ["env_steps", "iteration", "wall_seconds", "time/collect", "time/behavior", "time/target"]
-    names += [f"sampling_error/{who}_tv{base}" for who in ("joint", "agent") for base in ("", "_on_policy")]
+    names += [f"sampling_error/{who}_{measure}{base}" for who in ("joint", "agent") for base in ("", "_on_policy")]
     step = np.arange(1, rows + 1)
     columns = [100 * step, step, 10.0 * step, 0 * step + 1, 0 * step + 2, 0 * step + 3]
     columns += [0 * step + joint_tv, 0 * step + 0.2, 0 * step + joint_tv / 2, 0 * step + 0.1]
-    names += ["sampling_error/joint_tv_se"]
+    names += [f"sampling_error/joint_{measure}_se"]
     columns += [0 * step + joint_tv_se]
     lines = [",".join(names), *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")

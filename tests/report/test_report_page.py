@@ -144,6 +144,14 @@ def test_nothing_outside_the_page(tmp_path: Path) -> None:
     assert "#fe00" not in html  # every stand-in color became a variable of the theme
 
 
+def test_energy_distances_are_shown_like_other_measures(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1, 0], "GaussianAdjustment", measure="energy", joint_tv=0.0625)
+    page = Page(make_report([tmp_path]).html)
+    for who in ("joint", "per agent"):
+        assert f"Sampling error, {who}, energy distance (std)" in page.text
+    assert "0.0625" in page.text
+
+
 def test_many_samplers_are_counted_not_picked(tmp_path: Path) -> None:
     """More samplers than a figure can tell apart: class colors, a count of verdicts, every number in a table."""
     write_run(tmp_path / "base", [0.0] * 10)

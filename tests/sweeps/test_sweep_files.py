@@ -17,7 +17,7 @@ from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
 from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
-EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 12, "no_conflict": 63}
+EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 9, "no_conflict": 63}
 
 
 def proposals(file: SweepFile) -> list[dict[str, Any]]:
@@ -104,4 +104,4 @@ def test_our_program_through_the_local_command(tmp_path: Path, monkeypatch: pyte
             assert _setting(config, name) == value
         assert not (folder / entry["id"] / "wandb").exists()
     known = set().union(*(read_summary(folder / entry["id"]) for entry in runs))
-    assert set(SUMMARY_NUMBERS) - known <= {"joint_kl", "behavior_kl"}  # of other settings
+    assert set(SUMMARY_NUMBERS) - known <= {"joint_kl", "joint_energy", "behavior_kl"}  # of other settings

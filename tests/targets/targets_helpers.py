@@ -1,17 +1,20 @@
 """A task that is only sizes, random batches, and per-seed re-implementations with ``torch.nn`` modules."""
 
 import itertools
+import math
 
 import torch
 from stacked_layers import biases, weights
 from tensordict import TensorDict
 from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.families import Gaussian
 from lit_maprops.nets import StackedMLP
-from lit_maprops.targets import LEARNERS, Learner
+from lit_maprops.targets import LEARNERS, Learner, TargetPolicies
 
 SEEDS, STEPS, ENVS = 3, 6, 2
 PPOS = ["IPPO", "MAPPO"]
@@ -33,13 +36,58 @@ class SizesTask(Task):
         raise NotImplementedError
 
 
+class MaskedTask(SizesTask):
+    """Agents with different numbers of actions."""
+
+    def action_mask(self) -> Tensor:
+        return torch.tensor([[True, True, False], [True, True, True]])
+
+
+class GaussianTask(SizesTask):
+    """Continuous actions, of different size."""
+
+    continuous_actions, n_actions, action_dim = True, 0, 2
+
+    def action_mask(self) -> Tensor:
+        return torch.tensor([[True, False], [True, True]])
+
+
+TASKS = [SizesTask, MaskedTask, GaussianTask]
+
+
+class Reference:
+    """The agents' policies as torch's distributions, over what exists only; from outputs ``[B, A, K]`` of a network."""
+
+    def __init__(self, task: Task, outputs: Tensor, initial_std: float = 0.5) -> None:
+        self.task, self.sizes = task, task.action_mask().sum(-1).tolist()
+        if not task.continuous_actions:
+            self.parts = [Categorical(logits=outputs[:, i, :size]) for i, size in enumerate(self.sizes)]
+            return
+        mean, raw = outputs[..., : task.action_dim], outputs[..., task.action_dim :]
+        # Log standard deviations between log 0.05 and log 2, initial_std where outputs are 0.
+        low, width = math.log(0.05), math.log(2 / 0.05)
+        start = math.log((math.log(initial_std) - low) / (low + width - math.log(initial_std)))
+        std = (low + width * torch.sigmoid(4 * raw / width + start)).exp()
+        self.parts = [Independent(Normal(mean[:, i, :size], std[:, i, :size]), 1) for i, size in enumerate(self.sizes)]
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        parts = [action[:, i, :size] for i, size in enumerate(self.sizes)] if action.dim() == 3 else action.unbind(1)
+        return torch.stack([part.log_prob(own) for part, own in zip(self.parts, parts, strict=True)], -1)
+
+    def entropy(self) -> Tensor:
+        return torch.stack([part.entropy() for part in self.parts], -1)
+
+    def kl(self, other: "Reference") -> Tensor:
+        return torch.stack([kl_divergence(p, q) for p, q in zip(self.parts, other.parts, strict=True)], -1)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def built(name: str, seed_ids: list[int] | None = None, **arguments: object) -> Learner:
+def built(name: str, seed_ids: list[int] | None = None, task: type[Task] = SizesTask, **arguments: object) -> Learner:
     learner = LEARNERS[name](**arguments)
-    learner.build(SizesTask(), 0, list(range(SEEDS)) if seed_ids is None else seed_ids)
+    learner.build(task(), 0, list(range(SEEDS)) if seed_ids is None else seed_ids)
     return learner
 
 
@@ -62,15 +110,22 @@ def random_batch(learner: Learner, seed: int = 0, n_seeds: int = SEEDS) -> Tenso
     data.set(("next", keys.TERMINATED), ends < 0.2)
     data.set(("next", keys.TRUNCATED), (ends >= 0.2) & (ends < 0.4))
     data.set(("next", keys.DONE), ends < 0.4)
-    data.set(keys.ACTION, torch.randint(task.n_actions, (*shape, task.n_agents), generator=rng))
-    with torch.no_grad():
-        store_targets(data, learner.policies.logits(data.get(keys.OBSERVATION)))
+    family = learner.policies.family
+    if isinstance(family, Gaussian):  # far from its mean a density is too small for ratios
+        parameters = learner.policies.given(data.get(keys.OBSERVATION)).detach()
+        data.set(keys.ACTION, family.sample(parameters, torch.rand(*shape, *family.uniforms, generator=rng)))
+    else:
+        action = torch.randint(task.n_actions, (*shape, task.n_agents), generator=rng)
+        data.set(keys.ACTION, action % family.mask.sum(-1))
+    store_targets(data, learner.policies)
     return data
 
 
-def store_targets(data: TensorDict, logits: Tensor) -> None:
-    log_prob = logits.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
-    data.set(keys.LOGITS, logits)
+@torch.no_grad()
+def store_targets(data: TensorDict, policies: TargetPolicies) -> None:
+    parameters = policies.given(data.get(keys.OBSERVATION))
+    log_prob = policies.family.log_prob(parameters, data.get(keys.ACTION))
+    data.set(keys.PARAMETERS, parameters)
     data.set(keys.LOG_PROB, log_prob)
     data.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
 

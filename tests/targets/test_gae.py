@@ -62,13 +62,12 @@ def test_a_batch_of_equal_advantages_does_not_move_the_policies(name, reward):
     for column in (keys.STATE, keys.OBSERVATION):
         batch.get(column).fill_(1)
     batch.get(("next", *keys.REWARD)).fill_(reward)
-    with torch.no_grad():
-        store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+    store_targets(batch, learner.policies)
     advantage = learner._prepare(filled(batch).trajectories()).get(keys.ADVANTAGE)
     assert (advantage == 0).all()
-    before = learner.policies.logits(batch.get(keys.OBSERVATION)).exp()
+    before = learner.policies.given(batch.get(keys.OBSERVATION)).exp()
     learner.update(filled(batch))
-    after = learner.policies.logits(batch.get(keys.OBSERVATION)).exp()
+    after = learner.policies.given(batch.get(keys.OBSERVATION)).exp()
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
 
 

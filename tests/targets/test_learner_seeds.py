@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from targets_helpers import ENVS, PPOS, SMALL, STEPS, built, filled, parameters_of, random_batch, store_targets
+from targets_helpers import ENVS, PPOS, SMALL, STEPS, TASKS, built, filled, parameters_of, random_batch, store_targets
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -21,8 +21,7 @@ def contrasting_batch(learner, strong: int) -> TensorDict:
     # Elsewhere every action earns 1 in the first half of the batch and -1 in the second.
     batch.get(("next", *keys.REWARD)).copy_(torch.where(row < 6, 1.0, -1.0).unsqueeze(-1))
     batch.get(("next", *keys.REWARD))[strong] = (row % 3 == 0).float().unsqueeze(-1)
-    with torch.no_grad():
-        store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+    store_targets(batch, learner.policies)
     return batch
 
 
@@ -45,8 +44,7 @@ def test_kl_stop_stops_single_seeds(name):
 def first_seed(batch: TensorDict, learner) -> TensorDict:
     """Seed 0's part of a batch, as ``learner`` (of seed 0 alone) would have collected it."""
     batch = batch[:1].clone()
-    with torch.no_grad():
-        store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+    store_targets(batch, learner.policies)
     return batch
 
 
@@ -78,16 +76,16 @@ def test_statistics_of_a_stopped_seed_do_not_depend_on_the_others(name):
 
 
 @pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
-def test_permuting_the_seeds_permutes_the_results(name):
+@pytest.mark.parametrize("task", TASKS)
+def test_permuting_the_seeds_permutes_the_results(name, task):
     order = [2, 0, 1]
 
     def run(seeds: list[int]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        learner = built(name, seeds, hidden=[8])
+        learner = built(name, seeds, task, hidden=[8])
         for round_ in range(2):
-            plain = built(name, hidden=[8])
+            plain = built(name, task=task, hidden=[8])
             batch = random_batch(plain, round_)[seeds].clone()
-            with torch.no_grad():
-                store_targets(batch, learner.policies.logits(batch.get(keys.OBSERVATION)))
+            store_targets(batch, learner.policies)
             stats = learner.update(filled(batch))
         return parameters_of(learner), stats
 
@@ -101,11 +99,12 @@ def test_permuting_the_seeds_permutes_the_results(name):
 @pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
 @pytest.mark.parametrize("broken", ["reward", "observation"])
 @pytest.mark.parametrize("updates", [1, 2])
-def test_nan_in_one_seed_leaves_the_others_bit_identical(name, broken, updates):
+@pytest.mark.parametrize("task", TASKS)
+def test_nan_in_one_seed_leaves_the_others_bit_identical(name, broken, updates, task):
     key = ("next", *keys.REWARD) if broken == "reward" else keys.OBSERVATION
 
     def run(nan_seed: int | None) -> list[Tensor]:
-        learner, results = built(name, hidden=[8]), []
+        learner, results = built(name, task=task, hidden=[8]), []
         for round_ in range(updates):
             batch = random_batch(learner, round_)
             if nan_seed is not None:

@@ -57,10 +57,10 @@ def test_mappos_critic_sees_the_state_only():
 def test_policies_are_decentralized(name, share_parameters):
     learner = built(name, hidden=[8], share_parameters=share_parameters)
     observation = random_batch(learner).get(keys.OBSERVATION)
-    before = learner.policies.logits(observation)
+    before = learner.policies.given(observation)
     other = observation.clone()
     other[..., 1, :] += 1
-    after = learner.policies.logits(other)
+    after = learner.policies.given(other)
     torch.testing.assert_close(after[..., 0, :], before[..., 0, :])
     assert (after[..., 1, :] != before[..., 1, :]).any(-1).all()
 
@@ -73,14 +73,14 @@ def test_shared_parameters_are_one_network_that_knows_the_agent():
     assert weights(learner.policies.net)[0].shape == (SEEDS, task.observation_dim + task.n_agents, 8)
     observation = random_batch(learner).get(keys.OBSERVATION)
     observation[..., 1, :] = observation[..., 0, :]
-    logits = learner.policies.logits(observation)
+    logits = learner.policies.given(observation)
     assert (logits[..., 0, :] != logits[..., 1, :]).any(-1).all()
 
 
 @pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
 def test_tables_start_uniform(name):
     learner = built(name, hidden=[])
-    logits = random_batch(learner).get(keys.LOGITS)
+    logits = random_batch(learner).get(keys.PARAMETERS)
     torch.testing.assert_close(logits, torch.full_like(logits, 1 / 3).log())
 
 

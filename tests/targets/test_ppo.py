@@ -8,6 +8,9 @@ from targets_helpers import (
     SEEDS,
     SMALL,
     STEPS,
+    TASKS,
+    Reference,
+    SizesTask,
     assert_layers,
     built,
     filled,
@@ -18,17 +21,17 @@ from targets_helpers import (
 )
 from tensordict import TensorDict
 from torch import Tensor, nn
-from torch.distributions import Categorical, kl_divergence
 
 from lit_maprops import keys
+from lit_maprops.envs import Task
 from lit_maprops.streams import SeedStreams
 
 
 class ScalarPPO:
     """PPO of one seed: a list of ``nn.Sequential`` policies and critics, torch's Adam and gradient clipping."""
 
-    def __init__(self, learner, seed: int) -> None:
-        self.learner, self.seed = learner, seed
+    def __init__(self, learner, seed: int, task: type[Task] = SizesTask) -> None:
+        self.learner, self.seed, self.task = learner, seed, task()
         self.shared, self.central = learner.share_parameters, type(learner).__name__ == "MAPPO"
         self.policies = self._networks(learner.policies.net)
         self.critics = self._networks(learner.critic.net)
@@ -54,8 +57,8 @@ class ScalarPPO:
             return self.critics[0](data["state"])
         return self._per_agent(self.critics, data["observation"]).squeeze(-1)
 
-    def policy(self, data: dict[str, Tensor]) -> Categorical:
-        return Categorical(logits=self._per_agent(self.policies, data["observation"]))
+    def policy(self, data: dict[str, Tensor]) -> Reference:
+        return Reference(self.task, self._per_agent(self.policies, data["observation"]))
 
     def losses(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sums over agents of means over samples."""
@@ -99,7 +102,6 @@ def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
         "state": trajectories.get(keys.STATE),
         "action": trajectories.get(keys.ACTION),
         "log_prob": trajectories.get(keys.LOG_PROB),
-        "logits": trajectories.get(keys.LOGITS),
         "advantage": advantage,
         "value_target": value_target,
         "value": value,
@@ -123,12 +125,13 @@ TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02
 @pytest.mark.parametrize("name", PPOS)
 @pytest.mark.parametrize("arguments", [{}, {"share_parameters": True}, {"clip_value": None, "entropy_coeff": 0.5}])
 @pytest.mark.parametrize("minibatches", [1, 3])
-def test_update_is_that_of_a_from_scratch_ppo(name, arguments, minibatches):
-    learner = built(name, **TIGHT | arguments, epochs=3, minibatches=minibatches)
+@pytest.mark.parametrize("task", TASKS)
+def test_update_is_that_of_a_from_scratch_ppo(name, arguments, minibatches, task):
+    learner = built(name, task=task, **TIGHT | arguments, epochs=3, minibatches=minibatches)
     randomize_heads(learner)
     buffer = filled(random_batch(learner, 0), random_batch(learner, 1))
     samples = samples_of(learner, buffer.trajectories())
-    scalars = [ScalarPPO(learner, seed) for seed in range(SEEDS)]
+    scalars = [ScalarPPO(learner, seed, task) for seed in range(SEEDS)]
     stats = learner.update(buffer)
     order = SeedStreams(0, list(range(SEEDS)), "target minibatches")
     losses: list[list[dict[str, float]]] = [[] for _ in range(SEEDS)]
@@ -145,14 +148,16 @@ def test_update_is_that_of_a_from_scratch_ppo(name, arguments, minibatches):
 
 
 @pytest.mark.parametrize("name", PPOS)
-def test_statistics_after_an_update(name):
-    learner = built(name, **TIGHT, epochs=3, minibatches=2)
+@pytest.mark.parametrize("task", TASKS)
+def test_statistics_after_an_update(name, task):
+    learner = built(name, task=task, **TIGHT, epochs=3, minibatches=2)
     buffer = filled(random_batch(learner))
     samples = samples_of(learner, buffer.trajectories())
+    old = [ScalarPPO(learner, seed, task).policy(data) for seed, data in enumerate(samples)]
     stats = learner.update(buffer)
     for seed, data in enumerate(samples):
-        new = ScalarPPO(learner, seed).policy(data)
-        kl = kl_divergence(Categorical(logits=data["logits"]), new).mean()
+        new = ScalarPPO(learner, seed, task).policy(data)
+        kl = old[seed].kl(new).mean()
         ratio = (new.log_prob(data["action"]) - data["log_prob"]).exp()
         torch.testing.assert_close(stats["target_kl"][seed], kl, atol=1e-6, rtol=1e-3)
         torch.testing.assert_close(stats["entropy"][seed], new.entropy().mean())

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 from stacked_layers import biases, weights
-from targets_helpers import ENVS, SEEDS, STEPS, SizesTask, built, filled, layers_of, random_batch
+from targets_helpers import ENVS, SEEDS, STEPS, TASKS, Reference, SizesTask, built, filled, layers_of, random_batch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.distributions import Categorical
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
@@ -90,9 +89,10 @@ def returns_of(data: TensorDict, gamma: float) -> Tensor:
 
 @pytest.mark.parametrize("share_parameters", [False, True])
 @pytest.mark.parametrize("hidden", [[], [8]])
-def test_gradient_with_several_seeds_environments_and_batches(hidden, share_parameters):
+@pytest.mark.parametrize("task", TASKS)
+def test_gradient_with_several_seeds_environments_and_batches(hidden, share_parameters, task):
     arguments = {"hidden": hidden, "gamma": 0.9, "learning_rate": 0.5, "share_parameters": share_parameters}
-    learner = built("Reinforce", **arguments)
+    learner = built("Reinforce", task=task, **arguments)
     buffer = filled(random_batch(learner, 0), random_batch(learner, 1))
     data, returns = buffer.trajectories(), returns_of(buffer.trajectories(), 0.9).flatten(1, 3)
     net, expected = learner.policies.net, {}
@@ -100,18 +100,21 @@ def test_gradient_with_several_seeds_environments_and_batches(hidden, share_para
         networks = [layers_of(net, (seed,) if share_parameters else (seed, agent)) for agent in range(2)]
         if share_parameters:
             networks[1] = networks[0]
-        total = torch.zeros(())
+        outputs = []
         for agent, layers in enumerate(networks):
             x = data.get(keys.OBSERVATION)[seed].flatten(0, 2)[:, agent]
             if share_parameters:
                 x = torch.cat([x, torch.eye(2)[agent].expand(len(x), 2)], -1)
-            log_prob = Categorical(logits=layers(x)).log_prob(data.get(keys.ACTION)[seed].flatten(0, 2)[:, agent])
-            own = returns[seed, :, agent]
-            total = total + ((own - own.mean()) * log_prob).sum() / (2 * STEPS * ENVS)
-        total.backward()
-        expected |= {(seed, agent): layers for agent, layers in enumerate(networks)}
+            outputs.append(layers(x))
+        policy = Reference(task(), torch.stack(outputs, 1))
+        log_prob = policy.log_prob(data.get(keys.ACTION)[seed].flatten(0, 2))
+        own = returns[seed]
+        (((own - own.mean(0)) * log_prob).sum() / (2 * STEPS * ENVS)).backward()
+        entropy = policy.entropy().mean()
+        expected |= {(seed, agent): (layers, entropy.detach()) for agent, layers in enumerate(networks)}
     stats = learner.update(buffer)
-    for (seed, agent), layers in expected.items():
+    for (seed, agent), (layers, entropy) in expected.items():
+        torch.testing.assert_close(stats["entropy"][seed], entropy)
         entry = (seed, agent)[: len(net.stack)]
         for i, layer in enumerate(layers[::2]):
             ascended = layer.weight + 0.5 * layer.weight.grad
@@ -120,7 +123,7 @@ def test_gradient_with_several_seeds_environments_and_batches(hidden, share_para
                 bias = layer.bias + 0.5 * layer.bias.grad
                 torch.testing.assert_close(biases(net)[i][entry], bias, atol=1e-5, rtol=1e-4)
     assert stats["policy_loss"].shape == (SEEDS,)
-    if not hidden:
+    if not hidden and task is SizesTask:
         torch.testing.assert_close(stats["entropy"], torch.full((SEEDS,), math.log(3)))
 
 

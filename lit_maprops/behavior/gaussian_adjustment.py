@@ -1,0 +1,84 @@
+"""A centralized adjustment of the joint Gaussian: MA-PROPS for continuous actions."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import gaussian, keys
+from lit_maprops.behavior import fused
+from lit_maprops.behavior.base import Choice
+from lit_maprops.behavior.rows import Ratios, Rows
+from lit_maprops.behavior.structured import StructuredPolicy
+from lit_maprops.behavior.whitened import Adjustment
+from lit_maprops.envs import Task
+from lit_maprops.nets import StackedMLP
+
+
+class GaussianAdjustment(StructuredPolicy):
+    """pi_phi(u | s) is one Gaussian over the components of all agents, pi_theta's adjusted by Delta_phi(s).
+
+    As in appendix D of arXiv 2508.01049, Delta_phi shifts means and log standard deviations; the shifts of the means
+    are in standard deviations of pi_theta (decided here: one learning rate then suits all of them). Ratio and KL are
+    exact (``lit_maprops.behavior.whitened``). A diagonal Gaussian stays a product over the agents: it sees every
+    agent's actions in D, but it cannot coordinate the agents' noise, so no correlation that D has by accident is made
+    up for. With ``correlated`` it can, at J (J - 1) / 2 more outputs for J components.
+
+    Args:
+        clip_epsilon: see ``StructuredPolicy``.
+        kl_cutoff: see ``StructuredPolicy``.
+        epochs: see ``StructuredPolicy``.
+        minibatches: see ``StructuredPolicy``.
+        learning_rate: see ``StructuredPolicy``.
+        hidden: see ``StructuredPolicy``.
+        reset_optimizer: see ``StructuredPolicy``.
+        correlated: adjust the correlations between components, too.
+        stratified: see ``BehaviorPolicy``; each component's own noise (a Latin hypercube).
+    """
+
+    discrete, continuous = False, True
+
+    def __init__(
+        self,
+        clip_epsilon: float = 0.3,
+        kl_cutoff: float = 0.05,
+        epochs: int = 8,
+        minibatches: int = 1,
+        learning_rate: float = 3e-3,
+        hidden: Sequence[int] = (64, 64),
+        reset_optimizer: bool = True,
+        correlated: bool = False,
+        stratified: bool = False,
+    ) -> None:
+        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+        self.correlated, self.stratified = correlated, stratified
+
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+        """See ``AdjustedPolicy``; ``[R, B, S]`` -> the outputs of ``Adjustment``."""
+        self.n_components = n = int(task.action_mask().sum())
+        outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
+        return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
+
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
+        """See ``StructuredPolicy``; inputs ``[R, b, S]`` and whitened joint actions ``[R, J, b]``."""
+        return data.get(keys.STATE), self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION))
+
+    def _whitened(self, parameters: Tensor, action: Tensor) -> Tensor:
+        return gaussian.whiten(parameters, action, self.family.mask.to(action.device)).mT
+
+    def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
+        """See ``StructuredPolicy``; exact."""
+        (z,) = rows.facts
+        return Adjustment.of(delta, self.n_components).ratios(z)
+
+    @torch.no_grad()
+    def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
+        """See ``BehaviorPolicy``; exact."""
+        _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
+        adjustment = Adjustment.of(delta, self.n_components)
+        noise = gaussian.standard_normal(self.draw(data, self.n_components))  # [R, E, J]
+        drawn = adjustment.draw(noise.mT).mT
+        action = gaussian.unwhiten(parameters, drawn, self.family.mask.to(drawn.device))
+        log_ratio = adjustment.log_ratio(self._whitened(parameters, action))
+        return Choice(action, self.family.log_prob(parameters, action).sum(-1) + log_ratio, adjustment.kl())
