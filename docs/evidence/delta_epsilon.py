@@ -86,9 +86,12 @@ def draw(cells: dict[Cell, Outcome], base: Outcome) -> None:
     }
     figure = Figure(figsize=(11, 3.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, value_of) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    # Shares on their whole range, so that colors do not make more of a difference than it is.
+    limits = [(0, 1), (None, None), (None, None), (0, 1)]
+    plots = figure.subplots(1, len(panels))
+    for axes, (title, value_of), (low, high) in zip(plots, panels.items(), limits, strict=True):
         grid = np.array([[value_of(cells[d, e]) if (d, e) in cells else np.nan for e in epsilons] for d in deltas])
-        image = axes.imshow(grid, cmap="cividis", origin="lower", aspect="auto")
+        image = axes.imshow(grid, cmap="cividis", origin="lower", aspect="auto", vmin=low, vmax=high)
         for (i, j), value in np.ndenumerate(grid):
             red, green, blue, _ = image.to_rgba(value)
             ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"

@@ -8,7 +8,7 @@ holds what the table holds.
 import argparse
 from collections.abc import Sequence
 
-from study import Ledger, Outcome, Run, difference, share, write_page
+from study import Ledger, Outcome, Run, difference, pooled, share, write_page
 
 CONFIG = "conf/boulderpush_reliability.yaml"
 TUNING_SEED, TUNING_SEEDS = "2000", "32"
@@ -66,6 +66,11 @@ COMPARED: dict[str, tuple[list[str], str]] = {
 }
 COMPARED_SEEDS = "128"
 EARLIER = ("21, 22", "31, 32")  # of MAPPO: on-policy and TabularMAPROPS only, 2 x 64 seeds each
+# What is looked at together: one row per set of settings whose runs of all samplers have finished.
+POOLED = {
+    "MAPPO, penalties 0.002, 0.003, 0.005": ["MAPPO", "MAPPO, penalty 0.002", "MAPPO, penalty 0.005"],
+    "these and IPPO": ["MAPPO", "MAPPO, penalty 0.002", "MAPPO, penalty 0.005", "IPPO"],
+}
 M_RUN_SEED = "23"
 
 
@@ -178,6 +183,24 @@ def compared_table(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
+def pooled_table(ledger: Ledger) -> str:
+    """A line per set of settings and sampler, each setting with the run seed that all samplers have."""
+    lines = []
+    for name, settings in POOLED.items():
+        whole = {}
+        for sampler in TUNING:
+            own = [ledger.of("compared", s, sampler, (COMPARED[s][1],)) for s in settings]
+            finished = [result for result in own if result is not None]
+            if len(finished) == len(own):
+                whole[sampler] = pooled(finished)
+        lines += [
+            f"| {name} | {sampler} | {share(result)} of {result.seeds} "
+            f"| {'' if sampler == 'OnPolicy' else difference(result, whole['OnPolicy'])} |"
+            for sampler, result in whole.items()
+        ]
+    return "\n".join(lines)
+
+
 def steps_table(ledger: Ledger, settings: dict[str, list[str]]) -> str:
     """A line per setting and sampler."""
     found = [(s, name, ledger.of("steps", name, s)) for s in TUNING for name in settings]
@@ -213,6 +236,7 @@ def main() -> None:
         tuning_seeds=TUNING_SEEDS,
         tuning_seed=TUNING_SEED,
         compared=compared_table(ledger),
+        pooled=pooled_table(ledger),
         steps=steps_table(ledger, steps_settings([1, 2, 4, 8, 16], [2, 4, 8])),
         m_run_seed=M_RUN_SEED,
     )
