@@ -66,7 +66,7 @@ evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/continuous.py
 
-evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (many hours)
+evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (several hours)
 	$(BIN)/python docs/evidence/continuous_tasks.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
