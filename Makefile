@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup fit test lint format type bench evidence-matrix evidence-games evidence-envs evidence-samplers evidence-map evidence-options evidence-boulderpush evidence-foraging evidence-history evidence-gradients evidence-continuous evidence-many clean
+.PHONY: $(shell grep -ohE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-26s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## make .venv with everything the other targets need
 
@@ -68,6 +68,9 @@ evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it
 
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/continuous.py
+
+evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (several hours)
+	$(BIN)/python docs/evidence/continuous_tasks.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
 	$(BIN)/python docs/evidence/boulderpush.py

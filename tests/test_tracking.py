@@ -84,6 +84,16 @@ def test_energy_distances_of_continuous_actions_are_summarized(fit: Callable[...
     assert "joint_tv" not in summary
 
 
+def test_the_continuous_game_samples_with_weak_updates_as_it_ships(fit: Callable[..., Path]) -> None:
+    """Strong updates solve fewer runs there (docs/evidence/continuous_tasks.md): no update ends at its first step."""
+    folder = fit("x", "--model.num_seeds", "32", env="TwoPeaks")
+    table = read_table(folder / "metrics.csv")
+    assert json.loads((folder / "summary.json").read_text())["warnings"] == []
+    assert (table["behavior/gradient_steps"] > 1).all()
+    assert (table["behavior/kl"] < 0.03).all()
+    assert table["sampling_error/joint_energy"].mean() < table["sampling_error/joint_energy_on_policy"].mean()
+
+
 def test_sampling_error_switched_off_is_null(fit: Callable[..., Path]) -> None:
     folder = fit("x", "--model.sampling_error", "null", "--model.behavior", "OnPolicy")
     summary = json.loads((folder / "summary.json").read_text())
