@@ -48,7 +48,7 @@ evidence-games: setup ## measure docs/evidence/all_games.md: every named game (a
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
 	$(BIN)/python docs/evidence/parallel_envs.py
 
-evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (about 2 hours)
+evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (several hours)
 	$(BIN)/python docs/evidence/samplers.py
 
 evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about 45 minutes)
