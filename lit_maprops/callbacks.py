@@ -71,6 +71,9 @@ class Recorder(Callback):
                 f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
                 "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"
             )
+        for entry in module.faults.state_dict():
+            line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
+            found[f"quarantine {entry['seed']}"] = line.format(**entry)
         for name, message in found.items():
             if name not in self.warnings:
                 self.say(f"warning: {message}")
@@ -185,7 +188,7 @@ class Summary(Callback):
         low, high = summary["solved_share_ci95"]
         self.say(
             f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "
-            f"success {sum(summary['success_rate']) / module.num_seeds:.2f}, {summary['wall_seconds']:.0f} s, "
+            f"success {summary['mean_success_rate']:.2f}, {summary['wall_seconds']:.0f} s, "
             f"{summary['env_steps_per_second']:,.0f} env steps/s -> {self.folder.path}"
         )
 
@@ -205,7 +208,7 @@ class Summary(Callback):
             "seeds": module.seed_ids,
             "success_rate": success,
             "success_rate_stochastic": stochastic.success_rate.tolist(),
-            # A seed whose policies gave NaN succeeded nowhere.
+            # A seed whose policies gave NaN, or that is quarantined, succeeded nowhere.
             "mean_success_rate": float(greedy.success_rate.nan_to_num(0.0).mean()),
             "solved_share": share,
             "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
@@ -215,6 +218,7 @@ class Summary(Callback):
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": non_finite_seeds(module),
+            "quarantined_seeds": module.faults.state_dict(),
             "warnings": list(self.recorder.warnings.values()),
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
             "config": self.config,
@@ -231,17 +235,18 @@ class Summary(Callback):
         figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
         if module.task.renders:
             arguments = (module.learner.policies, module.task, module.run_seed, module.seed_ids)
-            for kind, frames in record(*arguments, episodes=4).items():
+            for kind, frames in record(*arguments, episodes=4, faults=module.faults).items():
                 figures.film(self.folder.path / f"{kind}.gif", frames)
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:
-    """Numbers of the seeds whose newest update had a NaN or infinite loss."""
+    """Numbers of the seeds whose newest update had a NaN or infinite loss; none that is quarantined."""
     losses = [value for name, value in module.row.items() if name.endswith("_loss")]
     if not losses:
         return []
     finite = torch.stack(losses).isfinite().all(0).tolist()
-    return [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+    places = [place for place, fine in enumerate(finite) if not fine and place not in module.faults.quarantined]
+    return [module.seed_ids[place] for place in places]
 
 
 def _standard_errors(row: PerSeed) -> dict[str, float]:
@@ -261,7 +266,7 @@ def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, fl
         for field in ("success_rate", "episode_return"):
             value = float("nan")
             if evaluations is not None:
-                value = float(getattr(evaluations[kind], field).mean())
+                value = Evaluation.mean(getattr(evaluations[kind], field))
             means[f"eval/{kind}_{field}"] = value
     return means
 

@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError
+from lit_maprops.config import ConfigError, EnvironmentFault
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -33,13 +33,14 @@ python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
-USER_ERROR = 2
+USER_ERROR, BROKEN_ENVIRONMENT = 2, 1
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input, one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
+    0: done. 1: the environment broke in the middle of the run, one line on stderr. 2: bad input or too little memory,
+    one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -56,6 +57,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(str(error))
+    except EnvironmentFault as error:
+        return _fail(str(error), BROKEN_ENVIRONMENT)
 
 
 def _run_light(command: str, options: list[str]) -> int:
@@ -71,7 +74,7 @@ def _run_light(command: str, options: list[str]) -> int:
 
 def _run_training(args: list[str]) -> int:
     from lit_maprops.cli_errors import USER_ERRORS, one_line
-    from lit_maprops.memory import keep_freed_memory
+    from lit_maprops.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
@@ -79,14 +82,16 @@ def _run_training(args: list[str]) -> int:
         return run(args)
     except USER_ERRORS as error:
         return _fail(one_line(error))
+    except OutOfMemory as error:
+        return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return _fail(
             "out of memory: lower --model.num_seeds, --data.num_envs, --data.target_batch_size or the layers' sizes"
         )
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = USER_ERROR) -> int:
     print(f"lit_maprops: error: {message}", file=sys.stderr)
-    return USER_ERROR
+    return code

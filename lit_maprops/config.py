@@ -10,6 +10,10 @@ class ConfigError(ValueError):
     """A setting that cannot work, found before anything is written."""
 
 
+class EnvironmentFault(RuntimeError):
+    """An environment that broke in the middle of a run; one line that says which, where and what to do."""
+
+
 def check(condition: bool, message: str) -> None:
     """Raise ``ConfigError(message)`` unless ``condition`` holds."""
     if not condition:

@@ -21,6 +21,7 @@ from lit_maprops.config import check, check_at_least, check_choice, check_count,
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.evaluate import Evaluation, evaluate
+from lit_maprops.faults import QUARANTINE, STOP, Faults
 from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.metrics.sampling_error import ESTIMATORS
@@ -47,6 +48,7 @@ class LitMAPROPS(LightningModule):
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
+        on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``lit_maprops.faults``).
         run_seed: set by ``--seed_everything``.
     """
 
@@ -66,6 +68,7 @@ class LitMAPROPS(LightningModule):
         sampling_error: str | None = None,
         sampling_error_interval: int = 1,
         checkpoint_interval: int = 10,
+        on_fault: str = STOP,
         run_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,12 +84,13 @@ class LitMAPROPS(LightningModule):
             check_choice("--model.sampling_error", sampling_error, ESTIMATORS)
         check_count("--model.sampling_error_interval", sampling_error_interval)
         check_count("--model.checkpoint_interval", checkpoint_interval)
+        check_choice("--model.on_fault", on_fault, [STOP, QUARANTINE])
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
         self.solved_threshold = solved_threshold
         self.sampling_error, self.sampling_error_interval = sampling_error, sampling_error_interval
-        self.checkpoint_interval = checkpoint_interval
+        self.checkpoint_interval, self.on_fault = checkpoint_interval, on_fault
         self.run_seed = run_seed
         self.seed_ids = list(range(first_seed, first_seed + num_seeds))
         self.iteration = 0  # target iterations done
@@ -117,6 +121,7 @@ class LitMAPROPS(LightningModule):
         self.behavior.build(data.env, self.run_seed, self.seed_ids)
         self.learner.build(data.env, self.run_seed, self.seed_ids)
         self.data, self.task = data, data.env
+        self.faults = Faults(type(data.env).__name__, self.seed_ids, self.on_fault)
 
     def setup(self, stage: str) -> None:
         """See ``prepare``."""
@@ -127,7 +132,8 @@ class LitMAPROPS(LightningModule):
         for part in (self.behavior, self.learner):
             part.move_streams(self.device)
         self.behavior.reset(None)
-        env = TaskEnv(self.task, self.run_seed, self.seed_ids, self.data.num_envs, device=self.device)
+        sizes = (self.task, self.run_seed, self.seed_ids, self.data.num_envs)
+        env = TaskEnv(*sizes, device=self.device, faults=self.faults)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         self.collection = Collection(env, actor, self.data.behavior_batch_size)
         steps = self.data.target_batch_size // self.data.num_envs
@@ -173,6 +179,7 @@ class LitMAPROPS(LightningModule):
                     updates[name].append(value)
             seconds["collect"] += behavior_started - started
             seconds["behavior"] += perf_counter() - behavior_started
+        self.faults.look(self.buffer.current())
         self.row = (
             batch_metrics(self.buffer.current(), self._running_return)
             | behavior_metrics(updates)
@@ -182,12 +189,14 @@ class LitMAPROPS(LightningModule):
 
         started = perf_counter()
         self.learner.anneal(self.iteration / self.data.iterations)
+        self.learner.learning = self.faults.learning
         learned = self.learner.update(self.buffer)
         self.buffer.next_batch()
         self.behavior.reset(self._retained())
         seconds["target"] = perf_counter() - started
         self.iteration += 1
         self.row |= {f"target/{name}": value for name, value in learned.items()}
+        self.row = {name: self.faults.figures(value) for name, value in self.row.items()}
         self.row |= {f"time/{k}": torch.full((self.num_seeds,), v) for k, v in seconds.items()}
         due = self.iteration % self.eval_interval == 0 or self.iteration == self.data.iterations
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
@@ -218,9 +227,7 @@ class LitMAPROPS(LightningModule):
         """Greedy and stochastic decentralized policies on the same fresh episodes of every seed."""
         purpose = f"{purpose} {self.iteration}"
         arguments = (self.learner.policies, self.task, self.run_seed, self.seed_ids, episodes)
-        return {
-            name: evaluate(*arguments, greedy=name == "greedy", purpose=purpose) for name in ("greedy", "stochastic")
-        }
+        return {name: evaluate(*arguments, name == "greedy", purpose, self.faults) for name in ("greedy", "stochastic")}
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate; the command line prints the result."""
@@ -246,6 +253,7 @@ class LitMAPROPS(LightningModule):
             "learner": self.learner.checkpoint_state(),
             "metric_streams": self.metric_streams.state_dict(),
             "running_return": self._running_return,
+            "quarantined": self.faults.state_dict(),
         }
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -264,6 +272,8 @@ class LitMAPROPS(LightningModule):
         saved = ours(checkpoint)
         self._saved = saved
         self.iteration = self.data.iterations_done = saved["iteration"]
+        self.faults.env_steps = self.env_steps
+        self.faults.load_state_dict(saved.get("quarantined", []))  # an earlier version had none
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
         checkpoint.pop("loops", None)
 

@@ -75,6 +75,7 @@ class RunFolder(Logger):
                 raise ConfigError(f"--run_name: {self.path} already holds a run: choose another --run_name{way}")
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", config)
+            (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
             if resume_from is not None:
                 self.history = self._rewind("metrics.csv", resume_from)
                 self._columns = list(self.history[0]) if self.history else []

@@ -21,6 +21,8 @@ from lit_maprops.checkpoint import ours, read_checkpoint
 from lit_maprops.cli_errors import one_line
 from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.data import MultiAgentData
+from lit_maprops.evaluate import Evaluation
+from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder, end_wandb, wandb_logger
@@ -189,7 +191,8 @@ def fit(cli: RunCLI) -> int:
     trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
     trainer.loggers = [folder] if wandb is None else [folder, wandb]
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with one_line_failures(model, folder.path):
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         if wandb is not None:
             end_wandb(wandb, say)
@@ -207,9 +210,10 @@ def evaluate(cli: RunCLI, command: str) -> int:
     content = read_checkpoint(Path(checkpoint))
     model.prepare(cli.datamodule)
     model.check_checkpoint(content)
-    getattr(cli.trainer, command)(
-        model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
-    )
+    with one_line_failures(model, run_folder):
+        getattr(cli.trainer, command)(
+            model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
+        )
     result: dict[str, Any] = {
         "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,
@@ -218,7 +222,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.verdict.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        mean = float(evaluation.success_rate.mean())
+        mean = Evaluation.mean(evaluation.success_rate)
         say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
     path = run_folder / f"{command}.json"
     write_json(path, result)

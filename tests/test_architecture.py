@@ -14,14 +14,14 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["training_cli", "sweep", "report", "analyze"],
-    ["cli_errors"],
+    ["cli_errors", "failures"],
     ["callbacks"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
-    ["nets"],
+    ["nets", "faults"],
     ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}

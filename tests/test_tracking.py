@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from conftest import ROOT, SMALL
 from PIL import Image
 from scipy.stats import sem
 
-from lit_maprops import figures, tracking
+from lit_maprops import figures, keys, tracking
+from lit_maprops.buffer import Buffer
 from lit_maprops.cli import main
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.files import read_table, write_json
@@ -275,20 +275,17 @@ def test_a_signature_of_a_real_run_is_reported(fit: Callable[..., Path], capsys:
 def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lit_maprops.envs import MatrixGame
+    """A learner that diverges; what environments do wrong is in test_faults.py."""
+    from lit_maprops.targets import Reinforce
 
     healthy = fit("healthy")
-    original = MatrixGame.transition
+    original = Reinforce.update
 
-    def broken(self: MatrixGame, state: dict, action: torch.Tensor, noise: torch.Tensor):
-        out = original(self, state, action, noise)
-        if len(action) != 3:  # only the full set of seeds, not probes
-            return out
-        reward = out.reward.clone()
-        reward[1] = math.nan
-        return out._replace(reward=reward)
+    def diverged(self: Reinforce, buffer: Buffer) -> dict:
+        buffer.current().get(("next", *keys.REWARD))[1] = math.nan
+        return original(self, buffer)
 
-    monkeypatch.setattr(MatrixGame, "transition", broken)
+    monkeypatch.setattr(Reinforce, "update", diverged)
     sick = fit("sick")
     assert "seed 1: NaN" in capsys.readouterr().err
     assert json.loads((sick / "summary.json").read_text())["non_finite_seeds"] == [1]

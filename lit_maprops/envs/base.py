@@ -15,6 +15,8 @@ from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from lit_maprops import families, keys
+from lit_maprops.envs.watched import Watched
+from lit_maprops.faults import Faults
 from lit_maprops.streams import SeedStreams
 
 State = dict[str, Tensor]
@@ -120,6 +122,7 @@ class TaskEnv(EnvBase):
         purpose: names the random stream; training and evaluation use different ones.
         device: where tensors live.
         start_ids: whose fixed start an entry has, if the task has one; default: its own.
+        faults: of the run; None: its own, which stop at the first one.
     """
 
     def __init__(
@@ -131,9 +134,12 @@ class TaskEnv(EnvBase):
         purpose: str = "environment",
         device: torch.device | str = "cpu",
         start_ids: list[int] | None = None,
+        faults: Faults | None = None,
     ) -> None:
         super().__init__(device=device, batch_size=torch.Size([len(seed_ids), num_envs]))
         self.task = task
+        self.faults = faults or Faults(type(task).__name__, seed_ids)
+        self._watched = Watched(task, self.faults, num_envs, purpose.removesuffix("environment").strip())
         self._seed_ids, self._purpose = seed_ids, purpose
         self._start_ids = seed_ids if start_ids is None else start_ids
         self._state: State = {}
@@ -191,27 +197,28 @@ class TaskEnv(EnvBase):
             noise = self._draw(self.task.start_noise)
         if self.task.fixed_start:
             noise = self._fixed_start_noise.expand_as(noise)
+        noise = self.faults.played(noise)
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
             self._state = self._first_state(noise)
         else:
             over = mask.squeeze(-1)
-            for name, value in self._first_state(noise[over]).items():
+            for name, value in self._first_state(noise[over], over).items():
                 old = self._state[name]
                 where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
                 self._state[name] = old.masked_scatter(where, value)
         return self._observe(torch.zeros(self.batch_size, dtype=torch.bool, device=self.device))
 
-    def _first_state(self, noise: Tensor) -> State:
-        state = self.task.initial_state(noise)
+    def _first_state(self, noise: Tensor, over: Tensor | None = None) -> State:
+        state = self._watched.initial_state(noise, over, self._state)
         return state | {"step": torch.zeros(noise.shape[:-1], dtype=torch.int32, device=self.device)}
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         noise = self._draw(self.task.step_noise + self.task.start_noise)
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
         action = self._executed(tensordict.get(keys.ACTION))
-        state, reward, terminated, success, cut = self.task.transition(self._state, action, step_noise)
-        state["step"] = self._state["step"] + 1
+        state, reward, terminated, success, cut = self._watched.transition(self._state, action, step_noise)
+        state["step"] = self.faults.played(self._state["step"]) + 1
         self._state = state
         truncated = state["step"] >= self.task.max_steps
         truncated = (truncated if cut is None else truncated | cut) & ~terminated
@@ -230,7 +237,7 @@ class TaskEnv(EnvBase):
         return bounded.nan_to_num(0.0)
 
     def _observe(self, success: Tensor) -> TensorDict:
-        observation, state = self.task.observe(self._state)
+        observation, state = self._watched.observe(self._state, self.batch_size)
         out = TensorDict(
             {
                 keys.AGENTS: TensorDict({"observation": observation}, batch_size=self.batch_size),
@@ -240,7 +247,7 @@ class TaskEnv(EnvBase):
             batch_size=self.batch_size,
             device=self.device,
         )
-        index = self.task.state_index(self._state)
+        index = self._watched.state_index(self._state)
         if index is not None:
             out.set(keys.STATE_INDEX, index.unsqueeze(-1))
         return out

@@ -155,7 +155,8 @@ class Agents:
         out = np.zeros((len(self.names), max(self.observation_sizes)), dtype=np.float32)
         for number, name in enumerate(self.names):
             if name in seen:
-                out[number, : self.observation_sizes[number]] = np.asarray(seen[name]).reshape(-1)
+                size = self.observation_sizes[number]
+                out[number, :size] = np.asarray(seen[name]).reshape(size)
         return out
 
     def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
@@ -225,6 +226,10 @@ class LiveEpisodes:
     def release(self, env: Any) -> None:
         """Hand back an environment whose episode is over."""
         self._idle.append(env)
+
+    def lose(self) -> None:
+        """An environment that was taken or started has raised: it does not come back."""
+        self._made -= 1
 
     def forget(self) -> None:
         """Let all episodes be played again."""

@@ -26,10 +26,14 @@ class Learner(nn.Module, ABC):
         hidden: units of each hidden layer of the policies; empty for tables.
         share_parameters: one policy network for all agents of a seed.
         initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
+
+    Attributes:
+        learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
     """
 
     policies: TargetPolicies
     optimizer: torch.optim.Optimizer
+    learning: Tensor | None = None
 
     def __init__(
         self,

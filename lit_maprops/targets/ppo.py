@@ -128,6 +128,7 @@ class PPO(Learner):
         data = self._prepare(buffer.trajectories())
         n_seeds, n_rows = data.batch_size
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
+        active = active if self.learning is None else active & self.learning.to(active.device)
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))

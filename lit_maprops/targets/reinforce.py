@@ -55,6 +55,10 @@ class Reinforce(Learner):
         loss = -(advantage * log_prob).mean(1).sum(-1)  # [R]
         self.optimizer.zero_grad()
         loss.sum().backward()
+        if self.learning is not None:
+            for gradient in (parameter.grad for parameter in self.policies.parameters()):
+                assert gradient is not None
+                gradient[~self.learning.to(gradient.device)] = 0.0
         self.optimizer.step()
         entropy = self.policies.family.entropy(parameters).mean((1, 2))
         return {"policy_loss": loss.detach(), "entropy": entropy.detach()}
