@@ -96,6 +96,10 @@ class Faults:
         """What is played, ``[R, ...]``: of a quarantined seed's environments, what a sound seed's have or do."""
         return value if self._rows is None else value[self._rows.to(value.device)]
 
+    def played_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``played`` for every part of a state."""
+        return state if self._rows is None else {name: self.played(value) for name, value in state.items()}
+
     def figures(self, value: Tensor) -> Tensor:
         """``[R]`` with NaN for quarantined seeds."""
         if self.learning is None:
@@ -111,8 +115,9 @@ class Faults:
         """
         values = {name: batch.get(key) for name, key in CHECKED.items()}
         values = {name: value for name, value in values.items() if value.is_floating_point() and value.numel()}
-        ends = [end for value in values.values() for end in value.flatten(1).aminmax(dim=1)]  # NaN is both
-        for seed in (~torch.stack(ends).isfinite().all(0)).nonzero().flatten().tolist():
+        # A sum is finite only if all its terms are, and much cheaper; one that overflows costs a closer look.
+        sums = torch.stack([value.flatten(1).sum(1, dtype=torch.float32) for value in values.values()])
+        for seed in (~sums.isfinite().all(0)).nonzero().flatten().tolist():
             self._look_at(seed, {name: value[seed] for name, value in values.items()})
 
     def _look_at(self, seed: int, values: dict[str, Tensor]) -> None:
@@ -120,6 +125,8 @@ class Faults:
         steps, envs = next(iter(values.values())).shape[:2]
         places = [(value.isfinite().logical_not().nonzero(), name) for name, value in values.items()]
         firsts = [(place[0].tolist(), name) for place, name in places if len(place)]
+        if not firsts:
+            return
         index, name = min(firsts, key=lambda first: first[0][0])
         number = float(values[name][tuple(index)])
         agent = f" of agent {index[2]}" if name != "global state" and name != "next global state" else ""

@@ -53,7 +53,7 @@ class Watched:
     def transition(self, state: "State", action: Tensor, noise: Tensor) -> tuple["State", Tensor, Tensor, Tensor, Any]:
         """State, reward, terminated, success and truncated (or None); see ``Task.transition``."""
         played, batch = self.faults.played, noise.shape[:-1]
-        state = {name: played(value) for name, value in state.items()}
+        state = self.faults.played_state(state)
 
         def read(outcome: tuple) -> tuple["State", Tensor, Tensor, Tensor, Any]:
             following, reward, terminated, success, *rest = outcome
@@ -67,8 +67,7 @@ class Watched:
             if cut is not None:
                 self._expect("truncated", cut, batch, torch.bool)
                 cut = played(cut)
-            following = {name: played(value) for name, value in following.items()}
-            return following, played(reward), played(terminated), played(success), cut
+            return self.faults.played_state(following), played(reward), played(terminated), played(success), cut
 
         answer = self._ask("transition", (state, played(action), played(noise)), read)
         if not self._place:
