@@ -1,4 +1,4 @@
-"""Play exported Foraging policies in lbforaging: python run_exported.py DIR. Needs onnxruntime, gymnasium, lbforaging."""
+"""Play exported Foraging policies in lbforaging: python run_exported.py DIR (needs onnxruntime and lbforaging)."""
 
 import json
 import sys

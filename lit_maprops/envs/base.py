@@ -94,7 +94,7 @@ class Task(ABC):
         return torch.ones(self.n_agents, self.action_dim if self.continuous_actions else self.n_actions).bool()
 
     def interface(self, agent: int) -> Interface:
-        """What an agent sees and does, in words: what an exported policy is documented with. Give names where you can."""
+        """What an agent sees and does, in words, for the users of exported policies. Give names where there are any."""
         actions = [f"action[{number}]" for number in self.action_mask()[agent].nonzero().flatten().tolist()]
         bound = [1.0] * len(actions) if self.continuous_actions else []
         observation = [f"observation[{number}]" for number in range(self.observation_dim)]

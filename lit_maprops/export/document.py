@@ -64,15 +64,13 @@ def agent_document(task: Task, agent: int, policy: AgentPolicy, files: dict[str,
 def _use(task: Task, dtype: str) -> dict[str, str]:
     """How to call the programs, in words."""
     padded = any(len(task.interface(agent).observation) < task.observation_dim for agent in range(task.n_agents))
-    padding = (
-        f" In training it was padded with zeros to {task.observation_dim} numbers; leave them out." if padded else ""
-    )
-    kind = "" if dtype == "float32" else f" The environment gives {dtype}: convert the numbers as they are, not scaled."
+    padding = f" Training padded it with zeros to {task.observation_dim} numbers; leave them out." if padded else ""
+    kind = "" if dtype == "float32" else f" Training held it as {dtype}: the same numbers, not scaled."
     seen = f"The agent's own observation, flat, in the order of `observation`, as float32.{kind}{padding}"
     if not task.continuous_actions:
         return {
             INPUT: seen,
-            "log_prob": "Log-probabilities (nats) of `actions`, in their order. To sample, draw from their exponentials.",
+            "log_prob": "Log-probabilities (nats) of `actions`, in order. To sample, draw from their exponentials.",
             "action": "The most probable action: its place in `actions`, the first of equals.",
         }
     return {

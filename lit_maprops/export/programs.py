@@ -1,7 +1,7 @@
 """One agent's decentralized policy as a program of plain layers, and its two files.
 
-A program knows no seeds, no padding and no randomness. It takes the agent's own observation; the index that tells agents
-with shared parameters apart is a constant, so it has become part of the first layer's bias.
+A program knows no seeds, no padding and no randomness. It takes the agent's own observation; the index that tells
+agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
 """
 
 import logging
@@ -37,6 +37,9 @@ class AgentPolicy(nn.Module):
         seed: the seed's place in ``policies``.
         agent: the agent's index.
     """
+
+    low: Tensor  # [D_i], in the environment's units
+    high: Tensor
 
     def __init__(self, policies: TargetPolicies, task: Task, seed: int, agent: int) -> None:
         super().__init__()
