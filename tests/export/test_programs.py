@@ -1,5 +1,7 @@
 """Exported programs against the policies they are made of, and against the packages that execute their actions."""
 
+import json
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -8,6 +10,7 @@ from env_cases import NEEDS, actions_of, make
 
 from lit_maprops import keys
 from lit_maprops.envs import TASKS
+from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
 from lit_maprops.targets import TargetPolicies
 
@@ -157,6 +160,30 @@ def test_the_package_goes_where_our_environment_goes(squash):
         seen = package.step(actions)[0]
         moved += float((current.get(keys.OBSERVATION) - before.get(keys.OBSERVATION)).abs().max())
     assert moved > 0.1
+
+
+@NEEDS["PettingZoo"]
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_document_fits_the_programs(continuous):
+    task = TASKS["PettingZoo"](**SPEAKER, options={"continuous_actions": continuous}, squash="clip")
+    policies = policies_of(task, [8], True)
+    programs = [AgentPolicy(policies, task, 0, agent) for agent in range(2)]
+    agents = [agent_document(task, agent, program, {"onnx": f"{agent}"}) for agent, program in enumerate(programs)]
+    document = json.loads(json.dumps(policy_document(task, {"name": "x"}, {}, agents)))
+    assert [agent["name"] for agent in document["agents"]] == ["speaker_0", "listener_0"]
+    for agent, program, seen, does in zip(document["agents"], programs, (3, 11), (3, 5), strict=True):
+        assert (len(agent["observation"]), len(agent["actions"])) == (seen, does)
+        assert agent["input"]["shape"] == ["batch", seen]
+        outputs = dict(zip(program.outputs, program(torch.zeros(4, seen)), strict=True))
+        described = {one["name"]: one for one in agent["outputs"]}
+        assert described.keys() == outputs.keys() <= document["use"].keys()
+        for name, value in outputs.items():
+            assert described[name]["shape"] == ["batch", *value.shape[1:]]
+            assert described[name]["dtype"] == str(value.dtype).removeprefix("torch.")
+        if continuous:
+            assert (agent["action_low"], agent["action_high"]) == ([0.0] * does, [1.0] * does)
+    assert "padded it with zeros to 11" in document["use"]["observation"]
+    assert ("clipped to [-1, 1]" in document["use"]["action"]) == continuous
 
 
 @NEEDS["VMAS"]
