@@ -17,6 +17,9 @@ from lit_maprops.module import UPDATE_KEYS
 from lit_maprops.targets import Learner
 from lit_maprops.training_cli import RunCLI, quiet_packages, run_of
 
+# Nothing is trained: the run's own devices need not be in this machine.
+HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+
 
 class Sampler(NamedTuple):
     """A behavior policy to draw batches with."""
@@ -57,7 +60,7 @@ def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
     folder = run_of(str(checkpoint))
     quiet_packages()
     try:
-        cli = RunCLI(["--config", str(folder / "config.yaml")])
+        cli = RunCLI(["--config", str(folder / "config.yaml"), *HERE])
     except USER_ERRORS as error:
         raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {one_line(error)}") from None
     return content, folder, cli

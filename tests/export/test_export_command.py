@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from lbforaging.foraging.environment import ForagingEnv
 from torch.nn.functional import one_hot
@@ -145,6 +146,9 @@ def episode_return(task: Foraging, trained: Any, sessions: list[Any], seed: int)
 
 def test_a_torch_export_program_needs_no_class_of_ours(fit: Callable[..., Path], tmp_path: Path) -> None:
     folder = fit("x", env="TwoPeaks")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["trainer"] |= {"accelerator": "gpu", "devices": 64}  # as if trained on a machine that is far away
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert export(folder, tmp_path / "out", "--seed", "2", "--format", "torch") == 0
     document = json.loads((tmp_path / "out" / "policy.json").read_text())
     assert (document["agents"][0]["action_low"], document["agents"][0]["action_high"]) == ([-1.0], [1.0])
