@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -19,6 +19,7 @@ commands:
   sweep      run a sweep file on this machine; continues where it was stopped
   report     compare finished runs on one HTML page
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
+  export     agents' policies as ONNX and torch.export programs, which run without this package
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
@@ -28,11 +29,12 @@ examples:
   python -m lit_maprops sweep sweeps/centralization.yaml --workers 2
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
+  python -m lit_maprops export --ckpt_path runs/baseline/checkpoints/last.ckpt --output exported
 
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export")
 USER_ERROR, BROKEN_ENVIRONMENT = 2, 1
 
 
@@ -67,6 +69,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.sweep.command import run
     elif command == "analyze":
         from lit_maprops.analyze.command import run
+    elif command == "export":
+        from lit_maprops.export.command import run
     else:
         from lit_maprops.report.command import run
     return run(options)

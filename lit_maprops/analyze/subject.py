@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
 
@@ -16,6 +16,9 @@ from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
 from lit_maprops.targets import Learner
 from lit_maprops.training_cli import RunCLI, quiet_packages, run_of
+
+# Nothing is trained: the run's own devices need not be in this machine.
+HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
 
 
 class Sampler(NamedTuple):
@@ -47,8 +50,8 @@ class Subject(NamedTuple):
         return (*UPDATE_KEYS, keys.STATE_INDEX) if self.task.numbers_states() else UPDATE_KEYS
 
 
-def load(checkpoint: Path) -> Subject:
-    """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
+    """A checkpoint's content, its run folder, and what the folder's config.yaml makes, not prepared yet.
 
     Raises:
         ConfigError: the file is missing, damaged, foreign or not in a run folder.
@@ -57,9 +60,19 @@ def load(checkpoint: Path) -> Subject:
     folder = run_of(str(checkpoint))
     quiet_packages()
     try:
-        cli = RunCLI(["--config", str(folder / "config.yaml")])
+        cli = RunCLI(["--config", str(folder / "config.yaml"), *HERE])
     except USER_ERRORS as error:
         raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {one_line(error)}") from None
+    return content, folder, cli
+
+
+def load(checkpoint: Path) -> Subject:
+    """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+
+    Raises:
+        ConfigError: as ``read_run``.
+    """
+    content, folder, cli = read_run(checkpoint)
     model, data = cli.model, cli.datamodule
     template = copy.deepcopy(model.behavior)
     model.prepare(data)

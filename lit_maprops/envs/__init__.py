@@ -1,6 +1,6 @@
 """Environments. ``TASKS`` is the registry: what ``--data.env`` accepts and what the contract tests walk."""
 
-from lit_maprops.envs.base import State, Task, TaskEnv, Transition
+from lit_maprops.envs.base import Interface, State, Task, TaskEnv, Transition
 from lit_maprops.envs.boulder_push import BoulderPush
 from lit_maprops.envs.foraging import Foraging
 from lit_maprops.envs.matrix_game import Coordination, MatrixGame
@@ -26,6 +26,7 @@ __all__ = [
     "BoulderPush",
     "Coordination",
     "Foraging",
+    "Interface",
     "MatrixGame",
     "PettingZoo",
     "SparseReacher",

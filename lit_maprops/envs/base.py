@@ -32,6 +32,16 @@ class Transition(NamedTuple):
     truncated: Tensor | None = None  # [*B] bool, of tasks with a time limit beside max_steps
 
 
+class Interface(NamedTuple):
+    """What one agent sees and does, padding left out, in the numbers and units of the environment's own package."""
+
+    name: str
+    observation: list[str]  # what each number of its observation is, in order
+    actions: list[str]  # its actions by number, or the components of a continuous one
+    low: list[float]  # what -1 stands for in each component of a continuous action; empty for discrete ones
+    high: list[float]  # what 1 stands for
+
+
 class Task(ABC):
     """The rules of one cooperative environment.
 
@@ -84,6 +94,13 @@ class Task(ABC):
     def action_mask(self) -> Tensor:
         """Which actions ``[A, N]``, or components of continuous ones ``[A, D]``, each agent has: bool."""
         return torch.ones(self.n_agents, self.action_dim if self.continuous_actions else self.n_actions).bool()
+
+    def interface(self, agent: int) -> Interface:
+        """What an agent sees and does, in words, for the users of exported policies. Give names where there are any."""
+        actions = [f"action[{number}]" for number in self.action_mask()[agent].nonzero().flatten().tolist()]
+        bound = [1.0] * len(actions) if self.continuous_actions else []
+        observation = [f"observation[{number}]" for number in range(self.observation_dim)]
+        return Interface(f"agent_{agent}", observation, actions, [-one for one in bound], bound)
 
     @property
     def family(self) -> families.Family:
@@ -233,8 +250,7 @@ class TaskEnv(EnvBase):
         """Actions as the task sees them: continuous ones bounded, and 0 for NaN: a broken seed must break no other."""
         if not self.task.continuous_actions:
             return action
-        bounded = action.tanh() if self.task.squash == "tanh" else action.clamp(-1.0, 1.0)
-        return bounded.nan_to_num(0.0)
+        return squashed(action, self.task.squash).nan_to_num(0.0)
 
     def _observe(self, success: Tensor) -> TensorDict:
         observation, state = self._watched.observe(self._state, self.batch_size)
@@ -270,3 +286,8 @@ class TaskEnv(EnvBase):
         self.streams.load_state_dict(saved["streams"])
         noise = saved.get("next_start_noise")
         self._next_start_noise = None if noise is None else noise.to(self.device)
+
+
+def squashed(action: Tensor, squash: str) -> Tensor:
+    """Components of continuous actions bounded to [-1, 1], by ``tanh`` or ``clip``."""
+    return action.tanh() if squash == "tanh" else action.clamp(-1.0, 1.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_reward
 from lit_maprops.envs import boulder_push_render
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 
 DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
 SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
@@ -223,6 +223,13 @@ class BoulderPush(Task):
         return _ones_at(columns, self.observation_dim), _ones_at(
             torch.cat([facing, places.flatten(-2)], -1), self.state_dim
         )
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; cells are (x, y) counted from the agent's own, which is (0, 0)."""
+        reach = range(-self.sensor_range, self.sensor_range + 1)
+        pushes = [f"push direction is {direction}" for direction in DIRECTIONS]
+        cells = [f"{thing} at ({x}, {y})" for thing in ("agent", "boulder") for y in reach for x in reach]
+        return super().interface(agent)._replace(observation=pushes + cells, actions=DIRECTIONS)
 
     def state_index(self, state: State) -> Tensor | None:
         """See ``Task``; None where the number of states does not fit in 62 bits."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_count, check_reward
 from lit_maprops.envs import foraging_names, foraging_render
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 
 ACTIONS = ["none", "north", "south", "west", "east", "load"]
 _MOVES = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], dtype=torch.int8)  # (rows, columns)
@@ -240,6 +240,13 @@ class Foraging(Task):
             _one_hot(state["food_level"], torch.arange(1, self.top_food_level + 1)),
         ]
         return torch.cat([vector.flatten(-2) for vector in vectors], -1)
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; lists of what is seen, which close up."""
+        food = [f"food {number}" for number in range(self.max_num_food)]
+        others = [f"other agent {number}" for number in range(self.n_agents - 1)]
+        triples = [f"{part} of {thing}" for thing in [*food, "itself", *others] for part in ("row", "column", "level")]
+        return super().interface(agent)._replace(observation=triples, actions=ACTIONS)
 
     def state_index(self, state: State) -> Tensor | None:
         """See ``Task``; None where the number of states does not fit in 62 bits."""

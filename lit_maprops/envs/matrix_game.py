@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_reward
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.payoffs import named_payoff, payoff_names
 from lit_maprops.joint import joint_index
 
@@ -24,6 +24,10 @@ class OneStepGame(Task):
         """See ``Task``; the constant 1."""
         one = torch.ones((*state["episode"].shape, 1), device=state["episode"].device)
         return one.unsqueeze(-2).expand(*one.shape[:-1], self.n_agents, 1), one
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``."""
+        return super().interface(agent)._replace(observation=["constant 1"])
 
     def state_index(self, state: State) -> Tensor:
         """See ``Task``; 0."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lit_maprops.config import ConfigError, check
+from lit_maprops.envs.base import Interface
 
 _EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
 
@@ -122,6 +123,18 @@ class Agents:
         )
         self.has_state = _gives_state(env)
         self.state_size = len(self._state(env, observation))
+
+    def interface(self, number: int) -> Interface:
+        """What an agent sees and does, in the package's own numbers."""
+        space, size = self._spaces[number], self.action_sizes[number]
+        first = 0 if self.continuous else int(space.start)
+        return Interface(
+            str(self.names[number]),
+            [f"observation[{k}]" for k in range(self.observation_sizes[number])],
+            [f"action[{k}]" for k in range(first, first + size)],
+            space.low.flatten().tolist() if self.continuous else [],
+            space.high.flatten().tolist() if self.continuous else [],
+        )
 
     def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Start the episode of ``seed``: observations ``[A, O]`` and global state ``[S]``, float32."""

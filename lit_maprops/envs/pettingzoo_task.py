@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import ConfigError, check, check_choice, check_count
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.pettingzoo_live import Agents, LiveEpisodes, Outcome, found, one_line
 from lit_maprops.envs.vmas_draws import generators_kept, seed_all
 from lit_maprops.faults import RowsFailed
@@ -134,6 +134,10 @@ class PettingZoo(Task):
     def action_mask(self) -> Tensor:
         """See ``Task``."""
         return self._mask
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; the package has names for agents only."""
+        return self._agents.interface(agent)
 
     def numbers_states(self) -> bool:
         """False: what identifies a state is the whole past of its episode."""
