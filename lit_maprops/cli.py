@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError
+from lit_maprops.config import ConfigError, WriteError
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -33,13 +33,14 @@ python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
-USER_ERROR = 2
+ENDED_EARLY, USER_ERROR = 1, 2
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input, one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
+    0: done. 1: ended early, one line on stderr (a full disk, failed runs of a sweep). 2: bad input, one line on stderr.
+    130 / 143: stopped by SIGINT / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -56,6 +57,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(str(error))
+    except WriteError as error:
+        return _fail(str(error), ENDED_EARLY)
 
 
 def _run_light(command: str, options: list[str]) -> int:
@@ -87,6 +90,6 @@ def _run_training(args: list[str]) -> int:
         )
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = USER_ERROR) -> int:
     print(f"lit_maprops: error: {message}", file=sys.stderr)
-    return USER_ERROR
+    return code

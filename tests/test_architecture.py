@@ -16,6 +16,7 @@ LAYERS = [
     ["training_cli", "sweep", "report", "analyze"],
     ["cli_errors"],
     ["callbacks"],
+    ["wandb_run"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
