@@ -38,6 +38,14 @@ class Recorder(Callback):
         self.folder, self.say = folder, say
         self.warnings: dict[str, str] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Warnings so far, for checkpoints: a resumed run neither forgets nor repeats them."""
+        return {"warnings": self.warnings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.warnings = state_dict["warnings"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""
         history = self.folder.history
