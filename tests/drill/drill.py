@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent.parent)}  # of forks, and of what they start
 
 import torch  # noqa: E402

@@ -99,6 +99,8 @@ class Victim:
                 done += 1
                 self.drill.killed[when] += 1
                 self.drill.found[self._found(started, before)] += 1
+            if self.drill.faults:
+                return
         code = self.attempt().finish()
         if code != 0:
             self.drill.faults.append(f"the last attempt ended with exit code {code}, see {self.log}")
@@ -109,7 +111,7 @@ class Victim:
         attempt = self.attempt(cold, slow_saves=when == "saving")
         if when == "starting":
             time.sleep(moments.uniform(0, 1.2 * self._start_seconds))
-            return attempt.kill()
+            return self._end(attempt)
         share = (self.iterations - before) / kills_left
         target = min(self.iterations, before + 1 + int(moments.uniform(0, 2.5 * share)))
         if when == "ending":
@@ -120,7 +122,13 @@ class Victim:
         if when == "saving":
             attempt.wait_for(lambda: self._fresh("checkpoints/last.ckpt.tmp", started), poll_seconds=0.001)
         time.sleep(moments.uniform(0, {"anywhere": 0.2, "saving": 0.15}.get(when, self._start_seconds)))
-        return attempt.kill()
+        return self._end(attempt)
+
+    def _end(self, attempt: Attempt) -> bool:
+        killed = attempt.kill()
+        if not killed and attempt.code != 0:
+            self.drill.faults.append(f"an attempt ended with exit code {attempt.code}")
+        return killed
 
     def _fresh(self, name: str, since: int) -> bool:
         try:

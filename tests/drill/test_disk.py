@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, power cuts, half-written files: one line, nothing lost, and on it goes."""
+"""Full disks, folders that cannot be written, power cuts, half-written files: one line, nothing lost, on it goes."""
 
 import json
 import os
