@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from tqdm import tqdm
 
 from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.evaluate import Evaluation, record
-from lit_maprops.files import write_json
+from lit_maprops.files import write_json, writing
 from lit_maprops.metrics.iteration import PerSeed
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, finish_wandb
+from lit_maprops.tracking import RunFolder
+from lit_maprops.wandb_run import Tracker
 
 Say = Callable[[str], None]
 
@@ -37,6 +37,14 @@ class Recorder(Callback):
     def __init__(self, folder: RunFolder, say: Say) -> None:
         self.folder, self.say = folder, say
         self.warnings: dict[str, str] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Warnings so far, for checkpoints: a resumed run neither forgets nor repeats them."""
+        return {"warnings": self.warnings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.warnings = state_dict["warnings"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""
@@ -112,9 +120,8 @@ class Checkpoints(Callback):
         module = _ours(pl_module)
         last = module.iteration >= module.data.iterations
         if last or self.received or module.iteration % module.checkpoint_interval == 0:
-            temporary = self.folder.checkpoint.with_suffix(".tmp")
-            trainer.save_checkpoint(temporary)
-            os.replace(temporary, self.folder.checkpoint)
+            self.folder.sync()
+            trainer.save_checkpoint(self.folder.checkpoint)
         if self.received and not last:
             trainer.should_stop = True
 
@@ -181,10 +188,11 @@ class Summary(Callback):
             module.evaluations = module.evaluate("evaluation", module.eval_episodes)
         summary = self._summary(module)
         write_json(self.folder.path / "summary.json", summary)
-        self._draw(module, summary)
+        with writing(self.folder.path):
+            self._draw(module, summary)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                finish_wandb(logger, self.folder, summary)
+            if isinstance(logger, Tracker):
+                logger.log_end(self.folder, summary)
         low, high = summary["solved_share_ci95"]
         self.say(
             f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "

@@ -1,15 +1,35 @@
-"""Reading checkpoints: never unpickles objects, and says in one line what is wrong with a file."""
+"""Checkpoint files: written all or nothing, read without unpickling objects, and told in one line what is wrong."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lit_maprops.config import ConfigError, check
+from lit_maprops.files import replacing
 
 CHECKPOINT_KEY = "lit_maprops"
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Lightning's, but saved beside the old file and synced: Lightning's goes through the temporary folder, where every
+    kill during a save leaves a whole checkpoint behind, and copies from there.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Replace ``path``, all or nothing.
+
+        Raises:
+            WriteError: the old checkpoint stays as it was.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as file:
+            file.write(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

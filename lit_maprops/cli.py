@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError, EnvironmentFault
+from lit_maprops.config import ConfigError, EnvironmentFault, WriteError
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -35,14 +35,14 @@ python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export")
-USER_ERROR, BROKEN_ENVIRONMENT = 2, 1
+ENDED_EARLY, USER_ERROR = 1, 2
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 1: the environment broke in the middle of the run, one line on stderr. 2: bad input or too little memory,
-    one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
+    0: done. 1: ended early (a broken environment, a full disk, failed runs of a sweep), one line on stderr. 2: bad
+    input or too little memory, one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -59,8 +59,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(str(error))
-    except EnvironmentFault as error:
-        return _fail(str(error), BROKEN_ENVIRONMENT)
+    except (EnvironmentFault, WriteError) as error:
+        return _fail(str(error), ENDED_EARLY)
 
 
 def _run_light(command: str, options: list[str]) -> int:

@@ -1,13 +1,17 @@
-"""Errors of the user's configuration and the checks that several rooms share.
+"""Errors that end the program with one line, and the checks of the user's configuration that several rooms share.
 
-Every message is one line that names the flag and the fix; ``lit_maprops.cli`` prints it and exits with 2.
+Every message names the flag or the file, and the fix; ``lit_maprops.cli`` prints it.
 """
 
 from collections.abc import Sequence
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work, found before anything is written."""
+    """A setting that cannot work, found before anything is written; exit code 2."""
+
+
+class WriteError(Exception):
+    """A file that could not be written in the middle of the work: the disk is full or gone; exit code 1."""
 
 
 class EnvironmentFault(RuntimeError):

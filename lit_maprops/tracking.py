@@ -1,23 +1,23 @@
-"""What a run leaves behind: its folder, metrics.csv, eval.csv and the Weights & Biases run.
+"""What a run leaves behind: its folder with metrics.csv and eval.csv.
 
 The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row per target iteration (means over seeds),
-``eval.csv`` one per evaluation and seed. W&B is offline unless the user is logged in and asks for online.
+``eval.csv`` one per evaluation and seed.
 """
 
-import contextlib
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
-from lit_maprops.config import ConfigError
-from lit_maprops.files import read_table, write_atomically
+from lit_maprops.config import ConfigError, WriteError, check
+from lit_maprops.files import lock, read_table, sync, write_atomically, writing
 
+TABLES = ("metrics.csv", "eval.csv")
 EVAL_COLUMNS = (
     "env_steps",
     "seed",
@@ -26,16 +26,13 @@ EVAL_COLUMNS = (
     "greedy_return",
     "stochastic_return",
 )
-WANDB_INIT_SECONDS = 20
-WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
-WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
 
 
 class RunFolder(Logger):
     """The folder of one run, and the logger that writes its CSV files.
 
     Args:
-        path: ``runs_dir/run_name``; created by ``open``.
+        path: ``runs_dir/run_name``; created by ``open``, which also locks it until ``close``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +40,7 @@ class RunFolder(Logger):
         self.path = path
         self.history: list[dict[str, float]] = []  # the rows of metrics.csv
         self._columns: list[str] = []
+        self._lock: IO[str] | None = None
 
     @property
     def name(self) -> str:
@@ -62,34 +60,68 @@ class RunFolder(Logger):
     def open(self, config: str, resume_from: int | None) -> None:
         """Create the folder, or cut an existing one back to where its checkpoint was taken.
 
+        A start of the same configuration that ended before its first checkpoint is started again in its folder.
+
         Args:
             config: the resolved configuration, written to config.yaml.
             resume_from: env steps of the checkpoint the run continues from; None for a new run.
 
         Raises:
-            ConfigError: the folder cannot be written, or holds another run.
+            ConfigError: the folder cannot be written, holds another run, or another process is at work in it.
         """
-        try:
-            if resume_from is None and self.path.exists() and any(self.path.iterdir()):
+        with writable(self.path):
+            if resume_from is None and not self._is_free(config):
                 way = f", or continue it with --ckpt_path {self.checkpoint}" if self.checkpoint.exists() else ""
                 raise ConfigError(f"--run_name: {self.path} already holds a run: choose another --run_name{way}")
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.checkpoint.parent / ".lock")
+            check(
+                self._lock is not None,
+                f"--run_name: another process is at work in {self.path}: wait for it, or choose another --run_name",
+            )
             write_atomically(self.path / "config.yaml", config)
             (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
-            if resume_from is not None:
+            if resume_from is None:
+                for name in TABLES:
+                    (self.path / name).unlink(missing_ok=True)
+            else:
                 self.history = self._rewind("metrics.csv", resume_from)
                 self._columns = list(self.history[0]) if self.history else []
                 self._rewind("eval.csv", resume_from)
-        except OSError as error:
-            raise ConfigError(
-                f"--runs_dir: {self.path} cannot be written ({error.strerror or error}): choose a writable folder"
-            ) from None
+
+    def _is_free(self, config: str) -> bool:
+        """Whether a run can start here: nothing is there, or a start of this configuration without a checkpoint."""
+        if not self.path.exists():
+            return True
+        names = {path.name.removesuffix(".tmp") for path in self.path.iterdir()}
+        written = self.path / "config.yaml"
+        return (
+            names <= {"config.yaml", "checkpoints", "error.txt", "wandb", *TABLES}
+            and not list(self.path.glob("checkpoints/*.ckpt"))
+            and (written.read_text() == config if written.exists() else not names & set(TABLES))
+        )
+
+    def close(self) -> None:
+        """Let other processes at the folder; the end of this process does it, too."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def sync(self) -> None:
+        """Wait until every row so far is on the disk: after a power cut no checkpoint is ahead of its rows."""
+        for name in TABLES:
+            path = self.path / name
+            if path.exists():
+                with writing(path):
+                    sync(path)
 
     def _rewind(self, name: str, env_steps: int) -> list[dict[str, float]]:
         """Drop the rows after ``env_steps``: the resumed run writes them again."""
-        if not (self.path / name).exists():
+        path = self.path / name
+        if path.exists() and not read_table(path):
+            path.unlink()  # a kill before its first line was whole
+        if not path.exists():
             return []
-        table = read_table(self.path / name)
+        table = read_table(path)
         rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
         rows = [row for row in rows if row["env_steps"] <= env_steps]
         lines = [",".join(table), *(",".join(_cell(v) for v in row.values()) for row in rows)]
@@ -118,7 +150,7 @@ class RunFolder(Logger):
     def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
         path = self.path / name
         is_new = not path.exists()
-        with path.open("a", newline="") as file:
+        with writing(path), path.open("a", newline="") as file:
             if is_new:
                 file.write(",".join(columns) + "\n")
             for row in rows:
@@ -147,92 +179,32 @@ def _cell(value: float) -> str:
     return repr(int(value)) if float(value).is_integer() else repr(float(value))
 
 
-def finish_wandb(logger: WandbLogger, folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Refuse a folder in which the block cannot write.
 
-    Args:
-        logger: of the run.
-        folder: of the run, with its figures drawn.
-        summary: of the run; its numbers become W&B summary values.
+    Raises:
+        ConfigError: instead of WriteError and any OSError.
     """
-    import wandb
-
-    numbers = {k: v for k, v in summary.items() if isinstance(v, (int, float))}
-    media: dict[str, Any] = {"env_steps": summary["env_steps"]}
-    for path in sorted(folder.path.glob("*.png")):
-        media[f"figures/{path.stem}"] = wandb.Image(str(path))
-    for path in sorted(folder.path.glob("*.gif")):
-        media[f"films/{path.stem}"] = wandb.Video(str(path), format="gif")
-    logger.experiment.log(media)
-    logger.experiment.summary.update(numbers)
-
-
-def end_wandb(logger: WandbLogger, say: Callable[[str], None]) -> None:
-    """End the W&B run; nothing that goes wrong there may cost a run that is complete on disk."""
     try:
-        logger.experiment.finish()
-    except Exception as error:  # of its own classes, of sockets, of a service process that died
-        say(f"W&B: the end of the run could not be sent ({type(error).__name__}); `wandb sync` sends what is on disk")
+        with writing(path):
+            yield
+    except WriteError as error:
+        raise ConfigError(f"--runs_dir: {error}: choose a writable folder") from None
 
 
-def wandb_logger(
-    mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
-) -> WandbLogger | None:
-    """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
+def new_folder(path: Path) -> Path:
+    """Create ``path``, or the first of ``path-2``, ``path-3``, ... that is not there yet, and return it.
 
-    Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
-    (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
-    program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
+    Runs that start within one second have one default name, and so have runs an hour apart when the clock is put back.
 
-    Args:
-        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
-            (WANDB_SWEEP_ID is set), else offline.
-        folder: of the run.
-        config: shown on the W&B page.
-        say: told when online falls back to offline.
-
-    Returns:
-        None if disabled.
+    Raises:
+        ConfigError: the folder cannot be written.
     """
-    import wandb
-
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
-    if mode == "disabled":
-        return None
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
-        mode = "offline"
-    upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
-
-    # A resumed run continues its own W&B run; the folder names end in the id. A new one takes WANDB_RUN_ID if set.
-    known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
-
-    def start(mode: Any) -> Any:
-        settings = wandb.Settings(
-            silent=True,
-            init_timeout=WANDB_INIT_SECONDS,
-            finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
-            console="off",
-        )
-        return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
-            name=folder.name,
-            dir=folder.path,
-            mode=mode,
-            config=dict(config),
-            settings=settings,
-            id=known[-1] if known else None,
-            resume="allow" if known else None,
-        )
-
-    try:
-        run = start(mode)
-    except (wandb.Error, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        say(f"W&B: {mode} failed ({reason}), tracking offline")
-        with contextlib.suppress(Exception):
-            wandb.teardown()
-        run = start("offline")
-    run.define_metric("env_steps")
-    run.define_metric("*", step_metric="env_steps")
-    return WandbLogger(experiment=run)
+    folder, number = path, 1
+    while True:
+        with writable(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+        number += 1
+        folder = path.with_name(f"{path.name}-{number}")

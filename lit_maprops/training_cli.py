@@ -17,15 +17,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
-from lit_maprops.checkpoint import ours, read_checkpoint
+from lit_maprops.checkpoint import DurableCheckpointIO, ours, read_checkpoint
 from lit_maprops.cli_errors import one_line
-from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.config import ConfigError, WriteError, check, check_choice
 from lit_maprops.data import MultiAgentData
 from lit_maprops.evaluate import Evaluation
 from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, end_wandb, wandb_logger
+from lit_maprops.tracking import RunFolder, new_folder
+from lit_maprops.wandb_run import wandb_logger
 
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
 TRAINER_DEFAULTS = {
@@ -122,10 +123,11 @@ class RunCLI(LightningCLI):
         )
 
     def run_path(self) -> Path:
-        """The folder of this run: the checkpoint's, or a new one."""
+        """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone."""
         name, checkpoint = self.config.run_name, self.config.ckpt_path
         if checkpoint is None:
-            return Path(self.config.runs_dir) / (name or _default_name(self.config))
+            runs = Path(self.config.runs_dir)
+            return runs / name if name else new_folder(runs / _default_name(self.config))
         folder = run_of(checkpoint)
         check(
             name in (None, folder.name),
@@ -134,7 +136,7 @@ class RunCLI(LightningCLI):
         )
         return folder
 
-    def resolved_config(self, run_name: str) -> dict[str, Any]:
+    def resolved_config(self, run_name: str | None) -> dict[str, Any]:
         """The configuration as it runs, with every default, as plain YAML types."""
         config = self.config.clone()
         config.run_name = run_name
@@ -163,8 +165,7 @@ def run(args: list[str]) -> int:
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
-    folder = RunFolder(cli.run_path())
-    config = cli.resolved_config(folder.name)
+    config = cli.resolved_config(cli.config.run_name)
     check(
         cli.trainer.world_size == 1,
         "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
@@ -181,6 +182,8 @@ def fit(cli: RunCLI) -> int:
         content = read_checkpoint(Path(checkpoint))
         model.check_checkpoint(content)
         resume_from = ours(content)["iteration"] * data.target_batch_size
+    folder = RunFolder(cli.run_path())
+    config["run_name"] = folder.name
     folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
     say(f"run folder: {folder.path}")
     wandb = wandb_logger(cli.config.wandb, folder, config, say)
@@ -188,18 +191,30 @@ def fit(cli: RunCLI) -> int:
     recorder, checkpoints = Recorder(folder, say), Checkpoints(folder, say)
     summary = Summary(folder, recorder, config, say)
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
+    trainer.strategy.checkpoint_io = DurableCheckpointIO()
     trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
     trainer.loggers = [folder] if wandb is None else [folder, wandb]
     try:
         with one_line_failures(model, folder.path):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except WriteError as error:
+        kept = folder.checkpoint.exists()
+        way = (
+            f"make room, then {_way_on(folder)}" if kept else "no checkpoint was saved yet, give the same command again"
+        )
+        raise WriteError(f"{error}; {way}") from None
     finally:
         if wandb is not None:
-            end_wandb(wandb, say)
+            wandb.end()
+        folder.close()
     if checkpoints.received and model.iteration < data.iterations:
-        say(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
+        say(f"stopped; {_way_on(folder)}")
         return 128 + checkpoints.received
     return 0 if model.iteration >= data.iterations else 1
+
+
+def _way_on(folder: RunFolder) -> str:
+    return f"continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}"
 
 
 def evaluate(cli: RunCLI, command: str) -> int:
@@ -263,6 +278,7 @@ def _default_name(config: Namespace) -> str:
 
 def quiet_packages() -> None:
     """Keep packages' notes off the terminal; warnings of our own still show."""
+    logging.raiseExceptions = False  # on a full disk packages cannot write their logs: no traceback for each line
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")

@@ -61,6 +61,7 @@ SMALL = {
 def _one_thread_no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut is expected, and disks are slow
 
 
 @pytest.fixture

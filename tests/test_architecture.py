@@ -16,6 +16,7 @@ LAYERS = [
     ["training_cli", "sweep", "report", "analyze", "export"],
     ["cli_errors", "failures"],
     ["callbacks"],
+    ["wandb_run"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],

@@ -14,13 +14,14 @@ from conftest import ROOT, SMALL
 from PIL import Image
 from scipy.stats import sem
 
-from lit_maprops import figures, keys, tracking
+from lit_maprops import figures, keys, wandb_run
 from lit_maprops.buffer import Buffer
 from lit_maprops.cli import main
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.files import read_table, write_json
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, wandb_logger
+from lit_maprops.tracking import RunFolder
+from lit_maprops.wandb_run import Tracker, wandb_logger
 
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
@@ -143,6 +144,7 @@ def test_csv_keeps_every_bit(tmp_path: Path) -> None:
     rows = [{"env_steps": float(i), "value": math.pi / 3**i, "empty": math.nan} for i in range(20)]
     for row in rows:
         folder.log_metrics(row)
+    folder.close()
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 10)
     assert [row["value"] for row in again.history] == [row["value"] for row in rows[:11]]
@@ -156,6 +158,7 @@ def test_a_column_that_comes_later_is_put_in(tmp_path: Path) -> None:
     folder.open("a: 1\n", None)
     for i in range(1, 7):
         folder.log_metrics({"env_steps": float(i)} | ({"now_and_then": 0.5 * i} if i % 2 == 0 else {}))
+    folder.close()
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 5)
     for name, expected in (("now_and_then", [math.nan, 1.0, math.nan, 2.0, math.nan]), ("env_steps", [1, 2, 3, 4, 5])):
@@ -215,7 +218,7 @@ def test_wandb_online_without_a_key_says_so_and_goes_on(tmp_path: Path, monkeypa
 def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.setattr(tracking, "WANDB_INIT_SECONDS", 3)
+    monkeypatch.setattr(wandb_run, "WANDB_INIT_SECONDS", 3)
     folder = RunFolder(tmp_path / "x")
     folder.open("a: 1\n", None)
     said: list[str] = []
@@ -303,11 +306,14 @@ def test_a_wandb_service_that_died_costs_nothing() -> None:
         def finish(self) -> None:
             raise ConnectionResetError("the service is gone")
 
-    class Logger:
-        experiment = Dead()
+        def log(self, row: dict[str, float]) -> None:
+            self.finish()
 
     said: list[str] = []
-    tracking.end_wandb(Logger(), said.append)  # type: ignore[arg-type]
+    tracker = Tracker(Dead(), said.append)
+    for _ in range(2):
+        tracker.log_metrics({"env_steps": 1.0})
+    tracker.end()
     assert len(said) == 1 and "ConnectionResetError" in said[0] and "wandb sync" in said[0]
 
 

@@ -1,14 +1,14 @@
 """``python -m lit_maprops sweep FILE``: runs a W&B sweep file in local processes; the same call continues it."""
 
 import argparse
-import fcntl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from lit_maprops.config import ConfigError, check, check_count
+from lit_maprops.config import ConfigError, WriteError, check, check_count
+from lit_maprops.files import lock
 from lit_maprops.sweep.journal import Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
@@ -70,7 +70,10 @@ def run(args: list[str]) -> int:
             if options.retry_failed and entry.state == "failed":
                 entry.state, entry.exit_code, entry.error = "waiting", None, None
         total = max(search.size(limit), len(journal.entries))
-        received = Scheduler(file, folder, search, journal, options.workers, total).run()
+        try:
+            received = Scheduler(file, folder, search, journal, options.workers, total).run()
+        except WriteError as error:
+            raise WriteError(f"{error}; runs at work go on: make room, then give the same command again") from None
     return _report(file, folder, journal, received)
 
 
@@ -92,18 +95,16 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "sweep.lock").open("w")
+        held = lock(folder / "sweep.lock")
     except OSError as error:
         raise ConfigError(
             f"--runs-dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
         ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--runs-dir: another sweep command is at work in {folder}: wait for it, or choose another --runs-dir"
-            ) from None
+    if held is None:
+        raise ConfigError(
+            f"--runs-dir: another sweep command is at work in {folder}: wait for it, or choose another --runs-dir"
+        )
+    with held:
         yield
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_maprops.config import check
+from lit_maprops.files import writing
 from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.sweep_file import SweepFile
 
@@ -77,8 +78,11 @@ class Process:
         Args:
             file: the sweep.
             workers: how many runs share the machine's cores.
+
+        Raises:
+            WriteError: the log cannot be written.
         """
-        with self.log.open("ab") as log:
+        with writing(self.log), self.log.open("ab") as log:
             if not _lock(log):
                 self.adopted = True
                 return

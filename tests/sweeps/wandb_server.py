@@ -36,10 +36,14 @@ class StandIn:
 
     Args:
         max_runs: runs after which the agent is told to exit.
+
+    Attributes:
+        fault: an HTTP status that every request gets, or "hangs" for no answer; None: it serves.
     """
 
     def __init__(self, max_runs: int = 100) -> None:
         self.max_runs = max_runs
+        self.fault: int | str | None = None
         self.sweep: dict[str, Any] = {}
         self.runs: dict[str, Run] = {}
         self.asked: set[str] = set()  # names of the GraphQL operations and the kinds of path seen
@@ -154,6 +158,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.stand_in.fault == "hangs":
+            self.connection.recv(1)  # until the client gives up, or the server dies
+            return
+        if self.stand_in.fault is not None:
+            self.send_response(int(self.stand_in.fault))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         answer: dict[str, Any] = {}

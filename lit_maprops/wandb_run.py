@@ -1,0 +1,139 @@
+"""The Weights & Biases run beside a run's folder: offline unless the user is logged in and asks for online.
+
+Nothing that goes wrong there costs the run: its own files are complete without it.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+from lit_maprops.tracking import RunFolder
+
+WANDB_INIT_SECONDS = 20
+WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
+WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
+
+
+class Tracker(WandbLogger):
+    """W&B's logger, which may fail without costing the run: it says so once and is silent from then on.
+
+    Args:
+        experiment: the W&B run.
+        say: prints one line.
+    """
+
+    def __init__(self, experiment: Any, say: Callable[[str], None]) -> None:
+        super().__init__(experiment=experiment)
+        self._say, self._failed = say, False
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # of its own classes, of sockets, of files, of a process of its own that died
+            if not self._failed:
+                self._say(
+                    f"W&B: tracking ended ({type(error).__name__}), the run's files are complete; "
+                    "`wandb sync` sends what is on disk"
+                )
+            self._failed = True
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log one row."""
+        if not self._failed:
+            self._attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
+
+    def log_end(self, folder: RunFolder, summary: Mapping[str, Any]) -> None:
+        """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
+
+        Args:
+            folder: of the run, with its figures drawn.
+            summary: of the run; its numbers become W&B summary values.
+        """
+        import wandb
+
+        def log() -> None:
+            media: dict[str, Any] = {"env_steps": summary["env_steps"]}
+            for path in sorted(folder.path.glob("*.png")):
+                media[f"figures/{path.stem}"] = wandb.Image(str(path))
+            for path in sorted(folder.path.glob("*.gif")):
+                media[f"films/{path.stem}"] = wandb.Video(str(path), format="gif")
+            self.experiment.log(media)
+            self.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, (int, float))})
+
+        if not self._failed:
+            self._attempt(log)
+
+    def end(self) -> None:
+        """End the W&B run."""
+        import wandb
+
+        self._attempt(self.experiment.finish)
+        if self._failed:
+            with contextlib.suppress(Exception):
+                wandb.teardown()  # or it tries once more when the program exits, and prints what it meets
+
+
+def wandb_logger(
+    mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
+) -> Tracker | None:
+    """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
+
+    Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
+    (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
+    program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
+
+    Args:
+        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
+            (WANDB_SWEEP_ID is set), else offline.
+        folder: of the run.
+        config: shown on the W&B page.
+        say: told when online falls back to offline.
+
+    Returns:
+        None if disabled.
+    """
+    import wandb
+
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+    if mode == "disabled":
+        return None
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
+        say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
+        mode = "offline"
+    upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
+
+    # A resumed run continues its own W&B run; the folder names end in the id. A new one takes WANDB_RUN_ID if set.
+    known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
+
+    def start(mode: Any) -> Any:
+        settings = wandb.Settings(
+            silent=True,
+            init_timeout=WANDB_INIT_SECONDS,
+            finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
+            console="off",
+        )
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
+            name=folder.name,
+            dir=folder.path,
+            mode=mode,
+            config=dict(config),
+            settings=settings,
+            id=known[-1] if known else None,
+            resume="allow" if known else None,
+        )
+
+    try:
+        run = start(mode)
+    except (wandb.Error, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        say(f"W&B: {mode} failed ({reason}), tracking offline")
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+        run = start("offline")
+    run.define_metric("env_steps")
+    run.define_metric("*", step_metric="env_steps")
+    return Tracker(run, say)

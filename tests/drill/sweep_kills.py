@@ -1,0 +1,125 @@
+"""``sweep`` and its runs are killed again and again; in the end every run is there, once, and whole."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from conftest import ROOT
+from kills import Drill, compare
+from processes import Attempt
+
+from lit_maprops.files import read_table
+
+TOY_STEPS = 12
+TOY = {
+    "name": "toy",
+    "method": "grid",
+    "parameters": {"x": {"values": [1, 2, 3, 4]}, "y": {"values": [0.5, 0.25]}},
+    "command": ["${interpreter}", str(ROOT / "tests/sweeps/toy.py"), "${args}", f"--steps={TOY_STEPS}", "--pause=0.1"],
+}
+REAL = {
+    "name": "real",
+    "method": "grid",
+    "parameters": {"model.behavior": {"values": ["OnPolicy", "MAPROPS"]}},
+    "command": [
+        "${interpreter}", "-m", "lit_maprops", "fit", f"--config={ROOT / 'conf/matrix_game.yaml'}", "${args}",
+        "--model.num_seeds=3", "--model.total_env_steps=1200", "--model.checkpoint_interval=5",
+        "--model.eval_episodes=4",
+    ],
+}  # fmt: skip
+
+
+def children(pid: int) -> list[int]:
+    """Processes that ``pid`` started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):  # it ended meanwhile
+            continue
+        if parent == pid:
+            found.append(int(status.parent.name))
+    return found
+
+
+def kill_sweep(place: Path, content: dict[str, Any], kills: int, seconds: float, seed: int) -> Drill:
+    """Give the sweep command again and again, and kill it or one of its runs ``kills`` times.
+
+    Args:
+        place: empty folder for everything.
+        content: of the sweep file.
+        kills: how often something is killed.
+        seconds: the longest wait before a kill.
+        seed: of the moments and victims.
+    """
+    drill, moments = Drill(), random.Random(seed)
+    file, log = place / "sweep.yaml", place / "sweep.log"
+    file.write_text(yaml.safe_dump(content))
+    args = ["sweep", str(file), "--runs-dir", str(place / "runs"), "--workers", "2", "--retry-failed"]
+    folder = place / "runs" / content["name"]
+    done = 0
+    while done < kills:
+        attempt = Attempt(args, log)
+        attempt.wait_for((folder / "sweep.json").exists)
+        while attempt.running() and done < kills:
+            time.sleep(moments.uniform(0, seconds))
+            runs = children(attempt.pid)
+            if not attempt.running():
+                break
+            if not runs or moments.random() < 0.5:
+                done += attempt.kill()
+                drill.killed["the sweep command"] += 1
+            else:
+                os.kill(moments.choice(runs), signal.SIGKILL)
+                done += 1
+                drill.killed["a run"] += 1
+        if attempt.code == 0 and done < kills:
+            drill.faults.append(f"the sweep was over after {done} of {kills} kills")
+            break
+    code = Attempt(args, log).finish()
+    if code != 0:
+        drill.faults.append(f"the last sweep command ended with {code}, see {log}")
+    entries = json.loads((folder / "sweep.json").read_text())["runs"]
+    drill.found = Counter(f"runs {entry['state']}" for entry in entries)
+    drill.faults += _once_each(content, entries)
+    return drill
+
+
+def _once_each(content: dict[str, Any], entries: list[dict[str, Any]]) -> list[str]:
+    """Every combination must be there once, finished."""
+    names = list(content["parameters"])
+    expected = sorted(itertools.product(*(content["parameters"][name]["values"] for name in names)))
+    found = sorted(tuple(entry["parameters"][name] for name in names) for entry in entries)
+    faults = [] if found == expected else [f"combinations: {found}, not {expected}"]
+    return faults + [f"{entry['id']} is {entry['state']}" for entry in entries if entry["state"] != "finished"]
+
+
+def drill_toy_sweep(place: Path, kills: int, seed: int) -> Drill:
+    """Many kills of a sweep over a program that does next to nothing."""
+    drill = kill_sweep(place, TOY, kills, 0.6, seed)
+    for run in (place / "runs" / "toy").glob("*/metrics.csv"):
+        # Two processes at work in one folder, or a run that forgot where it was, would show here.
+        steps = read_table(run)["env_steps"].tolist()
+        if steps != list(range(TOY_STEPS)):
+            drill.faults.append(f"{run}: steps {steps}")
+    return drill
+
+
+def drill_real_sweep(place: Path, kills: int, seed: int) -> Drill:
+    """A few kills of a sweep over ``fit``; its runs end as those of an untouched sweep."""
+    drill = kill_sweep(place, REAL, kills, 12.0, seed)
+    other = place / "untouched"
+    other.mkdir()
+    (other / "sweep.yaml").write_text(yaml.safe_dump(REAL))
+    Attempt(["sweep", str(other / "sweep.yaml"), "--runs-dir", str(other / "runs")], other / "log").finish()
+    if not drill.faults:
+        for run in sorted((other / "runs" / "real").glob("*/")):
+            drill.faults += [f"{run.name}: {fault}" for fault in compare(run, place / "runs" / "real" / run.name)]
+    return drill

@@ -1,0 +1,23 @@
+"""A small fault drill; the whole one is ``make drill``."""
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def test_killed_again_and_again_a_run_and_a_sweep_end_as_if_nothing_had_happened() -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "tests/drill/drill.py"),
+        "--kills",
+        "5",
+        "--cold",
+        "0",
+        "--parts",
+        "fit",
+        "toy",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("(5 kills") == 2

@@ -1,0 +1,119 @@
+"""W&B's server refuses, hangs or dies, or W&B's own process does: the run is complete, says one line, and ends."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from conftest import SMALL
+from wandb_server import StandIn
+
+from lit_maprops import wandb_run
+from lit_maprops.cli import main
+from lit_maprops.files import read_table
+from lit_maprops.module import LitMAPROPS
+
+FINISH_SECONDS = 2
+
+
+@pytest.fixture
+def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Train a small run, tracked by the server at ``url``; returns what it said of W&B. The run must be complete."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    own = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_API_KEY": "0" * 40, "NO_PROXY": "127.0.0.1"}
+    own |= {"WANDB_ERROR_REPORTING": "false", "WANDB_FINISH_TIMEOUT": FINISH_SECONDS, "no_proxy": "127.0.0.1"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, str(value))
+
+    def run(url: str, mode: str = "online") -> list[str]:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        wandb.teardown()  # it remembers the server of an earlier run of this process
+        place = ["--runs_dir", str(tmp_path / "runs"), "--run_name", "x", "--wandb", mode]
+        started = time.monotonic()
+        assert main(["fit", *SMALL["MatrixGame"], *place]) == 0
+        folder = tmp_path / "runs" / "x"
+        summary_seconds = read_table(folder / "metrics.csv")["wall_seconds"][-1]
+        assert time.monotonic() - started < summary_seconds + FINISH_SECONDS + 120
+        assert read_table(folder / "metrics.csv")["iteration"].tolist() == list(range(1, 9))
+        assert (folder / "summary.json").exists() and (folder / "success.png").exists()
+        err = capsys.readouterr().err
+        assert "Traceback" not in err, err
+        return [line for line in err.splitlines() if line.startswith("W&B")]
+
+    return run
+
+
+def in_iteration(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
+    original = LitMAPROPS.training_step
+
+    def step(self: LitMAPROPS, batch: int, batch_idx: int) -> None:
+        if self.iteration == number:
+            action()
+        original(self, batch, batch_idx)
+
+    monkeypatch.setattr(LitMAPROPS, "training_step", step)
+
+
+def local(tmp_path: Path) -> list[Path]:
+    """W&B's own files of the run, for `wandb sync`."""
+    return list((tmp_path / "runs" / "x" / "wandb").glob("*run-*/run-*.wandb"))
+
+
+@pytest.mark.parametrize("fault", [401, 500, "hangs"])
+def test_a_server_that_does_not_serve_from_the_start(
+    tmp_path: Path, fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str
+) -> None:
+    monkeypatch.setattr(wandb_run, "WANDB_INIT_SECONDS", 3)
+    with StandIn() as server:
+        server.fault = fault
+        (line,) = fit_online(server.url)
+    assert "offline" in line
+    assert not server.runs
+    assert any(path.stat().st_size > 1000 for path in local(tmp_path))
+
+
+@pytest.mark.parametrize("fault", [500, "hangs", "dies"])
+def test_a_server_that_stops_serving_in_the_middle(
+    tmp_path: Path, fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str
+) -> None:
+    with StandIn() as server:
+
+        def stop() -> None:
+            assert server.runs, "it has not begun"
+            server.die() if fault == "dies" else setattr(server, "fault", fault)
+
+        in_iteration(monkeypatch, 4, stop)
+        assert len(fit_online(server.url)) <= 1
+    (run,) = server.runs.values()
+    assert run.exit_code is None
+    assert any(path.stat().st_size > 1000 for path in local(tmp_path))
+
+
+@pytest.mark.parametrize("moment", ["in the middle", "at the end"])
+def test_wandbs_own_process_dies(fit_online: Any, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    killed = []
+
+    def kill() -> None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                is_it = b"wandb-core" in (folder / "cmdline").read_bytes()
+            except (OSError, IndexError):  # it ended meanwhile
+                continue
+            if parent == os.getpid() and is_it:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed.append(folder.name)
+
+    if moment == "in the middle":
+        in_iteration(monkeypatch, 4, kill)
+    else:
+        original = wandb_run.Tracker.end
+        monkeypatch.setattr(wandb_run.Tracker, "end", lambda self: (kill(), original(self)))
+    (line,) = fit_online("http://127.0.0.1:9", "offline")
+    assert killed
+    assert "tracking ended" in line
