@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
-from lit_maprops.evaluate import Evaluation, record
+from lit_maprops.evaluate import Evaluation
 from lit_maprops.files import write_json
 from lit_maprops.metrics.iteration import PerSeed
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
@@ -80,7 +80,7 @@ class Recorder(Callback):
 class Checkpoints(Callback):
     """Saves ``checkpoints/last.ckpt`` atomically between target iterations; SIGINT and SIGTERM stop the run there.
 
-    A second signal of the same kind stops at once.
+    A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
 
     Args:
         folder: of the run.
@@ -89,7 +89,8 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: RunFolder, say: Say) -> None:
         self.folder, self.say = folder, say
-        self.received: int | None = None
+        self.received: int | None = None  # by any rank
+        self._own: int | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,22 +99,26 @@ class Checkpoints(Callback):
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received == number:
+        if self._own == number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        self._own = self.received = number
         self.say(f"{signal.Signals(number).name}: finishing this iteration, then saving")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
         module = _ours(pl_module)
         last = module.iteration >= module.data.iterations
-        if last or self.received or module.iteration % module.checkpoint_interval == 0:
+        # A signal that comes after this line counts at the end of the next iteration, on every rank.
+        number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
+        if last or number or module.iteration % module.checkpoint_interval == 0:
             temporary = self.folder.checkpoint.with_suffix(".tmp")
-            trainer.save_checkpoint(temporary)
-            os.replace(temporary, self.folder.checkpoint)
-        if self.received and not last:
-            trainer.should_stop = True
+            trainer.save_checkpoint(temporary)  # rank 0 writes it
+            if trainer.is_global_zero:
+                os.replace(temporary, self.folder.checkpoint)
+        if number:
+            self.received = number
+        trainer.should_stop = bool(told_to_stop or (number and not last))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -176,9 +181,12 @@ class Summary(Callback):
             return
         if module.evaluations is None:  # a finished run that was resumed: nothing was trained
             module.evaluations = module.evaluate("evaluation", module.eval_episodes)
+        films = module.record(4) if module.task.renders and figures.available() else {}
+        if not trainer.is_global_zero:
+            return
         summary = self._summary(module)
         write_json(self.folder.path / "summary.json", summary)
-        self._draw(module, summary)
+        self._draw(module, summary, films)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 finish_wandb(logger, self.folder, summary)
@@ -220,7 +228,7 @@ class Summary(Callback):
             "config": self.config,
         }
 
-    def _draw(self, module: LitMAPROPS, summary: dict[str, Any]) -> None:
+    def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, torch.Tensor]) -> None:
         if not figures.available():
             self.say("no figures: install the extra `media` (pip install 'lit_maprops[media]')")
             return
@@ -229,10 +237,8 @@ class Summary(Callback):
         share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
         curve = self.folder.success_curve()
         figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
-        if module.task.renders:
-            arguments = (module.learner.policies, module.task, module.run_seed, module.seed_ids)
-            for kind, frames in record(*arguments, episodes=4).items():
-                figures.film(self.folder.path / f"{kind}.gif", frames)
+        for kind, frames in films.items():
+            figures.film(self.folder.path / f"{kind}.gif", frames)
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:

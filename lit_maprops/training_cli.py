@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
@@ -19,10 +20,11 @@ from tqdm import tqdm
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
 from lit_maprops.checkpoint import ours, read_checkpoint
 from lit_maprops.cli_errors import one_line
-from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.config import ConfigError, check, check_choice, check_positive
 from lit_maprops.data import MultiAgentData
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.strategy import ranks_of, register_strategy
 from lit_maprops.tracking import RunFolder, end_wandb, wandb_logger
 
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
@@ -52,7 +54,6 @@ REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
     "accumulate_grad_batches": (1,),
     "gradient_clip_val": (None,),
     "precision": (None, 32, "32", "32-true"),
-    "num_nodes": (1,),
     "reload_dataloaders_every_n_epochs": (0,),
 }
 
@@ -62,10 +63,20 @@ def say(message: str) -> None:
     tqdm.write(message, file=sys.stderr)  # leaves a progress bar below it intact
 
 
-class RunCLI(LightningCLI):
-    """Lightning's parser and instantiation, plus the options of a run."""
+def _hush(message: str) -> None:
+    """What every rank but the first does instead."""
 
-    def __init__(self, args: list[str]) -> None:
+
+class RunCLI(LightningCLI):
+    """Lightning's parser and instantiation, plus the options of a run.
+
+    Args:
+        args: the options.
+        command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
+    """
+
+    def __init__(self, args: list[str], command: str = "fit") -> None:
+        self._command = [command, *args]
         super().__init__(
             LitMAPROPS,
             MultiAgentData,
@@ -98,6 +109,12 @@ class RunCLI(LightningCLI):
             default=None,
             help="online, offline or disabled; default: WANDB_MODE, else offline",
         )
+        parser.add_argument(
+            "--rank_timeout",
+            type=float,
+            default=1800.0,
+            help="seconds that the ranks of several devices wait for each other before they give up",
+        )
         parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
 
     def before_instantiate_classes(self) -> None:
@@ -109,6 +126,7 @@ class RunCLI(LightningCLI):
                 f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
                 "updates take their own gradient steps",
             )
+        check_positive("--rank_timeout", self.config.rank_timeout)
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
@@ -118,6 +136,11 @@ class RunCLI(LightningCLI):
             name is None or (name not in ("", ".", "..") and "/" not in name and "\0" not in name),
             f"--run_name is {name!r}: give the name of one folder, without /",
         )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's, with our strategy for several devices."""
+        register_strategy(self._command, self.config.rank_timeout)
+        return super().instantiate_trainer(**kwargs)
 
     def run_path(self) -> Path:
         """The folder of this run: the checkpoint's, or a new one."""
@@ -152,7 +175,7 @@ def run(args: list[str]) -> int:
     command, options = args[0], _with_own_config(args[1:])
     quiet_packages()
     try:
-        cli = RunCLI(options)
+        cli = RunCLI(options, command)
     except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
         raise ConfigError(one_line(error)) from None
     return fit(cli) if command == "fit" else evaluate(cli, command)
@@ -161,12 +184,10 @@ def run(args: list[str]) -> int:
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    model.ranks, first = ranks_of(cli.trainer, model, data.num_envs), cli.trainer.is_global_zero
+    tell = say if first else _hush
     folder = RunFolder(cli.run_path())
     config = cli.resolved_config(folder.name)
-    check(
-        cli.trainer.world_size == 1,
-        "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
-    )
     model.identity = {
         "--data.env": config["data"]["env"],
         "--data.history": config["data"]["history"],
@@ -179,22 +200,23 @@ def fit(cli: RunCLI) -> int:
         content = read_checkpoint(Path(checkpoint))
         model.check_checkpoint(content)
         resume_from = ours(content)["iteration"] * data.target_batch_size
-    folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
-    say(f"run folder: {folder.path}")
-    wandb = wandb_logger(cli.config.wandb, folder, config, say)
+    if first:  # the only rank that writes
+        folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    tell(f"run folder: {folder.path}")
+    wandb = wandb_logger(cli.config.wandb, folder, config, say) if first else None
 
-    recorder, checkpoints = Recorder(folder, say), Checkpoints(folder, say)
-    summary = Summary(folder, recorder, config, say)
+    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
+    summary = Summary(folder, recorder, config, tell)
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
-    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
-    trainer.loggers = [folder] if wandb is None else [folder, wandb]
+    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary] if first else [checkpoints, summary]
+    trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None]
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         if wandb is not None:
             end_wandb(wandb, say)
     if checkpoints.received and model.iteration < data.iterations:
-        say(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
+        tell(f"stopped; continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}")
         return 128 + checkpoints.received
     return 0 if model.iteration >= data.iterations else 1
 
@@ -205,11 +227,14 @@ def evaluate(cli: RunCLI, command: str) -> int:
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
     run_folder = run_of(checkpoint)
     content = read_checkpoint(Path(checkpoint))
+    model.ranks = ranks_of(cli.trainer, model, cli.datamodule.num_envs)
     model.prepare(cli.datamodule)
     model.check_checkpoint(content)
     getattr(cli.trainer, command)(
         model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
     )
+    if not cli.trainer.is_global_zero:
+        return 0
     result: dict[str, Any] = {
         "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,

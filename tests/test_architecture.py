@@ -15,13 +15,13 @@ LAYERS = [
     ["cli"],
     ["training_cli", "sweep", "report", "analyze"],
     ["cli_errors"],
-    ["callbacks"],
+    ["callbacks", "strategy"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
-    ["nets"],
+    ["nets", "ranks"],
     ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
