@@ -56,6 +56,14 @@ class Team:
         share = num_envs // self.size
         return slice(self.member * share, (self.member + 1) * share)
 
+    def share(self, rows: Tensor) -> tuple[Tensor, int]:
+        """This rank's of the numbers of rows ``[R, b]``, and what it must divide a sum over them by.
+
+        The team's quotients add up to the mean over all b. With fewer rows than members every member has all of them.
+        """
+        count = rows.shape[1]
+        return (rows, count * self.size) if count < self.size else (rows[:, self.every], count)
+
     def gather(self, values: Mapping[Any, Tensor]) -> dict[Any, Tensor]:
         """All members' tensors ``[R, E / G, ...]`` put together: ``[R, E, ...]``. One collective, of bytes."""
         if self.size == 1:

@@ -136,8 +136,8 @@ class PPO(Learner):
         learned_from = data.exclude(*unused)
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
-                own = _take(learned_from, part[:, self.team.every])
-                for name, value in self._gradient_step(own, part.shape[1], active).items():
+                own, count = self.team.share(part)
+                for name, value in self._gradient_step(_take(learned_from, own), count, active).items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
@@ -184,15 +184,15 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
-    def _gradient_step(self, own: TensorDictBase, rows: int, active: Tensor) -> dict[str, Tensor]:
-        """One step on a minibatch of ``rows`` rows, of which this rank looks at its own, ``[R, rows / G]``."""
+    def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor) -> dict[str, Tensor]:
+        """One step on a minibatch of which this rank looks at its own rows; see ``Team.share``."""
         out = self.loss(own)
         parts = {
             "policy_loss": out["loss_objective"],
             "critic_loss": out["loss_critic"],
             "entropy_loss": out["loss_entropy"],
         }
-        per_seed = {name: (part.sum(1) / rows).sum(-1) for name, part in parts.items()}  # agents add up
+        per_seed = {name: (part.sum(1) / count).sum(-1) for name, part in parts.items()}  # agents add up
         self.optimizer.zero_grad()
         torch.stack(list(per_seed.values())).sum().backward()
         stats = {name: value.detach() for name, value in per_seed.items()}
