@@ -5,8 +5,9 @@ inside an iteration, so KL stops may differ. With more, each seed has a *team* o
 and its gradients. Every number a rank draws belongs to a seed and is drawn for all of the seed's environments, so the
 data are those of a single process. Some collectives pickle: they carry our own ranks' memory, no file's content.
 
-A team does not split behavior updates: their gradient steps on D are so small that adding up gradients after each would
-cost more than it saves. Every member makes the whole update, and all take the first one's result.
+A team does not split behavior updates: every member makes the whole update, and all take the first one's result. While
+D is small a gradient step takes no longer than adding up its gradients would; on hundreds of rows it takes ten times as
+long, so there splitting would pay.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

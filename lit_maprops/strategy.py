@@ -201,7 +201,7 @@ class Watch:
         host = socket.gethostname()
         self._peers = {r: pid for r, (where, pid) in enumerate(everyone) if where == host and r != self._rank}
         # A connection of its own: the thread must not wait while this one is in use.
-        self._store = distributed.distributed_c10d._get_default_store().clone()
+        self._store = distributed.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         """Watch no more: the run is complete."""

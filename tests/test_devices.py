@@ -51,7 +51,8 @@ def done(process: subprocess.Popen[str], code: int = 0) -> str:
 def continued(checkpoint: Path, folder: Path, *options: str) -> tuple[Path, list[str]]:
     """A copy of a run, and the arguments that continue it."""
     shutil.copytree(checkpoint.parent.parent, folder)
-    return folder, ["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), *options]
+    own = ["--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), "--run_name", folder.name]
+    return folder, ["fit", *own, *options]
 
 
 def torchrun(ranks: int, *args: str) -> subprocess.Popen[str]:
@@ -213,7 +214,8 @@ def test_a_killed_first_rank_ends_the_others(tmp_path: Path) -> None:
     assert run.ended()
 
 
-def test_a_rank_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_rank_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     options = [*SEEDS, *ENDLESS, "--runs_dir", str(tmp_path), "--run_name", "x", "--trainer.devices", "2"]
     stderr = done(command("fit", *options, "--data.env", "broken_game.BrokenGame"), 1)
     assert "error: rank 1 ended: RuntimeError: the dice fell off the table; the other ranks end too" in stderr
