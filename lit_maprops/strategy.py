@@ -228,7 +228,7 @@ class Watch:
 
     def _found(self) -> str | None:
         """What has become of another rank, if it has ended."""
-        if (self._launcher and os.getppid() != self._launcher) or not _exists(self._peers.get(0, os.getpid())):
+        if self._first_has_ended():
             return RANK_0_ENDED
         codes = {rank: process.poll() for rank, process in self._children.items()}
         for rank, code in codes.items():
@@ -238,12 +238,17 @@ class Watch:
             if self._store is not None and self._store.check([ENDED]):
                 return self._store.get(ENDED).decode()
         except RuntimeError:
-            return STORE_ENDED
+            time.sleep(POLL_SECONDS)  # a process that ends closes its connections first
+            return RANK_0_ENDED if self._first_has_ended() else STORE_ENDED
         for rank, code in codes.items():
             if code is not None:
                 return f"rank {rank} ended: exit code {code}"
         gone = [rank for rank, pid in self._peers.items() if not _exists(pid)]
         return f"rank {gone[0]} ended" if gone else None
+
+    def _first_has_ended(self) -> bool:
+        orphaned = self._launcher != 0 and os.getppid() != self._launcher
+        return orphaned or not _exists(self._peers.get(0, os.getpid()))
 
     def _publish(self, reason: str) -> None:
         """Tell all ranks, unless another reason came first."""
