@@ -146,7 +146,6 @@ class Buffer:
         return {
             "stored_batches": self.stored_batches,
             "filled": self.filled,
-            "batch_size": list(self._stored().batch_size[:1]) + [used, *self._stored().batch_size[2:]] if used else [],
             "storage": flat,
         }
 
@@ -160,7 +159,8 @@ class Buffer:
         self._storage = None
         used = self.stored_batches + int(self.filled > 0)
         if used:
-            saved = TensorDict(state["storage"], batch_size=state["batch_size"]).unflatten_keys("/").to(device)
+            batch_size = state["storage"][keys.STATE].shape[:4]
+            saved = TensorDict(state["storage"], batch_size=batch_size).unflatten_keys("/").to(device)
             check(
                 self.history_batches == 1 or keys.COLLECTED_PARAMETERS in saved.keys(True),
                 "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",

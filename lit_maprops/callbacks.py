@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
-from lit_maprops.evaluate import Evaluation, record
+from lit_maprops.evaluate import Evaluation
 from lit_maprops.files import write_json, writing
 from lit_maprops.metrics.iteration import PerSeed
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
@@ -79,7 +79,7 @@ class Recorder(Callback):
                 f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
                 "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"
             )
-        for entry in module.faults.state_dict():
+        for entry in module.quarantined:
             line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
             found[f"quarantine {entry['seed']}"] = line.format(**entry)
         for name, message in found.items():
@@ -91,7 +91,7 @@ class Recorder(Callback):
 class Checkpoints(Callback):
     """Saves ``checkpoints/last.ckpt`` atomically between target iterations; SIGINT and SIGTERM stop the run there.
 
-    A second signal of the same kind stops at once.
+    A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
 
     Args:
         folder: of the run.
@@ -100,7 +100,8 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: RunFolder, say: Say) -> None:
         self.folder, self.say = folder, say
-        self.received: int | None = None
+        self.received: int | None = None  # by any rank
+        self._own: int | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -109,21 +110,25 @@ class Checkpoints(Callback):
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received == number:
+        if self._own == number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        self._own = self.received = number
         self.say(f"{signal.Signals(number).name}: finishing this iteration, then saving")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
         module = _ours(pl_module)
         last = module.iteration >= module.data.iterations
-        if last or self.received or module.iteration % module.checkpoint_interval == 0:
-            self.folder.sync()
-            trainer.save_checkpoint(self.folder.checkpoint)
-        if self.received and not last:
-            trainer.should_stop = True
+        # A signal that comes after this line counts at the end of the next iteration, on every rank.
+        number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
+        if last or number or module.iteration % module.checkpoint_interval == 0:
+            if trainer.is_global_zero:
+                self.folder.sync()
+            trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
+        if number:
+            self.received = number
+        trainer.should_stop = bool(told_to_stop or (number and not last))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -186,10 +191,13 @@ class Summary(Callback):
             return
         if module.evaluations is None:  # a finished run that was resumed: nothing was trained
             module.evaluations = module.evaluate("evaluation", module.eval_episodes)
+        films = module.record(4) if module.task.renders and figures.available() else {}
+        if not trainer.is_global_zero:
+            return
         summary = self._summary(module)
         write_json(self.folder.path / "summary.json", summary)
         with writing(self.folder.path):
-            self._draw(module, summary)
+            self._draw(module, summary, films)
         for logger in trainer.loggers:
             if isinstance(logger, Tracker):
                 logger.log_end(self.folder, summary)
@@ -226,13 +234,13 @@ class Summary(Callback):
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": non_finite_seeds(module),
-            "quarantined_seeds": module.faults.state_dict(),
+            "quarantined_seeds": module.quarantined,
             "warnings": list(self.recorder.warnings.values()),
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
             "config": self.config,
         }
 
-    def _draw(self, module: LitMAPROPS, summary: dict[str, Any]) -> None:
+    def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, torch.Tensor]) -> None:
         if not figures.available():
             self.say("no figures: install the extra `media` (pip install 'lit_maprops[media]')")
             return
@@ -241,10 +249,8 @@ class Summary(Callback):
         share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
         curve = self.folder.success_curve()
         figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
-        if module.task.renders:
-            arguments = (module.learner.policies, module.task, module.run_seed, module.seed_ids)
-            for kind, frames in record(*arguments, episodes=4, faults=module.faults).items():
-                figures.film(self.folder.path / f"{kind}.gif", frames)
+        for kind, frames in films.items():
+            figures.film(self.folder.path / f"{kind}.gif", frames)
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:
@@ -253,8 +259,9 @@ def non_finite_seeds(module: LitMAPROPS) -> list[int]:
     if not losses:
         return []
     finite = torch.stack(losses).isfinite().all(0).tolist()
-    places = [place for place, fine in enumerate(finite) if not fine and place not in module.faults.quarantined]
-    return [module.seed_ids[place] for place in places]
+    left_out = {entry["seed"] for entry in module.quarantined}
+    broken = [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+    return [seed for seed in broken if seed not in left_out]
 
 
 def _standard_errors(row: PerSeed) -> dict[str, float]:

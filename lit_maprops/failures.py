@@ -9,7 +9,7 @@ from typing import Any
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import Collection
-from lit_maprops.config import EnvironmentFault
+from lit_maprops.config import EnvironmentFault, WriteError
 from lit_maprops.files import write_atomically
 from lit_maprops.memory import OutOfMemory, is_out_of_memory
 from lit_maprops.module import LitMAPROPS
@@ -34,7 +34,7 @@ def one_line_failures(model: LitMAPROPS, folder: Path) -> Iterator[None]:
         if fault.__cause__ is None:
             raise
         path = folder / "error.txt"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(WriteError):
             write_atomically(path, "".join(traceback.format_exception(fault.__cause__)))
             raise EnvironmentFault(f"{fault}; its traceback is in {path}") from fault.__cause__
         raise

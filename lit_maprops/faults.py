@@ -48,7 +48,7 @@ class Faults:
 
     Args:
         task: its name, for messages.
-        seed_ids: the run's seeds.
+        seed_ids: the seeds of this process.
         on_fault: ``stop`` or ``quarantine``.
 
     Attributes:
@@ -80,7 +80,7 @@ class Faults:
             ) from cause
         self.quarantined[seed] = {"seed": number, "env_step": env_step, "reason": f"{what}, {where}"}
         if len(self.quarantined) == len(self.seed_ids):
-            raise EnvironmentFault(f"{named}: no other seed is left to go on with: {CORRECT}") from cause
+            raise EnvironmentFault(f"{named}: this process has no other seed to go on with: {CORRECT}") from cause
         self._leave_out()
 
     def of_no_seed(self, what: str) -> EnvironmentFault:
@@ -140,6 +140,7 @@ class Faults:
 
     def load_state_dict(self, saved: list[dict[str, Any]]) -> None:
         """Continue with the quarantine of a ``state_dict``."""
-        self.quarantined = {self.seed_ids.index(entry["seed"]): dict(entry) for entry in saved}
-        if saved:
+        own = [entry for entry in saved if entry["seed"] in self.seed_ids]  # the others are other ranks'
+        self.quarantined = {self.seed_ids.index(entry["seed"]): dict(entry) for entry in own}
+        if own:
             self._leave_out()

@@ -20,11 +20,12 @@ from lit_maprops.collect import BehaviorActor, Collection
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
-from lit_maprops.evaluate import Evaluation, evaluate
+from lit_maprops.evaluate import Evaluation, evaluate, record
 from lit_maprops.faults import QUARANTINE, STOP, Faults
 from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.metrics.sampling_error import ESTIMATORS
+from lit_maprops.ranks import Ranks
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
@@ -54,6 +55,7 @@ class LitMAPROPS(LightningModule):
 
     data: MultiAgentData  # set by prepare
     task: Task
+    own_seeds: list[int]  # this rank's
 
     def __init__(
         self,
@@ -93,10 +95,12 @@ class LitMAPROPS(LightningModule):
         self.checkpoint_interval, self.on_fault = checkpoint_interval, on_fault
         self.run_seed = run_seed
         self.seed_ids = list(range(first_seed, first_seed + num_seeds))
+        self.ranks = Ranks()  # the command line sets others for several devices
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.verdict: dict[str, Evaluation] | None = None  # of validate or test
+        self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
         self._saved: dict[str, Any] | None = None
 
@@ -117,11 +121,18 @@ class LitMAPROPS(LightningModule):
         )
         sampling_error.check_estimator(self.sampling_error, data.env)
         data.iterations = total // n
-        data.check_memory(self.num_seeds)
-        self.behavior.build(data.env, self.run_seed, self.seed_ids)
-        self.learner.build(data.env, self.run_seed, self.seed_ids)
+        check(
+            self.ranks.team.size == 1 or self.on_fault == STOP,
+            "--model.on_fault is quarantine and --trainer.devices makes several ranks for each seed, which would have "
+            f"to agree on it: use at most --trainer.devices {self.num_seeds}",
+        )
+        self.own_seeds = self.seed_ids[self.ranks.own]
+        self.learner.team = self.ranks.team
+        data.check_memory(len(self.own_seeds) * self.ranks.on_node)
+        self.behavior.build(data.env, self.run_seed, self.own_seeds)
+        self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.data, self.task = data, data.env
-        self.faults = Faults(type(data.env).__name__, self.seed_ids, self.on_fault)
+        self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
     def setup(self, stage: str) -> None:
         """See ``prepare``."""
@@ -132,14 +143,15 @@ class LitMAPROPS(LightningModule):
         for part in (self.behavior, self.learner):
             part.move_streams(self.device)
         self.behavior.reset(None)
-        sizes = (self.task, self.run_seed, self.seed_ids, self.data.num_envs)
-        env = TaskEnv(*sizes, device=self.device, faults=self.faults)
+        team, own = self.ranks.team, self.own_seeds
+        sizes = (self.task, self.run_seed, own, self.data.num_envs)
+        env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         self.collection = Collection(env, actor, self.data.behavior_batch_size)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
-        self.metric_streams = SeedStreams(self.run_seed, self.seed_ids, "sampling error", self.device)
-        self._running_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
+        self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
+        self._running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
             self._restore(self._saved)
 
@@ -177,6 +189,7 @@ class LitMAPROPS(LightningModule):
                 update += 1
                 for name, value in self.behavior.update(measure=update % interval == 0).items():
                     updates[name].append(value)
+                self.ranks.team.copy_first_(self.behavior.parameters())
             seconds["collect"] += behavior_started - started
             seconds["behavior"] += perf_counter() - behavior_started
         self.faults.look(self.buffer.current())
@@ -196,10 +209,11 @@ class LitMAPROPS(LightningModule):
         seconds["target"] = perf_counter() - started
         self.iteration += 1
         self.row |= {f"target/{name}": value for name, value in learned.items()}
-        self.row = {name: self.faults.figures(value) for name, value in self.row.items()}
-        self.row |= {f"time/{k}": torch.full((self.num_seeds,), v) for k, v in seconds.items()}
+        self.row |= {f"time/{k}": torch.full((len(self.own_seeds),), v) for k, v in seconds.items()}
+        self.row = self.ranks.gathered({name: self.faults.figures(value) for name, value in self.row.items()})
         due = self.iteration % self.eval_interval == 0 or self.iteration == self.data.iterations
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
+        self.quarantined = [entry for own in self.ranks.listed(self.faults.state_dict()) for entry in own]
 
     def _retained(self) -> Any:
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
@@ -224,10 +238,17 @@ class LitMAPROPS(LightningModule):
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:
-        """Greedy and stochastic decentralized policies on the same fresh episodes of every seed."""
+        """Greedy and stochastic decentralized policies on the same fresh episodes of every seed; all ranks together."""
         purpose = f"{purpose} {self.iteration}"
-        arguments = (self.learner.policies, self.task, self.run_seed, self.seed_ids, episodes)
-        return {name: evaluate(*arguments, name == "greedy", purpose, self.faults) for name in ("greedy", "stochastic")}
+        arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
+        own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
+        return self.ranks.gathered(own)
+
+    def record(self, episodes: int) -> dict[str, Tensor]:
+        """Films of a success and a failure, see ``evaluate.record``; all ranks together."""
+        arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
+        films = self.ranks.listed(record(*arguments, self.faults))
+        return {name: film for of_rank in reversed(films) for name, film in of_rank.items()}
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate; the command line prints the result."""
@@ -240,7 +261,10 @@ class LitMAPROPS(LightningModule):
     # checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only."""
+        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only.
+
+        Every tensor starts with the seed dimension: rank 0, which writes the file, joins those of all ranks along it.
+        """
         checkpoint[CHECKPOINT_KEY] = {
             "iteration": self.iteration,
             "shape": self._shape(),
@@ -253,8 +277,9 @@ class LitMAPROPS(LightningModule):
             "learner": self.learner.checkpoint_state(),
             "metric_streams": self.metric_streams.state_dict(),
             "running_return": self._running_return,
-            "quarantined": self.faults.state_dict(),
+            "quarantined": self.quarantined,
         }
+        checkpoint.update(self.ranks.gathered_on_first(dict(checkpoint)) or {})
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that this prepared module cannot continue; changes nothing.
@@ -264,16 +289,18 @@ class LitMAPROPS(LightningModule):
         """
         own = {"seed_ids": self.seed_ids, "run_seed": self.run_seed, "shape": self._shape(), "identity": self.identity}
         check_continues(ours(checkpoint), own)
-        check_fits(checkpoint["state_dict"], self.state_dict())
+        check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the saved state until the fit starts; see ``check_checkpoint``."""
         self.check_checkpoint(checkpoint)
-        saved = ours(checkpoint)
-        self._saved = saved
+        for part in ("state_dict", "optimizer_states", CHECKPOINT_KEY):
+            checkpoint[part] = self.ranks.sliced(checkpoint[part])
+        self._saved = saved = ours(checkpoint)
         self.iteration = self.data.iterations_done = saved["iteration"]
         self.faults.env_steps = self.env_steps
-        self.faults.load_state_dict(saved.get("quarantined", []))  # an earlier version had none
+        self.quarantined = saved.get("quarantined", [])  # an earlier version had none
+        self.faults.load_state_dict(self.quarantined)
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
         checkpoint.pop("loops", None)
 

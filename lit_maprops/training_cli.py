@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
@@ -19,12 +20,13 @@ from tqdm import tqdm
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
 from lit_maprops.checkpoint import DurableCheckpointIO, ours, read_checkpoint
 from lit_maprops.cli_errors import one_line
-from lit_maprops.config import ConfigError, WriteError, check, check_choice
+from lit_maprops.config import ConfigError, WriteError, check, check_choice, check_positive
 from lit_maprops.data import MultiAgentData
 from lit_maprops.evaluate import Evaluation
 from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.strategy import ranks_of, register_strategy
 from lit_maprops.tracking import RunFolder, new_folder
 from lit_maprops.wandb_run import wandb_logger
 
@@ -55,7 +57,6 @@ REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
     "accumulate_grad_batches": (1,),
     "gradient_clip_val": (None,),
     "precision": (None, 32, "32", "32-true"),
-    "num_nodes": (1,),
     "reload_dataloaders_every_n_epochs": (0,),
 }
 
@@ -65,10 +66,20 @@ def say(message: str) -> None:
     tqdm.write(message, file=sys.stderr)  # leaves a progress bar below it intact
 
 
-class RunCLI(LightningCLI):
-    """Lightning's parser and instantiation, plus the options of a run."""
+def _hush(message: str) -> None:
+    """What every rank but the first does instead."""
 
-    def __init__(self, args: list[str]) -> None:
+
+class RunCLI(LightningCLI):
+    """Lightning's parser and instantiation, plus the options of a run.
+
+    Args:
+        args: the options.
+        command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
+    """
+
+    def __init__(self, args: list[str], command: str = "fit") -> None:
+        self._command = [command, *args]
         super().__init__(
             LitMAPROPS,
             MultiAgentData,
@@ -101,6 +112,12 @@ class RunCLI(LightningCLI):
             default=None,
             help="online, offline or disabled; default: WANDB_MODE, else offline",
         )
+        parser.add_argument(
+            "--rank_timeout",
+            type=float,
+            default=1800.0,
+            help="seconds that the ranks of several devices wait for each other before they give up",
+        )
         parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
 
     def before_instantiate_classes(self) -> None:
@@ -112,6 +129,7 @@ class RunCLI(LightningCLI):
                 f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
                 "updates take their own gradient steps",
             )
+        check_positive("--rank_timeout", self.config.rank_timeout)
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
@@ -122,12 +140,21 @@ class RunCLI(LightningCLI):
             f"--run_name is {name!r}: give the name of one folder, without /",
         )
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's, with our strategy for several devices."""
+        register_strategy(self._command, self.config.rank_timeout)
+        return super().instantiate_trainer(**kwargs)
+
     def run_path(self) -> Path:
-        """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone."""
+        """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.
+
+        Of ranks other than the first, which write nothing, a new run's folder is a name only.
+        """
         name, checkpoint = self.config.run_name, self.config.ckpt_path
         if checkpoint is None:
             runs = Path(self.config.runs_dir)
-            return runs / name if name else new_folder(runs / _default_name(self.config))
+            path = runs / (name or _default_name(self.config))
+            return path if name or not self.trainer.is_global_zero else new_folder(path)
         folder = run_of(checkpoint)
         check(
             name in (None, folder.name),
@@ -156,7 +183,7 @@ def run(args: list[str]) -> int:
     command, options = args[0], _with_own_config(args[1:])
     quiet_packages()
     try:
-        cli = RunCLI(options)
+        cli = RunCLI(options, command)
     except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
         raise ConfigError(one_line(error)) from None
     return fit(cli) if command == "fit" else evaluate(cli, command)
@@ -165,11 +192,9 @@ def run(args: list[str]) -> int:
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    model.ranks, first = ranks_of(cli.trainer, model, data.num_envs), cli.trainer.is_global_zero
+    tell = say if first else _hush
     config = cli.resolved_config(cli.config.run_name)
-    check(
-        cli.trainer.world_size == 1,
-        "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
-    )
     model.identity = {
         "--data.env": config["data"]["env"],
         "--data.history": config["data"]["history"],
@@ -184,16 +209,17 @@ def fit(cli: RunCLI) -> int:
         resume_from = ours(content)["iteration"] * data.target_batch_size
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
-    folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
-    say(f"run folder: {folder.path}")
-    wandb = wandb_logger(cli.config.wandb, folder, config, say)
+    if first:  # the only rank that writes
+        folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    tell(f"run folder: {folder.path}")
+    wandb = wandb_logger(cli.config.wandb, folder, config, say) if first else None
 
-    recorder, checkpoints = Recorder(folder, say), Checkpoints(folder, say)
-    summary = Summary(folder, recorder, config, say)
+    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
+    summary = Summary(folder, recorder, config, tell)
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
     trainer.strategy.checkpoint_io = DurableCheckpointIO()
-    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
-    trainer.loggers = [folder] if wandb is None else [folder, wandb]
+    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary] if first else [checkpoints, summary]
+    trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None]
     try:
         with one_line_failures(model, folder.path):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -208,7 +234,7 @@ def fit(cli: RunCLI) -> int:
             wandb.end()
         folder.close()
     if checkpoints.received and model.iteration < data.iterations:
-        say(f"stopped; {_way_on(folder)}")
+        tell(f"stopped; {_way_on(folder)}")
         return 128 + checkpoints.received
     return 0 if model.iteration >= data.iterations else 1
 
@@ -223,12 +249,15 @@ def evaluate(cli: RunCLI, command: str) -> int:
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
     run_folder = run_of(checkpoint)
     content = read_checkpoint(Path(checkpoint))
+    model.ranks = ranks_of(cli.trainer, model, cli.datamodule.num_envs)
     model.prepare(cli.datamodule)
     model.check_checkpoint(content)
     with one_line_failures(model, run_folder):
         getattr(cli.trainer, command)(
             model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
         )
+    if not cli.trainer.is_global_zero:
+        return 0
     result: dict[str, Any] = {
         "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,

@@ -15,14 +15,14 @@ LAYERS = [
     ["cli"],
     ["training_cli", "sweep", "report", "analyze", "export"],
     ["cli_errors", "failures"],
-    ["callbacks"],
+    ["callbacks", "strategy"],
     ["wandb_run"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
-    ["nets", "faults"],
+    ["nets", "faults", "ranks"],
     ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}

@@ -17,6 +17,7 @@ from torchrl.envs import EnvBase
 from lit_maprops import families, keys
 from lit_maprops.envs.watched import Watched
 from lit_maprops.faults import Faults
+from lit_maprops.ranks import Team
 from lit_maprops.streams import SeedStreams
 
 State = dict[str, Tensor]
@@ -140,6 +141,7 @@ class TaskEnv(EnvBase):
         device: where tensors live.
         start_ids: whose fixed start an entry has, if the task has one; default: its own.
         faults: of the run; None: its own, which stop at the first one.
+        team: ranks that split the environments: each steps its own, and all see all.
     """
 
     def __init__(
@@ -152,14 +154,17 @@ class TaskEnv(EnvBase):
         device: torch.device | str = "cpu",
         start_ids: list[int] | None = None,
         faults: Faults | None = None,
+        team: Team | None = None,
     ) -> None:
         super().__init__(device=device, batch_size=torch.Size([len(seed_ids), num_envs]))
         self.task = task
+        self._team = team or Team()
+        self._own = self._team.environments(num_envs)
         self.faults = faults or Faults(type(task).__name__, seed_ids)
-        self._watched = Watched(task, self.faults, num_envs, purpose.removesuffix("environment").strip())
+        self._watched = Watched(task, self.faults, num_envs, self._own, purpose.removesuffix("environment").strip())
         self._seed_ids, self._purpose = seed_ids, purpose
         self._start_ids = seed_ids if start_ids is None else start_ids
-        self._state: State = {}
+        self._state: State = {}  # of this rank's environments
         self._set_seed(run_seed)
         self._make_specs()
 
@@ -214,17 +219,16 @@ class TaskEnv(EnvBase):
             noise = self._draw(self.task.start_noise)
         if self.task.fixed_start:
             noise = self._fixed_start_noise.expand_as(noise)
-        noise = self.faults.played(noise)
+        noise = self.faults.played(noise)[:, self._own]
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
             self._state = self._first_state(noise)
-        else:
-            over = mask.squeeze(-1)
+        elif bool((over := mask[:, self._own].squeeze(-1)).any()):
             for name, value in self._first_state(noise[over], over).items():
                 old = self._state[name]
                 where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
                 self._state[name] = old.masked_scatter(where, value)
-        return self._observe(torch.zeros(self.batch_size, dtype=torch.bool, device=self.device))
+        return self._shown(success=torch.zeros(noise.shape[:2], dtype=torch.bool, device=self.device))
 
     def _first_state(self, noise: Tensor, over: Tensor | None = None) -> State:
         state = self._watched.initial_state(noise, over, self._state)
@@ -233,18 +237,15 @@ class TaskEnv(EnvBase):
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         noise = self._draw(self.task.step_noise + self.task.start_noise)
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
-        action = self._executed(tensordict.get(keys.ACTION))
-        state, reward, terminated, success, cut = self._watched.transition(self._state, action, step_noise)
+        action = self._executed(tensordict.get(keys.ACTION)[:, self._own])
+        outcome = self._watched.transition(self._state, action, step_noise[:, self._own])
+        state, reward, terminated, success, cut = outcome
         state["step"] = self.faults.played(self._state["step"]) + 1
         self._state = state
         truncated = state["step"] >= self.task.max_steps
         truncated = (truncated if cut is None else truncated | cut) & ~terminated
-        out = self._observe(success)
-        out.set(keys.REWARD, reward.unsqueeze(-1))
-        out.set(keys.TERMINATED, terminated.unsqueeze(-1))
-        out.set(keys.TRUNCATED, truncated.unsqueeze(-1))
-        out.set(keys.DONE, (terminated | truncated).unsqueeze(-1))
-        return out
+        over = terminated | truncated
+        return self._shown(reward=reward, terminated=terminated, truncated=truncated, done=over, success=success)
 
     def _executed(self, action: Tensor) -> Tensor:
         """Actions as the task sees them: continuous ones bounded, and 0 for NaN: a broken seed must break no other."""
@@ -252,37 +253,33 @@ class TaskEnv(EnvBase):
             return action
         return squashed(action, self.task.squash).nan_to_num(0.0)
 
-    def _observe(self, success: Tensor) -> TensorDict:
-        observation, state = self._watched.observe(self._state, self.batch_size)
-        out = TensorDict(
-            {
-                keys.AGENTS: TensorDict({"observation": observation}, batch_size=self.batch_size),
-                keys.STATE: state,
-                keys.SUCCESS: success.unsqueeze(-1),
-            },
-            batch_size=self.batch_size,
-            device=self.device,
-        )
+    def _shown(self, **outcome: Tensor) -> TensorDict:
+        """An outcome and what is observed after it, of all environments."""
+        observation, state = self._watched.observe(self._state, outcome["success"].shape)
         index = self._watched.state_index(self._state)
-        if index is not None:
-            out.set(keys.STATE_INDEX, index.unsqueeze(-1))
-        return out
+        own = {name: value.unsqueeze(-1) for name, value in outcome.items()}
+        own |= {"observation": observation, keys.STATE: state}
+        own |= {} if index is None else {keys.STATE_INDEX: index.unsqueeze(-1)}
+        shown = self._team.gather(own)
+        agents = {name: shown.pop(name) for name in ("observation", "reward") if name in shown}
+        shown[keys.AGENTS] = TensorDict(agents, batch_size=self.batch_size)
+        return TensorDict(shown, batch_size=self.batch_size, device=self.device)
 
     @property
     def state(self) -> State:
         """The current state of every row, ``[R, E, ...]``: what ``Task.render`` draws."""
-        return dict(self._state)
+        return self._team.gather(self._state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
-        saved: dict[str, Any] = {"state": dict(self._state), "streams": self.streams.state_dict()}
+        saved: dict[str, Any] = {"state": self.state, "streams": self.streams.state_dict()}
         if self._next_start_noise is not None:
             saved["next_start_noise"] = self._next_start_noise
         return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state`` of an environment with the same task, run seed and seed ids."""
-        self._state = {k: v.to(self.device) for k, v in saved["state"].items()}
+        self._state = {k: v[:, self._own].to(self.device) for k, v in saved["state"].items()}
         self.streams.load_state_dict(saved["streams"])
         noise = saved.get("next_start_noise")
         self._next_start_noise = None if noise is None else noise.to(self.device)

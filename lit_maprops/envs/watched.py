@@ -23,11 +23,12 @@ class Watched:
         task: the rules.
         faults: of the run.
         num_envs: E.
+        own: which of them this process plays; rows are of these only.
         place: what the environments serve, for messages; empty for training, whose steps the run's clock counts.
     """
 
-    def __init__(self, task: "Task", faults: Faults, num_envs: int, place: str) -> None:
-        self.task, self.faults, self._num_envs = task, faults, num_envs
+    def __init__(self, task: "Task", faults: Faults, num_envs: int, own: slice, place: str) -> None:
+        self.task, self.faults, self._num_envs, self._own = task, faults, num_envs, own
         self._place = f" in {place}" if place else ""
 
     def initial_state(self, noise: Tensor, over: Tensor | None, like: "State") -> "State":
@@ -71,7 +72,7 @@ class Watched:
 
         answer = self._ask("transition", (state, played(action), played(noise)), read)
         if not self._place:
-            self.faults.env_steps += batch[1]
+            self.faults.env_steps += self._num_envs
         return answer
 
     def observe(self, state: "State", batch: torch.Size) -> tuple[Tensor, Tensor]:
@@ -114,7 +115,9 @@ class Watched:
             raise self.faults.of_no_seed(what) from error
 
     def _row_failed(self, method: str, row: int, error: Exception, over: Tensor | None) -> None:
-        seed, env = divmod(row, self._num_envs) if over is None else over.nonzero()[row].tolist()
+        played = self._own.stop - self._own.start
+        seed, env = divmod(row, played) if over is None else over.nonzero()[row].tolist()
+        env += self._own.start
         step = self.faults.env_steps + (0 if self._place else env + 1)
         self.faults.found(f"{_described(error)} in {method}{self._place}", seed, env, step, error)
 

@@ -12,6 +12,7 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.config import check, check_fraction, check_layers, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.families import LARGEST_STD, SMALLEST_STD
+from lit_maprops.ranks import Team
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.policies import TargetPolicies
 
@@ -32,6 +33,7 @@ class Learner(nn.Module, ABC):
     """
 
     policies: TargetPolicies
+    team = Team()  # the ranks that share this learner's gradients
     optimizer: torch.optim.Optimizer
     learning: Tensor | None = None
 
@@ -87,6 +89,11 @@ class Learner(nn.Module, ABC):
         if self.anneal_learning_rate:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * (1.0 - progress)
+
+    def sum_over_team(self, stats: dict[str, Tensor]) -> None:
+        """Replace gradients and statistics, computed of this rank's share of rows, by their sums over the team."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.team.add_([*gradients, *stats.values()])
 
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""
