@@ -16,13 +16,14 @@ LAYERS = [
     ["training_cli", "sweep", "report", "analyze"],
     ["cli_errors"],
     ["callbacks"],
-    ["module", "tracking", "figures", "diagnosis"],
+    ["module", "tracking", "figures"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
     ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
+    ["diagnosis"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 
