@@ -17,13 +17,12 @@ LAYERS = [
     ["cli_errors"],
     ["callbacks"],
     ["module", "tracking", "figures"],
-    ["collect", "data", "evaluate"],
+    ["collect", "data", "evaluate", "diagnosis"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
     ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
-    ["diagnosis"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 
