@@ -1,8 +1,8 @@
-"""A pretended accelerator: tensors of a device of their own, whose arithmetic the CPU does and whose waits are counted.
+"""A pretended accelerator: tensors of a device of their own, whose arithmetic the CPU does.
 
-``torch.device("pretend")`` behaves as CUDA does where a program without a GPU at hand goes wrong unseen: operands of two
-devices are refused, and what makes the host wait for the device is counted. The values are real, so control flow takes
-its real course and results can be compared with the CPU's bit for bit.
+``torch.device("pretend")`` behaves as CUDA does where a program without a GPU at hand goes wrong unseen: operands of
+two devices are refused, and what makes the host wait for the device is counted. The values are real, so control flow
+takes its real course and results can be compared with the CPU's bit for bit.
 """
 
 from collections import Counter
@@ -12,18 +12,27 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
-_setup_privateuseone_for_python_backend("pretend")
+
+
+class Backend(_DummyBackendModule):
+    """``torch.pretend``: what TensorDict asks of a device."""
+
+    def synchronize(self) -> None:
+        """TensorDict calls it for what is neither CPU nor CUDA."""
+
+
+_setup_privateuseone_for_python_backend("pretend", Backend())
 DEVICE = torch.device("pretend", 0)
 
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 COPIES = {aten._to_copy, aten.copy_}
 # What Python, or the size of the result, needs a value for: the host has to wait until the device has computed it.
 WAITS = {
-    aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten.nonzero, aten.argwhere, aten.masked_select, aten.bincount,
-    aten._unique, aten._unique2, aten.unique_consecutive, aten.unique_dim, aten.repeat_interleave,
+    aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten.nonzero, aten.argwhere, aten.masked_select,
+    aten.bincount, aten._unique, aten._unique2, aten.unique_consecutive, aten.unique_dim, aten.repeat_interleave,
 }  # fmt: skip
 
 
@@ -56,7 +65,7 @@ class PretendTensor(Tensor):
 class Pretending(TorchDispatchMode):
     """While it is on, tensors can be made on the device; counts in ``waits`` why the host waited for it.
 
-    ``copies`` counts the tensors sent there, which need not make the host wait.
+    A copy to the device makes the host wait, too, unless it is told not to; ``copies`` counts those of the latter kind.
     """
 
     def __init__(self) -> None:
@@ -108,8 +117,9 @@ class Pretending(TorchDispatchMode):
         kind = func.overloadpacket
         if kind in COPIES and (here != there or (here and strangers)):
             to_device = there if kind is aten._to_copy else args[0] is not strangers[0]
-            self.copies += to_device
-            self.waits["copy to the CPU"] += not to_device
+            may_go_on = to_device and (kwargs.get("non_blocking", False) or True in args[2:3])
+            self.copies += may_go_on
+            self.waits["copy to the device" if to_device else "copy to the CPU"] += not may_go_on
         elif here and any(tensor.dim() for tensor in strangers):
             if kind not in INDEXING:
                 raise RuntimeError(f"{func}: operands of {DEVICE} and of the CPU")

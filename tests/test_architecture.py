@@ -22,7 +22,8 @@ LAYERS = [
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
-    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
+    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory"],
+    ["constants", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

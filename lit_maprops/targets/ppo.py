@@ -133,16 +133,19 @@ class PPO(Learner):
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
+        everyone = True  # known here, so that a gradient step need not ask the device
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
-                for name, value in self._gradient_step(_take(learned_from, part), active).items():
+                for name, value in self._gradient_step(_take(learned_from, part), None if everyone else active).items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
-            if not active.any():
+            going = active.tolist()
+            if not any(going):
                 break
+            everyone = all(going)
         steps = totals.pop("gradient_steps")
         epochs = totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
@@ -182,7 +185,7 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
-    def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
+    def _gradient_step(self, minibatch: TensorDictBase, active: Tensor | None) -> dict[str, Tensor]:
         out = self.loss(minibatch)
         parts = {
             "policy_loss": out["loss_objective"],
