@@ -126,7 +126,7 @@ def test_a_behavior_update_waits_once_per_gradient_step(pretending: Any, sampler
 
 
 def test_a_target_update_waits_once_per_gradient_step_and_pass(pretending: Any) -> None:
-    """TorchRL's loss asks whether the entropy is finite (and twice about a value clip), our passes whom the KL stops."""
+    """TorchRL's loss asks whether the entropy is finite (about a value clip, too), our passes whom the KL stops."""
     model = started(BoulderPush(max_steps=5), MAPROPS(), MAPPO(epochs=3, minibatches=4, clip_value=None), PRETEND)
     model.training_step(0, 0)
     while not model.buffer.is_full:
