@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -109,6 +110,11 @@ class RunCLI(LightningCLI):
                 f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
                 "updates take their own gradient steps",
             )
+        accelerator = self.config.trainer.accelerator
+        check(
+            accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
+            f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
+        )
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:

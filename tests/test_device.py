@@ -4,6 +4,7 @@ Without a GPU this is checked on a pretended device; where there is one, ``make 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
+from lit_maprops.cli import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
 from lit_maprops.module import LitMAPROPS
@@ -143,6 +145,14 @@ def test_reinforce_never_waits(pretending: Any) -> None:
     pretending.waits.clear()
     model.learner.update(model.buffer)
     assert +pretending.waits == {}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--trainer.accelerator", "gpu", "--runs_dir", str(tmp_path / "runs")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--trainer.accelerator" in line and "cpu" in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:

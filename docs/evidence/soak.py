@@ -4,6 +4,7 @@
 """
 
 import argparse
+import csv
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ MINUTES = 30.0
 BLOCKS = 10
 SEED = 0
 FOLDER = ROOT / "runs" / "soak" / "run"
+SAMPLES = FOLDER.with_name("samples.csv")  # as they come: a run cut short leaves them
 # Everything that a run does, as often as it can: checkpoints after every iteration, short batches and episodes.
 FLAGS = {
     "--config": "conf/boulderpush.yaml", "--model.num_seeds": "4", "--model.total_env_steps": str(10**12),
@@ -118,11 +120,15 @@ def watch(minutes: float, every: float) -> list[Sample]:
             raise SystemExit(f"the run ended by itself with {process.returncode}")
         try:
             samples.append(sample(process.pid, started))
+            with SAMPLES.open("a" if len(samples) > 1 else "w", newline="") as file:
+                writer = csv.DictWriter(file, list(samples[0]))
+                writer.writeheader() if len(samples) == 1 else None
+                writer.writerow(samples[-1])
         except (FileNotFoundError, KeyError):  # no row yet, or a file that was just replaced
             started = started if samples else time.monotonic()
         time.sleep(every)
     process.send_signal(signal.SIGTERM)
-    if (code := process.wait(600)) != 128 + signal.SIGTERM:
+    if (code := process.wait()) != 128 + signal.SIGTERM:
         raise SystemExit(f"SIGTERM ended the run with {code}")
     return samples
 
@@ -190,14 +196,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
-    parser.add_argument("--page", action="store_true", help="write the page anew from soak.csv, without a run")
+    parser.add_argument("--page", action="store_true", help="judge runs/soak/samples.csv, without a run")
     options = parser.parse_args()
-    columns = read_table(HERE / "soak.csv") if options.page else columns_of(watch(options.minutes, options.every))
+    columns = read_table(SAMPLES) if options.page else columns_of(watch(options.minutes, options.every))
     text, grown = findings(columns)
     for name, value in text.items():
         print(f"{name}: {value}")
     print("growing:", ", ".join(grown) or "nothing")
-    if options.minutes >= MINUTES:
+    if columns["seconds"][-1] >= 60 * MINUTES:
         command = "fit " + " ".join(f"{flag} {value}" for flag, value in FLAGS.items())
         verdict = "nothing grows" if not grown else f"growing: {', '.join(grown)}"
         rows: list[dict[str, object]] = [
