@@ -81,5 +81,11 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python docs/evidence/foraging.py
 
+soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
+	$(BIN)/python docs/evidence/soak.py
+
+gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/gpu.md, or says that there is no GPU
+	$(BIN)/python docs/evidence/gpu.py
+
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -48,8 +48,7 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""
-        history = self.folder.history
-        self._started = perf_counter() - (history[-1]["wall_seconds"] if history else 0.0)
+        self._started = perf_counter() - self.folder.newest.get("wall_seconds", 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log the iteration."""
@@ -68,7 +67,7 @@ class Recorder(Callback):
         self._warn(module)
 
     def _warn(self, module: LitMAPROPS) -> None:
-        found = diagnose(self.folder.history, getattr(module.behavior, "kl_cutoff", None))
+        found = diagnose(self.folder.means, getattr(module.behavior, "kl_cutoff", None))
         if module.iteration < module.data.iterations:
             # While training, a signature must hold on a tenth of the run; at the end it counts as it is.
             found = found if module.iteration * 10 >= module.data.iterations else {}
@@ -213,8 +212,7 @@ class Summary(Callback):
         greedy, stochastic = module.evaluations["greedy"], module.evaluations["stochastic"]
         success = greedy.success_rate.tolist()
         share = solved_share(success, module.solved_threshold)
-        history = self.folder.history
-        wall = history[-1]["wall_seconds"] if history else float("nan")
+        wall = self.folder.newest.get("wall_seconds", float("nan"))
         kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
         kind = "joint_energy" if module.task.continuous_actions else kind
         return {

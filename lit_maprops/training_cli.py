@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
@@ -130,6 +131,11 @@ class RunCLI(LightningCLI):
                 "updates take their own gradient steps",
             )
         check_positive("--rank_timeout", self.config.rank_timeout)
+        accelerator = self.config.trainer.accelerator
+        check(
+            accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
+            f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
+        )
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:

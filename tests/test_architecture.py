@@ -17,13 +17,14 @@ LAYERS = [
     ["cli_errors", "failures"],
     ["callbacks", "strategy"],
     ["wandb_run"],
-    ["module", "tracking", "figures", "diagnosis"],
-    ["collect", "data", "evaluate"],
+    ["module", "tracking", "figures"],
+    ["collect", "data", "evaluate", "diagnosis"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets", "faults", "ranks"],
-    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
+    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory"],
+    ["constants", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

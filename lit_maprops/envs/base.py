@@ -60,6 +60,7 @@ class Task(ABC):
             integers, which D then holds in a quarter of the memory.
         continuous_actions: actions are vectors of real numbers, which ``TaskEnv`` bounds to [-1, 1].
         action_dim: components of an agent's continuous action, D, the most any agent has.
+        starts_on_cpu: ``initial_state`` works on the CPU whatever the device, and takes long.
         squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
     """
 
@@ -75,6 +76,7 @@ class Task(ABC):
     observation_dtype: torch.dtype = torch.float32
     continuous_actions: bool = False
     action_dim: int = 0
+    starts_on_cpu: bool = False
     squash: str = "tanh"
 
     @abstractmethod
@@ -223,12 +225,35 @@ class TaskEnv(EnvBase):
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
             self._state = self._first_state(noise)
-        elif bool((over := mask[:, self._own].squeeze(-1)).any()):
-            for name, value in self._first_state(noise[over], over).items():
-                old = self._state[name]
-                where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
-                self._state[name] = old.masked_scatter(where, value)
+        else:
+            self._start_over(mask[:, self._own].squeeze(-1), noise)
         return self._shown(success=torch.zeros(noise.shape[:2], dtype=torch.bool, device=self.device))
+
+    def _start_over(self, over: Tensor, noise: Tensor) -> None:
+        """New episodes in this rank's rows ``over``, bool, as ``noise`` ``[R, E, start_noise]`` is."""
+        # Only those rows are computed, unless to count them the host would have to wait for the device.
+        few = self.device.type == "cpu" or self.task.starts_on_cpu
+        if few and not over.any():  # of another rank's environments
+            return
+        for name, value in (self._first_state(noise[over], over) if few else self._first_state(noise)).items():
+            old = self._state[name]
+            where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
+            self._state[name] = old.masked_scatter(where, value) if few else torch.where(where, value, old)
+
+    def maybe_reset(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Start new episodes where they are over, as TorchRL does, but without asking the device anything.
+
+        TorchRL's own asks five to six questions per vector step, and every answer is waited for.
+        """
+        over = tensordict.get(keys.DONE)
+        if self.device.type == "cpu" and not over.any():
+            return tensordict
+        fresh = self._reset(TensorDict({"_reset": over}, self.batch_size))
+        for flag in (keys.SUCCESS, keys.DONE, keys.TERMINATED, keys.TRUNCATED):
+            fresh.set(flag, tensordict.get(flag) & ~over)
+        for name, value in fresh.items():  # not update: what is nested may be shared with the step that ends here
+            tensordict.set(name, value)
+        return tensordict
 
     def _first_state(self, noise: Tensor, over: Tensor | None = None) -> State:
         state = self._watched.initial_state(noise, over, self._state)

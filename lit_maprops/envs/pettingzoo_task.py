@@ -60,6 +60,7 @@ class PettingZoo(Task):
     """
 
     start_noise = 2  # 31 bits of a seed
+    starts_on_cpu = True
 
     def __init__(
         self,

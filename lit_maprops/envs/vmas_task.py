@@ -60,6 +60,7 @@ class VMAS(Task):
     """
 
     start_noise = 2  # a key of 48 bits
+    starts_on_cpu = True
 
     def __init__(
         self,

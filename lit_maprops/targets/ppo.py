@@ -135,17 +135,21 @@ class PPO(Learner):
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
+        everyone = True  # known here, so that a gradient step need not ask the device
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
                 own, count = self.team.share(part)
-                for name, value in self._gradient_step(_take(learned_from, own), count, active).items():
+                step = self._gradient_step(_take(learned_from, own), count, None if everyone else active)
+                for name, value in step.items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
-            if not active.any():
+            going = active.tolist()
+            if not any(going):
                 break
+            everyone = all(going)
         steps = totals.pop("gradient_steps")
         epochs = totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
@@ -185,7 +189,7 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
-    def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor) -> dict[str, Tensor]:
+    def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor | None) -> dict[str, Tensor]:
         """One step on a minibatch of which this rank looks at its own rows; see ``Team.share``."""
         out = self.loss(own)
         parts = {
