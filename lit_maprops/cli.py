@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError
+from lit_maprops.config import ConfigError, printable
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -34,6 +34,7 @@ python -m lit_maprops COMMAND --help lists every option of a command."""
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
 USER_ERROR = 2
+MOST_CHARACTERS = 1000  # of an error
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -70,15 +71,12 @@ def _run_light(command: str, options: list[str]) -> int:
 
 
 def _run_training(args: list[str]) -> int:
-    from lit_maprops.cli_errors import USER_ERRORS, one_line
     from lit_maprops.memory import keep_freed_memory
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
     try:
         return run(args)
-    except USER_ERRORS as error:
-        return _fail(one_line(error))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error) and "out of memory" not in str(error):
             raise
@@ -88,5 +86,8 @@ def _run_training(args: list[str]) -> int:
 
 
 def _fail(message: str) -> int:
+    message = printable(message)
+    if len(message) > MOST_CHARACTERS:  # of a value that went on and on
+        message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
     print(f"lit_maprops: error: {message}", file=sys.stderr)
     return USER_ERROR

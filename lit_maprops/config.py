@@ -10,6 +10,11 @@ class ConfigError(ValueError):
     """A setting that cannot work, found before anything is written."""
 
 
+def printable(text: str) -> str:
+    """Replace what does not belong on one line of a terminal, in XML or in UTF-8: control characters, broken names."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def check(condition: bool, message: str) -> None:
     """Raise ``ConfigError(message)`` unless ``condition`` holds."""
     if not condition:

@@ -81,7 +81,8 @@ class RunFolder(Logger):
                 self._rewind("eval.csv", resume_from)
         except OSError as error:
             raise ConfigError(
-                f"--runs_dir: {self.path} cannot be written ({error.strerror or error}): choose a writable folder"
+                f"--runs_dir: {self.path} cannot be written ({error.strerror or error}): choose another folder "
+                "or --run_name"
             ) from None
 
     def _rewind(self, name: str, env_steps: int) -> list[dict[str, float]]:

@@ -14,15 +14,16 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["training_cli", "sweep", "report", "analyze"],
+    ["run_files"],
     ["cli_errors"],
-    ["callbacks"],
+    ["callbacks", "resume"],
     ["module", "tracking", "figures", "diagnosis"],
     ["collect", "data", "evaluate"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
-    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "memory", "__init__"],
+    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "safe_yaml", "memory", "__init__"],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

@@ -12,14 +12,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.config import ConfigError
+from lit_maprops.config import ConfigError, printable
 from lit_maprops.files import read_table
 from lit_maprops.report.settings import Key, flatten, sampler_key, setting_key
+from lit_maprops.safe_yaml import load_yaml
 
 Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
-# PyYAML's C parser is ten times faster; both are the safe loader.
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
 
@@ -171,7 +170,7 @@ def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[n
 
 def _config(path: Path) -> dict[str, Hashable]:
     try:
-        content = yaml.load(_text(path), Loader=YAML_LOADER)
+        content = load_yaml(_text(path))
         if not isinstance(content, dict):
             raise Unreadable(f"{path.name} is empty or holds no settings")
         config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
@@ -236,11 +235,6 @@ def _without_repeats(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
             reason = f"repeats seeds of {owner.name}: same configuration, run seed and seed numbers"
             repeats[run.path] = LeftOut(printable(str(run.path)), reason)
     return [run for run in runs if run.path not in repeats], list(repeats.values())
-
-
-def printable(text: str) -> str:
-    """Replace what neither XML nor UTF-8 can hold (control characters, broken file names)."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _first_line(error: BaseException) -> str:

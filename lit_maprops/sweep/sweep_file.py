@@ -5,9 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.config import check, check_choice
+from lit_maprops.safe_yaml import read_yaml
 from lit_maprops.sweep.results import SUMMARY_NUMBERS
 
 METHODS = ["grid", "random", "bayes"]
@@ -75,16 +74,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     Raises:
         ConfigError: it is missing, no YAML, or lacks what a sweep needs.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(
-            f"FILE: {path} cannot be read ({reason}): give a sweep file, such as sweeps/bayes.yaml"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"FILE: {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"FILE: {path} holds no keys: see sweeps/bayes.yaml for what a sweep file has")
+    content = read_yaml("FILE", path, "sweeps/bayes.yaml")
     check_choice(f"{path}: method", content.get("method"), METHODS)
     parameters = content.get("parameters")
     check(isinstance(parameters, dict) and bool(parameters), f"{path}: parameters is missing: name the flags to sweep")
