@@ -140,9 +140,7 @@ class RunCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except AttributeError:
-            raise ConfigError(
-                "--help lists the options; one was given a YAML tag (!!...): give a plain value"
-            ) from None
+            raise ConfigError("one of the values has a YAML tag (!!...): give a plain one, see --help") from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Name the trainer's flags in what Lightning says of its devices, strategy and plugins."""

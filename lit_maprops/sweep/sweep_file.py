@@ -1,14 +1,16 @@
 """A W&B sweep file, read and checked: https://docs.wandb.ai/guides/sweeps/sweep-config-keys."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.config import check, check_choice
+from lit_maprops.config import ConfigError, check, check_choice
 from lit_maprops.safe_yaml import read_yaml
 from lit_maprops.sweep.results import SUMMARY_NUMBERS
 
+MOST_RUNS = 100_000
 METHODS = ["grid", "random", "bayes"]
 # Every run has its own folder and continues in it; the sweep gives these.
 OURS = ("run_name", "runs_dir", "ckpt_path")
@@ -87,13 +89,41 @@ def read_sweep_file(path: Path) -> SweepFile:
             key not in content or isinstance(content[key], kind),
             f"{path}: {key} is {content.get(key)!r}: see W&B's docs",
         )
+    _check_words(path, content)
+    size = _grid_size(parameters) if content["method"] == "grid" else 1
+    check(size <= MOST_RUNS, f"{path}: the grid has {size:,} runs: give fewer values, {MOST_RUNS:,} are the most")
     file = SweepFile(path, content)
     name = file.name
-    check(name not in ("", ".", "..") and "/" not in name, f"{path}: name is {name!r}: give the name of one folder")
+    check(
+        name not in ("", ".", "..") and "/" not in name and name.isprintable(),
+        f"{path}: name is {name!r}: give the name of one folder, without / and control characters",
+    )
     for flag in OURS:
         check(flag not in file.flags, f"{path}: leave {flag} out, every run of a sweep gets a folder of its own")
     _check_metric(file)
     return file
+
+
+def _check_words(path: Path, content: dict[str, Any]) -> None:
+    """Refuse what cannot be remembered in the journal or given to a process."""
+    try:
+        text = json.dumps(content)
+    except TypeError as error:  # a date
+        raise ConfigError(f"{path}: {error}: put it in quotes") from None
+    check("\\u0000" not in text, f"{path} holds a null byte, which no command line can: leave it out")
+    for word in content["command"]:
+        check(isinstance(word, (str, int, float)), f"{path}: command has {word!r}: give words")
+
+
+def _grid_size(parameters: dict[str, Any]) -> int:
+    """Points of a grid, without making any; what is no list of values counts as one."""
+    size = 1
+    for parameter in parameters.values():
+        values = parameter.get("values") if isinstance(parameter, dict) else None
+        inner = parameter.get("parameters") if isinstance(parameter, dict) else None
+        size *= len(values) if isinstance(values, list) else 1
+        size *= _grid_size(inner) if isinstance(inner, dict) else 1
+    return size
 
 
 def _check_metric(file: SweepFile) -> None:
