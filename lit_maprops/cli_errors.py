@@ -64,9 +64,9 @@ def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
 def _unknown(text: str) -> str | None:
     """The line for an option that does not exist."""
     keys = re.match(r'Parser key "([\w.]+)"', text)
-    field = re.search(r"Option '([^']+)' is not accepted", text)
+    field = re.search(r"Option '(.*)' is not accepted", text)
     nested = re.search(r"NestedArg\(key='(.+?)', val=", text)
-    member = re.match(r"Group '(.+?)' does not accept option '(.+?)'", text)
+    member = re.match(r"Group '(.+?)' does not accept option '(.+)'", text)
     word = re.match(r"unrecognized arguments: ?([^\s=]*)", text)
     if word and not word[1].startswith("--"):
         return f"{word[1]!r} is no option, which start with --: see --help"

@@ -26,7 +26,7 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.resume import check_resumes
 from lit_maprops.run_files import config_files, run_of, with_own_config
 from lit_maprops.safe_yaml import load_yaml, read_yaml
-from lit_maprops.tracking import RunFolder, end_wandb, wandb_logger
+from lit_maprops.tracking import MODES, RunFolder, check_environment, end_wandb, wandb_logger
 
 # Of files and of values on the command line.
 set_loader("omegaconf+", lambda text: load_yaml(text, get_loader("yaml")), exceptions=(yaml.YAMLError,))
@@ -128,7 +128,7 @@ class RunCLI(LightningCLI):
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
-            check_choice("--wandb", self.config.wandb, ["online", "offline", "disabled"])
+            check_choice("--wandb", self.config.wandb, list(MODES))
         name = self.config.run_name
         check(
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
@@ -202,6 +202,7 @@ def parsed(options: list[str]) -> RunCLI:
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    check_environment()
     folder = RunFolder(cli.run_path())
     config = cli.resolved_config(folder.name)
     check(

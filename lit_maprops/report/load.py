@@ -216,13 +216,13 @@ def _table(path: Path) -> dict[str, Floats]:
     missing = NEEDED[path.name] - set(table)
     if missing:
         raise Unreadable(f"{path.name} has no column {', '.join(sorted(missing))}")
-    keep = np.logical_and.reduce(
-        [np.abs(table[name]) <= MOST_STEPS for name in NEEDED[path.name] - {"greedy_success_rate"}]
-    )
+    counts = NEEDED[path.name] - {"greedy_success_rate"}
+    keep = np.logical_and.reduce([np.abs(table[name]) <= MOST_STEPS for name in counts])
     if not keep.any():
         raise Unreadable(f"{path.name} has no complete row")
-    # Larger is no measurement of ours, and more than an axis can be drawn for.
-    return {name: np.where(np.abs(values) <= MOST_STEPS, values, np.nan)[keep] for name, values in table.items()}
+    if path.name == "metrics.csv":  # larger is no measurement of ours, and no axis can be drawn for it
+        table = {name: np.where(np.abs(values) <= MOST_STEPS, values, np.nan) for name, values in table.items()}
+    return {name: values[keep] for name, values in table.items()}
 
 
 def _text(path: Path) -> str:

@@ -43,7 +43,6 @@ class Search:
             first = None if violations else self.propose([])
         except Exception as error:  # of jsonschema, the package's own, and plain ones
             violations = [str(error) or type(error).__name__]
-        violations = violations or _unbounded(file.content["parameters"])
         if violations:
             raise ConfigError(f"{file.path}: {' '.join(violations[0].split())}")
         check(first is not None, f"{file.path}: the grid is empty: give every parameter at least one value")
@@ -86,15 +85,6 @@ class Search:
             summary_metrics=read_summary(self.folder / entry.id),
             history=history,
         )
-
-
-def _unbounded(parameters: dict[str, Any]) -> list[str]:
-    """What is wrong with the bounds of distributions; the package draws NaN from infinite ones."""
-    bounds = ("min", "max", "mu", "sigma", "q")
-    given = [(name, key, value[key]) for name, value in parameters.items() for key in bounds if key in value]
-    return [
-        f"{name}: {key} is {number}: give a finite number" for name, key, number in given if not abs(number) < 1e300
-    ]
 
 
 def _import_sweeps() -> ModuleType:

@@ -11,6 +11,7 @@ from lit_maprops.safe_yaml import read_yaml
 from lit_maprops.sweep.results import SUMMARY_NUMBERS
 
 MOST_RUNS = 100_000
+BOUNDS = ("min", "max", "mu", "sigma", "q")  # of distributions; from infinite ones the search draws NaN
 METHODS = ["grid", "random", "bayes"]
 # Every run has its own folder and continues in it; the sweep gives these.
 OURS = ("run_name", "runs_dir", "ckpt_path")
@@ -105,12 +106,17 @@ def read_sweep_file(path: Path) -> SweepFile:
 
 
 def _check_words(path: Path, content: dict[str, Any]) -> None:
-    """Refuse what cannot be remembered in the journal or given to a process."""
+    """Refuse what cannot be drawn, remembered in the journal, or given to a process."""
     try:
         text = json.dumps(content)
     except TypeError as error:  # a date
         raise ConfigError(f"{path}: {error}: put it in quotes") from None
     check("\\u0000" not in text, f"{path} holds a null byte, which no command line can: leave it out")
+    for name, parameter in content["parameters"].items():
+        for key in BOUNDS if isinstance(parameter, dict) else ():
+            bound = parameter.get(key, 0)
+            fine = not isinstance(bound, (int, float)) or abs(bound) < 1e300
+            check(fine, f"{path}: parameters.{name} has {key} {bound}: give a finite number")
     for word in content["command"]:
         check(isinstance(word, (str, int, float)), f"{path}: command has {word!r}: give words")
 

@@ -1,9 +1,5 @@
 """Hostile configurations: the shipped files and command lines, mutated by hypothesis."""
 
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
 from conftest import ROOT
 from hypothesis import strategies as st
 
