@@ -25,6 +25,9 @@ fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
 test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+fuzz: setup ## hostile configurations, sweep files and payoffs: ten times the cases of the tests, drawn anew (about 20 minutes)
+	FUZZ=10 $(BIN)/python -m pytest -n auto --dist load tests/hostile
+
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

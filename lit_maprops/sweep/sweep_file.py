@@ -133,6 +133,8 @@ def _grid_size(parameters: dict[str, Any]) -> int:
 
 
 def _check_metric(file: SweepFile) -> None:
+    named = file.metric is None or isinstance(file.metric, str)
+    check(named, f"{file.path}: metric is {file.metric!r}: give the name of a number that runs report")
     needs = "method bayes" if file.content["method"] == "bayes" else "early_terminate"
     check(
         file.metric is not None or (needs == "early_terminate" and not file.stops_early),

@@ -2,16 +2,34 @@
 
 import contextlib
 import io
+import os
 import resource
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
 
 from lit_maprops.cli import main
 
 MOST_CHARACTERS = 1100  # of an error
 MOST_BYTES = 2**31  # of new memory that a case may ask for
 CANARY = "canary"  # a file in the working directory that hostile code would create
+
+
+FRESH = int(os.environ.get("FUZZ", "0"))
+
+
+def cases(number: int) -> Any:
+    """So many cases, the same in every run; ``FUZZ=k`` draws k times as many, others every time."""
+    return settings(
+        max_examples=number * max(1, FRESH),
+        derandomize=not FRESH,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @contextlib.contextmanager

@@ -12,26 +12,15 @@ from typing import Any
 import config_cases
 import pytest
 from conftest import ROOT
-from hostile_helpers import complaint, contents, limited_memory, run
-from hypothesis import HealthCheck, given, settings
+from hostile_helpers import cases, complaint, contents, limited_memory, run
+from hypothesis import given
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from lit_maprops import training_cli
 from lit_maprops.training_cli import RunCLI
 
-FRESH = int(os.environ.get("FUZZ", "0"))  # times as many cases, none of them drawn before
 ENTRIES = {"conf", "case.yaml"}  # of the working directory
-
-
-def cases(number: int) -> Any:
-    return settings(
-        max_examples=number * max(1, FRESH),
-        derandomize=not FRESH,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +86,8 @@ def test_flags(workplace: Path, options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: &a [" + "x," * 10 + "]\n" + "".join(f"a{i}: &a{i} [*a{i - 1 if i else ''}, *a]\n" for i in range(2000)), "aliases"),
+        ("a: &a [" + "x," * 10 + "]\n" + "".join(f"a{i}: &a{i} [*a{i - 1 if i else ''}, *a]\n" for i in range(2000)),
+        "aliases"),
         ("model: " + "[" * 5000 + "]" * 5000, "nest"),
         ("model: " + "[" * 300 + "]" * 300, "nested more than 100"),
         ("model: &a {num_seeds: *a}", "alias"),
@@ -127,7 +117,8 @@ def test_files_that_name_the_fault(workplace: Path, text: str, words: str) -> No
         (["--data.num_envs", "null"], "--data.num_envs is None: give int"),
         (["--model.behavior.epochs", "null"], "--model.behavior.epochs is null: give a value"),
         (["--model.learner.initial_std=x"], "--model.learner.initial_std is x: give float or null"),
-        (["--model.behavior={class_path: os.system}"], "--model.behavior is {class_path: os.system}: choose one of OnPolicy"),
+        (["--model.behavior={class_path: os.system}"],
+        "--model.behavior is {class_path: os.system}: choose one of OnPolicy"),
         (["--wandb.x=3"], "--wandb.x is not an option"),
         (["--runs-dir=x"], "--runs-dir is not an option (did you mean runs_dir?)"),
         (["--model.num_seed=3"], "--model.num_seed is not an option (did you mean num_seeds?)"),
@@ -180,8 +171,10 @@ def test_the_cached_parser_says_the_same(workplace: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("WANDB_MODE", "garbage"), ("WANDB_FINISH_TIMEOUT", "abc"), ("WANDB_FINISH_TIMEOUT", "inf"), ("WANDB_FINISH_TIMEOUT", "-1"),
-        ("WANDB_PROJECT", "a/b"), ("WANDB_PROJECT", "x" * 200), ("WANDB_RUN_ID", "../../elsewhere"), ("WANDB_RUN_ID", "a\nb"),
+        ("WANDB_MODE", "garbage"), ("WANDB_FINISH_TIMEOUT", "abc"), ("WANDB_FINISH_TIMEOUT", "inf"),
+        ("WANDB_FINISH_TIMEOUT", "-1"),
+        ("WANDB_PROJECT", "a/b"), ("WANDB_PROJECT", "x" * 200), ("WANDB_RUN_ID", "../../elsewhere"), ("WANDB_RUN_ID",
+        "a\nb"),
     ],
 )  # fmt: skip
 def test_variables_of_wandb(workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

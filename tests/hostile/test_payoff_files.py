@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hostile_helpers import complaint, limited_memory, run
-from hypothesis import HealthCheck, given, settings
+from hostile_helpers import cases, complaint, limited_memory, run
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_maprops.config import ConfigError
@@ -21,7 +21,7 @@ NUMBERS = st.one_of(
 NESTED = st.recursive(NUMBERS, lambda inner: st.lists(inner, max_size=4), max_leaves=30)
 
 
-@settings(max_examples=600, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(600)
 @given(payoff=st.one_of(st.lists(NESTED, max_size=4), st.text(max_size=8)), n_agents=st.integers(-2, 9))
 def test_any_nested_list(payoff: Any, n_agents: int) -> None:
     """Built, and then finite and of the rank that was given; or refused under the name of a flag."""
@@ -36,11 +36,16 @@ def test_any_nested_list(payoff: Any, n_agents: int) -> None:
 
 
 TEXTS = {
-    "ragged": "[[1, 2], [3]]", "words": "[[a, b], [c, d]]", "numbers as words": "[['1', '2'], ['3', '4']]", "NaN": "[[.nan, 1], [1, 1]]",
-    "infinite": "[[.inf, 1], [1, 1]]", "beyond single precision": "[[1.0e39, 1], [1, 1]]", "empty": "[]", "empty rows": "[[], []]",
-    "one level": "[1, 2]", "four levels": "[[[[1]]]]", "complex": "[[1j, 1], [1, 1]]", "null": "null", "null inside": "[[null, 1], [1, 1]]",
-    "keys": "{a: 1}", "a number": "3", "true": "true", "a path": "/etc/passwd", "an array of objects": "payoff.npy", "deep": "[" * 60 + "]" * 60,
-    "digits": "[[" + "9" * 400 + ", 1], [1, 1]]", "aliases": "[&a [1, 2], *a, *a]", "a tag": "!!python/object/apply:os.system ['touch canary']",
+    "ragged": "[[1, 2], [3]]", "words": "[[a, b], [c, d]]", "numbers as words": "[['1', '2'], ['3', '4']]",
+    "NaN": "[[.nan, 1], [1, 1]]",
+    "infinite": "[[.inf, 1], [1, 1]]", "beyond single precision": "[[1.0e39, 1], [1, 1]]", "empty": "[]",
+    "empty rows": "[[], []]",
+    "one level": "[1, 2]", "four levels": "[[[[1]]]]", "complex": "[[1j, 1], [1, 1]]", "null": "null",
+    "null inside": "[[null, 1], [1, 1]]",
+    "keys": "{a: 1}", "a number": "3", "true": "true", "a path": "/etc/passwd", "an array of objects": "payoff.npy",
+    "deep": "[" * 60 + "]" * 60,
+    "digits": "[[" + "9" * 400 + ", 1], [1, 1]]", "aliases": "[&a [1, 2], *a, *a]",
+    "a tag": "!!python/object/apply:os.system ['touch canary']",
     "not square": "[[1, 2, 3], [4, 5, 6]]", "control characters": '"\\e[31m\\n"', "long": "x" * 10_000,
 }  # fmt: skip
 

@@ -10,8 +10,8 @@ from typing import Any
 import config_cases
 import pytest
 from conftest import ROOT
-from hostile_helpers import complaint, contents, limited_memory, run
-from hypothesis import HealthCheck, given, settings
+from hostile_helpers import cases, complaint, contents, limited_memory, run
+from hypothesis import given
 from hypothesis import strategies as st
 
 BASE = """name: toy
@@ -60,7 +60,8 @@ def test_values_arrive_as_they_are(workplace: Path) -> None:
 
 
 REFUSED = {
-    "a grid of a billion runs": (BASE.replace("[1]", str([*range(1000)])) + f"  y: {{values: {[*range(1000)]}}}\n  z: {{values: {[*range(1000)]}}}\n", "1,000,000,000"),
+    "a grid of a billion runs": (BASE.replace("[1]",
+    str([*range(1000)])) + f"  y: {{values: {[*range(1000)]}}}\n  z: {{values: {[*range(1000)]}}}\n", "1,000,000,000"),
     "a date": (BASE.replace("[1]", "[2026-01-01]"), "quotes"),
     "no date": (BASE.replace("[1]", "[2026-13-01]"), "month"),
     "a tag": (BASE.replace("[1]", "!!python/object/apply:os.system ['touch canary']"), "tag"),
@@ -68,7 +69,8 @@ REFUSED = {
     "a name of two lines": (BASE.replace("toy\n", '"a\\nb"\n', 1), "name"),
     "a null byte": (BASE.replace("[1]", '["a\\0b"]'), "null byte"),
     "a word that is a list": (BASE.replace("'toy.py'", "[toy.py]"), "command"),
-    "infinite bounds": (BASE.replace("grid", "random").replace("{values: [1]}", "{min: -.inf, max: .inf}") + "run_cap: 2\n", "finite"),
+    "infinite bounds": (BASE.replace("grid", "random").replace("{values: [1]}",
+    "{min: -.inf, max: .inf}") + "run_cap: 2\n", "finite"),
     "no keys": ("[]", "no keys"),
     "nothing": ("", "no keys"),
     "bytes": (b"\xff\xfe", "text"),
@@ -99,7 +101,7 @@ def edited(draw: st.DrawFn) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(300)
 @given(content=edited())
 def test_mutated_files(workplace: Path, content: bytes) -> None:
     """Read, checked and its first run proposed; nothing is started."""
