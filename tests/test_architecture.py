@@ -23,7 +23,20 @@ LAYERS = [
     ["targets"],
     ["buffer", "envs", "checkpoint"],
     ["nets"],
-    ["mlp", "optimizer", "joint", "gaussian", "families", "streams", "keys", "config", "files", "safe_yaml", "memory", "__init__"],
+    [
+        "mlp",
+        "optimizer",
+        "joint",
+        "gaussian",
+        "families",
+        "streams",
+        "keys",
+        "config",
+        "files",
+        "safe_yaml",
+        "memory",
+        "__init__",
+    ],
 ]
 DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
 

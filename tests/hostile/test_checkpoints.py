@@ -188,7 +188,7 @@ def mutated(good: dict[str, Any], generator: random.Random) -> tuple[dict[str, A
     elif kind == "shape" and isinstance(value, torch.Tensor):
         other = value.double() if value.is_floating_point() else value.float()
         holder[path[-1]] = generator.choice(
-            [value.unsqueeze(0), value.unsqueeze(-1), other, value[..., :0], torch.cat([value, value])]
+            [value.unsqueeze(0), value.unsqueeze(-1), other, value.flatten()[:0], torch.cat([value.flatten()] * 2)]
         )
     else:
         holder[path[-1]] = generator.choice(JUNK)
