@@ -3,8 +3,9 @@
 import argparse
 import difflib
 import re
+from collections.abc import Sequence
 from pydoc import locate
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import Namespace
@@ -54,7 +55,8 @@ def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
         types |= get_type_hints(kind.__init__)
     for name, value in vars(given).items():
         nullable = name not in types or type(None) in get_args(types[name])
-        check(value is not None or nullable, f"--{prefix}.{name} is null: give a value, or leave it out")
+        fix = "give a list, [] for an empty one" if get_origin(types.get(name)) in (list, Sequence) else "give a value"
+        check(value is not None or nullable, f"--{prefix}.{name} is null: {fix}, or leave it out")
         if isinstance(value, Namespace) and "init_args" in value:
             inner = locate(value.class_path)
             assert isinstance(inner, type)  # the parser has imported it
