@@ -165,7 +165,7 @@ class Buffer:
             ConfigError: the place that differs.
         """
         counts = {"stored_batches": 0, "filled": 0}
-        given = {name: state.get(name) for name in counts} if isinstance(state, dict) else state
+        given: Any = {name: state.get(name) for name in counts} if isinstance(state, dict) else state
         check_like(given, counts, "buffer")
         used = given["stored_batches"] + int(given["filled"] > 0)
         shape = [step.shape[0], used, self.steps, step.shape[1]] if used else []

@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     )
     try:
         intact = _is_intact(path)
-        content = torch.load(path, map_location="cpu", weights_only=True) if intact else None
+        content: Any = torch.load(path, map_location="cpu", weights_only=True) if intact else None
     except MemoryError:
         raise
     except Exception as error:  # zipfile and torch raise nearly anything over bytes that are not theirs
@@ -75,7 +75,7 @@ def check_head(checkpoint: dict[str, Any]) -> None:
     around |= {"optimizer_states": list, "lr_schedulers": list}
     for part, wanted in ((ours(checkpoint), kinds), (checkpoint, around)):
         for name, kind in wanted.items():
-            value = part.get(name)
+            value: Any = part.get(name)
             fine = isinstance(value, kind) and not isinstance(value, bool)
             refuse(name, unless=fine and (kind is not int or 0 <= value <= MOST))
     saved = ours(checkpoint)

@@ -52,7 +52,7 @@ def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
     """
     types: dict[str, Any] = {}
     for kind in reversed(owner.__mro__):  # arguments that are handed on are documented, and typed, by the base class
-        types |= get_type_hints(kind.__init__)
+        types |= get_type_hints(kind.__init__)  # type: ignore[misc]
     for name, value in vars(given).items():
         nullable = name not in types or type(None) in get_args(types[name])
         fix = "give a list, [] for an empty one" if get_origin(types.get(name)) in (list, Sequence) else "give a value"

@@ -91,7 +91,7 @@ def read_sweep_file(path: Path) -> SweepFile:
             f"{path}: {key} is {content.get(key)!r}: see W&B's docs",
         )
     _check_words(path, content)
-    size = _grid_size(parameters) if content["method"] == "grid" else 1
+    size = _grid_size(content["parameters"]) if content["method"] == "grid" else 1
     check(size <= MOST_RUNS, f"{path}: the grid has {size:,} runs: give fewer values, {MOST_RUNS:,} are the most")
     file = SweepFile(path, content)
     name = file.name
