@@ -23,12 +23,13 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
     module.check_checkpoint(checkpoint)
     saved, data, behavior = ours(checkpoint), module.data, module.behavior
     behavior.reset(None)
+    own_behavior = behavior.checkpoint_state()  # as between target iterations; a step can add to it
     env = TaskEnv(module.task, module.run_seed, module.seed_ids, data.num_envs)
     collection, step = saved_like(env, BehaviorActor(module.learner.policies, behavior))
     buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches)
     retained = buffer.check_state(saved.get("buffer"), step)
     check_like(saved.get("collection"), collection, "collection")
-    check_like(saved.get("behavior"), behavior.checkpoint_state(), "behavior", retained * data.num_envs)
+    check_like(saved.get("behavior"), own_behavior, "behavior", retained * data.num_envs)
     check_like(saved.get("learner"), module.learner.checkpoint_state(), "learner")
     streams = SeedStreams(module.run_seed, module.seed_ids, "sampling error")
     check_like(saved.get("metric_streams"), streams.state_dict(), "metric_streams")
