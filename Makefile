@@ -28,6 +28,9 @@ test: setup ## run the tests, one process per core
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about 10 minutes)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 
+fuzz: setup ## hostile configurations, sweep files and payoffs: ten times the cases of the tests, drawn anew (about 20 minutes)
+	FUZZ=10 $(BIN)/python -m pytest -n auto --dist load tests/hostile
+
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError, EnvironmentFault, WriteError
+from lit_maprops.config import ConfigError, EnvironmentFault, WriteError, printable
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -36,6 +36,7 @@ python -m lit_maprops COMMAND --help lists every option of a command."""
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export")
 ENDED_EARLY, USER_ERROR = 1, 2
+MOST_CHARACTERS = 1000  # of an error
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -77,15 +78,12 @@ def _run_light(command: str, options: list[str]) -> int:
 
 
 def _run_training(args: list[str]) -> int:
-    from lit_maprops.cli_errors import USER_ERRORS, one_line
     from lit_maprops.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
     try:
         return run(args)
-    except USER_ERRORS as error:
-        return _fail(one_line(error))
     except OutOfMemory as error:
         return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
@@ -97,5 +95,8 @@ def _run_training(args: list[str]) -> int:
 
 
 def _fail(message: str, code: int = USER_ERROR) -> int:
+    message = printable(message)
+    if len(message) > MOST_CHARACTERS:  # of a value that went on and on
+        message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
     print(f"lit_maprops: error: {message}", file=sys.stderr)
     return code

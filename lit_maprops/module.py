@@ -15,7 +15,7 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, ours
+from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
 from lit_maprops.collect import BehaviorActor, Collection
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
@@ -77,7 +77,7 @@ class LitMAPROPS(LightningModule):
         self.automatic_optimization = False
         check_at_least("--seed_everything", run_seed, 0)
         check_count("--model.num_seeds", num_seeds)
-        check_at_least("--model.first_seed", first_seed, 0)
+        check(0 <= first_seed <= 10**15, f"--model.first_seed is {first_seed}: give at least 0 and at most 10**15")
         check_count("--model.eval_interval", eval_interval)
         check_count("--model.eval_episodes", eval_episodes)
         check(total_env_steps <= 10**15, f"--model.total_env_steps is {total_env_steps}: give at most 10**15")
@@ -282,11 +282,12 @@ class LitMAPROPS(LightningModule):
         checkpoint.update(self.ranks.gathered_on_first(dict(checkpoint)) or {})
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that this prepared module cannot continue; changes nothing.
+        """Refuse a checkpoint of another run than this prepared module's; changes nothing. ``resume`` looks closer.
 
         Raises:
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
+        check_head(checkpoint)
         own = {"seed_ids": self.seed_ids, "run_seed": self.run_seed, "shape": self._shape(), "identity": self.identity}
         check_continues(ours(checkpoint), own)
         check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())

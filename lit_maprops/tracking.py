@@ -206,7 +206,7 @@ def writable(path: Path) -> Iterator[None]:
         with writing(path):
             yield
     except WriteError as error:
-        raise ConfigError(f"--runs_dir: {error}: choose a writable folder") from None
+        raise ConfigError(f"--runs_dir: {error}: choose another folder or --run_name") from None
 
 
 def new_folder(path: Path) -> Path:

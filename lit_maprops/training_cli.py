@@ -1,6 +1,5 @@
 """The Lightning side of the command line: parsing, the run's folder, loggers and callbacks."""
 
-import argparse
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -20,17 +19,22 @@ from tqdm import tqdm
 
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
 from lit_maprops.checkpoint import DurableCheckpointIO, ours, read_checkpoint
-from lit_maprops.cli_errors import one_line
-from lit_maprops.config import ConfigError, WriteError, check, check_choice, check_positive
+from lit_maprops.cli_errors import EXAMPLE, USER_ERRORS, check_nulls, one_line
+from lit_maprops.config import ConfigError, WriteError, check, check_choice, check_positive, printable
 from lit_maprops.data import MultiAgentData
 from lit_maprops.evaluate import Evaluation
 from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.resume import check_resumes
+from lit_maprops.run_files import config_files, run_of, with_own_config
+from lit_maprops.safe_yaml import load_yaml, read_yaml
 from lit_maprops.strategy import ranks_of, register_strategy
 from lit_maprops.tracking import RunFolder, new_folder
-from lit_maprops.wandb_run import wandb_logger
+from lit_maprops.wandb_run import MODES, check_environment, wandb_logger
 
+# Of files and of values on the command line.
+set_loader("omegaconf+", lambda text: load_yaml(text, get_loader("yaml")), exceptions=(yaml.YAMLError,))
 # One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -64,7 +68,7 @@ REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
 
 def say(message: str) -> None:
     """Print one line for the user; stderr, so that stdout stays parsable."""
-    tqdm.write(message, file=sys.stderr)  # leaves a progress bar below it intact
+    tqdm.write(printable(message), file=sys.stderr)  # leaves a progress bar below it intact
 
 
 def _hush(message: str) -> None:
@@ -89,7 +93,12 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={"exit_on_error": False, "parser_mode": "omegaconf+", "prog": "lit_maprops"},
+            parser_kwargs={
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "parser_mode": "omegaconf+",
+                "prog": "lit_maprops",
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -136,20 +145,36 @@ class RunCLI(LightningCLI):
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
             f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
         )
+        check_nulls("model", LitMAPROPS, self.config.model)
+        check_nulls("data", MultiAgentData, self.config.data)
+        check(
+            self.config.seed_everything == self.config.model.run_seed,
+            "--seed_everything is true: give a number, so that the run can be repeated",
+        )
         runs_dir = self.config.runs_dir
-        check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
+        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
-            check_choice("--wandb", self.config.wandb, ["online", "offline", "disabled"])
+            check_choice("--wandb", self.config.wandb, list(MODES))
         name = self.config.run_name
         check(
-            name is None or (name not in ("", ".", "..") and "/" not in name and "\0" not in name),
-            f"--run_name is {name!r}: give the name of one folder, without /",
+            name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
+            f"--run_name is {name!r}: give the name of one folder, without / and control characters",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Say in one line what PyYAML makes of tags it cannot read, in values on the command line."""
+        try:
+            super().parse_arguments(parser, args)
+        except AttributeError:
+            raise ConfigError("one of the values has a YAML tag (!!...): give a plain one, see --help") from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Lightning's, with our strategy for several devices."""
+        """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""
         register_strategy(self._command, self.config.rank_timeout)
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
+            raise ConfigError(f"--trainer: {one_line(error)}") from None
 
     def run_path(self) -> Path:
         """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.
@@ -184,20 +209,36 @@ def run(args: list[str]) -> int:
 
     Raises:
         ConfigError: bad settings, found before anything is written.
-        USER_ERRORS: the options do not parse.
     """
-    command, options = args[0], _with_own_config(args[1:])
+    cli = parsed(with_own_config(args[1:]), args[0])
+    return fit(cli) if args[0] == "fit" else evaluate(cli, args[0])
+
+
+def parsed(options: list[str], command: str = "fit") -> RunCLI:
+    """The options of a run, its classes built.
+
+    Args:
+        options: those of the command line.
+        command: see ``RunCLI``.
+
+    Raises:
+        ConfigError: they do not parse, or a class refuses its arguments.
+    """
     quiet_packages()
+    for path in config_files(options):
+        read_yaml("--config", path, EXAMPLE)
     try:
-        cli = RunCLI(options, command)
-    except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
+        return RunCLI(options, command)
+    except ConfigError:
+        raise
+    except (*USER_ERRORS, ValueError) as error:
         raise ConfigError(one_line(error)) from None
-    return fit(cli) if command == "fit" else evaluate(cli, command)
 
 
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    check_environment()
     model.ranks, first = ranks_of(cli.trainer, model, data.num_envs), cli.trainer.is_global_zero
     tell = say if first else _hush
     config = cli.resolved_config(cli.config.run_name)
@@ -211,7 +252,7 @@ def fit(cli: RunCLI) -> int:
     resume_from = None
     if checkpoint is not None:
         content = read_checkpoint(Path(checkpoint))
-        model.check_checkpoint(content)
+        check_resumes(model, content)
         resume_from = ours(content)["iteration"] * data.target_batch_size
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
@@ -257,7 +298,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
     content = read_checkpoint(Path(checkpoint))
     model.ranks = ranks_of(cli.trainer, model, cli.datamodule.num_envs)
     model.prepare(cli.datamodule)
-    model.check_checkpoint(content)
+    check_resumes(model, content)
     with one_line_failures(model, run_folder):
         getattr(cli.trainer, command)(
             model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
@@ -278,29 +319,6 @@ def evaluate(cli: RunCLI, command: str) -> int:
     write_json(path, result)
     say(f"{command}: written to {path}")
     return 0
-
-
-def run_of(checkpoint: str) -> Path:
-    """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
-    path = Path(checkpoint).resolve()
-    check(path.is_file(), f"--ckpt_path: there is no file {path}")
-    run = path.parent.parent
-    check(
-        path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),
-        f"--ckpt_path: {path} is not in a run folder: give runs/<run_name>/checkpoints/last.ckpt, with its config.yaml",
-    )
-    return run
-
-
-def _with_own_config(options: list[str]) -> list[str]:
-    """Put the run's own config.yaml in front if a checkpoint is given and no config is."""
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    probe.add_argument("--config", "-c")
-    probe.add_argument("--ckpt_path")
-    known, _ = probe.parse_known_args(options)
-    if known.ckpt_path is None or known.config is not None:
-        return options
-    return ["--config", str(run_of(known.ckpt_path) / "config.yaml"), *options]
 
 
 def _default_name(config: Namespace) -> str:

@@ -10,12 +10,13 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import ours, read_checkpoint
-from lit_maprops.cli_errors import USER_ERRORS, one_line
 from lit_maprops.config import ConfigError, check_choice
 from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
+from lit_maprops.resume import check_resumes
+from lit_maprops.run_files import run_of
 from lit_maprops.targets import Learner
-from lit_maprops.training_cli import RunCLI, quiet_packages, run_of
+from lit_maprops.training_cli import RunCLI, parsed
 
 # Nothing is trained: the run's own devices need not be in this machine.
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
@@ -58,11 +59,10 @@ def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
     """
     content = read_checkpoint(checkpoint)
     folder = run_of(str(checkpoint))
-    quiet_packages()
     try:
-        cli = RunCLI(["--config", str(folder / "config.yaml"), *HERE])
-    except USER_ERRORS as error:
-        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {one_line(error)}") from None
+        cli = parsed(["--config", str(folder / "config.yaml"), *HERE])
+    except ConfigError as error:
+        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {error}") from None
     return content, folder, cli
 
 
@@ -76,7 +76,7 @@ def load(checkpoint: Path) -> Subject:
     model, data = cli.model, cli.datamodule
     template = copy.deepcopy(model.behavior)
     model.prepare(data)
-    model.check_checkpoint(content)
+    check_resumes(model, content)
     model.load_state_dict(content["state_dict"])
     for optimizer, state in zip(model.configure_optimizers(), content["optimizer_states"], strict=True):
         optimizer.load_state_dict(state)
