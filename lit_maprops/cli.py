@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|health``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -19,6 +19,7 @@ commands:
   sweep      run a sweep file on this machine; continues where it was stopped
   report     compare finished runs on one HTML page
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
+  health     check the installation; with --fit, train for a second, too
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
@@ -32,7 +33,7 @@ examples:
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "health")
 USER_ERROR = 2
 
 
@@ -64,6 +65,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.sweep.command import run
     elif command == "analyze":
         from lit_maprops.analyze.command import run
+    elif command == "health":
+        from lit_maprops.health import run
     else:
         from lit_maprops.report.command import run
     return run(options)

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["training_cli", "sweep", "report", "analyze"],
+    ["training_cli", "sweep", "report", "analyze", "health"],
     ["cli_errors"],
     ["callbacks"],
     ["module", "tracking", "figures", "diagnosis"],
