@@ -95,7 +95,7 @@ for target in cpu gpu; do
   step "build $target"
   [ $target = gpu ] && cp "$work/context/requirements-cpu.lock" "$work/context/requirements-gpu.lock"
   build $target $target > "$work/$target.log" 2>&1 || { tail -20 "$work/$target.log"; fail "see $work/$target.log"; }
-  grep -E '^(STEP|healthy|No broken)' "$work/$target.log"
+  grep -E 'STEP|^healthy|^No broken' "$work/$target.log"
   expect "$target user" "$(config $target User)" "$user"
   expect "$target entrypoint" "$(config $target Entrypoint)" "[python -m lit_maprops]"
   expect "$target health check" "$(config $target Healthcheck.Test)" "[CMD python -m lit_maprops health]"
@@ -111,6 +111,7 @@ step "run the cpu image as its user"
 rm -rf "$work/runs"
 install -d -o $user "$work/runs"
 container=$(buildah from --pull-never lit_maprops:cpu)
+buildah config --volume /runs- "$container" # else buildah mounts a volume of its own over ours, now and then
 expect "uid" "$(inside id -u)" "$user"
 inside python -m lit_maprops health --fit
 inside python -m lit_maprops fit --config conf/matrix_game.yaml --model.num_seeds 4 --model.total_env_steps 64 --run_name one
@@ -121,10 +122,12 @@ chown 0 "$work/runs"
 chown $user "$work/runs"
 
 step "SIGTERM saves, and the run continues"
-inside sh -c 'python -m lit_maprops fit --config conf/matrix_game.yaml --model.total_env_steps 8000 --run_name stopped &
+inside sh -c 'python -m lit_maprops fit --config conf/matrix_game.yaml --model.num_seeds 4 \
+    --model.total_env_steps 4000 --run_name stopped &
   until [ -e runs/stopped/checkpoints/last.ckpt ]; do sleep 0.2; done
   kill -TERM $!; wait $!; [ $? = 143 ]' || fail "a stopped fit did not end with 143"
 inside python -m lit_maprops fit --ckpt_path runs/stopped/checkpoints/last.ckpt
+grep -q '"env_steps": 4000' "$work/runs/stopped/summary.json" || fail "the continued fit is not complete"
 buildah rm "$container" > /dev/null
 
 step "done"
