@@ -61,8 +61,8 @@ FROM torch-gpu AS gpu
 RUN --mount=type=bind,source=requirements.lock,target=/locks/requirements.lock \
     --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --require-hashes --no-build-isolation -r /locks/requirements.lock
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps /wheels/*.whl \
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
     && pip check
 COPY conf conf
 COPY sweeps sweeps
@@ -78,8 +78,8 @@ FROM torch-cpu AS cpu
 RUN --mount=type=bind,source=requirements.lock,target=/locks/requirements.lock \
     --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --require-hashes --no-build-isolation -r /locks/requirements.lock
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps /wheels/*.whl \
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
     && pip check
 COPY conf conf
 COPY sweeps sweeps

@@ -58,6 +58,13 @@ make_context() { # what git tracks, and what must not get in
   done
 }
 
+forget_old_layers() { # buildah's cache does not look at the files that a RUN mounts
+  local locks
+  locks=$(cat requirements*.lock | sha256sum)
+  [ "$locks" = "$(cat "$work/locks.sha256" 2>/dev/null)" ] || buildah rmi --all --force > /dev/null 2>&1 || true
+  echo "$locks" > "$work/locks.sha256"
+}
+
 build() { # build TARGET TAG [CONTEXT]
   local mounts=()
   [ -d "$links" ] && mounts=(--volume "$links:$links:ro")
@@ -77,9 +84,10 @@ inside() { # inside COMMAND...: in the cpu image as its own user, with the volum
   buildah run --volume "$work/runs:/runs" "$container" -- "$@"
 }
 
-[ -e "$work/base/usr/local/bin/python" ] || { step "debootstrap"; make_base; }
+[ -e "$work/base/usr/local/bin/python" ] || { step "make the base"; make_base; }
+forget_old_layers
 step "import the base as $image"
-import_base
+buildah inspect --type image "docker.io/library/$image" > /dev/null 2>&1 || import_base
 make_context
 
 step "what the build is given"
