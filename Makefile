@@ -52,7 +52,7 @@ lock: ## pin what the images install and the tests run on: requirements*.lock
 	echo torch==2.13.0+cpu | $(LOCK) - --constraint requirements.lock --find-links $(TORCH_CPU) --output-file requirements-cpu.lock
 	echo torch==2.13.0 | $(LOCK) - --constraint requirements.lock --output-file requirements-gpu.lock
 
-docker-check: ## build the images without an engine and run the cpu one (as root; a few minutes, 3 GB in build/docker)
+docker-check: ## build the images without an engine and run the cpu one (as root; 10 minutes or more, 6 GB in build/docker)
 	tests/docker/build_without_engine.sh
 
 bench: setup ## time updates, environments, whole fits and other packages in turn; writes docs/evidence/speed.md (about 30 minutes)

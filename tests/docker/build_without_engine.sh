@@ -131,11 +131,11 @@ chown $user "$work/runs"
 
 step "SIGTERM saves, and the run continues"
 inside sh -c 'python -m lit_maprops fit --config conf/matrix_game.yaml --model.num_seeds 4 \
-    --model.total_env_steps 4000 --run_name stopped &
+    --model.total_env_steps 1600 --run_name stopped &
   until [ -e runs/stopped/checkpoints/last.ckpt ]; do sleep 0.2; done
   kill -TERM $!; wait $!; [ $? = 143 ]' || fail "a stopped fit did not end with 143"
 inside python -m lit_maprops fit --ckpt_path runs/stopped/checkpoints/last.ckpt
-grep -q '"env_steps": 4000' "$work/runs/stopped/summary.json" || fail "the continued fit is not complete"
+grep -q '"env_steps": 1600' "$work/runs/stopped/summary.json" || fail "the continued fit is not complete"
 buildah rm "$container" > /dev/null
 
 step "done"
