@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export|health``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -20,6 +20,7 @@ commands:
   report     compare finished runs on one HTML page
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
   export     agents' policies as ONNX and torch.export programs, which run without this package
+  health     check the installation; with --fit, train for a second, too
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
@@ -34,7 +35,7 @@ examples:
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export", "health")
 ENDED_EARLY, USER_ERROR = 1, 2
 MOST_CHARACTERS = 1000  # of an error
 
@@ -72,6 +73,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.analyze.command import run
     elif command == "export":
         from lit_maprops.export.command import run
+    elif command == "health":
+        from lit_maprops.health import run
     else:
         from lit_maprops.report.command import run
     return run(options)

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["training_cli", "sweep", "report", "analyze", "export"],
+    ["training_cli", "sweep", "report", "analyze", "export", "health"],
     ["run_files"],
     ["cli_errors", "failures"],
     ["callbacks", "strategy", "resume"],
