@@ -115,7 +115,7 @@ def test_nothing_waits_while_collecting(pretending: Any, task: str, sampler: str
 @pytest.mark.parametrize("sampler", ["MAPROPS", "CoordinationGraph"])  # updates on tables of actions, and on ratios
 def test_a_behavior_update_waits_once_per_gradient_step(pretending: Any, sampler: str, stops: bool) -> None:
     """To learn whether a KL says stop; who stops is asked for in the step in which one does, the second one here."""
-    behavior = BEHAVIORS[sampler](kl_cutoff=1e-9 if stops else 1e9, epochs=5)
+    behavior = BEHAVIORS[sampler](kl_cutoff=1e-6 if stops else 1e9, epochs=5)
     model = started(Coordination(), behavior, MAPPO(), PRETEND)
     collected = model.collection.collect()
     behavior.extend(collected.select(keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS).flatten(1, 2))
