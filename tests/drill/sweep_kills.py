@@ -69,17 +69,18 @@ def kill_sweep(place: Path, content: dict[str, Any], kills: int, seconds: float,
         attempt = Attempt(args, log)
         attempt.wait_for((folder / "sweep.json").exists)
         while attempt.running() and done < kills:
+            a_run = moments.random() < 0.5
+            if a_run and not attempt.wait_for(lambda: bool(children(attempt.pid))):  # noqa: B023, it is called here
+                break
             time.sleep(moments.uniform(0, seconds))
             runs = children(attempt.pid)
-            if not attempt.running():
-                break
-            if not runs or moments.random() < 0.5:
-                done += attempt.kill()
-                drill.killed["the sweep command"] += 1
-            else:
+            if a_run and runs and attempt.running():
                 os.kill(moments.choice(runs), signal.SIGKILL)
-                done += 1
                 drill.killed["a run"] += 1
+                done += 1
+            elif attempt.kill():
+                drill.killed["the sweep command"] += 1
+                done += 1
         if attempt.code == 0 and done < kills:
             drill.faults.append(f"the sweep was over after {done} of {kills} kills")
             break
