@@ -1,5 +1,6 @@
 """``sweep`` and its runs are killed again and again; in the end every run is there, once, and whole."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -17,12 +18,11 @@ from processes import Attempt
 
 from lit_maprops.files import read_table
 
-TOY_STEPS = 12
 TOY = {
     "name": "toy",
     "method": "grid",
     "parameters": {"x": {"values": [1, 2, 3, 4]}, "y": {"values": [0.5, 0.25]}},
-    "command": ["${interpreter}", str(ROOT / "tests/sweeps/toy.py"), "${args}", f"--steps={TOY_STEPS}", "--pause=0.1"],
+    "command": ["${interpreter}", str(ROOT / "tests/sweeps/toy.py"), "${args}", "--pause=0.1"],
 }
 REAL = {
     "name": "real",
@@ -36,16 +36,13 @@ REAL = {
 }  # fmt: skip
 
 
-def children(pid: int) -> list[int]:
-    """Processes that ``pid`` started."""
+def at_work(folder: Path) -> list[int]:
+    """Processes of a sweep's runs, those that a killed sweep command left behind among them."""
     found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):  # it ended meanwhile
-            continue
-        if parent == pid:
-            found.append(int(status.parent.name))
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if f"--runs_dir={folder}" in command.read_text().split("\0"):
+                found.append(int(command.parent.name))
     return found
 
 
@@ -55,7 +52,7 @@ def kill_sweep(place: Path, content: dict[str, Any], kills: int, seconds: float,
     Args:
         place: empty folder for everything.
         content: of the sweep file.
-        kills: how often something is killed.
+        kills: how often something is killed, unless the sweep is over before.
         seconds: the longest wait before a kill.
         seed: of the moments and victims.
     """
@@ -63,26 +60,27 @@ def kill_sweep(place: Path, content: dict[str, Any], kills: int, seconds: float,
     file, log = place / "sweep.yaml", place / "sweep.log"
     file.write_text(yaml.safe_dump(content))
     args = ["sweep", str(file), "--runs-dir", str(place / "runs"), "--workers", "2", "--retry-failed"]
-    folder = place / "runs" / content["name"]
+    folder = (place / "runs" / content["name"]).resolve()
     done = 0
     while done < kills:
         attempt = Attempt(args, log)
         attempt.wait_for((folder / "sweep.json").exists)
         while attempt.running() and done < kills:
-            time.sleep(moments.uniform(0, seconds))
-            runs = children(attempt.pid)
-            if not attempt.running():
+            a_run = moments.random() < 0.5
+            if a_run and not attempt.wait_for(lambda: bool(at_work(folder))):
                 break
-            if not runs or moments.random() < 0.5:
-                done += attempt.kill()
-                drill.killed["the sweep command"] += 1
-            else:
+            time.sleep(moments.uniform(0, seconds))
+            runs = at_work(folder)
+            if a_run and runs and attempt.running():
                 os.kill(moments.choice(runs), signal.SIGKILL)
-                done += 1
                 drill.killed["a run"] += 1
-        if attempt.code == 0 and done < kills:
-            drill.faults.append(f"the sweep was over after {done} of {kills} kills")
-            break
+                done += 1
+            elif attempt.kill():
+                drill.killed["the sweep command"] += 1
+                done += 1
+        if attempt.code == 0:
+            break  # all runs are there already
+    attempt.finish()
     code = Attempt(args, log).finish()
     if code != 0:
         drill.faults.append(f"the last sweep command ended with {code}, see {log}")
@@ -103,12 +101,13 @@ def _once_each(content: dict[str, Any], entries: list[dict[str, Any]]) -> list[s
 
 def drill_toy_sweep(place: Path, kills: int, seed: int) -> Drill:
     """Many kills of a sweep over a program that does next to nothing."""
-    drill = kill_sweep(place, TOY, kills, 0.6, seed)
+    steps = 3 * kills  # enough that the sweep is not over too early
+    drill = kill_sweep(place, TOY | {"command": [*TOY["command"], f"--steps={steps}"]}, kills, 0.6, seed)
     for run in (place / "runs" / "toy").glob("*/metrics.csv"):
         # Two processes at work in one folder, or a run that forgot where it was, would show here.
-        steps = read_table(run)["env_steps"].tolist()
-        if steps != list(range(TOY_STEPS)):
-            drill.faults.append(f"{run}: steps {steps}")
+        written = read_table(run)["env_steps"].tolist()
+        if written != list(range(steps)):
+            drill.faults.append(f"{run}: steps {written}")
     return drill
 
 
