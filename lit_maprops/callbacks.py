@@ -1,7 +1,6 @@
-"""Callbacks of a fit: records, checkpoints and signals, the progress bar, and what is written at the end."""
+"""Callbacks of a fit: records, checkpoints and signals, and the progress bar."""
 
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable
@@ -13,15 +12,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
 from lit_maprops.evaluate import Evaluation
-from lit_maprops.files import write_json, writing
 from lit_maprops.metrics.iteration import PerSeed
-from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder
-from lit_maprops.wandb_run import Tracker
 
 Say = Callable[[str], None]
 
@@ -52,7 +47,7 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log the iteration."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         row: dict[str, float] = {
             "env_steps": module.env_steps,
             "iteration": module.iteration,
@@ -117,7 +112,7 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         last = module.iteration >= module.data.iterations
         # A signal that comes after this line counts at the end of the next iteration, on every rank.
         number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
@@ -141,7 +136,7 @@ class EnvStepsBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         self._bar = tqdm(
             total=module.data.iterations * module.data.target_batch_size,
             initial=module.env_steps,
@@ -154,7 +149,7 @@ class EnvStepsBar(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Advance the bar."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         self._bar.update(module.env_steps - self._bar.n)
         success = module.row["train/success_rate"]
         if not bool(success.isnan().all()):
@@ -168,87 +163,6 @@ class EnvStepsBar(Callback):
         """Leave the bar where it stood."""
         if hasattr(self, "_bar"):
             self._bar.close()
-
-
-class Summary(Callback):
-    """At the end of a complete run: summary.json, the success curve and the films.
-
-    Args:
-        folder: of the run.
-        recorder: whose warnings go into the summary.
-        config: the resolved configuration.
-        say: prints one line.
-    """
-
-    def __init__(self, folder: RunFolder, recorder: Recorder, config: dict, say: Say) -> None:
-        self.folder, self.recorder, self.config, self.say = folder, recorder, config, say
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write everything, unless the run was stopped before its end."""
-        module = _ours(pl_module)
-        if module.iteration < module.data.iterations:
-            return
-        if module.evaluations is None:  # a finished run that was resumed: nothing was trained
-            module.evaluations = module.evaluate("evaluation", module.eval_episodes)
-        films = module.record(4) if module.task.renders and figures.available() else {}
-        if not trainer.is_global_zero:
-            return
-        summary = self._summary(module)
-        write_json(self.folder.path / "summary.json", summary)
-        with writing(self.folder.path):
-            self._draw(module, summary, films)
-        for logger in trainer.loggers:
-            if isinstance(logger, Tracker):
-                logger.log_end(self.folder, summary)
-        low, high = summary["solved_share_ci95"]
-        self.say(
-            f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "
-            f"success {summary['mean_success_rate']:.2f}, {summary['wall_seconds']:.0f} s, "
-            f"{summary['env_steps_per_second']:,.0f} env steps/s -> {self.folder.path}"
-        )
-
-    def _summary(self, module: LitMAPROPS) -> dict[str, Any]:
-        assert module.evaluations is not None
-        greedy, stochastic = module.evaluations["greedy"], module.evaluations["stochastic"]
-        success = greedy.success_rate.tolist()
-        share = solved_share(success, module.solved_threshold)
-        wall = self.folder.newest.get("wall_seconds", float("nan"))
-        kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
-        kind = "joint_energy" if module.task.continuous_actions else kind
-        return {
-            "env_steps": module.env_steps,
-            "wall_seconds": wall,
-            "env_steps_per_second": module.env_steps * module.num_seeds / wall,
-            "seeds": module.seed_ids,
-            "success_rate": success,
-            "success_rate_stochastic": stochastic.success_rate.tolist(),
-            # A seed whose policies gave NaN, or that is quarantined, succeeded nowhere.
-            "mean_success_rate": float(greedy.success_rate.nan_to_num(0.0).mean()),
-            "solved_share": share,
-            "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
-            "solved_threshold": module.solved_threshold,
-            "episode_return": greedy.episode_return.tolist(),
-            kind: self.folder.mean(f"sampling_error/{kind}"),
-            f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
-            "behavior_kl": self.folder.mean("behavior/kl"),
-            "non_finite_seeds": non_finite_seeds(module),
-            "quarantined_seeds": module.quarantined,
-            "warnings": list(self.recorder.warnings.values()),
-            "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-            "config": self.config,
-        }
-
-    def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, torch.Tensor]) -> None:
-        if not figures.available():
-            self.say("no figures: install the extra `media` (pip install 'lit_maprops[media]')")
-            return
-        names = (type(module.task), type(module.behavior), type(module.learner))
-        title = "{}: {} + {}".format(*(kind.__name__ for kind in names))
-        share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
-        curve = self.folder.success_curve()
-        figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
-        for kind, frames in films.items():
-            figures.film(self.folder.path / f"{kind}.gif", frames)
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:
@@ -305,6 +219,7 @@ def _evaluation_rows(module: LitMAPROPS) -> list[dict[str, float]]:
     ]
 
 
-def _ours(module: LightningModule) -> LitMAPROPS:
+def own_module(module: LightningModule) -> LitMAPROPS:
+    """The module, which Lightning hands to callbacks by its own type."""
     assert isinstance(module, LitMAPROPS)
     return module

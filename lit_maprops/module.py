@@ -26,10 +26,12 @@ from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.metrics.sampling_error import ESTIMATORS
 from lit_maprops.ranks import Ranks
+from lit_maprops.state import identity_of, restore, state_of
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
+SEED_PARTS = ("state_dict", "optimizer_states", CHECKPOINT_KEY)  # of a checkpoint, whose tensors start with R
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
@@ -151,9 +153,10 @@ class LitMAPROPS(LightningModule):
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
         self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
-        self._running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
+        self.running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
-            self._restore(self._saved)
+            restore(self, self._saved)
+            self._saved = None
 
     def on_train_start(self) -> None:
         """Restored optimizers bring the learning rates they were saved with; what is configured now holds."""
@@ -194,7 +197,7 @@ class LitMAPROPS(LightningModule):
             seconds["behavior"] += perf_counter() - behavior_started
         self.faults.look(self.buffer.current())
         self.row = (
-            batch_metrics(self.buffer.current(), self._running_return)
+            batch_metrics(self.buffer.current(), self.running_return)
             | behavior_metrics(updates)
             | self._sampling_error()
             | self.buffer.staleness(self.task.family)
@@ -205,7 +208,7 @@ class LitMAPROPS(LightningModule):
         self.learner.learning = self.faults.learning
         learned = self.learner.update(self.buffer)
         self.buffer.next_batch()
-        self.behavior.reset(self._retained())
+        self.behavior.reset(self.retained())
         seconds["target"] = perf_counter() - started
         self.iteration += 1
         self.row |= {f"target/{name}": value for name, value in learned.items()}
@@ -215,7 +218,7 @@ class LitMAPROPS(LightningModule):
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
         self.quarantined = [entry for own in self.ranks.listed(self.faults.state_dict()) for entry in own]
 
-    def _retained(self) -> Any:
+    def retained(self) -> Any:
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
@@ -265,21 +268,9 @@ class LitMAPROPS(LightningModule):
 
         Every tensor starts with the seed dimension: rank 0, which writes the file, joins those of all ranks along it.
         """
-        checkpoint[CHECKPOINT_KEY] = {
-            "iteration": self.iteration,
-            "shape": self._shape(),
-            "identity": self.identity,
-            "seed_ids": self.seed_ids,
-            "run_seed": self.run_seed,
-            "collection": self.collection.checkpoint_state(),
-            "buffer": self.buffer.state_dict(),
-            "behavior": self.behavior.checkpoint_state(),
-            "learner": self.learner.checkpoint_state(),
-            "metric_streams": self.metric_streams.state_dict(),
-            "running_return": self._running_return,
-            "quarantined": self.quarantined,
-        }
-        checkpoint.update(self.ranks.gathered_on_first(dict(checkpoint)) or {})
+        checkpoint[CHECKPOINT_KEY] = state_of(self)
+        own = {part: checkpoint[part] for part in SEED_PARTS}
+        checkpoint.update(self.ranks.gathered_on_first(own) or {})
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another run than this prepared module's; changes nothing. ``resume`` looks closer.
@@ -288,34 +279,18 @@ class LitMAPROPS(LightningModule):
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
         check_head(checkpoint)
-        own = {"seed_ids": self.seed_ids, "run_seed": self.run_seed, "shape": self._shape(), "identity": self.identity}
-        check_continues(ours(checkpoint), own)
+        check_continues(ours(checkpoint), identity_of(self))
         check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the saved state until the fit starts; see ``check_checkpoint``."""
         self.check_checkpoint(checkpoint)
-        for part in ("state_dict", "optimizer_states", CHECKPOINT_KEY):
+        for part in SEED_PARTS:
             checkpoint[part] = self.ranks.sliced(checkpoint[part])
         self._saved = saved = ours(checkpoint)
         self.iteration = self.data.iterations_done = saved["iteration"]
         self.faults.env_steps = self.env_steps
-        self.quarantined = saved.get("quarantined", [])  # an earlier version had none
+        self.quarantined = saved["quarantined"]
         self.faults.load_state_dict(self.quarantined)
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
         checkpoint.pop("loops", None)
-
-    def _shape(self) -> list[int]:
-        return [self.data.num_envs, self.data.target_batch_size, self.data.history_batches]
-
-    def _restore(self, saved: dict[str, Any]) -> None:
-        self.collection.restore(saved["collection"])
-        self.buffer.load_state_dict(saved["buffer"], self.device)
-        self.behavior.restore(saved["behavior"])
-        self.learner.restore(saved["learner"])
-        retained = self._retained()
-        if retained is not None:
-            self.behavior.reset(retained)
-        self.metric_streams.load_state_dict(saved["metric_streams"])
-        self._running_return = saved["running_return"].to(self.device)
-        self._saved = None

@@ -34,6 +34,9 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
     check_like(saved.get("learner"), module.learner.checkpoint_state(), "learner")
     streams = SeedStreams(module.run_seed, own_seeds, "sampling error")
     check_like(saved.get("metric_streams"), streams.state_dict(), "metric_streams")
+    quarantined = saved.get("quarantined")
+    kinds = {"seed": 0, "env_step": 0, "reason": ""}
+    check_like(quarantined, [kinds] * len(quarantined if isinstance(quarantined, list) else []), "quarantined")
     check_like(saved.get("running_return"), step.get(("next", *keys.REWARD)).squeeze(-1), "running_return")
     optimizers = [optimizer.state_dict() for optimizer in module.configure_optimizers()]
     check_like(module.ranks.sliced(checkpoint["optimizer_states"]), optimizers, "optimizer_states")

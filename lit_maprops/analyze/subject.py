@@ -14,9 +14,9 @@ from lit_maprops.config import ConfigError, check_choice
 from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
 from lit_maprops.resume import check_resumes
+from lit_maprops.run_cli import RunCLI, parsed
 from lit_maprops.run_files import run_of
 from lit_maprops.targets import Learner
-from lit_maprops.training_cli import RunCLI, parsed
 
 # Nothing is trained: the run's own devices need not be in this machine.
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]

@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from lit_maprops import training_cli
-from lit_maprops.training_cli import RunCLI
+from lit_maprops.run_cli import RunCLI
 
 ENTRIES = {"conf", "case.yaml"}  # of the working directory
 
