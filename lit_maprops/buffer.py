@@ -172,7 +172,7 @@ class Buffer:
         if self.history_batches > 1:
             step = step.copy().set(keys.COLLECTED_PARAMETERS, step.get(keys.PARAMETERS))
             check(
-                not used or parameters in (state.get("storage") or [parameters]),
+                not used or not isinstance(state.get("storage"), dict) or parameters in state["storage"],
                 "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
             )
         storage = {

@@ -75,8 +75,13 @@ def saved_like(env: TaskEnv, actor: BehaviorActor) -> tuple[dict[str, Any], Tens
         actor: the behavior policy; its action streams move on.
     """
     step = env.step(actor(env.reset()))
-    carried = step.exclude("next").flatten_keys("/").to_dict()
-    return {"env": env.checkpoint_state(), "carried": carried}, step
+    return {"env": env.checkpoint_state(), "carried": _carried(env, step)}, step
+
+
+def _carried(env: TaskEnv, step: TensorDictBase) -> dict[str, Any]:
+    """What the next vector step starts from; what the actor wrote is written anew."""
+    names = [*env.observation_spec.keys(True, True), *env.done_spec.keys(True, True)]
+    return step.select(*names).flatten_keys("/").to_dict()
 
 
 class Collection:
@@ -110,11 +115,7 @@ class Collection:
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
         # TorchRL's own state_dict leaves out the observation it carries from one batch to the next.
-        carried = self._collector._carrier.exclude("next", "collector")
-        return {
-            "env": self.env.checkpoint_state(),
-            "carried": carried.flatten_keys("/").to_dict(),
-        }
+        return {"env": self.env.checkpoint_state(), "carried": _carried(self.env, self._collector._carrier)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state``."""
