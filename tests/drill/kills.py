@@ -1,12 +1,14 @@
 """A run of ``fit`` is killed again and again and ends, bit for bit, where the uninterrupted one does."""
 
 import json
+import os
 import random
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -179,15 +181,15 @@ def drill_fit(place: Path, kills: int, cold: int, seed: int) -> Drill:
         cold: how many of the attempts are new interpreters, the others forks.
         seed: of the moments.
     """
-    victim = Victim(place, kills, cold, seed)
-    tempfile.tempdir = str(place / "temporary")
-    Path(tempfile.tempdir).mkdir()
-    victim.kill_all()
+    victim, temporary = Victim(place, kills, cold, seed), place / "temporary"
+    temporary.mkdir()
+    with patch.dict(os.environ, TMPDIR=str(temporary)), patch.object(tempfile, "tempdir", str(temporary)):
+        victim.kill_all()
     faults = victim.drill.faults
     if Attempt(victim.args("whole"), place / "whole.log").finish() != 0:
         faults.append("the uninterrupted run failed")
     if not faults:
         faults += compare(place / "whole", victim.run)
         faults += [f"left behind: {path}" for path in victim.run.rglob("*.tmp")]
-        faults += [f"left behind: {path}" for path in Path(tempfile.tempdir).iterdir() if path.is_file()]
+        faults += [f"left behind: {path}" for path in temporary.iterdir() if path.is_file()]
     return victim.drill
