@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import tempfile
 import time
@@ -140,13 +141,18 @@ class Victim:
 
     def _found(self, started: int, before: int) -> str:
         """What the kill left of an attempt that went on from iteration ``before``."""
+        try:
+            saved = self.saved()
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            self.drill.faults.append("the checkpoint is damaged")
+            return "a damaged checkpoint"
         if self._fresh("checkpoints/last.ckpt.tmp", started):
             try:
                 torch.load(self.checkpoint.with_name("last.ckpt.tmp"), weights_only=True)
                 return "inside a save: the new checkpoint is whole but not in place"
-            except (RuntimeError, EOFError):
+            except (RuntimeError, EOFError, pickle.UnpicklingError):
                 return "inside a save: the new checkpoint is half written"
-        saved, rows = self.saved(), self.rows()
+        rows = self.rows()
         if saved == self.iterations:
             return "after the last iteration" + (", with a summary" if (self.run / "summary.json").exists() else "")
         if not self._fresh("metrics.csv", started) or rows == before:
