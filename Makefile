@@ -12,10 +12,12 @@ help: ## list the targets
 setup: $(VENV)/.installed ## make .venv with everything the other targets need
 
 # torch first and alone: with it in place the other packages do not pull another build (gigabytes of CUDA).
-$(VENV)/.installed: pyproject.toml
+# The versions are those that the images install, so that the tests speak for them.
+$(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
+	sed -n 's/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.lock > $(VENV)/versions.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/versions.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'sweeps>=0.3,<0.4'
 	@touch $@
 
@@ -28,6 +30,9 @@ test: setup ## run the tests, one process per core
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 
+fuzz: setup ## hostile configurations, sweep files and payoffs: ten times the cases of the tests, drawn anew (about 20 minutes)
+	FUZZ=10 $(BIN)/python -m pytest -n auto --dist load tests/hostile
+
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +43,23 @@ format: setup ## ruff: rewrite
 
 type: setup ## mypy
 	$(BIN)/mypy
+
+# Keeps the pins that still fit pyproject.toml; delete a lock first to renew it. TORCH_CPU: a page or folder of CPU wheels.
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu/torch/
+LOCK = $(BIN)/uv pip compile --quiet --no-config --generate-hashes --custom-compile-command 'make lock' \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28
+
+lock: ## pin what the images install and the tests run on: requirements*.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	echo torch==2.13.0+cpu > $(VENV)/torch.txt
+	$(LOCK) pyproject.toml --extra media --extra envs --constraint $(VENV)/torch.txt --no-emit-package torch \
+		--find-links $(TORCH_CPU) --output-file requirements.lock
+	echo torch==2.13.0+cpu | $(LOCK) - --constraint requirements.lock --find-links $(TORCH_CPU) --output-file requirements-cpu.lock
+	echo torch==2.13.0 | $(LOCK) - --constraint requirements.lock --output-file requirements-gpu.lock
+
+docker-check: ## build the images without an engine and run the cpu one (as root; 10 minutes or more, 6 GB in build/docker)
+	tests/docker/build_without_engine.sh
 
 bench: setup ## time updates, environments, whole fits and other packages in turn; writes docs/evidence/speed.md (about 30 minutes)
 	$(BIN)/python tests/bench/bench.py
@@ -80,6 +102,12 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python docs/evidence/foraging.py
+
+soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
+	$(BIN)/python docs/evidence/soak.py
+
+gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/gpu.md, or says that there is no GPU
+	$(BIN)/python docs/evidence/gpu.py
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -15,6 +15,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.checkpoint import check_like, refuse
 from lit_maprops.config import check
 from lit_maprops.families import Family
 
@@ -146,25 +147,50 @@ class Buffer:
         return {
             "stored_batches": self.stored_batches,
             "filled": self.filled,
-            "batch_size": list(self._stored().batch_size[:1]) + [used, *self._stored().batch_size[2:]] if used else [],
             "storage": flat,
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Continue from a ``state_dict``.
+    def check_state(self, state: Any, step: TensorDictBase) -> int:
+        """Refuse a ``state_dict`` that is damaged, or of other batches.
+
+        Args:
+            state: from a checkpoint.
+            step: one vector step, ``[R, E]``.
+
+        Returns:
+            Vector steps in it.
 
         Raises:
-            ConfigError: a history saved by a version that did not store the policies that collected it.
+            ConfigError: the place that differs.
         """
+        counts = {"stored_batches": 0, "filled": 0}
+        given: Any = {name: state.get(name) for name in counts} if isinstance(state, dict) else state
+        check_like(given, counts, "buffer")
+        used = given["stored_batches"] + int(given["filled"] > 0)
+        shape = [step.shape[0], used, self.steps, step.shape[1]] if used else []
+        parameters = "/".join(keys.COLLECTED_PARAMETERS)
+        if self.history_batches > 1:
+            step = step.copy().set(keys.COLLECTED_PARAMETERS, step.get(keys.PARAMETERS))
+            check(
+                not used or parameters in (state.get("storage") or [parameters]),
+                "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
+            )
+        storage = {
+            name: torch.empty(*shape, *value.shape[2:], dtype=value.dtype, device="meta")
+            for name, value in (step.flatten_keys("/").items() if used else ())
+        }
+        check_like(state, counts | {"storage": storage}, "buffer")
+        refuse("buffer/filled", unless=given["filled"] <= self.steps)
+        return given["stored_batches"] * self.steps + given["filled"]
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Continue from a ``state_dict``."""
         self.stored_batches, self.filled = state["stored_batches"], state["filled"]
         self._storage = None
         used = self.stored_batches + int(self.filled > 0)
         if used:
-            saved = TensorDict(state["storage"], batch_size=state["batch_size"]).unflatten_keys("/").to(device)
-            check(
-                self.history_batches == 1 or keys.COLLECTED_PARAMETERS in saved.keys(True),
-                "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
-            )
+            batch_size = state["storage"][keys.STATE].shape[:4]
+            saved = TensorDict(state["storage"], batch_size=batch_size).unflatten_keys("/").to(device)
             # A finished run that is resumed with fewer env steps holds more batches than that run would.
             self.history_batches = max(self.history_batches, used)
             self._allocate(saved[:, 0])

@@ -1,7 +1,6 @@
-"""Callbacks of a fit: records, checkpoints and signals, the progress bar, and what is written at the end."""
+"""Callbacks of a fit: records, checkpoints and signals, and the progress bar."""
 
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable
@@ -13,15 +12,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from lit_maprops import figures
 from lit_maprops.diagnosis import diagnose
-from lit_maprops.evaluate import Evaluation, record
-from lit_maprops.files import write_json, writing
+from lit_maprops.evaluate import Evaluation
 from lit_maprops.metrics.iteration import PerSeed
-from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder
-from lit_maprops.wandb_run import Tracker
 
 Say = Callable[[str], None]
 
@@ -48,12 +43,11 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""
-        history = self.folder.history
-        self._started = perf_counter() - (history[-1]["wall_seconds"] if history else 0.0)
+        self._started = perf_counter() - self.folder.newest.get("wall_seconds", 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log the iteration."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         row: dict[str, float] = {
             "env_steps": module.env_steps,
             "iteration": module.iteration,
@@ -68,7 +62,7 @@ class Recorder(Callback):
         self._warn(module)
 
     def _warn(self, module: LitMAPROPS) -> None:
-        found = diagnose(self.folder.history, getattr(module.behavior, "kl_cutoff", None))
+        found = diagnose(self.folder.means, getattr(module.behavior, "kl_cutoff", None))
         if module.iteration < module.data.iterations:
             # While training, a signature must hold on a tenth of the run; at the end it counts as it is.
             found = found if module.iteration * 10 >= module.data.iterations else {}
@@ -79,6 +73,9 @@ class Recorder(Callback):
                 f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
                 "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"
             )
+        for entry in module.quarantined:
+            line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
+            found[f"quarantine {entry['seed']}"] = line.format(**entry)
         for name, message in found.items():
             if name not in self.warnings:
                 self.say(f"warning: {message}")
@@ -88,7 +85,7 @@ class Recorder(Callback):
 class Checkpoints(Callback):
     """Saves ``checkpoints/last.ckpt`` atomically between target iterations; SIGINT and SIGTERM stop the run there.
 
-    A second signal of the same kind stops at once.
+    A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
 
     Args:
         folder: of the run.
@@ -97,7 +94,8 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: RunFolder, say: Say) -> None:
         self.folder, self.say = folder, say
-        self.received: int | None = None
+        self.received: int | None = None  # by any rank
+        self._own: int | None = None
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,21 +104,25 @@ class Checkpoints(Callback):
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received == number:
+        if self._own == number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received = number
+        self._own = self.received = number
         self.say(f"{signal.Signals(number).name}: finishing this iteration, then saving")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         last = module.iteration >= module.data.iterations
-        if last or self.received or module.iteration % module.checkpoint_interval == 0:
-            self.folder.sync()
-            trainer.save_checkpoint(self.folder.checkpoint)
-        if self.received and not last:
-            trainer.should_stop = True
+        # A signal that comes after this line counts at the end of the next iteration, on every rank.
+        number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
+        if last or number or module.iteration % module.checkpoint_interval == 0:
+            if trainer.is_global_zero:
+                self.folder.sync()
+            trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
+        if number:
+            self.received = number
+        trainer.should_stop = bool(told_to_stop or (number and not last))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -134,7 +136,7 @@ class EnvStepsBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         self._bar = tqdm(
             total=module.data.iterations * module.data.target_batch_size,
             initial=module.env_steps,
@@ -147,7 +149,7 @@ class EnvStepsBar(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Advance the bar."""
-        module = _ours(pl_module)
+        module = own_module(pl_module)
         self._bar.update(module.env_steps - self._bar.n)
         success = module.row["train/success_rate"]
         if not bool(success.isnan().all()):
@@ -163,93 +165,15 @@ class EnvStepsBar(Callback):
             self._bar.close()
 
 
-class Summary(Callback):
-    """At the end of a complete run: summary.json, the success curve and the films.
-
-    Args:
-        folder: of the run.
-        recorder: whose warnings go into the summary.
-        config: the resolved configuration.
-        say: prints one line.
-    """
-
-    def __init__(self, folder: RunFolder, recorder: Recorder, config: dict, say: Say) -> None:
-        self.folder, self.recorder, self.config, self.say = folder, recorder, config, say
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write everything, unless the run was stopped before its end."""
-        module = _ours(pl_module)
-        if module.iteration < module.data.iterations:
-            return
-        if module.evaluations is None:  # a finished run that was resumed: nothing was trained
-            module.evaluations = module.evaluate("evaluation", module.eval_episodes)
-        summary = self._summary(module)
-        write_json(self.folder.path / "summary.json", summary)
-        with writing(self.folder.path):
-            self._draw(module, summary)
-        for logger in trainer.loggers:
-            if isinstance(logger, Tracker):
-                logger.log_end(self.folder, summary)
-        low, high = summary["solved_share_ci95"]
-        self.say(
-            f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "
-            f"success {sum(summary['success_rate']) / module.num_seeds:.2f}, {summary['wall_seconds']:.0f} s, "
-            f"{summary['env_steps_per_second']:,.0f} env steps/s -> {self.folder.path}"
-        )
-
-    def _summary(self, module: LitMAPROPS) -> dict[str, Any]:
-        assert module.evaluations is not None
-        greedy, stochastic = module.evaluations["greedy"], module.evaluations["stochastic"]
-        success = greedy.success_rate.tolist()
-        share = solved_share(success, module.solved_threshold)
-        history = self.folder.history
-        wall = history[-1]["wall_seconds"] if history else float("nan")
-        kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
-        kind = "joint_energy" if module.task.continuous_actions else kind
-        return {
-            "env_steps": module.env_steps,
-            "wall_seconds": wall,
-            "env_steps_per_second": module.env_steps * module.num_seeds / wall,
-            "seeds": module.seed_ids,
-            "success_rate": success,
-            "success_rate_stochastic": stochastic.success_rate.tolist(),
-            # A seed whose policies gave NaN succeeded nowhere.
-            "mean_success_rate": float(greedy.success_rate.nan_to_num(0.0).mean()),
-            "solved_share": share,
-            "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
-            "solved_threshold": module.solved_threshold,
-            "episode_return": greedy.episode_return.tolist(),
-            kind: self.folder.mean(f"sampling_error/{kind}"),
-            f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
-            "behavior_kl": self.folder.mean("behavior/kl"),
-            "non_finite_seeds": non_finite_seeds(module),
-            "warnings": list(self.recorder.warnings.values()),
-            "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-            "config": self.config,
-        }
-
-    def _draw(self, module: LitMAPROPS, summary: dict[str, Any]) -> None:
-        if not figures.available():
-            self.say("no figures: install the extra `media` (pip install 'lit_maprops[media]')")
-            return
-        names = (type(module.task), type(module.behavior), type(module.learner))
-        title = "{}: {} + {}".format(*(kind.__name__ for kind in names))
-        share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
-        curve = self.folder.success_curve()
-        figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
-        if module.task.renders:
-            arguments = (module.learner.policies, module.task, module.run_seed, module.seed_ids)
-            for kind, frames in record(*arguments, episodes=4).items():
-                figures.film(self.folder.path / f"{kind}.gif", frames)
-
-
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:
-    """Numbers of the seeds whose newest update had a NaN or infinite loss."""
+    """Numbers of the seeds whose newest update had a NaN or infinite loss; none that is quarantined."""
     losses = [value for name, value in module.row.items() if name.endswith("_loss")]
     if not losses:
         return []
     finite = torch.stack(losses).isfinite().all(0).tolist()
-    return [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+    left_out = {entry["seed"] for entry in module.quarantined}
+    broken = [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+    return [seed for seed in broken if seed not in left_out]
 
 
 def _standard_errors(row: PerSeed) -> dict[str, float]:
@@ -269,7 +193,7 @@ def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, fl
         for field in ("success_rate", "episode_return"):
             value = float("nan")
             if evaluations is not None:
-                value = float(getattr(evaluations[kind], field).mean())
+                value = Evaluation.mean(getattr(evaluations[kind], field))
             means[f"eval/{kind}_{field}"] = value
     return means
 
@@ -295,6 +219,7 @@ def _evaluation_rows(module: LitMAPROPS) -> list[dict[str, float]]:
     ]
 
 
-def _ours(module: LightningModule) -> LitMAPROPS:
+def own_module(module: LightningModule) -> LitMAPROPS:
+    """The module, which Lightning hands to callbacks by its own type."""
     assert isinstance(module, LitMAPROPS)
     return module

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export|health``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from lit_maprops.config import ConfigError, WriteError
+from lit_maprops.config import ConfigError, EnvironmentFault, WriteError, printable
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -19,6 +19,8 @@ commands:
   sweep      run a sweep file on this machine; continues where it was stopped
   report     compare finished runs on one HTML page
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
+  export     agents' policies as ONNX and torch.export programs, which run without this package
+  health     check the installation; with --fit, train for a second, too
 
 examples:
   python -m lit_maprops fit --config conf/boulderpush.yaml
@@ -28,19 +30,21 @@ examples:
   python -m lit_maprops sweep sweeps/centralization.yaml --workers 2
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
+  python -m lit_maprops export --ckpt_path runs/baseline/checkpoints/last.ckpt --output exported
 
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export", "health")
 ENDED_EARLY, USER_ERROR = 1, 2
+MOST_CHARACTERS = 1000  # of an error
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 1: ended early, one line on stderr (a full disk, failed runs of a sweep). 2: bad input, one line on stderr.
-    130 / 143: stopped by SIGINT / SIGTERM after saving.
+    0: done. 1: ended early (a broken environment, a full disk, failed runs of a sweep), one line on stderr. 2: bad
+    input or too little memory, one line on stderr. 130 / 143: stopped by SIGINT / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -57,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(str(error))
-    except WriteError as error:
+    except (EnvironmentFault, WriteError) as error:
         return _fail(str(error), ENDED_EARLY)
 
 
@@ -67,23 +71,26 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.sweep.command import run
     elif command == "analyze":
         from lit_maprops.analyze.command import run
+    elif command == "export":
+        from lit_maprops.export.command import run
+    elif command == "health":
+        from lit_maprops.health import run
     else:
         from lit_maprops.report.command import run
     return run(options)
 
 
 def _run_training(args: list[str]) -> int:
-    from lit_maprops.cli_errors import USER_ERRORS, one_line
-    from lit_maprops.memory import keep_freed_memory
+    from lit_maprops.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
     try:
         return run(args)
-    except USER_ERRORS as error:
-        return _fail(one_line(error))
+    except OutOfMemory as error:
+        return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return _fail(
             "out of memory: lower --model.num_seeds, --data.num_envs, --data.target_batch_size or the layers' sizes"
@@ -91,5 +98,8 @@ def _run_training(args: list[str]) -> int:
 
 
 def _fail(message: str, code: int = USER_ERROR) -> int:
+    message = printable(message)
+    if len(message) > MOST_CHARACTERS:  # of a value that went on and on
+        message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
     print(f"lit_maprops: error: {message}", file=sys.stderr)
     return code

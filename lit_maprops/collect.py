@@ -67,6 +67,18 @@ def step_bytes(task: Task) -> int:
     return taken + 4 * numbers
 
 
+def saved_like(env: TaskEnv, actor: BehaviorActor) -> tuple[dict[str, Any], TensorDictBase]:
+    """What a ``Collection`` saves, and one vector step ``[R, E]`` of D: their keys, types and shapes count, not values.
+
+    Args:
+        env: an environment of its own; it is stepped once.
+        actor: the behavior policy; its action streams move on.
+    """
+    step = env.step(actor(env.reset()))
+    carried = step.exclude("next").flatten_keys("/").to_dict()
+    return {"env": env.checkpoint_state(), "carried": carried}, step
+
+
 class Collection:
     """An endless collection of batches of m env steps per seed, with the state that a bit-exact resume needs.
 

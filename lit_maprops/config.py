@@ -14,6 +14,15 @@ class WriteError(Exception):
     """A file that could not be written in the middle of the work: the disk is full or gone; exit code 1."""
 
 
+class EnvironmentFault(RuntimeError):
+    """An environment that broke in the middle of a run; one line that says which, where and what to do."""
+
+
+def printable(text: str) -> str:
+    """Replace what does not belong on one line of a terminal, in XML or in UTF-8: control characters, broken names."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def check(condition: bool, message: str) -> None:
     """Raise ``ConfigError(message)`` unless ``condition`` holds."""
     if not condition:

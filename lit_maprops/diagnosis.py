@@ -3,9 +3,9 @@
 Each is one line that says what was seen and which flag to turn. Thresholds are decided here.
 """
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+import math
+from collections import defaultdict
+from collections.abc import Mapping
 
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
@@ -23,19 +23,40 @@ CAUSES = {
 }
 
 
-def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) -> dict[str, str]:
+class RunningMeans:
+    """Means of the columns of metrics.csv, row by row: a long run costs no more memory or time than a short one."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Count one row; what is not finite is left out of its column's mean."""
+        self.rows += 1
+        for name, value in row.items():
+            if math.isfinite(value):
+                self._sums[name] += float(value)
+                self._counts[name] += 1
+
+    def __getitem__(self, name: str) -> float:
+        """Mean of a column; NaN if it has no number, which fails every comparison."""
+        return self._sums[name] / self._counts[name] if name in self._counts else math.nan
+
+
+def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
     """Warnings about a run so far, by signature.
 
     Args:
-        history: rows of metrics.csv.
+        means: of metrics.csv.
         kl_cutoff: ``--model.behavior.kl_cutoff``; None for a behavior policy without one.
     """
     found: dict[str, str] = {}
-    if len(history) < FEWEST_ITERATIONS:
+    if means.rows < FEWEST_ITERATIONS:
         return found
-    first_step = _mean(history, "behavior/first_step_cutoff_share")
-    cutoff = _mean(history, "behavior/cutoff_share")
-    reached = _mean(history, "behavior/kl_reached")
+    first_step = means["behavior/first_step_cutoff_share"]
+    cutoff = means["behavior/cutoff_share"]
+    reached = means["behavior/kl_reached"]
     if kl_cutoff is not None and first_step > FIRST_STEP_SHARE:
         found["cutoff_at_first_step"] = (
             f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
@@ -47,17 +68,10 @@ def diagnose(history: Sequence[Mapping[str, float]], kl_cutoff: float | None) ->
             "--model.behavior.clip_epsilon, .epochs or .learning_rate decide how far sampling moves"
         )
     for name in CAUSES:
-        own = _mean(history, f"sampling_error/{name}")
-        on_policy = _mean(history, f"sampling_error/{name}_on_policy")
+        own = means[f"sampling_error/{name}"]
+        on_policy = means[f"sampling_error/{name}_on_policy"]
         if kl_cutoff is not None and own >= on_policy:
             found["no_less_sampling_error"] = (
                 f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): {CAUSES[name]}"
             )
     return found
-
-
-def _mean(history: Sequence[Mapping[str, float]], name: str) -> float:
-    """Mean over the rows that have a number; NaN if none does, which fails every comparison."""
-    values = np.array([row.get(name, np.nan) for row in history], dtype=float)
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")

@@ -7,15 +7,21 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.faults import Faults
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
 
 class Evaluation(NamedTuple):
-    """Per-seed results of some episodes; NaN for a seed whose policies gave NaN."""
+    """Per-seed results of some episodes; NaN for a seed whose policies gave NaN, or that is quarantined."""
 
     success_rate: Tensor  # [R], share of episodes
     episode_return: Tensor  # [R], undiscounted, mean over episodes and agents (reward)
+
+    @staticmethod
+    def mean(figure: Tensor) -> float:
+        """Of a figure over the seeds that have one; NaN if none has."""
+        return float(figure[~figure.isnan()].mean())
 
 
 @torch.no_grad()
@@ -27,6 +33,7 @@ def evaluate(
     episodes: int,
     greedy: bool,
     purpose: str,
+    faults: Faults | None = None,
 ) -> Evaluation:
     """Play ``episodes`` fresh episodes per seed.
 
@@ -38,18 +45,29 @@ def evaluate(
         episodes: episodes per seed.
         greedy: take each agent's most probable action instead of sampling.
         purpose: names the random stream; equal purposes replay equal episodes.
+        faults: of the run.
+
+    Raises:
+        EnvironmentFault: the environment broke.
     """
-    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose)
+    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose, faults)
     while player.step():
         pass
+    player.look(purpose)
     success, returns = player.success.float().mean(1), player.episode_return.mean((1, 2))
     # argmax of NaN is action 0, which may well be the best one: a broken policy must not look like a good one.
-    return Evaluation(success.where(player.sound, torch.nan), returns.where(player.sound, torch.nan))
+    figures = (figure.where(player.sound, torch.nan) for figure in (success, returns))
+    return Evaluation(*map(player.env.faults.figures, figures))
 
 
 @torch.no_grad()
 def record(
-    policies: TargetPolicies, task: Task, run_seed: int, seed_ids: list[int], episodes: int
+    policies: TargetPolicies,
+    task: Task,
+    run_seed: int,
+    seed_ids: list[int],
+    episodes: int,
+    faults: Faults | None = None,
 ) -> dict[str, Tensor]:
     """Draw one successful and one failed episode of the greedy policies, the first of each over seeds and episodes.
 
@@ -57,7 +75,7 @@ def record(
         ``{"success": frames, "failure": frames}``, frames ``[T, height, width, 3]`` uint8; a kind that did not occur
         in ``episodes`` episodes per seed is left out.
     """
-    player = _Player(policies, task, run_seed, seed_ids, episodes, True, "video")
+    player = _Player(policies, task, run_seed, seed_ids, episodes, True, "video", faults)
     states, length = [player.env.state], torch.ones_like(player.over, dtype=torch.int64)
     more = True
     while more:
@@ -86,9 +104,10 @@ class _Player:
         episodes: int,
         greedy: bool,
         purpose: str,
+        faults: Faults | None,
     ) -> None:
         device = next(policies.parameters()).device
-        self.env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", device)
+        self.env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", device, faults=faults)
         self.actions = SeedStreams(run_seed, seed_ids, f"{purpose} actions", device)
         self.policies, self.greedy = policies, greedy
         self.current = self.env.reset()
@@ -97,10 +116,14 @@ class _Player:
         self.success = torch.zeros_like(self.over)
         self.sound = torch.ones(batch[0], dtype=torch.bool, device=device)  # no NaN from the seed's policies
         self.episode_return = torch.zeros(*batch, task.n_agents, device=device)
+        self.broken = torch.zeros(batch, device=device)  # NaN once an observation was not finite
 
     def step(self) -> bool:
         """One vector step; returns whether any episode still runs."""
-        parameters, family = self.policies.given(self.current.get(keys.OBSERVATION)), self.policies.family
+        observation = self.current.get(keys.OBSERVATION)
+        if observation.is_floating_point():
+            self.broken += observation.mul(0.0).sum((-2, -1))  # 0 times what is not finite is NaN
+        parameters, family = self.policies.given(observation), self.policies.family
         self.sound &= ~parameters.isnan().flatten(1).any(1)
         if self.greedy:
             action = family.mode(parameters)
@@ -113,3 +136,11 @@ class _Player:
         self.over |= following.get(keys.DONE).squeeze(-1)
         self.current = following
         return not bool(self.over.all())
+
+    def look(self, purpose: str) -> None:
+        """Name the seeds whose environments gave NaN or infinite numbers."""
+        rewards = ~self.episode_return.isfinite().all(-1)
+        for seed, env in (rewards | self.broken.isnan()).nonzero().tolist():
+            what = "a reward" if rewards[seed, env] else "an observation"
+            what = f"NaN or infinity in {what} in {purpose}"
+            self.env.faults.found(what, seed, env, self.env.faults.env_steps)

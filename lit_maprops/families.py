@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops import gaussian, joint
+from lit_maprops.constants import Constant
 
 # Standard deviations before squashing. Below the first, ratios of densities swing over orders of magnitude in one
 # gradient step; above the second, tanh sends nine in ten actions beyond +-0.25 and half of them beyond +-0.87.
@@ -34,7 +35,11 @@ class Family(ABC):
     uniforms: tuple[int, ...]
 
     def __init__(self, mask: Tensor) -> None:
-        self.mask = mask
+        self.mask, self._mask = mask, Constant(mask)
+
+    def mask_on(self, device: torch.device) -> Tensor:
+        """``mask`` on a device."""
+        return self._mask.on(device)
 
     @abstractmethod
     def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
@@ -77,7 +82,7 @@ class Categorical(Family):
     def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
         """See ``Family``; normalizes over the actions an agent has."""
         if self._masked:
-            outputs = outputs.masked_fill(~self.mask.to(outputs.device), -torch.inf)
+            outputs = outputs.masked_fill(~self.mask_on(outputs.device), -torch.inf)
         return outputs - outputs.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
@@ -145,4 +150,4 @@ class Gaussian(Family):
         return gaussian.sample(parameters, uniform, self._existing(parameters))
 
     def _existing(self, like: Tensor) -> Tensor:
-        return self.mask.to(like.device)
+        return self.mask_on(like.device)

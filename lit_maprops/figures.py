@@ -37,6 +37,7 @@ def success_curve(path: Path, env_steps: NDArray[np.integer], success: NDArray[n
     marker = "o" if len(env_steps) == 1 else None
     for seed in range(success.shape[1]):
         axes.plot(env_steps, success[:, seed], color="0.6", lw=0.6, alpha=0.6, marker=marker)
+    success = np.nan_to_num(success)  # a seed that ended in NaN, or in quarantine, succeeds nowhere
     low, high = mean_interval(success)
     axes.fill_between(env_steps, low, high, color=BAND, alpha=0.35, lw=0)
     axes.plot(env_steps, success.mean(1), color=LINE, lw=2.2, marker=marker)

@@ -78,16 +78,21 @@ def standard_normal(uniform: Tensor) -> Tensor:
 
 
 def whiten(parameters: Tensor, action: Tensor, mask: Tensor) -> Tensor:
-    """The agents' actions as z: ``[..., A, 2 D]`` and ``[..., A, D]`` -> ``[..., J]``."""
-    return standardized(parameters, action)[..., mask]
+    """The agents' actions as z: ``[..., A, 2 D]`` and ``[..., A, D]`` -> ``[..., J]``; the mask is on the CPU."""
+    return standardized(parameters, action).flatten(-2).index_select(-1, _places(mask, action.device))
 
 
 def unwhiten(parameters: Tensor, z: Tensor, mask: Tensor) -> Tensor:
     """The inverse of ``whiten``, 0 where no component is: ``[..., A, 2 D]``, ``[..., J]`` -> ``[..., A, D]``."""
     mean, log_std = split(parameters)
-    padded = z.new_zeros(*z.shape[:-1], *mask.shape)
-    padded[..., mask] = z
-    return torch.where(mask, mean + log_std.exp() * padded, 0.0)
+    padded = z.new_zeros(*z.shape[:-1], mask.numel()).index_copy_(-1, _places(mask, z.device), z)
+    drawn = mean + log_std.exp() * padded.unflatten(-1, mask.shape)
+    return torch.where(mask.to(z.device, non_blocking=True), drawn, 0.0)
+
+
+def _places(mask: Tensor, device: torch.device) -> Tensor:
+    """Where the existing components stand among all: found on the CPU, since to ask a device is to wait for it."""
+    return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def _sum_existing(values: Tensor, mask: Tensor) -> Tensor:

@@ -28,6 +28,18 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED_BYTES))
 
 
+class OutOfMemory(MemoryError):
+    """Memory ran out; one line that says where and which settings to change."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is what Python, NumPy, torch or CUDA raise when they are refused memory."""
+    if isinstance(error, MemoryError):  # NumPy's, too
+        return True
+    signs = ("allocate", "bad_alloc", "ALLOC_FAILED", "out of memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)  # torch.OutOfMemoryError, too
+
+
 def available_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Main memory that this process may still take; None where the system does not say.
 

@@ -15,19 +15,23 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, ours
+from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
 from lit_maprops.collect import BehaviorActor, Collection
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
-from lit_maprops.evaluate import Evaluation, evaluate
+from lit_maprops.evaluate import Evaluation, evaluate, record
+from lit_maprops.faults import QUARANTINE, STOP, Faults
 from lit_maprops.metrics import sampling_error
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.metrics.sampling_error import ESTIMATORS
+from lit_maprops.ranks import Ranks
+from lit_maprops.state import identity_of, restore, state_of
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets import Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
+SEED_PARTS = ("state_dict", "optimizer_states", CHECKPOINT_KEY)  # of a checkpoint, whose tensors start with R
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
@@ -47,11 +51,13 @@ class LitMAPROPS(LightningModule):
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
+        on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``lit_maprops.faults``).
         run_seed: set by ``--seed_everything``.
     """
 
     data: MultiAgentData  # set by prepare
     task: Task
+    own_seeds: list[int]  # this rank's
 
     def __init__(
         self,
@@ -66,13 +72,14 @@ class LitMAPROPS(LightningModule):
         sampling_error: str | None = None,
         sampling_error_interval: int = 1,
         checkpoint_interval: int = 10,
+        on_fault: str = STOP,
         run_seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         check_at_least("--seed_everything", run_seed, 0)
         check_count("--model.num_seeds", num_seeds)
-        check_at_least("--model.first_seed", first_seed, 0)
+        check(0 <= first_seed <= 10**15, f"--model.first_seed is {first_seed}: give at least 0 and at most 10**15")
         check_count("--model.eval_interval", eval_interval)
         check_count("--model.eval_episodes", eval_episodes)
         check(total_env_steps <= 10**15, f"--model.total_env_steps is {total_env_steps}: give at most 10**15")
@@ -81,18 +88,21 @@ class LitMAPROPS(LightningModule):
             check_choice("--model.sampling_error", sampling_error, ESTIMATORS)
         check_count("--model.sampling_error_interval", sampling_error_interval)
         check_count("--model.checkpoint_interval", checkpoint_interval)
+        check_choice("--model.on_fault", on_fault, [STOP, QUARANTINE])
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
         self.solved_threshold = solved_threshold
         self.sampling_error, self.sampling_error_interval = sampling_error, sampling_error_interval
-        self.checkpoint_interval = checkpoint_interval
+        self.checkpoint_interval, self.on_fault = checkpoint_interval, on_fault
         self.run_seed = run_seed
         self.seed_ids = list(range(first_seed, first_seed + num_seeds))
+        self.ranks = Ranks()  # the command line sets others for several devices
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.verdict: dict[str, Evaluation] | None = None  # of validate or test
+        self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
         self._saved: dict[str, Any] | None = None
 
@@ -113,10 +123,18 @@ class LitMAPROPS(LightningModule):
         )
         sampling_error.check_estimator(self.sampling_error, data.env)
         data.iterations = total // n
-        data.check_memory(self.num_seeds)
-        self.behavior.build(data.env, self.run_seed, self.seed_ids)
-        self.learner.build(data.env, self.run_seed, self.seed_ids)
+        check(
+            self.ranks.team.size == 1 or self.on_fault == STOP,
+            "--model.on_fault is quarantine and --trainer.devices makes several ranks for each seed, which would have "
+            f"to agree on it: use at most --trainer.devices {self.num_seeds}",
+        )
+        self.own_seeds = self.seed_ids[self.ranks.own]
+        self.learner.team = self.ranks.team
+        data.check_memory(len(self.own_seeds) * self.ranks.on_node)
+        self.behavior.build(data.env, self.run_seed, self.own_seeds)
+        self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.data, self.task = data, data.env
+        self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
     def setup(self, stage: str) -> None:
         """See ``prepare``."""
@@ -127,15 +145,18 @@ class LitMAPROPS(LightningModule):
         for part in (self.behavior, self.learner):
             part.move_streams(self.device)
         self.behavior.reset(None)
-        env = TaskEnv(self.task, self.run_seed, self.seed_ids, self.data.num_envs, device=self.device)
+        team, own = self.ranks.team, self.own_seeds
+        sizes = (self.task, self.run_seed, own, self.data.num_envs)
+        env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         self.collection = Collection(env, actor, self.data.behavior_batch_size)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
-        self.metric_streams = SeedStreams(self.run_seed, self.seed_ids, "sampling error", self.device)
-        self._running_return = torch.zeros(self.num_seeds, self.data.num_envs, self.task.n_agents, device=self.device)
+        self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
+        self.running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
         if self._saved is not None:
-            self._restore(self._saved)
+            restore(self, self._saved)
+            self._saved = None
 
     def on_train_start(self) -> None:
         """Restored optimizers bring the learning rates they were saved with; what is configured now holds."""
@@ -171,10 +192,12 @@ class LitMAPROPS(LightningModule):
                 update += 1
                 for name, value in self.behavior.update(measure=update % interval == 0).items():
                     updates[name].append(value)
+                self.ranks.team.copy_first_(self.behavior.parameters())
             seconds["collect"] += behavior_started - started
             seconds["behavior"] += perf_counter() - behavior_started
+        self.faults.look(self.buffer.current())
         self.row = (
-            batch_metrics(self.buffer.current(), self._running_return)
+            batch_metrics(self.buffer.current(), self.running_return)
             | behavior_metrics(updates)
             | self._sampling_error()
             | self.buffer.staleness(self.task.family)
@@ -182,17 +205,20 @@ class LitMAPROPS(LightningModule):
 
         started = perf_counter()
         self.learner.anneal(self.iteration / self.data.iterations)
+        self.learner.learning = self.faults.learning
         learned = self.learner.update(self.buffer)
         self.buffer.next_batch()
-        self.behavior.reset(self._retained())
+        self.behavior.reset(self.retained())
         seconds["target"] = perf_counter() - started
         self.iteration += 1
         self.row |= {f"target/{name}": value for name, value in learned.items()}
-        self.row |= {f"time/{k}": torch.full((self.num_seeds,), v) for k, v in seconds.items()}
+        self.row |= {f"time/{k}": torch.full((len(self.own_seeds),), v) for k, v in seconds.items()}
+        self.row = self.ranks.gathered({name: self.faults.figures(value) for name, value in self.row.items()})
         due = self.iteration % self.eval_interval == 0 or self.iteration == self.data.iterations
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
+        self.quarantined = [entry for own in self.ranks.listed(self.faults.state_dict()) for entry in own]
 
-    def _retained(self) -> Any:
+    def retained(self) -> Any:
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
@@ -215,12 +241,17 @@ class LitMAPROPS(LightningModule):
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:
-        """Greedy and stochastic decentralized policies on the same fresh episodes of every seed."""
+        """Greedy and stochastic decentralized policies on the same fresh episodes of every seed; all ranks together."""
         purpose = f"{purpose} {self.iteration}"
-        arguments = (self.learner.policies, self.task, self.run_seed, self.seed_ids, episodes)
-        return {
-            name: evaluate(*arguments, greedy=name == "greedy", purpose=purpose) for name in ("greedy", "stochastic")
-        }
+        arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
+        own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
+        return self.ranks.gathered(own)
+
+    def record(self, episodes: int) -> dict[str, Tensor]:
+        """Films of a success and a failure, see ``evaluate.record``; all ranks together."""
+        arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
+        films = self.ranks.listed(record(*arguments, self.faults))
+        return {name: film for of_rank in reversed(films) for name, film in of_rank.items()}
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate; the command line prints the result."""
@@ -233,51 +264,33 @@ class LitMAPROPS(LightningModule):
     # checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only."""
-        checkpoint[CHECKPOINT_KEY] = {
-            "iteration": self.iteration,
-            "shape": self._shape(),
-            "identity": self.identity,
-            "seed_ids": self.seed_ids,
-            "run_seed": self.run_seed,
-            "collection": self.collection.checkpoint_state(),
-            "buffer": self.buffer.state_dict(),
-            "behavior": self.behavior.checkpoint_state(),
-            "learner": self.learner.checkpoint_state(),
-            "metric_streams": self.metric_streams.state_dict(),
-            "running_return": self._running_return,
-        }
+        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only.
+
+        Every tensor starts with the seed dimension: rank 0, which writes the file, joins those of all ranks along it.
+        """
+        checkpoint[CHECKPOINT_KEY] = state_of(self)
+        own = {part: checkpoint[part] for part in SEED_PARTS}
+        checkpoint.update(self.ranks.gathered_on_first(own) or {})
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that this prepared module cannot continue; changes nothing.
+        """Refuse a checkpoint of another run than this prepared module's; changes nothing. ``resume`` looks closer.
 
         Raises:
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
-        own = {"seed_ids": self.seed_ids, "run_seed": self.run_seed, "shape": self._shape(), "identity": self.identity}
-        check_continues(ours(checkpoint), own)
-        check_fits(checkpoint["state_dict"], self.state_dict())
+        check_head(checkpoint)
+        check_continues(ours(checkpoint), identity_of(self))
+        check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the saved state until the fit starts; see ``check_checkpoint``."""
         self.check_checkpoint(checkpoint)
-        saved = ours(checkpoint)
-        self._saved = saved
+        for part in SEED_PARTS:
+            checkpoint[part] = self.ranks.sliced(checkpoint[part])
+        self._saved = saved = ours(checkpoint)
         self.iteration = self.data.iterations_done = saved["iteration"]
+        self.faults.env_steps = self.env_steps
+        self.quarantined = saved["quarantined"]
+        self.faults.load_state_dict(self.quarantined)
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
         checkpoint.pop("loops", None)
-
-    def _shape(self) -> list[int]:
-        return [self.data.num_envs, self.data.target_batch_size, self.data.history_batches]
-
-    def _restore(self, saved: dict[str, Any]) -> None:
-        self.collection.restore(saved["collection"])
-        self.buffer.load_state_dict(saved["buffer"], self.device)
-        self.behavior.restore(saved["behavior"])
-        self.learner.restore(saved["learner"])
-        retained = self._retained()
-        if retained is not None:
-            self.behavior.reset(retained)
-        self.metric_streams.load_state_dict(saved["metric_streams"])
-        self._running_return = saved["running_return"].to(self.device)
-        self._saved = None

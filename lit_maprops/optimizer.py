@@ -124,7 +124,7 @@ def adam_(
             [exp_avg],
             [exp_avg_sq],
             [],
-            [torch.tensor(float(count), device=p.device)],
+            [torch.full((), float(count), device=p.device)],
             fused=True,
             amsgrad=False,
             beta1=settings.beta1,

@@ -1,8 +1,8 @@
 """Randomness with a seed dimension: one uniform stream per seed and purpose.
 
 Seed ``r`` of a run reads only its own stream, so its numbers depend neither on the other seeds nor on how many there
-are, and permuting seeds permutes the results. Streams are drawn on the CPU and copied, so every device sees the same
-numbers. All state is a few tensors that a checkpoint stores.
+are, and permuting seeds permutes the results. Streams are drawn on the CPU and copied block by block, so every device
+sees the same numbers. All state is a few tensors that a checkpoint stores.
 """
 
 import zlib
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1024
+_CPU = torch.device("cpu")
 
 
 class SeedStreams:
@@ -38,34 +39,43 @@ class SeedStreams:
             torch.Generator().manual_seed(_stream_seed(run_seed, seed_id, purpose)) for seed_id in seed_ids
         ]
         self._block_states: list[Tensor] = []
-        self._block = torch.empty(len(self.generators), 0)
-        self._cursor = 0
+        self._set_block(torch.empty(len(self.generators), 0))
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw ``[R, *shape]`` float32 numbers, uniform on [0, 1)."""
+        return self._draw(self.device, *shape)
+
+    def _draw(self, device: torch.device, *shape: int) -> Tensor:
         count = int(np.prod(shape))
         if self._cursor + count > self._block.shape[1]:
             # The rest of the block is dropped: what a seed reads must not depend on how its block was cut.
             self._refill(max(BLOCK, count))
-        drawn = self._block[:, self._cursor : self._cursor + count]
+        if device not in self._copies:
+            self._copies[device] = self._block.to(device, non_blocking=True)  # nobody writes to the block
+        drawn = self._copies[device][:, self._cursor : self._cursor + count]
         self._cursor += count
-        return drawn.reshape(len(self.generators), *shape).to(self.device)
+        return drawn.reshape(len(self.generators), *shape)
 
     def permutation(self, length: int) -> Tensor:
         """Draw one permutation of ``range(length)`` per seed: ``[R, length]`` int64."""
         # Keys with their position in the lower half, so that there are no ties; sorting values beats torch's argsort.
-        keys = (self.uniform(length).cpu() * 2**24).long().mul_(2**32).add_(torch.arange(length))
-        return torch.from_numpy(np.sort(keys.numpy(), axis=1)).bitwise_and_(2**32 - 1).to(self.device)
+        keys = (self._draw(_CPU, length) * 2**24).long().mul_(2**32).add_(torch.arange(length))
+        return (
+            torch.from_numpy(np.sort(keys.numpy(), axis=1)).bitwise_and_(2**32 - 1).to(self.device, non_blocking=True)
+        )
 
     def new_generators(self) -> list[torch.Generator]:
         """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""
-        seeds = (self.uniform(2).double() * 2**24).long().cpu()
+        seeds = (self._draw(_CPU, 2).double() * 2**24).long()
         return [torch.Generator().manual_seed(a * 2**24 + b) for a, b in seeds.tolist()]
 
     def _refill(self, count: int) -> None:
         self._block_states = [generator.get_state() for generator in self.generators]
-        self._block = torch.stack([torch.rand(count, generator=g) for g in self.generators])
-        self._cursor = 0
+        self._set_block(torch.stack([torch.rand(count, generator=g) for g in self.generators]))
+
+    def _set_block(self, block: Tensor) -> None:
+        self._block, self._cursor = block, 0
+        self._copies = {_CPU: block}
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and integers from which ``load_state_dict`` continues bit for bit."""
@@ -87,7 +97,8 @@ class SeedStreams:
         for generator, saved in zip(self.generators, state["block_states"], strict=True):
             # get_state hands out, and set_state wants, a CPU tensor that owns its memory.
             generator.set_state(saved.cpu().clone())
-        self._block_states, self._block = [], torch.empty(len(self.generators), 0)
+        self._block_states = []
+        self._set_block(torch.empty(len(self.generators), 0))
         if state["block_length"]:
             self._refill(state["block_length"])
         self._cursor = state["cursor"]

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from lit_maprops.config import ConfigError, WriteError, check
+from lit_maprops.diagnosis import RunningMeans
 from lit_maprops.files import lock, read_table, sync, write_atomically, writing
 
 TABLES = ("metrics.csv", "eval.csv")
@@ -33,12 +34,18 @@ class RunFolder(Logger):
 
     Args:
         path: ``runs_dir/run_name``; created by ``open``, which also locks it until ``close``.
+
+    Attributes:
+        means: of every column of metrics.csv so far. Rows are on disk and nowhere else: memory is that of one row,
+            however long the run.
+        newest: the last row of metrics.csv; empty before the first.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.history: list[dict[str, float]] = []  # the rows of metrics.csv
+        self.means = RunningMeans()
+        self.newest: Mapping[str, float] = {}
         self._columns: list[str] = []
         self._lock: IO[str] | None = None
 
@@ -80,12 +87,14 @@ class RunFolder(Logger):
                 f"--run_name: another process is at work in {self.path}: wait for it, or choose another --run_name",
             )
             write_atomically(self.path / "config.yaml", config)
+            (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
             if resume_from is None:
                 for name in TABLES:
                     (self.path / name).unlink(missing_ok=True)
             else:
-                self.history = self._rewind("metrics.csv", resume_from)
-                self._columns = list(self.history[0]) if self.history else []
+                for row in self._rewind("metrics.csv", resume_from):
+                    self._count(row)
+                self._columns = list(self.newest)
                 self._rewind("eval.csv", resume_from)
 
     def _is_free(self, config: str) -> bool:
@@ -95,7 +104,7 @@ class RunFolder(Logger):
         names = {path.name.removesuffix(".tmp") for path in self.path.iterdir()}
         written = self.path / "config.yaml"
         return (
-            names <= {"config.yaml", "checkpoints", "wandb", *TABLES}
+            names <= {"config.yaml", "checkpoints", "error.txt", "wandb", *TABLES}
             and not list(self.path.glob("checkpoints/*.ckpt"))
             and (written.read_text() == config if written.exists() else not names & set(TABLES))
         )
@@ -120,27 +129,34 @@ class RunFolder(Logger):
             path.unlink()  # a kill before its first line was whole
         if not path.exists():
             return []
-        table = read_table(path)
-        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        columns, rows = self._read(name)
         rows = [row for row in rows if row["env_steps"] <= env_steps]
-        lines = [",".join(table), *(",".join(_cell(v) for v in row.values()) for row in rows)]
-        write_atomically(self.path / name, "\n".join(lines) + "\n")
+        self._write(name, columns, rows)
         return rows
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row to metrics.csv; a column that comes later (a figure measured now and then) is put in."""
         row = dict(metrics)
-        self.history.append(row)
+        self._count(row)
         new = [name for name in row if name not in self._columns]
         self._columns += new
-        if new and len(self.history) > 1:
-            self._rewrite(self.history)
+        if new and self.means.rows > 1:
+            self._write("metrics.csv", self._columns, [*self._read("metrics.csv")[1], row])
         else:
             self._append("metrics.csv", self._columns, [row])
 
-    def _rewrite(self, rows: list[dict[str, float]]) -> None:
-        cells = (",".join(_cell(row.get(column, math.nan)) for column in self._columns) for row in rows)
-        write_atomically(self.path / "metrics.csv", "\n".join([",".join(self._columns), *cells]) + "\n")
+    def _count(self, row: dict[str, float]) -> None:
+        self.means.add(row)
+        self.newest = row
+
+    def _read(self, name: str) -> tuple[list[str], list[dict[str, float]]]:
+        """Columns and rows of a file."""
+        table = read_table(self.path / name)
+        return list(table), [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+    def _write(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        cells = (",".join(_cell(row.get(column, math.nan)) for column in columns) for row in rows)
+        write_atomically(self.path / name, "\n".join([",".join(columns), *cells]) + "\n")
 
     def log_evaluation(self, rows: list[dict[str, float]]) -> None:
         """Append one evaluation to eval.csv: a row per seed with ``EVAL_COLUMNS``."""
@@ -160,9 +176,10 @@ class RunFolder(Logger):
 
     def mean(self, column: str) -> float | None:
         """Mean of a column of metrics.csv over the run; None where it has no number."""
-        values = [row.get(column, math.nan) for row in self.history]
-        numbers = [value for value in values if math.isfinite(value)]
-        return float(np.mean(numbers)) if numbers else None
+        if not math.isfinite(self.means[column]):
+            return None
+        values = read_table(self.path / "metrics.csv")[column]  # summed in pairs, where running sums round more
+        return float(values[np.isfinite(values)].mean())
 
     def success_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
         """Evaluations so far: env steps ``[points]`` and greedy success rates ``[points, seeds]``."""
@@ -189,7 +206,7 @@ def writable(path: Path) -> Iterator[None]:
         with writing(path):
             yield
     except WriteError as error:
-        raise ConfigError(f"--runs_dir: {error}: choose a writable folder") from None
+        raise ConfigError(f"--runs_dir: {error}: choose another folder or --run_name") from None
 
 
 def new_folder(path: Path) -> Path:

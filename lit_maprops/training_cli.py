@@ -1,147 +1,34 @@
-"""The Lightning side of the command line: parsing, the run's folder, loggers and callbacks."""
+"""The commands fit, validate and test: the run's folder, loggers and callbacks around Lightning's trainer."""
 
-import argparse
-import json
-import logging
-import os
 import sys
-import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
-from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder, Summary
+from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder
 from lit_maprops.checkpoint import DurableCheckpointIO, ours, read_checkpoint
-from lit_maprops.cli_errors import one_line
-from lit_maprops.config import ConfigError, WriteError, check, check_choice
-from lit_maprops.data import MultiAgentData
+from lit_maprops.config import WriteError, check, printable
+from lit_maprops.evaluate import Evaluation
+from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
-from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder, new_folder
-from lit_maprops.wandb_run import wandb_logger
-
-# One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
-TRAINER_DEFAULTS = {
-    "devices": 1,
-    "max_epochs": 1,
-    "num_sanity_val_steps": 0,
-    "check_val_every_n_epoch": None,  # none while fitting: LitMAPROPS evaluates by env steps
-    "val_check_interval": 10**9,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "logger": False,
-}
-# What would end the run early, prolong it, or reach into our gradient steps; with the values that do nothing.
-REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "max_epochs": (1,),
-    "min_epochs": (None,),
-    "max_steps": (-1,),
-    "min_steps": (None,),
-    "max_time": (None,),
-    "fast_dev_run": (False,),
-    "overfit_batches": (0.0,),
-    "limit_train_batches": (None, 1.0),
-    "limit_val_batches": (None, 1.0),
-    "limit_test_batches": (None, 1.0),
-    "accumulate_grad_batches": (1,),
-    "gradient_clip_val": (None,),
-    "precision": (None, 32, "32", "32-true"),
-    "num_nodes": (1,),
-    "reload_dataloaders_every_n_epochs": (0,),
-}
+from lit_maprops.resume import check_resumes
+from lit_maprops.run_cli import RunCLI, parsed
+from lit_maprops.run_files import run_of, with_own_config
+from lit_maprops.strategy import ranks_of
+from lit_maprops.summary import Summary
+from lit_maprops.tracking import RunFolder
+from lit_maprops.wandb_run import check_environment, wandb_logger
 
 
 def say(message: str) -> None:
     """Print one line for the user; stderr, so that stdout stays parsable."""
-    tqdm.write(message, file=sys.stderr)  # leaves a progress bar below it intact
+    tqdm.write(printable(message), file=sys.stderr)  # leaves a progress bar below it intact
 
 
-class RunCLI(LightningCLI):
-    """Lightning's parser and instantiation, plus the options of a run."""
-
-    def __init__(self, args: list[str]) -> None:
-        super().__init__(
-            LitMAPROPS,
-            MultiAgentData,
-            args=args,
-            run=False,
-            seed_everything_default=0,
-            save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_kwargs={"exit_on_error": False, "parser_mode": "omegaconf+", "prog": "lit_maprops"},
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a run."""
-        parser.add_argument(
-            "--run_name",
-            type=str | None,
-            default=None,
-            help="folder of the run inside runs_dir; default: environment-behavior-learner-time",
-        )
-        parser.add_argument("--runs_dir", type=str, default="runs", help="where runs are written")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="checkpoint to continue (fit) or evaluate; brings its own config unless --config is given",
-        )
-        parser.add_argument(
-            "--wandb",
-            type=str | None,
-            default=None,
-            help="online, offline or disabled; default: WANDB_MODE, else offline",
-        )
-        parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
-
-    def before_instantiate_classes(self) -> None:
-        """Check the options that belong to no class, before anything is built."""
-        for name, allowed in REFUSED_TRAINER_OPTIONS.items():
-            value = self.config.trainer.get(name)
-            check(
-                value in allowed,
-                f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
-                "updates take their own gradient steps",
-            )
-        runs_dir = self.config.runs_dir
-        check(runs_dir not in ("", "null"), f"--runs_dir is {runs_dir!r}: give a folder")
-        if self.config.wandb is not None:
-            check_choice("--wandb", self.config.wandb, ["online", "offline", "disabled"])
-        name = self.config.run_name
-        check(
-            name is None or (name not in ("", ".", "..") and "/" not in name and "\0" not in name),
-            f"--run_name is {name!r}: give the name of one folder, without /",
-        )
-
-    def run_path(self) -> Path:
-        """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone."""
-        name, checkpoint = self.config.run_name, self.config.ckpt_path
-        if checkpoint is None:
-            runs = Path(self.config.runs_dir)
-            return runs / name if name else new_folder(runs / _default_name(self.config))
-        folder = run_of(checkpoint)
-        check(
-            name in (None, folder.name),
-            f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
-            "its own folder",
-        )
-        return folder
-
-    def resolved_config(self, run_name: str | None) -> dict[str, Any]:
-        """The configuration as it runs, with every default, as plain YAML types."""
-        config = self.config.clone()
-        config.run_name = run_name
-        for key in ("config", "ckpt_path"):
-            config.pop(key, None)
-        dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
-        return json.loads(dumped)
+def _hush(message: str) -> None:
+    """What every rank but the first does instead."""
 
 
 def run(args: list[str]) -> int:
@@ -149,25 +36,18 @@ def run(args: list[str]) -> int:
 
     Raises:
         ConfigError: bad settings, found before anything is written.
-        USER_ERRORS: the options do not parse.
     """
-    command, options = args[0], _with_own_config(args[1:])
-    quiet_packages()
-    try:
-        cli = RunCLI(options)
-    except (ValueError, MisconfigurationException) as error:  # of a class, the parser or the trainer; some wrapped
-        raise ConfigError(one_line(error)) from None
-    return fit(cli) if command == "fit" else evaluate(cli, command)
+    cli = parsed(with_own_config(args[1:]), args[0])
+    return fit(cli) if args[0] == "fit" else evaluate(cli, args[0])
 
 
 def fit(cli: RunCLI) -> int:
     """Train, from the start or from a checkpoint."""
     model, data, checkpoint = cli.model, cli.datamodule, cli.config.ckpt_path
+    check_environment()
+    model.ranks, first = ranks_of(cli.trainer, model, data.num_envs), cli.trainer.is_global_zero
+    tell = say if first else _hush
     config = cli.resolved_config(cli.config.run_name)
-    check(
-        cli.trainer.world_size == 1,
-        "--trainer.devices asks for several devices: seeds run side by side on one, use --trainer.devices 1",
-    )
     model.identity = {
         "--data.env": config["data"]["env"],
         "--data.history": config["data"]["history"],
@@ -178,22 +58,24 @@ def fit(cli: RunCLI) -> int:
     resume_from = None
     if checkpoint is not None:
         content = read_checkpoint(Path(checkpoint))
-        model.check_checkpoint(content)
+        check_resumes(model, content)
         resume_from = ours(content)["iteration"] * data.target_batch_size
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
-    folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
-    say(f"run folder: {folder.path}")
-    wandb = wandb_logger(cli.config.wandb, folder, config, say)
+    if first:  # the only rank that writes
+        folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    tell(f"run folder: {folder.path}")
+    wandb = wandb_logger(cli.config.wandb, folder, config, say) if first else None
 
-    recorder, checkpoints = Recorder(folder, say), Checkpoints(folder, say)
-    summary = Summary(folder, recorder, config, say)
+    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
+    summary = Summary(folder, recorder, config, tell)
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
     trainer.strategy.checkpoint_io = DurableCheckpointIO()
-    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary]
-    trainer.loggers = [folder] if wandb is None else [folder, wandb]
+    trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary] if first else [checkpoints, summary]
+    trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None]
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with one_line_failures(model, folder.path):
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except WriteError as error:
         kept = folder.checkpoint.exists()
         way = (
@@ -205,7 +87,7 @@ def fit(cli: RunCLI) -> int:
             wandb.end()
         folder.close()
     if checkpoints.received and model.iteration < data.iterations:
-        say(f"stopped; {_way_on(folder)}")
+        tell(f"stopped; {_way_on(folder)}")
         return 128 + checkpoints.received
     return 0 if model.iteration >= data.iterations else 1
 
@@ -220,11 +102,15 @@ def evaluate(cli: RunCLI, command: str) -> int:
     check(checkpoint is not None, f"--ckpt_path is missing: {command} needs the checkpoint of a run")
     run_folder = run_of(checkpoint)
     content = read_checkpoint(Path(checkpoint))
+    model.ranks = ranks_of(cli.trainer, model, cli.datamodule.num_envs)
     model.prepare(cli.datamodule)
-    model.check_checkpoint(content)
-    getattr(cli.trainer, command)(
-        model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
-    )
+    check_resumes(model, content)
+    with one_line_failures(model, run_folder):
+        getattr(cli.trainer, command)(
+            model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
+        )
+    if not cli.trainer.is_global_zero:
+        return 0
     result: dict[str, Any] = {
         "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,
@@ -233,48 +119,9 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.verdict.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        mean = float(evaluation.success_rate.mean())
+        mean = Evaluation.mean(evaluation.success_rate)
         say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
     path = run_folder / f"{command}.json"
     write_json(path, result)
     say(f"{command}: written to {path}")
     return 0
-
-
-def run_of(checkpoint: str) -> Path:
-    """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
-    path = Path(checkpoint).resolve()
-    check(path.is_file(), f"--ckpt_path: there is no file {path}")
-    run = path.parent.parent
-    check(
-        path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),
-        f"--ckpt_path: {path} is not in a run folder: give runs/<run_name>/checkpoints/last.ckpt, with its config.yaml",
-    )
-    return run
-
-
-def _with_own_config(options: list[str]) -> list[str]:
-    """Put the run's own config.yaml in front if a checkpoint is given and no config is."""
-    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    probe.add_argument("--config", "-c")
-    probe.add_argument("--ckpt_path")
-    known, _ = probe.parse_known_args(options)
-    if known.ckpt_path is None or known.config is not None:
-        return options
-    return ["--config", str(run_of(known.ckpt_path) / "config.yaml"), *options]
-
-
-def _default_name(config: Namespace) -> str:
-    classes = [config.data.env, config.model.behavior, config.model.learner]
-    names = ["default" if c is None else c.class_path.rpartition(".")[2] for c in classes]
-    # Agents of one sweep can start several runs within a second: the W&B run id tells their folders apart.
-    run_id = os.environ.get("WANDB_RUN_ID")
-    return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S"), *([run_id] if run_id else [])]).lower()
-
-
-def quiet_packages() -> None:
-    """Keep packages' notes off the terminal; warnings of our own still show."""
-    logging.raiseExceptions = False  # on a full disk packages cannot write their logs: no traceback for each line
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")

@@ -4,17 +4,39 @@ Nothing that goes wrong there costs the run: its own files are complete without 
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_maprops.config import check
 from lit_maprops.tracking import RunFolder
 
+MODES = ("online", "offline", "disabled")
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
 WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
+
+
+def check_environment() -> None:
+    """Refuse W&B's variables where their values could not serve, before a run has its folder.
+
+    Raises:
+        ConfigError: names the variable.
+    """
+    mode, seconds = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_FINISH_TIMEOUT", "1")
+    check(not mode or mode in MODES, f"WANDB_MODE is {mode!r}: set it to one of {', '.join(MODES)}, or give --wandb")
+    try:
+        finite = 0 <= float(seconds) < math.inf
+    except ValueError:
+        finite = False
+    check(finite, f"WANDB_FINISH_TIMEOUT is {seconds!r}: set it to a number of seconds")
+    for name in ("WANDB_PROJECT", "WANDB_RUN_ID"):
+        value = os.environ.get(name, "")
+        fine = value.isprintable() and not set(value) & set("/\\#?%:") and len(value) <= 128
+        check(fine, f"{name} is {value!r}: set it to at most 128 characters without / \\ # ? % :")
 
 
 class Tracker(WandbLogger):

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,12 @@ SMALLER = {name: options[2:] for name, options in SMALL.items()}  # without thei
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if "lit_maprops" in line]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("python -m lit_maprops")]
     return [shlex.split(line)[3:] for line in lines]
+
+
+def scripts() -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in re.findall(r"^python (?!-m).+", README, flags=re.MULTILINE)]
 
 
 def small_sweep(file: Path) -> None:
@@ -46,6 +52,8 @@ def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     runs = sum("--config" in args for args in commands())
     assert len(list((tmp_path / "runs").rglob("summary.json"))) == runs + 4  # of the sweep
     assert "MAPROPS" in (tmp_path / "report.html").read_text()
+    for script in scripts():
+        subprocess.run([sys.executable, ROOT / script[0], *script[1:]], check=True)
 
 
 def test_links_lead_somewhere() -> None:

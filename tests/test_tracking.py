@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from conftest import ROOT, SMALL
 from PIL import Image
 from scipy.stats import sem
 
-from lit_maprops import figures, wandb_run
+from lit_maprops import figures, keys, wandb_run
+from lit_maprops.buffer import Buffer
 from lit_maprops.cli import main
-from lit_maprops.diagnosis import diagnose
+from lit_maprops.diagnosis import RunningMeans, diagnose
 from lit_maprops.files import read_table, write_json
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder
@@ -147,8 +147,10 @@ def test_csv_keeps_every_bit(tmp_path: Path) -> None:
     folder.close()
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 10)
-    assert [row["value"] for row in again.history] == [row["value"] for row in rows[:11]]
-    assert all(math.isnan(row["empty"]) for row in again.history)
+    table = read_table(tmp_path / "x" / "metrics.csv")
+    assert table["value"].tolist() == [row["value"] for row in rows[:11]]
+    assert np.isnan(table["empty"]).all()
+    assert again.newest["value"] == rows[10]["value"]
     assert again.mean("empty") is None
     assert again.mean("value") == pytest.approx(np.mean([row["value"] for row in rows[:11]]))
 
@@ -162,7 +164,7 @@ def test_a_column_that_comes_later_is_put_in(tmp_path: Path) -> None:
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 5)
     for name, expected in (("now_and_then", [math.nan, 1.0, math.nan, 2.0, math.nan]), ("env_steps", [1, 2, 3, 4, 5])):
-        np.testing.assert_array_equal([row[name] for row in again.history], expected)
+        np.testing.assert_array_equal(read_table(tmp_path / "x" / "metrics.csv")[name], expected)
     assert again.mean("now_and_then") == 1.5
 
 
@@ -230,8 +232,22 @@ def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest
     assert offline_runs(folder.path)
 
 
-def history(**columns: float) -> list[dict[str, float]]:
-    return [{name.replace("__", "/"): value for name, value in columns.items()}] * 10
+def means(**columns: float) -> RunningMeans:
+    running = RunningMeans()
+    for _ in range(10):
+        running.add({name.replace("__", "/"): value for name, value in columns.items()})
+    return running
+
+
+def test_running_means_are_those_of_numpy_and_skip_what_is_not_finite() -> None:
+    column = np.random.default_rng(0).normal(size=1000)
+    column[[0, 3, 500]] = math.nan, math.inf, -math.inf
+    running = RunningMeans()
+    for value in column:
+        running.add({"a": value, "empty": math.nan})
+    assert running.rows == 1000
+    assert running["a"] == pytest.approx(column[np.isfinite(column)].mean(), rel=1e-12)
+    assert math.isnan(running["empty"]) and math.isnan(running["absent"])
 
 
 @pytest.mark.parametrize(
@@ -262,10 +278,10 @@ def history(**columns: float) -> list[dict[str, float]]:
     ],
 )
 def test_failure_signatures(columns: dict[str, float], expected: str | None, flag: str) -> None:
-    found = diagnose(history(**columns), kl_cutoff=0.05)
+    found = diagnose(means(**columns), kl_cutoff=0.05)
     assert set(found) == ({expected} if expected else set())
     assert all(flag in message for message in found.values())
-    assert diagnose(history(**columns), kl_cutoff=None) == {}
+    assert diagnose(means(**columns), kl_cutoff=None) == {}
 
 
 def test_a_signature_of_a_real_run_is_reported(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,20 +294,17 @@ def test_a_signature_of_a_real_run_is_reported(fit: Callable[..., Path], capsys:
 def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lit_maprops.envs import MatrixGame
+    """A learner that diverges; what environments do wrong is in test_faults.py."""
+    from lit_maprops.targets import Reinforce
 
     healthy = fit("healthy")
-    original = MatrixGame.transition
+    original = Reinforce.update
 
-    def broken(self: MatrixGame, state: dict, action: torch.Tensor, noise: torch.Tensor):
-        out = original(self, state, action, noise)
-        if len(action) != 3:  # only the full set of seeds, not probes
-            return out
-        reward = out.reward.clone()
-        reward[1] = math.nan
-        return out._replace(reward=reward)
+    def diverged(self: Reinforce, buffer: Buffer) -> dict:
+        buffer.current().get(("next", *keys.REWARD))[1] = math.nan
+        return original(self, buffer)
 
-    monkeypatch.setattr(MatrixGame, "transition", broken)
+    monkeypatch.setattr(Reinforce, "update", diverged)
     sick = fit("sick")
     assert "seed 1: NaN" in capsys.readouterr().err
     assert json.loads((sick / "summary.json").read_text())["non_finite_seeds"] == [1]

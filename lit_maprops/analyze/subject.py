@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
 
@@ -10,12 +10,16 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.checkpoint import ours, read_checkpoint
-from lit_maprops.cli_errors import USER_ERRORS, one_line
 from lit_maprops.config import ConfigError, check_choice
 from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
+from lit_maprops.resume import check_resumes
+from lit_maprops.run_cli import RunCLI, parsed
+from lit_maprops.run_files import run_of
 from lit_maprops.targets import Learner
-from lit_maprops.training_cli import RunCLI, quiet_packages, run_of
+
+# Nothing is trained: the run's own devices need not be in this machine.
+HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
 
 
 class Sampler(NamedTuple):
@@ -47,23 +51,32 @@ class Subject(NamedTuple):
         return (*UPDATE_KEYS, keys.STATE_INDEX) if self.task.numbers_states() else UPDATE_KEYS
 
 
-def load(checkpoint: Path) -> Subject:
-    """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
+    """A checkpoint's content, its run folder, and what the folder's config.yaml makes, not prepared yet.
 
     Raises:
         ConfigError: the file is missing, damaged, foreign or not in a run folder.
     """
     content = read_checkpoint(checkpoint)
     folder = run_of(str(checkpoint))
-    quiet_packages()
     try:
-        cli = RunCLI(["--config", str(folder / "config.yaml")])
-    except USER_ERRORS as error:
-        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {one_line(error)}") from None
+        cli = parsed(["--config", str(folder / "config.yaml"), *HERE])
+    except ConfigError as error:
+        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {error}") from None
+    return content, folder, cli
+
+
+def load(checkpoint: Path) -> Subject:
+    """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+
+    Raises:
+        ConfigError: as ``read_run``.
+    """
+    content, folder, cli = read_run(checkpoint)
     model, data = cli.model, cli.datamodule
     template = copy.deepcopy(model.behavior)
     model.prepare(data)
-    model.check_checkpoint(content)
+    check_resumes(model, content)
     model.load_state_dict(content["state_dict"])
     for optimizer, state in zip(model.configure_optimizers(), content["optimizer_states"], strict=True):
         optimizer.load_state_dict(state)

@@ -96,6 +96,7 @@ class AdjustedPolicy(BehaviorPolicy):
         self.reset_optimizer, self.last_layer = reset_optimizer, trained_layers == "last"
         self.max_states, self.max_sample_passes = max_states, max_sample_passes
         self.warm_start, self.compile_steps = warm_start, compile
+        self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
         self.store = SampleStore(merge_states)
         self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
 

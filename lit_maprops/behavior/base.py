@@ -41,12 +41,15 @@ class BehaviorPolicy(nn.Module, ABC):
         continuous: serves tasks with continuous actions.
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
         learning_rate: of the optimizer.
+        counts_rows_of_all_seeds: how much a seed is trained depends on the other seeds beside it, which several devices
+            would change.
     """
 
     discrete: bool = True
     continuous: bool = False
     optimizer: SeedAdam | None = None
     learning_rate: float = 0.0
+    counts_rows_of_all_seeds: bool = False
 
     def __init__(self, stratified: bool = False) -> None:
         super().__init__()

@@ -78,21 +78,18 @@ class CoordinationGraph(StructuredPolicy):
         """The messages, and KL(pi_theta || pi_phi) ``[R, U]`` = log Z - E[sum of all terms] under pi_theta (nats)."""
         unary, pair = self._terms(delta)
         messages, target = Messages(self.forest, log_target + unary, pair), log_target.exp()
-        parents, children = self._ends()
+        parents, children = self.forest.ends.on(target.device)
         of_pair = target[:, parents].unsqueeze(3) * target[:, children].unsqueeze(2)
         return messages, messages.log_z - (target * unary).sum((1, 2)) - (of_pair * pair).sum((1, 2, 3))
-
-    def _ends(self) -> tuple[list[int], list[int]]:
-        return [parent for parent, _ in self.forest.edges], [child for _, child in self.forest.edges]
 
     def _taken(self, action: Tensor) -> Tensor:
         """Where the terms of joint actions ``[R, A, U]`` stand among the outputs: ``[R, A + edges, U]`` int64."""
         n_agents, n_actions = self.task.n_agents, self.task.n_actions
-        parents, children = self._ends()
+        parents, children = self.forest.ends.on(action.device)
         pair = action[:, parents] * n_actions + action[:, children]
         within = torch.cat([action, pair], 1)
-        sizes = [n_actions] * n_agents + [n_actions**2] * len(parents)
-        first = torch.tensor([0, *sizes[:-1]], device=action.device).cumsum(0)
+        of_edges = n_agents * n_actions + n_actions**2 * torch.arange(len(parents), device=action.device)
+        first = torch.cat([n_actions * torch.arange(n_agents, device=action.device), of_edges])
         return within + first.unsqueeze(1)
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:

@@ -65,7 +65,7 @@ class GaussianAdjustment(StructuredPolicy):
         return data.get(keys.STATE), self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION))
 
     def _whitened(self, parameters: Tensor, action: Tensor) -> Tensor:
-        return gaussian.whiten(parameters, action, self.family.mask.to(action.device)).mT
+        return gaussian.whiten(parameters, action, self.family.mask).mT
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """See ``StructuredPolicy``; exact."""
@@ -79,6 +79,6 @@ class GaussianAdjustment(StructuredPolicy):
         adjustment = Adjustment.of(delta, self.n_components)
         noise = gaussian.standard_normal(self.draw(data, self.n_components))  # [R, E, J]
         drawn = adjustment.draw(noise.mT).mT
-        action = gaussian.unwhiten(parameters, drawn, self.family.mask.to(drawn.device))
+        action = gaussian.unwhiten(parameters, drawn, self.family.mask)
         log_ratio = adjustment.log_ratio(self._whitened(parameters, action))
         return Choice(action, self.family.log_prob(parameters, action).sum(-1) + log_ratio, adjustment.kl())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops import joint
+from lit_maprops.constants import Constant
 
 Edge = tuple[int, int]  # (parent, child)
 
@@ -25,6 +26,7 @@ class Forest:
     Attributes:
         roots: one agent of every component.
         edges: (parent, child), level by level from the roots down.
+        ends: parents and children of the edges.
         levels: how many edges each level has.
     """
 
@@ -33,7 +35,7 @@ class Forest:
         for i, j in pairs:
             neighbors[i].append(j)
             neighbors[j].append(i)
-        self.roots: list[int] = []
+        roots: list[int] = []
         levels: list[list[Edge]] = []
         placed: set[int] = set()
         for agent in range(n_agents):
@@ -41,13 +43,15 @@ class Forest:
                 continue
             component = [agent, *(child for level in _levels_below(agent, neighbors) for _, child in level)]
             root = min(component, key=lambda node: (len(_levels_below(node, neighbors)), node))
-            self.roots.append(root)
+            roots.append(root)
             placed.update(component)
             for depth, level in enumerate(_levels_below(root, neighbors)):
                 levels += [[]] if depth == len(levels) else []
                 levels[depth] += level
         self.edges = [edge for level in levels for edge in level]
         self.levels = [len(level) for level in levels]
+        self.roots = Constant(torch.tensor(roots))
+        self.ends = Constant(torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T.contiguous())  # [2, edges]
 
 
 def _levels_below(root: int, neighbors: list[list[int]]) -> list[list[Edge]]:
@@ -62,8 +66,8 @@ def _levels_below(root: int, neighbors: list[list[int]]) -> list[list[Edge]]:
 class _Level(NamedTuple):
     """What the way up leaves for the way down, of the edges of one depth."""
 
-    parents: list[int]
-    children: list[int]
+    parents: Tensor  # [k] int64
+    children: Tensor  # [k] int64
     weight: Tensor  # [R, k, N (parent), N (child), U], proportional to p(a_p, a_c) given a_p, up to ``total``
     total: Tensor  # [R, k, N (parent), U], its sum over the child's actions
 
@@ -83,17 +87,18 @@ class Messages:
     def __init__(self, forest: Forest, log_psi: Tensor, pair: Tensor) -> None:
         self.forest, self._levels = forest, list[_Level]()
         belief, weight, last = log_psi.clone(), pair.exp(), len(forest.edges)
+        roots, ends = forest.roots.on(belief.device), forest.ends.on(belief.device)
         for count in reversed(forest.levels):
             edges = slice(last - count, last)
-            parents, children = (list(agents) for agents in zip(*forest.edges[edges], strict=True))
+            parents, children = ends[:, edges]
             below = belief[:, children]
             scale = below.logsumexp(2, keepdim=True)
             of_edge = weight[:, edges] * (below - scale).exp().unsqueeze(2)
             total = of_edge.sum(3)
-            belief.index_add_(1, torch.tensor(parents, device=belief.device), total.log() + scale)
+            belief.index_add_(1, parents, total.log() + scale)
             self._levels.insert(0, _Level(parents, children, of_edge, total))
             last -= count
-        at_roots = belief[:, forest.roots]
+        at_roots = belief[:, roots]
         log_z = at_roots.logsumexp(2, keepdim=True)
         self.log_z = log_z.sum((1, 2))
         self._at_roots = (at_roots - log_z).exp()  # [R, roots, N, U]
@@ -102,7 +107,7 @@ class Messages:
     def marginals(self) -> tuple[Tensor, Tensor]:
         """p(a_i) of every agent ``[R, A, N, U]`` and p(a_p, a_c) of every edge ``[R, edges, N, N, U]``."""
         single = self._at_roots.new_empty(self._shape)
-        single[:, self.forest.roots] = self._at_roots
+        single[:, self.forest.roots.on(single.device)] = self._at_roots
         pairs = [single.new_empty(len(single), 0, *single.shape[2:3], *single.shape[2:])]
         for parents, children, weight, total in self._levels:
             pairs.append(weight * (single[:, parents] / total).unsqueeze(3))
@@ -112,7 +117,7 @@ class Messages:
     def sample(self, uniform: Tensor) -> Tensor:
         """Draw joint actions, parents before children: ``[R, U, A]``, uniform on [0, 1), -> ``[R, U, A]`` int64."""
         action = torch.zeros_like(uniform, dtype=torch.int64)
-        roots = self.forest.roots
+        roots = self.forest.roots.on(uniform.device)
         action[..., roots] = joint.sample(self._at_roots.permute(0, 3, 1, 2).log(), uniform[..., roots])
         for parents, children, weight, _ in self._levels:
             weight = weight.permute(0, 4, 1, 2, 3)  # [R, U, k, N (parent), N (child)]

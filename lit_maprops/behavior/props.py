@@ -49,7 +49,7 @@ class PROPS(AdjustedPolicy):
         delta = per_agent(self.net, observation)
         if not self.task.continuous_actions:
             return (parameters + delta).log_softmax(-1)
-        exists = self.family.mask.to(delta.device)
+        exists = self.family.mask_on(delta.device)
         shift, wider = gaussian.split(delta.clamp(-LARGEST, LARGEST) * torch.cat([exists, exists], -1))
         mean, log_std = gaussian.split(parameters)
         return torch.cat([mean + log_std.exp() * shift, log_std + wider], -1)
@@ -71,7 +71,7 @@ class PROPS(AdjustedPolicy):
         if not self.task.continuous_actions:
             return observation, parameters, action
         z = gaussian.standardized(parameters, action).mT.flatten(0, 1)
-        exists = self.family.mask.to(z.device).repeat(len(data), 1).unsqueeze(-1)
+        exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1)
         return observation, z, exists.expand_as(z).float()
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:

@@ -153,14 +153,16 @@ def _train(
         x, delta = fused.delta_of(layers, part.inputs)
         ratios = ratios_of(delta, part)
         going = torch.linalg.vecdot(ratios.kl, part.weight) <= settings.kl_cutoff  # False for a NaN
-        gradient_steps[alive[~going]] = step
-        if not bool(going.any()):
+        n_going = int(going.sum())  # the one time that a gradient step waits for the device
+        if n_going < len(going):
+            gradient_steps[alive[~going]] = step
+        if not n_going:
             _put_back(trained, now, alive, copies)
             alive = alive[:0]
             break
         ratio = ratios.log_ratio.exp()
         grad = ratios.pull(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
-        if not bool(going.all()):
+        if n_going < len(going):
             _put_back(trained, now, alive, copies)
             kept, networks = going.nonzero().flatten(), going.repeat_interleave(copies).nonzero().flatten()
             alive, own = alive[kept], own.entries(kept)

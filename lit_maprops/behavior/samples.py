@@ -4,11 +4,13 @@
 is evaluated on: every step of D, or with ``merge_states`` every distinct state.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lit_maprops.constants import Constant
 from lit_maprops.streams import SeedStreams
 
 
@@ -184,5 +186,9 @@ def fingerprint(rows: Tensor) -> Tensor:
     """
     bits = rows.contiguous().view(torch.int32).long() & 0xFFFFFFFF
     bits = bits ^ (bits >> 23)  # 1.0 ends in 23 zeros, which every sum of products would keep
-    factors = torch.randint(-(2**62), 2**62, (rows.shape[-1],), generator=torch.Generator().manual_seed(0))
-    return (bits * factors.to(rows.device)).sum(-1)
+    return (bits * _factors(rows.shape[-1]).on(rows.device)).sum(-1)
+
+
+@cache
+def _factors(count: int) -> Constant:
+    return Constant(torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0)))

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_choice, check_count, check_reward
+from lit_maprops.constants import Constant
 from lit_maprops.envs import boulder_push_render
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 
 DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
 SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
-_MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8)  # (dx, dy) of each direction
+_MOVES = Constant(torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8))  # (dx, dy) of each direction
 
 
 class BoulderPush(Task):
@@ -77,7 +78,7 @@ class BoulderPush(Task):
         self.state_dim = 4 + (n_agents + 1) * (self.width + self.height)
         self.start_noise, self.step_noise = 3 + n_agents, n_agents
         self.fixed_start = fixed_start
-        self.start = None if start is None else self._checked_start(start)
+        self.start = None if start is None else Constant(self._checked_start(start))
 
     def _check_grid(self) -> None:
         for flag, cells in (("height", self.height), ("width", self.width)):
@@ -101,7 +102,7 @@ class BoulderPush(Task):
         )
         (x, y), vertical = start[0], self.direction < 2
         boulder = [(x + i, y) if vertical else (x, y + i) for i in range(self.n_agents)]
-        push = _MOVES[self.direction].tolist()
+        push = _MOVES.value[self.direction].tolist()
         cells = boulder + [tuple(cell) for cell in start[1:]]
         inside = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in cells)
         check(
@@ -121,7 +122,7 @@ class BoulderPush(Task):
         else:
             direction = torch.full(batch, self.direction, dtype=torch.int8, device=device)
         if self.start is not None:
-            cells = self.start.to(device).expand(*batch, -1, 2)
+            cells = self.start.on(device).expand(*batch, -1, 2)
             return {"direction": direction, "boulder": cells[..., 0, :], "agents": cells[..., 1:, :]}
         vertical = direction < 2
         free_x = torch.where(vertical, self.width - self.n_agents + 1, self.width - 2)
@@ -167,7 +168,7 @@ class BoulderPush(Task):
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; in a failed push the agents move in ascending order of their noise."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
-        moves = _MOVES.to(action.device)
+        moves = _MOVES.on(action.device)
         push = moves[direction.int()]  # [*B, 2]
         body, here = self._number(self.boulder_cells(direction, boulder)), self._number(agents)  # [*B, A]
         behind = body - self._number(push).unsqueeze(-1)
@@ -223,6 +224,13 @@ class BoulderPush(Task):
         return _ones_at(columns, self.observation_dim), _ones_at(
             torch.cat([facing, places.flatten(-2)], -1), self.state_dim
         )
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; cells are (x, y) counted from the agent's own, which is (0, 0)."""
+        reach = range(-self.sensor_range, self.sensor_range + 1)
+        pushes = [f"push direction is {direction}" for direction in DIRECTIONS]
+        cells = [f"{thing} at ({x}, {y})" for thing in ("agent", "boulder") for y in reach for x in reach]
+        return super().interface(agent)._replace(observation=pushes + cells, actions=DIRECTIONS)
 
     def state_index(self, state: State) -> Tensor | None:
         """See ``Task``; None where the number of states does not fit in 62 bits."""

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_count, check_reward
+from lit_maprops.constants import Constant
 from lit_maprops.envs import foraging_names, foraging_render
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 
 ACTIONS = ["none", "north", "south", "west", "east", "load"]
-_MOVES = torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], dtype=torch.int8)  # (rows, columns)
+_MOVES = Constant(torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], dtype=torch.int8))  # (rows, columns)
 _LOAD = ACTIONS.index("load")
+_UNSEEN = Constant(torch.tensor([-1, -1, 0], dtype=torch.int8))  # (row, column, level)
 _GONE = -8  # row and column of food that is collected or found no place: no agent gets next to it
 
 
@@ -96,7 +98,7 @@ class Foraging(Task):
         self.start_noise = 2 * (self.n_agents + self.max_num_food)
         # Row i: agent i, then the others by index.
         others = [[i, *(j for j in range(self.n_agents) if j != i)] for i in range(self.n_agents)]
-        self._self_first = torch.tensor(others)
+        self._self_first = Constant(torch.tensor(others))
 
     def _check_ranges(self) -> None:
         flag = "--data.env."
@@ -177,7 +179,7 @@ class Foraging(Task):
         """See ``Task``; nothing is random."""
         agents, food = state["agents"], state["food"]
         here, places = self._number(agents), self._number(food)  # [*B, A], [*B, F]
-        target = agents + _MOVES.to(action.device)[action]  # [*B, A, 2]
+        target = agents + _MOVES.on(action.device)[action]  # [*B, A, 2]
         there = self._number(target)
         row, column = target.unbind(-1)
         possible = (row >= 0) & (row < self.size) & (column >= 0) & (column < self.size)
@@ -208,7 +210,7 @@ class Foraging(Task):
 
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
         """See ``Task`` and the class."""
-        first = self._self_first.to(state["agents"].device)
+        first = self._self_first.on(state["agents"].device)
         me, bodies = state["agents"].unsqueeze(-2), state["agents"][..., first, :]  # [*B, A, 1, 2], [*B, A, A, 2]
         food = state["food"].unsqueeze(-3)  # [*B, 1, F, 2]
         corner = (me - self.sight).clamp(min=0)
@@ -227,19 +229,25 @@ class Foraging(Task):
         food, last = near.shape[-1], things.shape[-2]
         place = torch.cat([near.cumsum(-1) - 1, around.cumsum(-1) + (food - 1)], -1)
         place = torch.where(torch.cat([near, around], -1), place, last)  # what is not seen goes behind the end
-        missing = torch.tensor([-1, -1, 0], dtype=torch.int8, device=things.device)
-        out = missing.repeat(*things.shape[:-2], last + 1, 1)
+        out = _UNSEEN.on(things.device).repeat(*things.shape[:-2], last + 1, 1)
         out.scatter_(-2, place.unsqueeze(-1).expand(*place.shape, 3), things)
         return out[..., :last, :].flatten(-2)
 
     def _state_vector(self, state: State) -> Tensor:
         cells = torch.cat([state["agents"], state["food"]], -2)
         vectors = [
-            _one_hot(cells, torch.arange(self.size)).flatten(-2),
-            _one_hot(state["agent_level"], torch.arange(1, self.max_player_level + 1)),
-            _one_hot(state["food_level"], torch.arange(1, self.top_food_level + 1)),
+            _one_hot(cells, 0, self.size).flatten(-2),
+            _one_hot(state["agent_level"], 1, self.max_player_level + 1),
+            _one_hot(state["food_level"], 1, self.top_food_level + 1),
         ]
         return torch.cat([vector.flatten(-2) for vector in vectors], -1)
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; lists of what is seen, which close up."""
+        food = [f"food {number}" for number in range(self.max_num_food)]
+        others = [f"other agent {number}" for number in range(self.n_agents - 1)]
+        triples = [f"{part} of {thing}" for thing in [*food, "itself", *others] for part in ("row", "column", "level")]
+        return super().interface(agent)._replace(observation=triples, actions=ACTIONS)
 
     def state_index(self, state: State) -> Tensor | None:
         """See ``Task``; None where the number of states does not fit in 62 bits."""
@@ -270,6 +278,7 @@ def _random_cell(free: Tensor, chance: Tensor) -> Tensor:
     return (count <= skipped.unsqueeze(-1)).sum(-1)
 
 
-def _one_hot(values: Tensor, columns: Tensor) -> Tensor:
-    """``[*B] -> [*B, columns]`` int8; zeros where the value is none of the ``columns``."""
-    return (values.unsqueeze(-1) == columns.to(values)).to(torch.int8)
+def _one_hot(values: Tensor, first: int, end: int) -> Tensor:
+    """``[*B] -> [*B, end - first]`` int8, columns from ``first`` on; zeros where the value is none of them."""
+    columns = torch.arange(first, end, dtype=values.dtype, device=values.device)
+    return (values.unsqueeze(-1) == columns).to(torch.int8)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import check, check_at_least, check_reward
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.constants import Constant
+from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.payoffs import named_payoff, payoff_names
 from lit_maprops.joint import joint_index
 
@@ -24,6 +25,10 @@ class OneStepGame(Task):
         """See ``Task``; the constant 1."""
         one = torch.ones((*state["episode"].shape, 1), device=state["episode"].device)
         return one.unsqueeze(-2).expand(*one.shape[:-1], self.n_agents, 1), one
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``."""
+        return super().interface(agent)._replace(observation=["constant 1"])
 
     def state_index(self, state: State) -> Tensor:
         """See ``Task``; 0."""
@@ -65,11 +70,12 @@ class MatrixGame(OneStepGame):
         self.payoff = tensor.flatten(0, -2)  # [n_joint, n_agents]
         total = self.payoff.sum(-1)
         self.is_best = total == total.max()  # [n_joint]
+        self._payoff, self._is_best = Constant(self.payoff), Constant(self.is_best)
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; every step ends its episode."""
         joint = joint_index(action, self.n_actions)
-        payoff, is_best = self.payoff.to(joint.device), self.is_best.to(joint.device)
+        payoff, is_best = self._payoff.on(joint.device), self._is_best.on(joint.device)
         return Transition(dict(state), payoff[joint], torch.ones_like(joint, dtype=torch.bool), is_best[joint])
 
 
@@ -113,15 +119,15 @@ class Coordination(MatrixGame):
             "--data.env.miscoordination 0",
         )
         self.partial = partial
-        self.rewards = torch.tensor(rewards, dtype=torch.float32)
+        self.rewards = Constant(torch.tensor(rewards, dtype=torch.float32))
         self.miscoordination = miscoordination
         possible = [*rewards, miscoordination] if n_agents > 1 else rewards
-        self.best = torch.tensor(max(possible), dtype=torch.float32)
+        self.best = Constant(torch.tensor(max(possible), dtype=torch.float32))
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; computed from the rule, not a table, so that any number of agents fits in memory."""
         agreed = (action == action[..., :1]).all(-1)
-        rewards = self.rewards.to(action.device)
+        rewards = self.rewards.on(action.device)
         if self.partial:
             chosen = action.unsqueeze(-1) == torch.arange(self.n_actions, device=action.device)  # [*B, A, N]
             reward = (rewards * (chosen.sum(-2) / self.n_agents)).max(-1).values
@@ -132,7 +138,7 @@ class Coordination(MatrixGame):
             dict(state),
             reward.unsqueeze(-1).expand(*reward.shape, self.n_agents),
             torch.ones_like(agreed),
-            reward >= self.best.to(reward.device),
+            reward >= self.best.on(reward.device),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lit_maprops.config import ConfigError, check
+from lit_maprops.envs.base import Interface
 
 _EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
 
@@ -123,6 +124,18 @@ class Agents:
         self.has_state = _gives_state(env)
         self.state_size = len(self._state(env, observation))
 
+    def interface(self, number: int) -> Interface:
+        """What an agent sees and does, in the package's own numbers."""
+        space, size = self._spaces[number], self.action_sizes[number]
+        first = 0 if self.continuous else int(space.start)
+        return Interface(
+            str(self.names[number]),
+            [f"observation[{k}]" for k in range(self.observation_sizes[number])],
+            [f"action[{k}]" for k in range(first, first + size)],
+            space.low.flatten().tolist() if self.continuous else [],
+            space.high.flatten().tolist() if self.continuous else [],
+        )
+
     def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Start the episode of ``seed``: observations ``[A, O]`` and global state ``[S]``, float32."""
         observation = self._stacked(env.reset(seed=seed)[0])
@@ -155,7 +168,8 @@ class Agents:
         out = np.zeros((len(self.names), max(self.observation_sizes)), dtype=np.float32)
         for number, name in enumerate(self.names):
             if name in seen:
-                out[number, : self.observation_sizes[number]] = np.asarray(seen[name]).reshape(-1)
+                size = self.observation_sizes[number]
+                out[number, :size] = np.asarray(seen[name]).reshape(size)
         return out
 
     def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
@@ -225,6 +239,10 @@ class LiveEpisodes:
     def release(self, env: Any) -> None:
         """Hand back an environment whose episode is over."""
         self._idle.append(env)
+
+    def lose(self) -> None:
+        """An environment that was taken or started has raised: it does not come back."""
+        self._made -= 1
 
     def forget(self) -> None:
         """Let all episodes be played again."""

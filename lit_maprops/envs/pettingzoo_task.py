@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import ConfigError, check, check_choice, check_count
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.pettingzoo_live import Agents, LiveEpisodes, Outcome, found, one_line
 from lit_maprops.envs.vmas_draws import generators_kept, seed_all
+from lit_maprops.faults import RowsFailed
+from lit_maprops.memory import is_out_of_memory
 
 _RUNS, _TERMINATED, _TRUNCATED = 0, 1, 2
 _TRIED = 12  # steps of the episodes that the constructor plays several times
@@ -58,6 +60,7 @@ class PettingZoo(Task):
     """
 
     start_noise = 2  # 31 bits of a seed
+    starts_on_cpu = True
 
     def __init__(
         self,
@@ -82,7 +85,11 @@ class PettingZoo(Task):
         self.n_actions, self.action_dim = (0, most) if self.continuous_actions else (most, 0)
         self._mask = torch.arange(most) < sizes.unsqueeze(-1)
         self.observation_dim, self.state_dim = max(self._agents.observation_sizes), self._agents.state_size
-        self._check_determined()
+        try:
+            self._check_determined()
+        except RowsFailed as failed:
+            error = next(iter(failed.errors.values()))
+            raise ConfigError(f"{self._flag} cannot be played: {one_line(error)}") from error
 
     def _made(self) -> Any:
         try:
@@ -129,6 +136,10 @@ class PettingZoo(Task):
         """See ``Task``."""
         return self._mask
 
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; the package has names for agents only."""
+        return self._agents.interface(agent)
+
     def numbers_states(self) -> bool:
         """False: what identifies a state is the whole past of its episode."""
         return False
@@ -146,9 +157,14 @@ class PettingZoo(Task):
         observation = torch.zeros(rows, self.n_agents, self.observation_dim)
         vector = torch.zeros(rows, self.state_dim)
         self._live.expect(rows)
+        errors: dict[int, Exception] = {}
         with generators_kept():
             for row, number in enumerate(seed.tolist()):
-                env, seen, everything = self._live.start(number)
+                try:
+                    env, seen, everything = self._live.start(number)
+                except Exception as error:
+                    self._lost(row, error, errors)
+                    continue
                 observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
                 self._live.keep(env, number, actions[row, :0].numpy())
         state = {
@@ -159,7 +175,10 @@ class PettingZoo(Task):
             "observation": observation,
             "vector": vector,
         }
-        return {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
+        state = {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
+        if errors:
+            raise RowsFailed(errors, state)
+        return state
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; nothing is random beside the seed. An episode that is over stays as it is."""
@@ -172,10 +191,15 @@ class PettingZoo(Task):
         reward, success = torch.zeros(rows, self.n_agents), torch.zeros(rows, dtype=torch.bool)
         past = {name: value.numpy() for name, value in following.items()}
         self._live.expect(rows)
+        errors: dict[int, Exception] = {}
         with generators_kept():
             for row in range(rows):
                 if past["end"][row] == _RUNS and past["taken"][row] < self.max_steps:
-                    outcome = self._step(past, row, chosen[row])
+                    try:
+                        outcome = self._step(past, row, chosen[row])
+                    except Exception as error:
+                        self._lost(row, error, errors)
+                        continue
                     reward[row], success[row] = torch.from_numpy(outcome.reward), outcome.success
         end = following["end"]
         results = (reward, end == _TERMINATED, success, end == _TRUNCATED)
@@ -183,7 +207,17 @@ class PettingZoo(Task):
         def shaped(value: Tensor) -> Tensor:
             return value.reshape(batch + value.shape[1:]).to(action.device)
 
-        return Transition({name: shaped(value) for name, value in following.items()}, *map(shaped, results))
+        answer = Transition({name: shaped(value) for name, value in following.items()}, *map(shaped, results))
+        if errors:
+            raise RowsFailed(errors, answer)
+        return answer
+
+    def _lost(self, row: int, error: Exception, errors: dict[int, Exception]) -> None:
+        """Note what the environment of a row has raised; the others are played on."""
+        if is_out_of_memory(error):
+            raise error
+        errors[row] = error
+        self._live.lose()
 
     def _step(self, past: dict[str, np.ndarray], row: int, chosen: np.ndarray) -> Outcome:
         """Step one row and write what follows into ``past``."""

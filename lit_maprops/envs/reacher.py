@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lit_maprops.config import check_positive
+from lit_maprops.envs.base import Interface
 from lit_maprops.envs.pettingzoo_live import Outcome
 from lit_maprops.envs.pettingzoo_task import PettingZoo
 
@@ -47,6 +48,19 @@ class SparseReacher(PettingZoo):
         self.success_radius = success_radius
         options = {"scenario": "Reacher", "agent_conf": "2x1", "max_episode_steps": max_steps + 1}
         super().__init__("gymnasium_robotics.mamujoco_v1", options, max_steps, fixed_start, squash)
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; angles from the horizontal and, of the elbow, from the upper arm; meters, radians, seconds."""
+        shoulder, elbow = ([f"{function} of the {joint}'s angle" for function in ("sine", "cosine")]
+                           for joint in ("shoulder", "elbow"))  # fmt: skip
+        target = ["x of the target", "y of the target"]
+        way = [f"{axis} from the target to the fingertip" for axis in "xyz"]
+        seen = [
+            [*shoulder, "angular speed of the shoulder", *elbow, *target],
+            [*elbow, "angular speed of the elbow", *way, *shoulder, *target],
+        ]
+        torque = ["torque of the shoulder", "torque of the elbow"]
+        return super().interface(agent)._replace(observation=seen[agent], actions=[torque[agent]])
 
     def _judged(self, env: Any, outcome: Outcome) -> Outcome:
         arm = env.single_agent_env.unwrapped

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import check, check_choice, check_count, check_fraction, check_positive
+from lit_maprops.constants import Constant
 from lit_maprops.envs.base import State, Transition
 from lit_maprops.envs.matrix_game import OneStepGame
 
@@ -55,15 +56,15 @@ class TwoPeaks(OneStepGame):
         check_choice("--data.env.squash", squash, ["tanh", "clip"])
         self.n_agents, self.action_dim, self.squash = n_agents, max(components), squash
         self.width, self.other_reward, self.radius = width, other_reward, radius
-        self._exists = torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1)  # [A, D]
+        self._exists = Constant(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]
 
     def action_mask(self) -> Tensor:
         """See ``Task``."""
-        return self._exists
+        return self._exists.value
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         """See ``Task``; every step ends its episode."""
-        exists = self._exists.to(action.device)
+        exists = self._exists.on(action.device)
 
         def bell(center: float, width: float) -> Tensor:
             distance = torch.where(exists, action - center, 0.0).square().sum((-1, -2))

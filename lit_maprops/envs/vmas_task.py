@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.config import ConfigError, check, check_at_least, check_choice, check_count
-from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.vmas_worlds import BLOCK, Worlds
 
 # Scenarios that tell, when an episode ends, whether it is solved: from the scenario to [P] bool.
@@ -60,6 +60,7 @@ class VMAS(Task):
     """
 
     start_noise = 2  # a key of 48 bits
+    starts_on_cpu = True
 
     def __init__(
         self,
@@ -144,6 +145,13 @@ class VMAS(Task):
     def action_mask(self) -> Tensor:
         """See ``Task``."""
         return self._mask
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; VMAS has names for agents only."""
+        worlds, plain = self._built(BLOCK, torch.device("cpu")), super().interface(agent)
+        low, high = worlds.action_range(agent)
+        seen = plain.observation[: worlds.observation_size(agent)]
+        return plain._replace(name=worlds.env.agents[agent].name, observation=seen, low=low, high=high)
 
     def numbers_states(self) -> bool:
         """False: states are real numbers."""

@@ -146,6 +146,15 @@ class Worlds:
         longest = max(one.shape[1] for one in seen)
         return torch.stack([pad(one, (0, longest - one.shape[1])) for one in seen], 1)
 
+    def observation_size(self, number: int) -> int:
+        """How many numbers an agent sees."""
+        return self.env.scenario.observation(self.env.agents[number]).shape[1]
+
+    def action_range(self, number: int) -> tuple[list[float], list[float]]:
+        """What -1 and 1 stand for in the components of an agent's continuous action; empty for discrete ones."""
+        low, high = self._ranges[number].tolist() if self._continuous else ([], [])
+        return low, high
+
     def step(self, action: Tensor) -> Outcome:
         """Step all worlds under ``action`` ``[P, A]`` int64, or ``[P, A, D]`` float32 in [-1, 1].
 

@@ -35,13 +35,12 @@ def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> 
         family: of the policies.
         streams: random numbers for the on-policy actions.
     """
-    mask = family.mask.to(data.get(keys.ACTION).device)
-    own = gaussian.whiten(data.get(keys.PARAMETERS), data.get(keys.ACTION), mask)  # [R, B, J]
+    own = gaussian.whiten(data.get(keys.PARAMETERS), data.get(keys.ACTION), family.mask)  # [R, B, J]
     fresh = gaussian.standard_normal(streams.uniform(*own.shape[1:]))
     result = {}
     for suffix, z in {"": own, "_on_policy": fresh}.items():
         result[f"joint_energy{suffix}"] = energy_distance(z)
-        of_agents = z.split(mask.sum(-1).tolist(), -1)
+        of_agents = z.split(family.mask.sum(-1).tolist(), -1)
         result[f"agent_energy{suffix}"] = torch.stack([energy_distance(part) for part in of_agents]).mean(0)
     return result
 

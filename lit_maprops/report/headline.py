@@ -49,10 +49,10 @@ def _solved(result: Result) -> str:
 
 
 def nan_notes(setting: Setting) -> list[str]:
-    """Names the seeds whose policies ended in NaN."""
+    """Names the seeds that ended without a success rate."""
     runs: Sequence = [run for group in setting.groups for run in group.runs if run.nan_seeds]
     return [
         f"{run.name}: seed{'s' if len(run.nan_seeds) > 1 else ''} {', '.join(map(str, run.nan_seeds))} ended with NaN "
-        "policies and count as not solved, with success 0."
+        "policies or in quarantine and count as not solved, with success 0."
         for run in runs
     ]

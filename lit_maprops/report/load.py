@@ -12,14 +12,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.config import ConfigError
+from lit_maprops.config import ConfigError, printable
 from lit_maprops.files import read_table
 from lit_maprops.report.settings import Key, flatten, sampler_key, setting_key
+from lit_maprops.safe_yaml import load_yaml
 
 Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
-# PyYAML's C parser is ten times faster; both are the safe loader.
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_STEPS = 10**15  # of env steps, as the program allows; also of any other number
+MOST_BYTES = 200_000_000  # of a file
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
 
@@ -135,6 +136,7 @@ def read_run(folder: Path) -> Run:
     config = _config(folder / "config.yaml")
     summary = _summary(folder / "summary.json")
     metrics, evaluations = _table(folder / "metrics.csv"), _table(folder / "eval.csv")
+    _check_numbers(evaluations)
     seeds = np.unique(evaluations["seed"]).astype(int)
     env_steps = np.unique(evaluations["env_steps"])
     success = np.full((len(env_steps), len(seeds)), np.nan)
@@ -162,6 +164,15 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def _check_numbers(evaluations: dict[str, Floats]) -> None:
+    for name, most in (("env_steps", MOST_STEPS), ("seed", MOST_STEPS), ("greedy_success_rate", 1)):
+        values = evaluations[name][~np.isnan(evaluations[name])]
+        if not ((values >= 0) & (values <= most)).all():
+            raise Unreadable(f"eval.csv has a {name} outside 0 to {most:,}")
+    if (evaluations["seed"] % 1).any():
+        raise Unreadable("eval.csv has a seed that is no whole number")
+
+
 def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[np.integer], seen: Any) -> None:
     if env_steps[-1] < summary["env_steps"] or len(seeds) < len(summary["seeds"]):
         raise Unreadable("eval.csv is truncated: it does not reach the end that summary.json tells")
@@ -171,7 +182,7 @@ def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[n
 
 def _config(path: Path) -> dict[str, Hashable]:
     try:
-        content = yaml.load(_text(path), Loader=YAML_LOADER)
+        content = load_yaml(_text(path))
         if not isinstance(content, dict):
             raise Unreadable(f"{path.name} is empty or holds no settings")
         config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
@@ -188,8 +199,10 @@ def _summary(path: Path) -> dict[str, Any] | None:
         return None
     try:
         summary = json.loads(_text(path))
-        float(summary["env_steps"]), len(summary["seeds"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        summary["env_steps"] = float(summary["env_steps"])
+        if not isinstance(summary["seeds"], list):
+            raise TypeError("seeds is no list")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(f"{path.name} is no summary of a run: {_first_line(error)}") from None
     return dict(summary)
 
@@ -203,14 +216,21 @@ def _table(path: Path) -> dict[str, Floats]:
     missing = NEEDED[path.name] - set(table)
     if missing:
         raise Unreadable(f"{path.name} has no column {', '.join(sorted(missing))}")
-    keep = np.logical_and.reduce([np.isfinite(table[name]) for name in NEEDED[path.name] - {"greedy_success_rate"}])
+    counts = NEEDED[path.name] - {"greedy_success_rate"}
+    keep = np.logical_and.reduce([np.abs(table[name]) <= MOST_STEPS for name in counts])
     if not keep.any():
         raise Unreadable(f"{path.name} has no complete row")
+    if path.name == "metrics.csv":  # larger is no measurement of ours, and no axis can be drawn for it
+        table = {name: np.where(np.abs(values) <= MOST_STEPS, values, np.nan) for name, values in table.items()}
     return {name: values[keep] for name, values in table.items()}
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise Unreadable(f"{path.name} is no file")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise Unreadable(f"{path.name} has more than {MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise Unreadable(f"{path.name} is missing" if not path.exists() else f"{path.name}: {error.strerror}") from None
@@ -236,11 +256,6 @@ def _without_repeats(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
             reason = f"repeats seeds of {owner.name}: same configuration, run seed and seed numbers"
             repeats[run.path] = LeftOut(printable(str(run.path)), reason)
     return [run for run in runs if run.path not in repeats], list(repeats.values())
-
-
-def printable(text: str) -> str:
-    """Replace what neither XML nor UTF-8 can hold (control characters, broken file names)."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _first_line(error: BaseException) -> str:

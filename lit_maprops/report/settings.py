@@ -47,9 +47,12 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Hashable]:
             if class_path is not None:
                 flat[str(key)] = str(class_path).rpartition(".")[2]
                 value = value.get("init_args") or {}
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"init_args of {key} are no keys and values")
             flat |= {f"{key}.{inner}": item for inner, item in flatten(value).items()}
         else:
-            flat[str(key)] = value if isinstance(value, (int, float, bool, str, type(None))) else str(value)
+            fits = isinstance(value, (float, bool, str, type(None))) or (isinstance(value, int) and abs(value) < 2**63)
+            flat[str(key)] = value if fits else str(value)
     return flat
 
 

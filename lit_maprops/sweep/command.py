@@ -12,12 +12,11 @@ from lit_maprops.files import lock
 from lit_maprops.sweep.journal import Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
-from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
+from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
 folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
 finished runs are kept, interrupted ones go on from their checkpoint."""
-MOST_RUNS = 100_000
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from lit_maprops.config import ConfigError, check
 from lit_maprops.files import write_json
 from lit_maprops.sweep.sweep_file import SweepFile
+
+ID = r"\d{3,}-[0-9a-f]{6}"
+STATES = ("waiting", "running", "finished", "stopped", "failed")
 
 
 @dataclass
@@ -51,11 +55,10 @@ class Journal:
         if self.path.exists():
             try:
                 content = json.loads(self.path.read_text())
-                self.entries = [Entry(**entry) for entry in content["runs"]]
-                before = content["sweep"]
-            except (OSError, ValueError, KeyError, TypeError):
+                self.entries = [_entry(**entry) for entry in content["runs"]]
+                different = sorted(_differences(dict(content["sweep"]), self._meaning))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 raise ConfigError(f"--runs-dir: {self.path} is damaged: move it away, or choose a new place") from None
-            different = sorted(_differences(before, self._meaning))
             check(
                 not different,
                 f"{file.path} has changed since its runs in {folder} began ({', '.join(different)}): "
@@ -75,11 +78,24 @@ class Journal:
         write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
 
 
+def _entry(**saved: Any) -> Entry:
+    """An entry of the file.
+
+    Raises:
+        ValueError, TypeError: it is not one that ``add`` made; its id names a folder that may be cleared.
+    """
+    entry = Entry(**saved)
+    if not re.fullmatch(ID, entry.id) or entry.state not in STATES:
+        raise ValueError
+    entry.parameters = dict(entry.parameters)
+    return entry
+
+
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
     """Keys with other values; of the parameters their names."""
     found = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
     if "parameters" in found:
-        old, new = before.get("parameters", {}), now.get("parameters", {})
+        old, new = dict(before.get("parameters", {})), now.get("parameters", {})
         names = {f"parameters.{key}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
         found = (found - {"parameters"}) | names
     return found

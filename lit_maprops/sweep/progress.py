@@ -5,6 +5,7 @@ import time
 
 from tqdm import tqdm
 
+from lit_maprops.config import printable
 from lit_maprops.sweep.journal import Entry
 
 
@@ -31,7 +32,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a line, above the bar if there is one."""
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(printable(message), file=sys.stderr)
 
     def ended(self, entry: Entry, result: str) -> None:
         """Count a run and say what became of it."""

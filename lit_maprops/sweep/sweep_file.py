@@ -1,15 +1,17 @@
 """A W&B sweep file, read and checked: https://docs.wandb.ai/guides/sweeps/sweep-config-keys."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_maprops.config import ConfigError, check, check_choice
+from lit_maprops.safe_yaml import read_yaml
 from lit_maprops.sweep.results import SUMMARY_NUMBERS
 
+MOST_RUNS = 100_000
+BOUNDS = ("min", "max", "mu", "sigma", "q")  # of distributions; from infinite ones the search draws NaN
 METHODS = ["grid", "random", "bayes"]
 # Every run has its own folder and continues in it; the sweep gives these.
 OURS = ("run_name", "runs_dir", "ckpt_path")
@@ -75,16 +77,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     Raises:
         ConfigError: it is missing, no YAML, or lacks what a sweep needs.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(
-            f"FILE: {path} cannot be read ({reason}): give a sweep file, such as sweeps/bayes.yaml"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"FILE: {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"FILE: {path} holds no keys: see sweeps/bayes.yaml for what a sweep file has")
+    content = read_yaml("FILE", path, "sweeps/bayes.yaml")
     check_choice(f"{path}: method", content.get("method"), METHODS)
     parameters = content.get("parameters")
     check(isinstance(parameters, dict) and bool(parameters), f"{path}: parameters is missing: name the flags to sweep")
@@ -97,16 +90,51 @@ def read_sweep_file(path: Path) -> SweepFile:
             key not in content or isinstance(content[key], kind),
             f"{path}: {key} is {content.get(key)!r}: see W&B's docs",
         )
+    _check_words(path, content)
+    size = _grid_size(content["parameters"]) if content["method"] == "grid" else 1
+    check(size <= MOST_RUNS, f"{path}: the grid has {size:,} runs: give fewer values, {MOST_RUNS:,} are the most")
     file = SweepFile(path, content)
     name = file.name
-    check(name not in ("", ".", "..") and "/" not in name, f"{path}: name is {name!r}: give the name of one folder")
+    check(
+        name not in ("", ".", "..") and "/" not in name and name.isprintable(),
+        f"{path}: name is {name!r}: give the name of one folder, without / and control characters",
+    )
     for flag in OURS:
         check(flag not in file.flags, f"{path}: leave {flag} out, every run of a sweep gets a folder of its own")
     _check_metric(file)
     return file
 
 
+def _check_words(path: Path, content: dict[str, Any]) -> None:
+    """Refuse what cannot be drawn, remembered in the journal, or given to a process."""
+    try:
+        text = json.dumps(content)
+    except TypeError as error:  # a date
+        raise ConfigError(f"{path}: {error}: put it in quotes") from None
+    check("\\u0000" not in text, f"{path} holds a null byte, which no command line can: leave it out")
+    for name, parameter in content["parameters"].items():
+        for key in BOUNDS if isinstance(parameter, dict) else ():
+            bound = parameter.get(key, 0)
+            fine = not isinstance(bound, (int, float)) or abs(bound) < 1e300
+            check(fine, f"{path}: parameters.{name} has {key} {bound}: give a finite number")
+    for word in content["command"]:
+        check(isinstance(word, (str, int, float)), f"{path}: command has {word!r}: give words")
+
+
+def _grid_size(parameters: dict[str, Any]) -> int:
+    """Points of a grid, without making any; what is no list of values counts as one."""
+    size = 1
+    for parameter in parameters.values():
+        values = parameter.get("values") if isinstance(parameter, dict) else None
+        inner = parameter.get("parameters") if isinstance(parameter, dict) else None
+        size *= len(values) if isinstance(values, list) else 1
+        size *= _grid_size(inner) if isinstance(inner, dict) else 1
+    return size
+
+
 def _check_metric(file: SweepFile) -> None:
+    named = file.metric is None or isinstance(file.metric, str)
+    check(named, f"{file.path}: metric is {file.metric!r}: give the name of a number that runs report")
     needs = "method bayes" if file.content["method"] == "bayes" else "early_terminate"
     check(
         file.metric is not None or (needs == "early_terminate" and not file.stops_early),

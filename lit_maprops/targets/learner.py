@@ -12,6 +12,7 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.config import check, check_fraction, check_layers, check_positive
 from lit_maprops.envs import Task
 from lit_maprops.families import LARGEST_STD, SMALLEST_STD
+from lit_maprops.ranks import Team
 from lit_maprops.streams import SeedStreams
 from lit_maprops.targets.policies import TargetPolicies
 
@@ -26,10 +27,15 @@ class Learner(nn.Module, ABC):
         hidden: units of each hidden layer of the policies; empty for tables.
         share_parameters: one policy network for all agents of a seed.
         initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
+
+    Attributes:
+        learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
     """
 
     policies: TargetPolicies
+    team = Team()  # the ranks that share this learner's gradients
     optimizer: torch.optim.Optimizer
+    learning: Tensor | None = None
 
     def __init__(
         self,
@@ -83,6 +89,11 @@ class Learner(nn.Module, ABC):
         if self.anneal_learning_rate:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * (1.0 - progress)
+
+    def sum_over_team(self, stats: dict[str, Tensor]) -> None:
+        """Replace gradients and statistics, computed of this rank's share of rows, by their sums over the team."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.team.add_([*gradients, *stats.values()])
 
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""

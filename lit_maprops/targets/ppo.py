@@ -2,7 +2,8 @@
 
 TorchRL supplies the generalized advantage estimate and the losses; this file supplies the seed dimension: advantages
 are normalized, losses reduced, gradients clipped and KL stops decided per seed. The ratio's denominator is log
-pi_theta_i at collection, never pi_phi (arXiv 2508.01049, section 5: no importance correction).
+pi_theta_i at collection, never pi_phi (arXiv 2508.01049, section 5: no importance correction). A team of ranks splits
+the rows of a minibatch and adds up what it finds before every clip and every stop, so that its members agree.
 """
 
 from collections import defaultdict
@@ -128,21 +129,27 @@ class PPO(Learner):
         data = self._prepare(buffer.trajectories())
         n_seeds, n_rows = data.batch_size
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
+        active = active if self.learning is None else active & self.learning.to(active.device)
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
+        everyone = True  # known here, so that a gradient step need not ask the device
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
-                for name, value in self._gradient_step(_take(learned_from, part), active).items():
+                own, count = self.team.share(part)
+                step = self._gradient_step(_take(learned_from, own), count, None if everyone else active)
+                for name, value in step.items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
-            if not active.any():
+            going = active.tolist()
+            if not any(going):
                 break
+            everyone = all(going)
         steps = totals.pop("gradient_steps")
         epochs = totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
@@ -182,30 +189,36 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
-    def _gradient_step(self, minibatch: TensorDictBase, active: Tensor) -> dict[str, Tensor]:
-        out = self.loss(minibatch)
+    def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor | None) -> dict[str, Tensor]:
+        """One step on a minibatch of which this rank looks at its own rows; see ``Team.share``."""
+        out = self.loss(own)
         parts = {
             "policy_loss": out["loss_objective"],
             "critic_loss": out["loss_critic"],
             "entropy_loss": out["loss_entropy"],
         }
-        per_seed = {name: part.mean(1).sum(-1) for name, part in parts.items()}  # agents add up
+        per_seed = {name: (part.sum(1) / count).sum(-1) for name, part in parts.items()}  # agents add up
         self.optimizer.zero_grad()
         torch.stack(list(per_seed.values())).sum().backward()
+        stats = {name: value.detach() for name, value in per_seed.items()}
+        self.sum_over_team(stats)
         for net in (self.policies.net, self.critic.net):
             clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
         self.optimizer.step(active)
-        return {name: value.detach() for name, value in per_seed.items()}
+        return stats
 
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
+        rows, data = data.shape[1], data[:, self.team.every]
         new, family = self.policies.given(data.get(keys.OBSERVATION)), self.policies.family
-        kl = family.kl_divergence(data.get(keys.PARAMETERS), new).mean((1, 2))
+        kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
-        clipped = ((ratio - 1).abs() > self.clip_epsilon).float().mean((1, 2))
-        return kl, clipped, family.entropy(new).mean((1, 2))
+        clipped = ((ratio - 1).abs() > self.clip_epsilon).float()
+        means = [value.sum((1, 2)) / (rows * value.shape[2]) for value in (kl, clipped, family.entropy(new))]
+        self.team.add_(means)
+        return means[0], means[1], means[2]
 
     def move_streams(self, device: torch.device) -> None:
         """See ``Learner``."""

@@ -50,14 +50,22 @@ class Reinforce(Learner):
         returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
         advantage = returns - returns.mean(1, keepdim=True)
 
-        parameters = self.policies.given(data.get(keys.OBSERVATION).flatten(1, 3))  # [R, B, A, K]
-        log_prob = self.policies.family.log_prob(parameters, data.get(keys.ACTION).flatten(1, 3))
-        loss = -(advantage * log_prob).mean(1).sum(-1)  # [R]
+        rows, own = advantage.shape[1], self.team.every
+        parameters = self.policies.given(data.get(keys.OBSERVATION).flatten(1, 3)[:, own])  # [R, B, A, K]
+        log_prob = self.policies.family.log_prob(parameters, data.get(keys.ACTION).flatten(1, 3)[:, own])
+        loss = -((advantage[:, own] * log_prob).sum(1) / rows).sum(-1)  # [R]
         self.optimizer.zero_grad()
         loss.sum().backward()
+        entropy = self.policies.family.entropy(parameters)
+        entropy = entropy.sum((1, 2)) / (rows * entropy.shape[2])
+        stats = {"policy_loss": loss.detach(), "entropy": entropy.detach()}
+        self.sum_over_team(stats)
+        if self.learning is not None:
+            for gradient in (parameter.grad for parameter in self.policies.parameters()):
+                assert gradient is not None
+                gradient[~self.learning.to(gradient.device)] = 0.0
         self.optimizer.step()
-        entropy = self.policies.family.entropy(parameters).mean((1, 2))
-        return {"policy_loss": loss.detach(), "entropy": entropy.detach()}
+        return stats
 
     def advantages(self, data: TensorDictBase) -> Tensor:
         """See ``Learner``; the return to go minus the mean of the batch's other steps.

@@ -14,7 +14,7 @@ import torch
 from conftest import SMALL
 from test_resume import differences, state_of, stop_after
 
-from lit_maprops import callbacks, figures, training_cli
+from lit_maprops import figures, run_cli, summary
 from lit_maprops.cli import main
 from lit_maprops.files import lock, read_table, replacing
 from lit_maprops.module import LitMAPROPS
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_it_continues(
 
     with monkeypatch.context() as patch:
         if full == "summary.json":
-            limit_before(patch, callbacks.Summary, "_summary", lambda *_: file_limit(100))
+            limit_before(patch, summary.Summary, "_summary", lambda *_: file_limit(100))
         elif full == "the folder":  # the success curve
             limit_before(patch, figures, "success_curve", lambda *_: file_limit(100))
         else:
@@ -214,12 +214,12 @@ def test_one_run_has_one_process(tmp_path: Path, whole: Path, capsys: pytest.Cap
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopped(training_cli.datetime):
+    class Stopped(run_cli.datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls(2026, 10, 25, 2, 30)
 
-    monkeypatch.setattr(training_cli, "datetime", Stopped)
+    monkeypatch.setattr(run_cli, "datetime", Stopped)
     for _ in range(3):
         assert main(["fit", *SMALL["MatrixGame"], "--model.total_env_steps", "8", "--runs_dir", str(tmp_path)]) == 0
     first = "matrixgame-maprops-reinforce-20261025-023000"

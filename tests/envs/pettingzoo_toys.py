@@ -91,6 +91,32 @@ class Late(Toy):
         return seen
 
 
+class Fused(Toy):
+    """The ``fuse``-th step of all objects together raises (0: none)."""
+
+    fuse = 0
+
+    def step(self, actions):
+        self.burn()
+        return super().step(actions)
+
+    def burn(self):
+        Fused.fuse -= 1
+        if Fused.fuse == 0:
+            raise OSError("cable")
+
+
+class FusedStart(Fused):
+    """As ``Fused``, for starts of episodes."""
+
+    def reset(self, seed=None, options=None):
+        self.burn()
+        return super().reset(seed)
+
+    def step(self, actions):
+        return Toy.step(self, actions)
+
+
 class Unseeded(Toy):
     def reset(self):
         return super().reset()
@@ -100,6 +126,7 @@ def toy(**spaces):
     return SimpleNamespace(parallel_env=type("Other", (Toy,), spaces))
 
 
+fused, fused_start = (SimpleNamespace(parallel_env=each) for each in (Fused, FusedStart))
 plain, leaving, boxes = (SimpleNamespace(parallel_env=each) for each in (Toy, Leaving, Boxes))
 global_numbers, seeded_globally = (SimpleNamespace(parallel_env=each) for each in (GlobalNumbers, SeededGlobally))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))

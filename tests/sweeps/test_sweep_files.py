@@ -46,7 +46,7 @@ def test_sizes_are_what_the_comment_says(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_program_takes_every_flag(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first and the last proposal, parsed and built as ``fit`` does, without training."""
-    from lit_maprops.training_cli import RunCLI
+    from lit_maprops.run_cli import RunCLI
 
     monkeypatch.chdir(ROOT)
     file = read_sweep_file(path)

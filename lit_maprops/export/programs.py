@@ -1,0 +1,131 @@
+"""One agent's decentralized policy as a program of plain layers, and its two files.
+
+A program knows no seeds, no padding and no randomness. It takes the agent's own observation; the index that tells
+agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from lit_maprops import families, gaussian
+from lit_maprops.envs import Task
+from lit_maprops.envs.base import squashed
+from lit_maprops.targets import TargetPolicies
+
+INPUT = "observation"
+
+
+class AgentPolicy(nn.Module):
+    """pi_theta_i of one seed: observations ``[batch, O_i]`` float32 to ``outputs``, which are
+
+    - with discrete actions ``log_prob`` ``[batch, N_i]`` (nats) and the most probable ``action`` ``[batch]`` int64;
+    - with continuous ones ``mean`` and ``log_std`` ``[batch, D_i]`` before bounding, and ``action`` ``[batch, D_i]``:
+      the mean as the environment executes it, in the units of ``Task.interface``.
+
+    N_i, D_i and O_i count what the agent has, without padding.
+
+    Args:
+        policies: of all seeds and agents.
+        task: what they were trained in.
+        seed: the seed's place in ``policies``.
+        agent: the agent's index.
+    """
+
+    low: Tensor  # [D_i], in the environment's units
+    high: Tensor
+
+    def __init__(self, policies: TargetPolicies, task: Task, seed: int, agent: int) -> None:
+        super().__init__()
+        self.initial_std, self.squash = policies.initial_std, task.squash
+        interface, exists = task.interface(agent), task.action_mask()[agent]
+        self.family = type(task.family)(exists[exists].unsqueeze(0))  # of an agent who has nothing but its own actions
+        self.continuous = isinstance(self.family, families.Gaussian)
+        self.outputs = ["mean", "log_std", "action"] if self.continuous else ["log_prob", "action"]
+        self.n_observed = len(interface.observation)
+        rows = exists.repeat(2) if self.continuous else exists  # a network puts out means, then log stds
+        self.layers = nn.Sequential(*_layers(policies, task, seed, agent, self.n_observed, rows))
+        self.register_buffer("low", torch.tensor(interface.low))
+        self.register_buffer("high", torch.tensor(interface.high))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        """The tensors named in ``outputs``."""
+        outputs = self.layers(observation).unsqueeze(1)  # [batch, 1, K]: families want a dimension of agents
+        parameters = self.family.from_outputs(outputs, self.initial_std)
+        mode = self.family.mode(parameters).squeeze(1)
+        if not self.continuous:
+            return parameters.squeeze(1), mode
+        mean, log_std = gaussian.split(parameters.squeeze(1))
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        action = middle + half * squashed(mode, self.squash)
+        return mean, log_std, action.clamp(self.low, self.high)  # rounding may leave the range
+
+    def program(self) -> ExportedProgram:
+        """The forward pass as a graph of PyTorch's own operators, for any ``batch``."""
+        with _quiet():
+            dimensions = {INPUT: {0: Dim("batch")}}
+            return torch.export.export(self.eval(), (torch.zeros(2, self.n_observed),), dynamic_shapes=dimensions)
+
+
+def _layers(
+    policies: TargetPolicies, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor
+) -> Iterator[nn.Module]:
+    """The agent's layers, with the inputs it observes and the outputs ``rows`` ``[K]`` bool only."""
+    net = policies.net
+    shared = len(net.stack) == 1
+    entry = seed if shared else seed * task.n_agents + agent
+    layers = [(weight[entry].detach(), None if bias is None else bias[entry].detach()) for weight, bias in net.layers()]
+    for number, (weight, bias) in enumerate(layers):
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        if number == 0:
+            bias = bias + weight[:, task.observation_dim + agent] if shared else bias
+            weight = weight[:, :n_observed]
+        else:
+            yield nn.Tanh()
+        if number == len(layers) - 1:
+            weight, bias = weight[rows], bias[rows]
+        layer = nn.Linear(weight.shape[1], weight.shape[0]).requires_grad_(False)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+        yield layer
+
+
+def write_torch(program: ExportedProgram, path: Path) -> None:
+    """Write what ``torch.export.load`` reads, with no class of ours in it."""
+    with _quiet():
+        torch.export.save(program, path)
+
+
+def write_onnx(program: ExportedProgram, path: Path, outputs: list[str]) -> None:
+    """Write an ONNX file, weights inside; needs onnx and onnxscript."""
+    with _quiet():
+        onnx = torch.onnx.export(
+            program,
+            input_names=[INPUT],
+            output_names=outputs,
+            dynamic_shapes={INPUT: {0: "batch"}},
+            external_data=False,
+            verbose=False,
+        )
+        assert onnx is not None  # as it is without a file name
+        onnx.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep remarks of the exporters off the terminal."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

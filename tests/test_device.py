@@ -1,0 +1,184 @@
+"""Training on an accelerator: the CPU's results, no operand left on the CPU, and no wait that is not needed.
+
+Without a GPU this is checked on a pretended device; where there is one, ``make gpu`` runs the same fits on it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
+from lit_maprops.cli import main
+from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+
+PRETEND = "pretend:0"
+TASKS = {
+    "MatrixGame": MatrixGame,
+    "Coordination": lambda: Coordination(3, 3, partial=True),
+    "BoulderPush": lambda: BoulderPush(max_steps=5),
+    "Foraging": lambda: Foraging(max_steps=5),
+    "TwoPeaks": TwoPeaks,
+}
+DISCRETE = ["OnPolicy", "PROPS", "MAPROPS", "TabularMAPROPS", "Autoregressive", "CoordinationGraph"]
+CONTINUOUS = ["OnPolicy", "PROPS", "GaussianAdjustment"]
+# Every task and every sampler, and each sampler where its path through the code is its own.
+PAIRS = [
+    *(("Coordination", sampler) for sampler in DISCRETE), *(("TwoPeaks", sampler) for sampler in CONTINUOUS),
+    ("MatrixGame", "MAPROPS"), ("BoulderPush", "MAPROPS"), ("Foraging", "PROPS"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def device_module() -> Iterator[ModuleType]:
+    """Registered for the rest of the process, hence not at import."""
+    import pretend_device
+
+    torch.__future__.set_swap_module_params_on_conversion(True)  # optimizers keep their parameters in the move
+    yield pretend_device
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.fixture
+def pretending(device_module: ModuleType) -> Iterator[Any]:
+    with device_module.Pretending() as mode:
+        yield mode
+
+
+def started(
+    task: Task, behavior: BehaviorPolicy, learner: Learner, device: str, error: str | None = None
+) -> LitMAPROPS:
+    """A run of two seeds on a device, ready to train."""
+    model = LitMAPROPS(behavior, learner, 2, total_env_steps=160, eval_interval=100, sampling_error=error)
+    model.prepare(MultiAgentData(task, num_envs=4, behavior_batch_size=8, target_batch_size=32))
+    model.to(device)
+    for part in (model.behavior, model.learner):
+        if hasattr(part.optimizer, "reset_state"):
+            part.optimizer.reset_state()  # moments go along, as Lightning sees to
+    model.on_fit_start()
+    return model
+
+
+def learner_of(task: str) -> Learner:
+    return (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2)
+
+
+def trained(task: str, sampler: str, device: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and figures after two target iterations."""
+    error = "energy" if task == "TwoPeaks" else "tabular"
+    model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), device, error)
+    for iteration in range(2):
+        model.training_step(iteration, iteration)
+    figures = {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
+    return {name: value.cpu() for name, value in model.state_dict().items()}, figures
+
+
+@pytest.mark.parametrize(("task", "sampler"), PAIRS)
+def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampler: str) -> None:
+    """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused."""
+    for here, there in zip(trained(task, sampler, "cpu"), trained(task, sampler, PRETEND), strict=True):
+        assert set(here) == set(there)
+        for name in here:
+            torch.testing.assert_close(there[name], here[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("task", "sampler"), PAIRS)
+def test_a_gpu_gives_the_results_of_the_cpu(task: str, sampler: str) -> None:
+    """Up to rounding, which training amplifies: hence figures of two iterations, not parameters of many."""
+    here, there = (trained(task, sampler, device)[1] for device in ("cpu", "cuda:0"))
+    for name in here:
+        torch.testing.assert_close(there[name], here[name], rtol=0.02, atol=0.02, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize(("task", "sampler"), PAIRS)
+def test_nothing_waits_while_collecting(pretending: Any, task: str, sampler: str) -> None:
+    model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), PRETEND)
+    model.collection.collect()  # constants go to the device
+    pretending.waits.clear()
+    for _ in range(3):
+        collected = model.collection.collect()
+        model.buffer.extend(collected)
+    assert model.buffer.current().get(("next", keys.DONE)).cpu().any()  # episodes ended, and new ones began
+    assert +pretending.waits == {"copy to the CPU": 1}  # by the line above
+
+
+@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("sampler", ["MAPROPS", "CoordinationGraph"])  # updates on tables of actions, and on ratios
+def test_a_behavior_update_waits_once_per_gradient_step(pretending: Any, sampler: str, stops: bool) -> None:
+    """To learn whether a KL says stop; who stops is asked for in the step in which one does, the second one here."""
+    behavior = BEHAVIORS[sampler](kl_cutoff=1e-6 if stops else 1e9, epochs=5)
+    model = started(Coordination(), behavior, MAPPO(), PRETEND)
+    collected = model.collection.collect()
+    behavior.extend(collected.select(keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS).flatten(1, 2))
+    pretending.waits.clear()
+    steps = behavior.update()["gradient_steps"]
+    asked = +pretending.waits
+    assert steps.tolist() == [1 if stops else 5] * 2
+    assert asked.pop("_local_scalar_dense") == (2 if stops else 5)
+    assert asked.total() <= (2 if stops else 0)
+
+
+def test_a_target_update_waits_once_per_gradient_step_and_pass(pretending: Any) -> None:
+    """TorchRL's loss asks whether the entropy is finite (about a value clip, too), our passes whom the KL stops."""
+    model = started(BoulderPush(max_steps=5), MAPROPS(), MAPPO(epochs=3, minibatches=4, clip_value=None), PRETEND)
+    model.training_step(0, 0)
+    while not model.buffer.is_full:
+        model.buffer.extend(model.collection.collect())
+    pretending.waits.clear()
+    model.learner.update(model.buffer)
+    assert +pretending.waits == {"_local_scalar_dense": 12, "copy to the CPU": 3}
+
+
+def test_reinforce_never_waits(pretending: Any) -> None:
+    model = started(Coordination(), MAPROPS(), Reinforce(), PRETEND)
+    while not model.buffer.is_full:
+        model.buffer.extend(model.collection.collect())
+    pretending.waits.clear()
+    model.learner.update(model.buffer)
+    assert +pretending.waits == {}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--trainer.accelerator", "gpu", "--runs_dir", str(tmp_path / "runs")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--trainer.accelerator" in line and "cpu" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
+    here, there = torch.arange(4.0), torch.arange(4.0, device=PRETEND)
+    with pytest.raises(RuntimeError, match="of the CPU"):
+        there + here
+    assert (there + torch.tensor(1.0)).device == torch.device(PRETEND)  # a number is no operand of another device
+    assert +pretending.waits == {}
+    for wait, kind in [
+        (lambda: float(there.sum()), "_local_scalar_dense"),
+        (lambda: there.nonzero(), "nonzero"),
+        (lambda: there[there > 1], "mask"),
+        (lambda: there.index_put((there > 1,), there[0]), "mask"),
+        (lambda: there[torch.tensor([1, 0])], "index of the CPU"),
+        (lambda: torch.unique(there), "_unique2"),
+        (lambda: torch.bincount(there.long()), "bincount"),
+        (lambda: there.repeat_interleave(there.long()), "repeat_interleave"),
+        (lambda: there.cpu(), "copy to the CPU"),
+        (lambda: there.tolist(), "copy to the CPU"),
+        (lambda: here.to(PRETEND), "copy to the device"),
+        (lambda: torch.tensor([1.0, 2.0], device=PRETEND), "copy to the device"),
+    ]:
+        pretending.waits.clear()
+        wait()
+        assert (+pretending.waits)[kind] == 1, kind
+    pretending.waits.clear()
+    here.to(PRETEND, non_blocking=True)
+    there.repeat_interleave(2)
+    assert +pretending.waits == {}
