@@ -27,7 +27,7 @@ fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
 test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about 10 minutes)
+drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 
 fuzz: setup ## hostile configurations, sweep files and payoffs: ten times the cases of the tests, drawn anew (about 20 minutes)

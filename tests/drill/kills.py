@@ -1,12 +1,15 @@
 """A run of ``fit`` is killed again and again and ends, bit for bit, where the uninterrupted one does."""
 
 import json
+import os
+import pickle
 import random
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -138,13 +141,18 @@ class Victim:
 
     def _found(self, started: int, before: int) -> str:
         """What the kill left of an attempt that went on from iteration ``before``."""
+        try:
+            saved = self.saved()
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            self.drill.faults.append("the checkpoint is damaged")
+            return "a damaged checkpoint"
         if self._fresh("checkpoints/last.ckpt.tmp", started):
             try:
                 torch.load(self.checkpoint.with_name("last.ckpt.tmp"), weights_only=True)
                 return "inside a save: the new checkpoint is whole but not in place"
-            except (RuntimeError, EOFError):
+            except (RuntimeError, EOFError, pickle.UnpicklingError):
                 return "inside a save: the new checkpoint is half written"
-        saved, rows = self.saved(), self.rows()
+        rows = self.rows()
         if saved == self.iterations:
             return "after the last iteration" + (", with a summary" if (self.run / "summary.json").exists() else "")
         if not self._fresh("metrics.csv", started) or rows == before:
@@ -179,15 +187,15 @@ def drill_fit(place: Path, kills: int, cold: int, seed: int) -> Drill:
         cold: how many of the attempts are new interpreters, the others forks.
         seed: of the moments.
     """
-    victim = Victim(place, kills, cold, seed)
-    tempfile.tempdir = str(place / "temporary")
-    Path(tempfile.tempdir).mkdir()
-    victim.kill_all()
+    victim, temporary = Victim(place, kills, cold, seed), place / "temporary"
+    temporary.mkdir()
+    with patch.dict(os.environ, TMPDIR=str(temporary)), patch.object(tempfile, "tempdir", str(temporary)):
+        victim.kill_all()
     faults = victim.drill.faults
     if Attempt(victim.args("whole"), place / "whole.log").finish() != 0:
         faults.append("the uninterrupted run failed")
     if not faults:
         faults += compare(place / "whole", victim.run)
         faults += [f"left behind: {path}" for path in victim.run.rglob("*.tmp")]
-        faults += [f"left behind: {path}" for path in Path(tempfile.tempdir).iterdir() if path.is_file()]
+        faults += [f"left behind: {path}" for path in temporary.iterdir() if path.is_file()]
     return victim.drill

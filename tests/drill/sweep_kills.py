@@ -30,7 +30,7 @@ REAL = {
     "parameters": {"model.behavior": {"values": ["OnPolicy", "MAPROPS"]}},
     "command": [
         "${interpreter}", "-m", "lit_maprops", "fit", f"--config={ROOT / 'conf/matrix_game.yaml'}", "${args}",
-        "--model.num_seeds=3", "--model.total_env_steps=1200", "--model.checkpoint_interval=5",
+        "--model.num_seeds=3", "--model.total_env_steps=4800", "--model.checkpoint_interval=5",
         "--model.eval_episodes=4",
     ],
 }  # fmt: skip
@@ -113,7 +113,7 @@ def drill_toy_sweep(place: Path, kills: int, seed: int) -> Drill:
 
 def drill_real_sweep(place: Path, kills: int, seed: int) -> Drill:
     """A few kills of a sweep over ``fit``; its runs end as those of an untouched sweep."""
-    drill = kill_sweep(place, REAL, kills, 12.0, seed)
+    drill = kill_sweep(place, REAL, kills, 10.0, seed)
     other = place / "untouched"
     other.mkdir()
     (other / "sweep.yaml").write_text(yaml.safe_dump(REAL))
