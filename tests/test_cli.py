@@ -57,7 +57,10 @@ BAD_INPUT = {
         ["--data.env.size", "--data.env.name", "leave out"],
     ),
     "no such name": ([*FORAGING, "--data.env.name", "Foraging-8x8"], ["--data.env.name", "Foraging-8x8-2p-2f-coop"]),
-    "several devices": ([*MATRIX, "--trainer.devices", "2", "--trainer.accelerator", "cpu"], ["--trainer.devices"]),
+    "ranks that cannot share the seeds": (
+        [*MATRIX, "--model.num_seeds", "2", "--trainer.devices", "3", "--trainer.accelerator", "cpu"],
+        ["--trainer.devices", "--model.num_seeds 2"],
+    ),
     "bad wandb mode": ([*MATRIX, "--wandb", "maybe"], ["--wandb", "offline"]),
     "run name with a slash": ([*MATRIX, "--run_name", "a/b"], ["--run_name"]),
     "payoff beyond single precision": (

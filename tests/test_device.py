@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor
 
 from lit_maprops import keys
@@ -149,7 +150,8 @@ def test_reinforce_never_waits(pretending: Any) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--trainer.accelerator", "gpu", "--runs_dir", str(tmp_path / "runs")]) == 2
+    options = ["--config", str(ROOT / "conf/matrix_game.yaml"), "--trainer.accelerator", "gpu"]
+    assert main(["fit", *options, "--runs_dir", str(tmp_path / "runs")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--trainer.accelerator" in line and "cpu" in line
     assert not (tmp_path / "runs").exists()

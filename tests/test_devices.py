@@ -218,7 +218,7 @@ def test_a_rank_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     options = [*SEEDS, *ENDLESS, "--runs_dir", str(tmp_path), "--run_name", "x", "--trainer.devices", "2"]
     stderr = done(command("fit", *options, "--data.env", "broken_game.BrokenGame"), 1)
-    assert "error: rank 1 ended: RuntimeError: the dice fell off the table; the other ranks end too" in stderr
+    assert "rank 1 ended" in stderr and "the dice fell off the table" in stderr
 
 
 def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:

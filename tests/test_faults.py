@@ -177,7 +177,7 @@ def test_without_a_sound_seed_there_is_nothing_to_go_on_with() -> None:
     faults = Faults("Task", [3, 4], "quarantine")
     faults.found("NaN", 0, 0, 7)
     faults.found("NaN again", 0, 0, 8)
-    with pytest.raises(EnvironmentFault, match="seed 4, environment 1, at env step 9: no other seed is left"):
+    with pytest.raises(EnvironmentFault, match="seed 4, environment 1, at env step 9: this process has no other seed"):
         faults.found("NaN", 1, 1, 9)
 
 

@@ -135,7 +135,7 @@ class PPO(Learner):
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
-        everyone = True  # known here, so that a gradient step need not ask the device
+        everyone = self.learning is None  # known here, so that a gradient step need not ask the device
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
                 own, count = self.team.share(part)

@@ -12,6 +12,7 @@ from foraging_package import GONE, Food, Setting, as_state, purposeful, put, rea
 from scipy.stats import chi2_contingency, chisquare
 
 from lit_maprops.config import ConfigError
+from lit_maprops.constants import Constant
 from lit_maprops.envs import Foraging, TaskEnv
 
 KEYS = ("agents", "agent_level", "food", "food_level")
@@ -171,7 +172,10 @@ def test_names_the_package_forms_without_registering_them():
 
 
 def test_defaults_are_the_well_known_name():
-    named, default = vars(Foraging("Foraging-8x8-2p-2f-coop")), vars(Foraging())
+    def values(task: Foraging) -> dict:
+        return {k: v.on(torch.device("cpu")) if isinstance(v, Constant) else v for k, v in vars(task).items()}
+
+    named, default = values(Foraging("Foraging-8x8-2p-2f-coop")), values(Foraging())
     assert all(
         torch.equal(named[k], default[k]) if torch.is_tensor(named[k]) else named[k] == default[k] for k in named
     )

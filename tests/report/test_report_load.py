@@ -44,11 +44,11 @@ def test_a_copied_run_is_left_out(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "eval.csv is truncated: its last": ("eval.csv", lambda text: text[: text.rindex("\n", 0, -8)]),
+    "eval.csv is truncated: its last": ("eval.csv", lambda text: text[: text.rindex("\n", 0, -8)] + "\n"),
     "eval.csv is truncated: it does": ("eval.csv", lambda text: "\n".join(text.splitlines()[:3]) + "\n"),
     "eval.csv is empty": ("eval.csv", lambda text: ""),
     "eval.csv has no column": ("eval.csv", lambda text: "a,b\n1,2\n"),
-    "metrics.csv has no complete row": ("metrics.csv", lambda text: text.splitlines()[0]),
+    "metrics.csv has no complete row": ("metrics.csv", lambda text: text.splitlines()[0] + "\n"),
     "config.yaml is no YAML": ("config.yaml", lambda text: "model: [1, {"),
     "config.yaml is empty or": ("config.yaml", lambda text: "- 1\n"),
     "config.yaml is no configuration": ("config.yaml", lambda text: "model:\n  num_seeds: 3\n"),
