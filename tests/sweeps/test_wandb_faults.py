@@ -1,9 +1,10 @@
 """W&B's server refuses, hangs or dies, or W&B's own process does: the run is complete, says one line, and ends."""
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ FINISH_SECONDS = 2
 
 
 @pytest.fixture
-def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Train a small run, tracked by the server at ``url``; returns what it said of W&B. The run must be complete."""
+    wandb.teardown()  # of an earlier run in this process: it remembers that run's server
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     own = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_API_KEY": "0" * 40, "NO_PROXY": "127.0.0.1"}
@@ -32,7 +34,6 @@ def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
     def run(url: str, mode: str = "online") -> list[str]:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        wandb.teardown()  # it remembers the server of an earlier run of this process
         place = ["--runs_dir", str(tmp_path / "runs"), "--run_name", "x", "--wandb", mode]
         started = time.monotonic()
         assert main(["fit", *SMALL["MatrixGame"], *place]) == 0
@@ -45,7 +46,9 @@ def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert "Traceback" not in err, err
         return [line for line in err.splitlines() if line.startswith("W&B")]
 
-    return run
+    yield run
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def in_iteration(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
@@ -59,9 +62,15 @@ def in_iteration(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[
     monkeypatch.setattr(LitMAPROPS, "training_step", step)
 
 
-def local(tmp_path: Path) -> list[Path]:
-    """W&B's own files of the run, for `wandb sync`."""
-    return list((tmp_path / "runs" / "x" / "wandb").glob("*run-*/run-*.wandb"))
+def has_local_file(tmp_path: Path) -> bool:
+    """Whether W&B's own file of the run is there, for `wandb sync`; its process may write the last of it later."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        written = (tmp_path / "runs" / "x" / "wandb").glob("*run-*/run-*.wandb")
+        if any(path.stat().st_size > 1000 for path in written):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.mark.parametrize("fault", [401, 500, "hangs"])
@@ -74,7 +83,7 @@ def test_a_server_that_does_not_serve_from_the_start(
         (line,) = fit_online(server.url)
     assert "offline" in line
     assert not server.runs
-    assert any(path.stat().st_size > 1000 for path in local(tmp_path))
+    assert has_local_file(tmp_path)
 
 
 @pytest.mark.parametrize("fault", [500, "hangs", "dies"])
@@ -91,7 +100,7 @@ def test_a_server_that_stops_serving_in_the_middle(
         assert len(fit_online(server.url)) <= 1
     (run,) = server.runs.values()
     assert run.exit_code is None
-    assert any(path.stat().st_size > 1000 for path in local(tmp_path))
+    assert has_local_file(tmp_path)
 
 
 @pytest.mark.parametrize("moment", ["in the middle", "at the end"])
