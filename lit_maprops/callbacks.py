@@ -39,7 +39,8 @@ class Recorder(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        self.warnings = state_dict["warnings"]
+        saved = state_dict.get("warnings")
+        self.warnings = {str(k): str(v) for k, v in saved.items()} if isinstance(saved, dict) else {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pretend_device  # noqa: F401 -- before the first gradient, or torch starts no thread for its device
 import pytest
 import torch
 
