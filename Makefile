@@ -54,7 +54,7 @@ lock: ## pin what the images install and the tests run on: requirements*.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	echo torch==2.13.0+cpu > $(VENV)/torch.txt
-	$(LOCK) pyproject.toml --extra media --extra envs --constraint $(VENV)/torch.txt --no-emit-package torch \
+	$(LOCK) pyproject.toml --extra media --extra envs --extra export --constraint $(VENV)/torch.txt --no-emit-package torch \
 		--find-links $(TORCH_CPU) --output-file requirements.lock
 	echo torch==2.13.0+cpu | $(LOCK) - --constraint requirements.lock --find-links $(TORCH_CPU) --output-file requirements-cpu.lock
 	echo torch==2.13.0 | $(LOCK) - --constraint requirements.lock --output-file requirements-gpu.lock

@@ -19,7 +19,7 @@ step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "debootstrap and chroot isolation need root"
-if ! command -v buildah debootstrap >/dev/null; then
+if ! { command -v buildah && command -v debootstrap; } >/dev/null; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap >/dev/null
 fi
 mkdir -p "$work"
@@ -123,8 +123,12 @@ buildah config --volume /runs- "$container" # else buildah mounts a volume of it
 expect "uid" "$(inside id -u)" "$user"
 inside python -m lit_maprops health --fit
 inside python -m lit_maprops fit --config conf/matrix_game.yaml --model.num_seeds 4 --model.total_env_steps 64 --run_name one
+inside python -m lit_maprops export --ckpt_path runs/one/checkpoints/last.ckpt --output runs/one/export
+[ -n "$(find "$work/runs/one/export" -name '*.onnx')" ] || fail "export wrote no ONNX program"
 expect "owner of the run" "$(stat -c %u "$work/runs/one/summary.json")" "$user"
-! inside touch /app/x /opt/venv/x 2>/dev/null || fail "the image is writable outside /runs and the home folder"
+# Every folder of the image, not a sample: what the user may write is /runs, the home folder and the usual ones.
+writable=$(inside find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -type d -writable -print | sort | xargs)
+expect "writable folders" "$writable" "$(echo /home/maprops{,/*} | sort)"
 chown 0 "$work/runs"
 ! inside python -m lit_maprops health || fail "a volume that cannot be written counts as healthy"
 chown $user "$work/runs"
