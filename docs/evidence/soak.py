@@ -42,6 +42,11 @@ LOGS = {
     "metrics_csv": "metrics.csv", "eval_csv": "eval.csv", "wandb_run": "wandb/*run-*/*.wandb",
     "wandb_debug": "wandb/*run-*/logs/*", "checkpoint": "checkpoints/*.ckpt",
 }  # fmt: skip
+CALLED = {
+    "rss": "the program's memory", "anonymous": "the program's own memory", "wandb_rss": "the memory of W&B's process",
+    "open_files": "open files", "threads": "threads", "wandb_open_files": "open files of W&B's process",
+    "folder_files": "files in the folder", "wandb_debug": "W&B's debug logs", "checkpoint": "the checkpoint",
+}  # fmt: skip
 Sample = dict[str, float]
 Columns = dict[str, NDArray[np.floating]]
 
@@ -205,7 +210,8 @@ def main() -> int:
     print("growing:", ", ".join(grown) or "nothing")
     if columns["seconds"][-1] >= 60 * MINUTES:
         command = "fit " + " ".join(f"{flag} {value}" for flag, value in FLAGS.items())
-        verdict = "nothing grows" if not grown else f"growing: {', '.join(grown)}"
+        flat = [called for name, called in CALLED.items() if name not in grown]
+        verdict = f"flat: {', '.join(flat)}; growing: {', '.join(CALLED[name] for name in grown) or 'nothing'}"
         rows: list[dict[str, object]] = [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]
