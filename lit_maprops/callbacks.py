@@ -83,8 +83,12 @@ class Recorder(Callback):
                 self.warnings[name] = message
 
 
+# SIGUSR1 is what SLURM's job scripts for Lightning ask for before the time is up.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
 class Checkpoints(Callback):
-    """Saves ``checkpoints/last.ckpt`` atomically between target iterations; SIGINT and SIGTERM stop the run there.
+    """Saves ``checkpoints/last.ckpt`` atomically between target iterations; ``STOPPING`` signals stop the run there.
 
     A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
 
@@ -100,8 +104,8 @@ class Checkpoints(Callback):
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals (after Lightning, which would end with exit code 0)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
+        for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -154,6 +154,8 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""
         register_strategy(self._command, self.config.rank_timeout)
+        # Under SLURM Lightning continues at any hpc_ckpt_*.ckpt in this folder, whoever wrote it.
+        kwargs["default_root_dir"] = self.config.trainer.default_root_dir or self.config.runs_dir
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:

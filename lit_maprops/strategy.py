@@ -49,11 +49,16 @@ def ranks_of(trainer: Trainer, model: LitMAPROPS, num_envs: int) -> Ranks:
         ConfigError: they cannot share the work, or are not started the way they must be.
     """
     strategy = trainer.strategy
-    made, started = trainer.num_devices * trainer.num_nodes, int(os.environ.get("WORLD_SIZE", 1))
-    check(
-        started == made or not TorchElasticEnvironment.detect(),
-        f"torchrun started {started} ranks, and --trainer.devices times --trainer.num_nodes is {made}: make them equal",
-    )
+    made = trainer.num_devices * trainer.num_nodes
+    # One task of srun may start the other ranks itself.
+    started = int(os.environ.get("WORLD_SIZE", 1)) if TorchElasticEnvironment.detect() else made
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    for starter, number, fits in (("torchrun", started, (made,)), ("srun", tasks, (1, made))):
+        check(
+            number in fits,
+            f"{starter} started {number} ranks, and --trainer.devices times --trainer.num_nodes is {made}: make them "
+            "equal",
+        )
     if not isinstance(strategy, RankStrategy):
         check(
             trainer.world_size == 1,

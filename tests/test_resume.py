@@ -138,7 +138,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(fit: Callable[..., Pat
     assert (folder / "metrics.csv").read_text() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
     args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x"]
     process = command(*args, "--model.total_env_steps", "80000")

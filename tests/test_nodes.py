@@ -1,0 +1,57 @@
+"""Several machines, started as Lightning and torchrun start them: here they are several processes of one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_devices import ALL, SEEDS, assert_same, done
+
+from lit_maprops.cli import main
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def started(*words: str, **variables: str) -> subprocess.Popen[str]:
+    """One machine's process; ``words`` follow ``python``."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | variables
+    return subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(["fit", *SEEDS, *ALL, "--runs_dir", str(folder), "--wandb", "disabled", "--run_name", "whole"]) == 0
+    return folder / "whole"
+
+
+def test_two_machines_with_two_ranks_each(whole: Path) -> None:
+    words = ["-m", "lit_maprops", "fit", *SEEDS, *ALL, "--runs_dir", str(whole.parent), "--run_name", "four"]
+    words += ["--trainer.num_nodes", "2", "--trainer.devices", "2"]
+    at = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    machines = [started(*words, **at, NODE_RANK=str(number)) for number in range(2)]
+    said = [done(machine) for machine in machines]
+    assert said[0].count("run folder") == 1 and "run folder" not in said[1]  # the first machine speaks for all
+    assert_same(whole.parent / "four", whole)
+
+
+def test_two_machines_under_torchrun(whole: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d"]
+    words += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", "--rdzv_id", "x", "-m", "lit_maprops", "fit"]
+    words += [*SEEDS, *ALL, "--runs_dir", str(whole.parent), "--run_name", "torchrun"]
+    words += ["--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    for machine in [started(*words) for _ in range(2)]:
+        done(machine)
+    assert_same(whole.parent / "torchrun", whole)

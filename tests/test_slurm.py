@@ -1,0 +1,125 @@
+"""Under SLURM itself: a cluster of two nodes, whose daemons run here for the length of these tests."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_devices import ALL, SEEDS, assert_same
+from test_nodes import free_port
+
+from lit_maprops.cli import main
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "srun"))), reason="needs SLURM, and root"
+)
+SECONDS = 200  # on a busy machine
+# Nobody else talks to these daemons: they need neither keys nor users.
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/none
+CredType=cred/none
+AuthInfo=cred_expire=5
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+SlurmctldPort={port}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmdSpoolDir={folder}/%n
+StateSaveLocation={folder}/state
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=1
+NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
+PartitionName=all Nodes=one,two Default=YES State=UP
+"""
+Slurm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def wait_until(condition: Callable[[], object], said: Callable[[], str] = str) -> None:
+    """Return when it holds; fail if it never does."""
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until, said()
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """Runs one of SLURM's commands on the cluster."""
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "one", "two"):
+        (folder / name).mkdir()
+    host = subprocess.run(["hostname", "-s"], text=True, capture_output=True, check=True).stdout.strip()
+    ports = [free_port(), free_port()]
+    (folder / "slurm.conf").write_text(CONFIG.format(host=host, port=free_port(), folder=folder, ports=ports))
+    env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env |= {"MASTER_ADDR": "127.0.0.1"}  # on a cluster SLURM's names of the nodes are known to the network
+
+    def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=cwd, env=env, text=True, capture_output=True, timeout=SECONDS)
+
+    daemons = [["slurmctld", "-D"], *(["slurmd", "-D", "-N", name] for name in ("one", "two"))]
+    started = [subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL) for words in daemons]
+    try:
+        wait_until(lambda: call("sinfo", "-h", "-t", "idle", "-o", "%D").stdout.strip() == "2")
+        yield call
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(timeout=60)
+
+
+def test_srun_gives_what_one_process_gives(slurm: Slurm, tmp_path: Path) -> None:
+    own = ["fit", *SEEDS, *ALL, "--runs_dir", str(tmp_path), "--wandb", "disabled", "--run_name"]
+    nodes = ["srun", "--nodes", "2", "--ntasks-per-node", "1", "python", "-m", "lit_maprops"]
+    result = slurm(*nodes, *own, "two", "--trainer.num_nodes", "2", "--trainer.devices", "1")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("run folder") == 1
+    assert main([*own, "one"]) == 0
+    assert_same(tmp_path / "two", tmp_path / "one")
+
+
+def test_another_number_of_tasks_is_one_line(slurm: Slurm, tmp_path: Path) -> None:
+    nodes = ["srun", "--nodes", "2", "--ntasks-per-node", "1", "python", "-m", "lit_maprops"]
+    result = slurm(*nodes, "fit", *SEEDS, "--runs_dir", str(tmp_path / "runs"), "--trainer.devices", "1")
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("lit_maprops: error")]
+    assert len(lines) == 2 and "srun started 2 ranks, and --trainer.devices" in lines[0]  # each task says it
+    assert "Traceback" not in result.stderr and not (tmp_path / "runs").exists()
+
+
+def test_the_documented_script_goes_on_when_it_is_requeued(slurm: Slurm, tmp_path: Path) -> None:
+    """In the folder of another project, whose checkpoint Lightning would take for this job's."""
+    found = re.search(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs" / "clusters.md").read_text(), re.DOTALL)
+    assert found
+    own = ["--model.num_seeds", "2", "--model.total_env_steps", "1600", "--model.checkpoint_interval", "5"]
+    script = tmp_path / "job.sh"
+    script.write_text(found[1].replace("--run_name $name", f"--run_name $name {' '.join(own)}"))
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"nothing of ours")
+    run, output = tmp_path / "runs" / "first", tmp_path / "output"
+    result = slurm("sbatch", "--parsable", "--output", str(output), str(script), cwd=tmp_path)
+    job = result.stdout.strip()
+    assert result.returncode == 0 and job.isdigit(), result.stderr
+    wait_until((run / "checkpoints" / "last.ckpt").exists, lambda: output.read_text() if output.exists() else "")
+    assert slurm("scontrol", "requeue", job).returncode == 0
+    wait_until((run / "summary.json").exists, output.read_text)
+    wait_until(lambda: job not in slurm("squeue", "-h", "-o", "%i").stdout.split())
+    assert output.read_text().count("stopped; continue with") == 1  # by the SIGTERM that comes with requeueing
+    config = ["--config", str(ROOT / "conf/matrix_game.yaml"), *own]
+    assert main(["fit", *config, "--runs_dir", str(run.parent), "--wandb", "disabled", "--run_name", "whole"]) == 0
+    assert_same(run, run.parent / "whole")
