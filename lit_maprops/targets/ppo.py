@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torch.distributions import Distribution
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
 from torchrl.objectives.value.functional import generalized_advantage_estimate
@@ -116,6 +117,9 @@ class PPO(Learner):
             reduction="none",
             functional=False,
         )
+        if self.clip_value is not None:  # as a tensor its truth would be asked from the device
+            del self.loss.clip_value
+            self.loss.clip_value = self.clip_value
         self.loss.set_keys(
             action=keys.ACTION,
             sample_log_prob=keys.LOG_PROB,
@@ -233,18 +237,36 @@ class PPO(Learner):
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
 
 
+class _Unasking:
+    """Over a loss of TorchRL, which stops the host at every batch to ask the device whether entropies are finite.
+
+    Ours always are (see ``distributions``). tests/test_device.py counts what still waits.
+    """
+
+    def _get_entropy(self, dist: Distribution, adv_shape: torch.Size) -> Tensor:
+        return dist.entropy().unsqueeze(-1)
+
+
+class _IPPOLoss(_Unasking, IPPOLoss):
+    """TorchRL's."""
+
+
+class _MAPPOLoss(_Unasking, MAPPOLoss):
+    """TorchRL's."""
+
+
 class IPPO(PPO):
     """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation. Arguments as ``PPO``."""
 
     critic_class = IndependentCritic
-    loss_class = IPPOLoss
+    loss_class = _IPPOLoss
 
 
 class MAPPO(PPO):
     """Multi-agent PPO (Yu et al. 2022): one central critic on the global state. Arguments as ``PPO``."""
 
     critic_class = CentralCritic
-    loss_class = MAPPOLoss
+    loss_class = _MAPPOLoss
 
 
 def _normalized(advantage: Tensor, value: Tensor) -> Tensor:
