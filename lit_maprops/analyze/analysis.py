@@ -66,12 +66,13 @@ class Analysis(NamedTuple):
     def table(self) -> str:
         """For the terminal."""
         summary = self.summary()
-        names = ("bias^2", "variance", "MSE", "cosine", "return bias")
-        lines = [f"{'sampler':<16}" + "".join(f"{name:>28}" for name in names) + f"{'ESS share':>11}"]
+        rows = [["sampler", "bias^2", "variance", "MSE", "cosine", "return bias", "ESS share"]]
         for name, figures in summary["samplers"].items():
             cells = [_cell(figures[f], figures[f"{f}_ci95"]) for f in (*FIGURES, "return_bias")]
-            share = f"{figures['effective_sample_share']:.3f}"
-            lines.append(f"{name:<16}" + "".join(f"{cell:>28}" for cell in cells) + f"{share:>11}")
+            rows.append([name, *cells, f"{figures['effective_sample_share']:.3f}"])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        aligned = [[first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])] for first, *rest in rows]
+        lines = ["  ".join(cells) for cells in aligned]
         reference = summary["reference"]
         kind = f"{reference['batches']} on-policy batches" if reference["batches"] else "exact"
         lines.append(
