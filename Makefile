@@ -95,7 +95,7 @@ evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python docs/evidence/continuous.py
 
-evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (several hours)
+evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (about two hours)
 	$(BIN)/python docs/evidence/continuous_tasks.py
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)

@@ -116,9 +116,15 @@ def _type_name(written: str) -> str:
 
 
 def _wrong_text(text: str) -> str | None:
-    """The line for what is no configuration at all, or an interpolation that leads nowhere."""
+    """The line for what is no configuration at all, an interpolation that leads nowhere, or a key nobody can have."""
     if text.startswith("Unexpected config"):
         return f"--config holds no keys and values: give a file such as {EXAMPLE}"
+    linked = re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text)
+    if linked:
+        return f"--{linked[1]} cannot be given: it is --{linked[2]}, give that"
+    empty = re.match(r'Empty nested key: "(.*)"', text, re.DOTALL)
+    if empty:
+        return f"--config: the key {_shown(empty[1])!r} has nothing on one side of a dot: see {EXAMPLE}"
     unresolved = re.search(r"full_key: (\S+)", text)
     if unresolved:
         return f"--{unresolved[1]} has an interpolation that cannot be resolved: {_shown(text.splitlines()[0])}"

@@ -101,6 +101,7 @@ def test_flags(workplace: Path, options: list[str]) -> None:
         ('ckpt_path: "a\\0b"', "--ckpt_path"),
         ("", "holds no keys"),
         ("- a", "holds no keys"),
+        (".model: 0", "--config: the key '.model'"),
     ],
 )  # fmt: skip
 def test_files_that_name_the_fault(workplace: Path, text: str, words: str) -> None:
@@ -129,6 +130,7 @@ def test_files_that_name_the_fault(workplace: Path, text: str, words: str) -> No
         (["--model.first_seed=99999999999999999999"], "--model.first_seed is"),
         (["--run_name=" + "x" * 5000], "File name too long"),
         (["stray"], "'stray' is no option"),
+        (["--model.run_seed=-1"], "--model.run_seed cannot be given: it is --seed_everything"),
     ],
 )  # fmt: skip
 def test_lines_say_what_to_do(workplace: Path, options: list[str], line: str) -> None:
