@@ -83,6 +83,7 @@ def _run_light(command: str, options: list[str]) -> int:
 
 def _run_training(args: list[str]) -> int:
     from lit_maprops.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
+    from lit_maprops.ranks import RanksLost
     from lit_maprops.training_cli import run
 
     keep_freed_memory()
@@ -90,6 +91,8 @@ def _run_training(args: list[str]) -> int:
         return run(args)
     except OutOfMemory as error:
         return _fail(str(error))
+    except RanksLost as error:
+        return _fail(str(error), ENDED_EARLY)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

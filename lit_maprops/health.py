@@ -80,7 +80,10 @@ def unwritable(runs_dir: Path) -> Iterator[str]:
     while not folder.exists():
         folder = folder.parent
     try:
-        TemporaryFile(dir=folder).close()
+        with TemporaryFile(dir=folder) as file:  # an empty one fits on a full disk
+            file.write(bytes(65536))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         yield f"--runs_dir: {folder} cannot be written by user {os.getuid()} ({error.strerror}): choose another"
 

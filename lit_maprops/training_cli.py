@@ -16,7 +16,7 @@ from lit_maprops.files import write_json
 from lit_maprops.resume import check_resumes
 from lit_maprops.run_cli import RunCLI, parsed
 from lit_maprops.run_files import run_of, with_own_config
-from lit_maprops.strategy import ranks_of
+from lit_maprops.strategy import RankStrategy, ranks_of
 from lit_maprops.summary import Summary
 from lit_maprops.tracking import RunFolder
 from lit_maprops.wandb_run import check_environment, wandb_logger
@@ -64,6 +64,8 @@ def fit(cli: RunCLI) -> int:
     config["run_name"] = folder.name
     if first:  # the only rank that writes
         folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    if isinstance(cli.trainer.strategy, RankStrategy):
+        cli.trainer.strategy.name_run(folder.name)
     tell(f"run folder: {folder.path}")
     wandb = wandb_logger(cli.config.wandb, folder, config, say) if first else None
 

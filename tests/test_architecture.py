@@ -17,7 +17,7 @@ LAYERS = [
     ["run_cli", "summary"],
     ["run_files"],
     ["cli_errors", "failures"],
-    ["callbacks", "strategy", "resume"],
+    ["callbacks", "strategy", "watch", "resume"],
     ["wandb_run"],
     ["module", "tracking", "figures"],
     ["state"],

@@ -198,7 +198,7 @@ def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:
     os.kill(run.ranks[1], signal.SIGKILL)
     stderr = done(run.process, 1)
     assert re.findall("error: (.*)", stderr) == [
-        "rank 1 ended: killed by SIGKILL; the other ranks end too. --ckpt_path continues at the last checkpoint"
+        "rank 1 ended: killed by SIGKILL; the other ranks end too. --ckpt_path continues at a checkpoint, if any"
     ]
     assert "Traceback" not in stderr
     assert run.ended()
@@ -217,9 +217,11 @@ def test_a_killed_first_rank_ends_the_others(tmp_path: Path) -> None:
 
 def test_a_rank_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
-    options = [*SEEDS, *ENDLESS, "--runs_dir", str(tmp_path), "--run_name", "x", "--trainer.devices", "2"]
+    options = [*SEEDS, *ENDLESS, "--runs_dir", str(tmp_path), "--trainer.devices", "2"]
     stderr = done(command("fit", *options, "--data.env", "broken_game.BrokenGame"), 1)
     assert "rank 1 ended" in stderr and "the dice fell off the table" in stderr
+    (folder,) = tmp_path.iterdir()  # named by rank 0
+    assert "the dice fell off the table" in (folder / "error.txt").read_text()
 
 
 def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:

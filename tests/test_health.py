@@ -1,6 +1,7 @@
 """`python -m lit_maprops health`: says what is wrong with an installation, and trains if it is asked to."""
 
 import re
+import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -46,6 +47,17 @@ def test_a_runs_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: p
         assert "--runs_dir: " in capsys.readouterr().err
     assert main(["health", "--runs_dir", str(tmp_path / "new" / "runs")]) == 0
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]  # asked, not made
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """Where an empty file can still be made: the system lets no file of this process grow."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        found = list(health.unwritable(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(found) == 1 and "cannot be written" in found[0]
 
 
 def test_fit_trains_and_leaves_nothing(

@@ -1,6 +1,7 @@
 """Several machines, started as Lightning and torchrun start them: here they are several processes of one."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,11 +21,11 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def started(*words: str, **variables: str) -> subprocess.Popen[str]:
-    """One machine's process; ``words`` follow ``python``."""
+def started(*words: str, within: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
+    """One machine's process; ``words`` follow ``python``, which is started by ``within``."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | variables
     return subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        [*within, sys.executable, *words], cwd=ROOT, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -55,3 +56,25 @@ def test_two_machines_under_torchrun(whole: Path) -> None:
     for machine in [started(*words) for _ in range(2)]:
         done(machine)
     assert_same(whole.parent / "torchrun", whole)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="containers need root")
+def test_machines_of_one_name_that_do_not_see_each_others_processes(whole: Path) -> None:
+    """Containers of one host with its network have its name and process ids of their own."""
+    words = ["-m", "lit_maprops", "fit", *SEEDS, *ALL, "--runs_dir", str(whole.parent), "--run_name", "containers"]
+    words += ["--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    at = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    container = ("unshare", "--pid", "--fork", "--mount-proc")
+    for machine in [started(*words, within=container, **at, NODE_RANK=str(number)) for number in range(2)]:
+        done(machine)
+    assert_same(whole.parent / "containers", whole)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_machine_that_nobody_joins_says_so(tmp_path: Path, number: int) -> None:
+    words = ["-m", "lit_maprops", "fit", *SEEDS, *ALL, "--runs_dir", str(tmp_path), "--run_name", "alone"]
+    words += ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--rank_timeout", "3"]
+    at = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": str(number)}
+    stderr = done(started(*words, **at), 1)
+    assert "makes 2 ranks, and they did not all come within --rank_timeout 3 seconds" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
