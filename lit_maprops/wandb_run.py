@@ -88,11 +88,15 @@ class Tracker(WandbLogger):
         if not self._failed:
             self._attempt(log)
 
-    def end(self) -> None:
-        """End the W&B run."""
+    def end(self, code: int) -> None:
+        """End the W&B run.
+
+        Args:
+            code: 0 shows as finished on its page, every other as failed.
+        """
         import wandb
 
-        self._attempt(self.experiment.finish)
+        self._attempt(lambda: self.experiment.finish(exit_code=code))
         if self._failed:
             with contextlib.suppress(Exception):
                 wandb.teardown()  # or it tries once more when the program exits, and prints what it meets
