@@ -17,7 +17,7 @@ from lit_maprops.config import check
 from lit_maprops.tracking import RunFolder
 
 MODES = ("online", "offline", "disabled")
-RUN_NAME = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder of a run; ids may have dashes
+RUN_NAME = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder of a run; ids may have dashes
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
 WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
@@ -177,4 +177,6 @@ def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str |
 def _newest_id(folder: RunFolder) -> str | None:
     """The id of the newest W&B run in a run's folder, whose own folders are named by mode, time and id."""
     names = (RUN_NAME.fullmatch(path.name) for path in folder.path.glob("wandb/*run-*"))
-    return max((name.groups() for name in names if name), default=(None, None))[1]
+    # Within one second the offline one is newer: it began when the other failed.
+    found = max((name for name in names if name), key=lambda name: (name[2], bool(name[1])), default=None)
+    return found and found[3]
