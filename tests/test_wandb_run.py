@@ -82,8 +82,10 @@ def test_a_resumed_run_continues_the_newest_wandb_run_whatever_its_id(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W&B itself names the folder of the run that is continued; an older run has the id that sorts last."""
-    for name in ("run-20200101_000000-zzz", "offline-run-20200101_000001-yyy", "run-20200101_000001-zz"):
-        (tmp_path / "x" / "wandb" / name).mkdir(parents=True)  # the last one failed, and the one before took its place
+    # Those of the same second failed online; the offline one took their place. Several, as folders list in any order.
+    same = ["run-20200101_000001-a", "offline-run-20200101_000001-yyy", *(f"run-20200101_000001-z{i}" for i in "12345")]
+    for name in ["run-20200101_000000-zzz", *same]:
+        (tmp_path / "x" / "wandb" / name).mkdir(parents=True)
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     assert start("offline") == ("yyy", [])  # the folder's own run goes before the environment's
     for path in (tmp_path / "x" / "wandb").glob("*-yyy"):
