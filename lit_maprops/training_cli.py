@@ -75,9 +75,12 @@ def fit(cli: RunCLI) -> int:
     trainer.strategy.checkpoint_io = DurableCheckpointIO()
     trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary] if first else [checkpoints, summary]
     trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None]
+    code = 1  # of a run that an exception ends
     try:
         with one_line_failures(model, folder.path):
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        number = checkpoints.received if model.iteration < data.iterations else None
+        code = 128 + number if number else 0
     except WriteError as error:
         kept = folder.checkpoint.exists()
         way = (
@@ -86,11 +89,11 @@ def fit(cli: RunCLI) -> int:
         raise WriteError(f"{error}; {way}") from None
     finally:
         if wandb is not None:
-            wandb.end()
+            wandb.end(code)
         folder.close()
-    if checkpoints.received and model.iteration < data.iterations:
+    if code:
         tell(f"stopped; {_way_on(folder)}")
-        return 128 + checkpoints.received
+        return code
     return 0 if model.iteration >= data.iterations else 1
 
 

@@ -6,6 +6,8 @@ Nothing that goes wrong there costs the run: its own files are complete without 
 import contextlib
 import math
 import os
+import re
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from lit_maprops.config import check
 from lit_maprops.tracking import RunFolder
 
 MODES = ("online", "offline", "disabled")
+RUN_NAME = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder of a run; ids may have dashes
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
 WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
@@ -88,11 +91,15 @@ class Tracker(WandbLogger):
         if not self._failed:
             self._attempt(log)
 
-    def end(self) -> None:
-        """End the W&B run."""
+    def end(self, code: int) -> None:
+        """End the W&B run.
+
+        Args:
+            code: 0 shows as finished on its page, every other as failed.
+        """
         import wandb
 
-        self._attempt(self.experiment.finish)
+        self._attempt(lambda: self.experiment.finish(exit_code=code))
         if self._failed:
             with contextlib.suppress(Exception):
                 wandb.teardown()  # or it tries once more when the program exits, and prints what it meets
@@ -103,6 +110,9 @@ def wandb_logger(
 ) -> Tracker | None:
     """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
 
+    Whatever fails online is told in one line and tried again offline; whatever fails offline, too, is told in one
+    line and leaves the run untracked.
+
     Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
     (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
     program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
@@ -112,50 +122,61 @@ def wandb_logger(
             (WANDB_SWEEP_ID is set), else offline.
         folder: of the run.
         config: shown on the W&B page.
-        say: told when online falls back to offline.
+        say: told when online falls back to offline, and offline to nothing.
 
     Returns:
-        None if disabled.
+        None if disabled, or if W&B does not start even offline.
     """
     import wandb
 
     mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode == "disabled":
         return None
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
-        mode = "offline"
+    known = _newest_id(folder)  # a resumed run continues its own W&B run; a new one takes WANDB_RUN_ID if set
+    ways = {"online": "tracking offline", "offline": "the run is not tracked"}  # with what follows if it fails
+    for way in ways if mode == "online" else ("offline",):
+        try:
+            if way == "offline" or wandb.login(prompt=False, verify=False):
+                return Tracker(_start(way, folder, config, known), say)
+            say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
+        except Exception as error:  # of its own classes, of its settings' (pydantic), of sockets, of files
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+            say(f"W&B: {way} failed ({reason}), {ways[way]}")
+            for forget in (lambda: wandb.finish(exit_code=1), wandb.teardown):
+                with contextlib.suppress(Exception):
+                    forget()
+    return None
+
+
+def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str | None) -> Any:
+    """The W&B run, new or with the known id, with env steps on its horizontal axes."""
+    import wandb
+
     upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
-
-    # A resumed run continues its own W&B run; the folder names end in the id. A new one takes WANDB_RUN_ID if set.
-    known = sorted({p.name.rpartition("-")[2] for p in folder.path.glob("wandb/*run-*-*")})
-
-    def start(mode: Any) -> Any:
-        settings = wandb.Settings(
-            silent=True,
-            init_timeout=WANDB_INIT_SECONDS,
-            finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
-            console="off",
-        )
-        return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
-            name=folder.name,
-            dir=folder.path,
-            mode=mode,
-            config=dict(config),
-            settings=settings,
-            id=known[-1] if known else None,
-            resume="allow" if known else None,
-        )
-
-    try:
-        run = start(mode)
-    except (wandb.Error, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        say(f"W&B: {mode} failed ({reason}), tracking offline")
-        with contextlib.suppress(Exception):
-            wandb.teardown()
-        run = start("offline")
+    settings = wandb.Settings(
+        silent=True,
+        init_timeout=WANDB_INIT_SECONDS,
+        finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
+        console="off",
+    )
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
+        name=folder.name,
+        dir=folder.path,
+        mode=mode,
+        config=dict(config),
+        settings=settings,
+        id=known,
+        resume="allow" if known else None,
+    )
     run.define_metric("env_steps")
     run.define_metric("*", step_metric="env_steps")
-    return Tracker(run, say)
+    return run
+
+
+def _newest_id(folder: RunFolder) -> str | None:
+    """The id of the newest W&B run in a run's folder, whose own folders are named by mode, time and id."""
+    names = (RUN_NAME.fullmatch(path.name) for path in folder.path.glob("wandb/*run-*"))
+    # Within one second the offline one is newer: it began when the other failed.
+    found = max((name for name in names if name), key=lambda name: (name[2], bool(name[1])), default=None)
+    return found and found[3]

@@ -319,7 +319,7 @@ def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
 
 def test_a_wandb_service_that_died_costs_nothing() -> None:
     class Dead:
-        def finish(self) -> None:
+        def finish(self, exit_code: int = 0) -> None:
             raise ConnectionResetError("the service is gone")
 
         def log(self, row: dict[str, float]) -> None:
@@ -329,7 +329,7 @@ def test_a_wandb_service_that_died_costs_nothing() -> None:
     tracker = Tracker(Dead(), said.append)
     for _ in range(2):
         tracker.log_metrics({"env_steps": 1.0})
-    tracker.end()
+    tracker.end(0)
     assert len(said) == 1 and "ConnectionResetError" in said[0] and "wandb sync" in said[0]
 
 

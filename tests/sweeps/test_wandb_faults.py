@@ -22,15 +22,26 @@ FINISH_SECONDS = 2
 
 
 @pytest.fixture
-def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """Train a small run, tracked by the server at ``url``; returns what it said of W&B. The run must be complete."""
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An environment in which W&B is logged in, with no file of the user's, and gives up on uploads early."""
     wandb.teardown()  # of an earlier run in this process: it remembers that run's server
+    monkeypatch.setattr(wandb, "run", None)  # one whose process was killed stays
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     own = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_API_KEY": "0" * 40, "NO_PROXY": "127.0.0.1"}
     own |= {"WANDB_ERROR_REPORTING": "false", "WANDB_FINISH_TIMEOUT": FINISH_SECONDS, "no_proxy": "127.0.0.1"}
     for name, value in own.items():
         monkeypatch.setenv(name, str(value))
+    yield
+    with contextlib.suppress(Exception):
+        wandb.teardown()
+
+
+@pytest.fixture
+def fit_online(
+    tmp_path: Path, online: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """Train a small run, tracked by the server at ``url``; returns what it said of W&B. The run must be complete."""
 
     def run(url: str, mode: str = "online") -> list[str]:
         monkeypatch.setenv("WANDB_BASE_URL", url)
@@ -46,9 +57,7 @@ def fit_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert "Traceback" not in err, err
         return [line for line in err.splitlines() if line.startswith("W&B")]
 
-    yield run
-    with contextlib.suppress(Exception):
-        wandb.teardown()
+    return run
 
 
 def in_iteration(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
@@ -122,7 +131,31 @@ def test_wandbs_own_process_dies(fit_online: Any, monkeypatch: pytest.MonkeyPatc
         in_iteration(monkeypatch, 4, kill)
     else:
         original = wandb_run.Tracker.end
-        monkeypatch.setattr(wandb_run.Tracker, "end", lambda self: (kill(), original(self)))
+        monkeypatch.setattr(wandb_run.Tracker, "end", lambda self, code: (kill(), original(self, code)))
     (line,) = fit_online("http://127.0.0.1:9", "offline")
     assert killed
     assert "tracking ended" in line
+
+
+def broken() -> None:
+    raise RuntimeError("the training is broken")
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [(broken, 1), (lambda: os.kill(os.getpid(), signal.SIGTERM), 128 + signal.SIGTERM), (lambda: None, 0)],
+    ids=["an exception", "a signal", "nothing"],
+)
+@pytest.mark.usefixtures("online")
+def test_the_server_is_told_what_ended_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[], None], code: int
+) -> None:
+    """W&B's page shows a run as finished if its exit code is 0, else as failed."""
+    in_iteration(monkeypatch, 4, action)
+    place = ["--runs_dir", str(tmp_path / "runs"), "--run_name", "x", "--wandb", "online"]
+    with StandIn() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        with pytest.raises(RuntimeError) if action is broken else contextlib.nullcontext():
+            assert main(["fit", *SMALL["MatrixGame"], *place]) == code
+        (run,) = server.runs.values()
+        assert run.exit_code == code
