@@ -67,8 +67,7 @@ class Summary(Callback):
             "seeds": module.seed_ids,
             "success_rate": success,
             "success_rate_stochastic": stochastic.success_rate.tolist(),
-            # A seed whose policies gave NaN, or that is quarantined, succeeded nowhere.
-            "mean_success_rate": float(greedy.success_rate.nan_to_num(0.0).mean()),
+            "mean_success_rate": greedy.mean_success_rate,
             "solved_share": share,
             "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
             "solved_threshold": module.solved_threshold,
