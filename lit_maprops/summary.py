@@ -14,6 +14,8 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder
 from lit_maprops.wandb_run import Tracker
 
+WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif")  # at a run's end
+
 
 class Summary(Callback):
     """At the end of a complete run: summary.json, the success curve and the films.
@@ -27,6 +29,15 @@ class Summary(Callback):
 
     def __init__(self, folder: RunFolder, recorder: Recorder, config: dict, say: Say) -> None:
         self.folder, self.recorder, self.config, self.say = folder, recorder, config, say
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take away what an earlier end left: a run that is given more env steps is unfinished again."""
+        module = own_module(pl_module)
+        if module.iteration >= module.data.iterations or not trainer.is_global_zero:
+            return
+        for name in WRITTEN:
+            with writing(self.folder.path / name):
+                (self.folder.path / name).unlink(missing_ok=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything, unless the run was stopped before its end."""

@@ -14,6 +14,9 @@ from conftest import SMALL, command
 from lit_maprops.callbacks import Checkpoints
 from lit_maprops.cli import main
 from lit_maprops.files import read_table
+from lit_maprops.report import load_runs
+from lit_maprops.summary import Summary
+from lit_maprops.sweep.results import is_complete
 
 CASES = {
     "ma_props": ("MatrixGame", []),
@@ -131,11 +134,36 @@ def test_rows_after_the_checkpoint_are_written_again(fit: Callable[..., Path], t
     assert np.unique(read_table(longer / "eval.csv")["env_steps"]).tolist() == [16, 32, 48, 64]
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(fit: Callable[..., Path]) -> None:
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = fit("done")
     before = (folder / "metrics.csv").read_text()
     assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
     assert (folder / "metrics.csv").read_text() == before
+    summary = (folder / "summary.json").read_text()
+    monkeypatch.setattr(Summary, "on_fit_end", lambda *args: None)  # killed before it writes the summary again
+    assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    assert (folder / "summary.json").read_text() == summary
+
+
+def test_a_run_given_more_env_steps_is_unfinished_until_it_reaches_them(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the old end left must not make a run that was stopped later look like a finished one."""
+    folder = fit("x")
+    for kind in ("success", "failure"):
+        (folder / f"{kind}.gif").touch()  # the game has no films
+    longer = ["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), "--model.total_env_steps", "100"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 10)
+        assert main(longer) == 128 + signal.SIGTERM
+    assert not [path for path in folder.iterdir() if path.suffix in (".json", ".png", ".gif")]
+    (run,), _ = load_runs([folder])
+    assert not run.finished and not is_complete(folder)
+    assert main(longer) == 0
+    (run,), _ = load_runs([folder])
+    assert run.finished and is_complete(folder) and run.env_steps[-1] == 96
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
