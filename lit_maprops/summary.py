@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_maprops import figures
-from lit_maprops.callbacks import Recorder, Say, non_finite_seeds, own_module
+from lit_maprops.callbacks import Recorder, Say, own_module
 from lit_maprops.files import write_json, writing
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
@@ -22,7 +22,7 @@ class Summary(Callback):
 
     Args:
         folder: of the run.
-        recorder: whose warnings go into the summary.
+        recorder: whose warnings and seeds of non-finite losses go into the summary.
         config: the resolved configuration.
         say: prints one line.
     """
@@ -86,7 +86,7 @@ class Summary(Callback):
             kind: self.folder.mean(f"sampling_error/{kind}"),
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
             "behavior_kl": self.folder.mean("behavior/kl"),
-            "non_finite_seeds": non_finite_seeds(module),
+            "non_finite_seeds": self.recorder.non_finite,
             "quarantined_seeds": module.quarantined,
             "warnings": list(self.recorder.warnings.values()),
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
