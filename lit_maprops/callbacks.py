@@ -27,20 +27,27 @@ class Recorder(Callback):
     Args:
         folder: of the run.
         say: prints one line.
+
+    Attributes:
+        warnings: so far, name to message.
+        non_finite: see ``non_finite_seeds``, of the newest target iteration.
     """
 
     def __init__(self, folder: RunFolder, say: Say) -> None:
         self.folder, self.say = folder, say
         self.warnings: dict[str, str] = {}
+        self.non_finite: list[int] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Warnings so far, for checkpoints: a resumed run neither forgets nor repeats them."""
-        return {"warnings": self.warnings}
+        """For checkpoints: a resumed run neither forgets nor repeats a warning, nor forgets a seed."""
+        return {"warnings": self.warnings, "non_finite": self.non_finite}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         saved = state_dict.get("warnings")
         self.warnings = {str(k): str(v) for k, v in saved.items()} if isinstance(saved, dict) else {}
+        seeds = state_dict.get("non_finite")
+        self.non_finite = [seed for seed in seeds if type(seed) is int] if isinstance(seeds, list) else []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed run goes on from its last row."""
@@ -67,9 +74,9 @@ class Recorder(Callback):
         if module.iteration < module.data.iterations:
             # While training, a signature must hold on a tenth of the run; at the end it counts as it is.
             found = found if module.iteration * 10 >= module.data.iterations else {}
-        broken = non_finite_seeds(module)
-        if broken:
-            numbers = ", ".join(map(str, broken))
+        self.non_finite = non_finite_seeds(module)
+        if self.non_finite:
+            numbers = ", ".join(map(str, self.non_finite))
             found["non_finite"] = (
                 f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
                 "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"

@@ -23,6 +23,11 @@ class Evaluation(NamedTuple):
         """Of a figure over the seeds that have one; NaN if none has."""
         return float(figure[~figure.isnan()].mean())
 
+    @property
+    def mean_success_rate(self) -> float:
+        """Over all seeds: one whose policies gave NaN, or that is quarantined, succeeded nowhere."""
+        return float(self.success_rate.nan_to_num(0.0).mean())
+
 
 @torch.no_grad()
 def evaluate(

@@ -7,12 +7,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_maprops import figures
-from lit_maprops.callbacks import Recorder, Say, non_finite_seeds, own_module
+from lit_maprops.callbacks import Recorder, Say, own_module
 from lit_maprops.files import write_json, writing
 from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.tracking import RunFolder
 from lit_maprops.wandb_run import Tracker
+
+WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif")  # at a run's end
 
 
 class Summary(Callback):
@@ -20,13 +22,22 @@ class Summary(Callback):
 
     Args:
         folder: of the run.
-        recorder: whose warnings go into the summary.
+        recorder: whose warnings and seeds of non-finite losses go into the summary.
         config: the resolved configuration.
         say: prints one line.
     """
 
     def __init__(self, folder: RunFolder, recorder: Recorder, config: dict, say: Say) -> None:
         self.folder, self.recorder, self.config, self.say = folder, recorder, config, say
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take away what an earlier end left: a run that is given more env steps is unfinished again."""
+        module = own_module(pl_module)
+        if module.iteration >= module.data.iterations or not trainer.is_global_zero:
+            return
+        for name in WRITTEN:
+            with writing(self.folder.path / name):
+                (self.folder.path / name).unlink(missing_ok=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything, unless the run was stopped before its end."""
@@ -67,8 +78,7 @@ class Summary(Callback):
             "seeds": module.seed_ids,
             "success_rate": success,
             "success_rate_stochastic": stochastic.success_rate.tolist(),
-            # A seed whose policies gave NaN, or that is quarantined, succeeded nowhere.
-            "mean_success_rate": float(greedy.success_rate.nan_to_num(0.0).mean()),
+            "mean_success_rate": greedy.mean_success_rate,
             "solved_share": share,
             "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
             "solved_threshold": module.solved_threshold,
@@ -76,7 +86,7 @@ class Summary(Callback):
             kind: self.folder.mean(f"sampling_error/{kind}"),
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
             "behavior_kl": self.folder.mean("behavior/kl"),
-            "non_finite_seeds": non_finite_seeds(module),
+            "non_finite_seeds": self.recorder.non_finite,
             "quarantined_seeds": module.quarantined,
             "warnings": list(self.recorder.warnings.values()),
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",

@@ -4,15 +4,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from tqdm import tqdm
 
 from lit_maprops.callbacks import Checkpoints, EnvStepsBar, Recorder
 from lit_maprops.checkpoint import DurableCheckpointIO, ours, read_checkpoint
 from lit_maprops.config import WriteError, check, printable
-from lit_maprops.evaluate import Evaluation
 from lit_maprops.failures import one_line_failures
 from lit_maprops.files import write_json
+from lit_maprops.module import LitMAPROPS
 from lit_maprops.resume import check_resumes
 from lit_maprops.run_cli import RunCLI, parsed
 from lit_maprops.run_files import run_of, with_own_config
@@ -124,9 +125,19 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.verdict.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        mean = Evaluation.mean(evaluation.success_rate)
+        mean = evaluation.mean_success_rate
         say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
+    missing = _without_figure(model)
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        say(f"{command}: seed {numbers}: no figure, counted as 0: the policies gave NaN, or it is quarantined")
     path = run_folder / f"{command}.json"
     write_json(path, result)
     say(f"{command}: written to {path}")
     return 0
+
+
+def _without_figure(model: LitMAPROPS) -> list[int]:
+    """Numbers of the seeds that validate or test could not evaluate."""
+    rates = torch.stack([evaluation.success_rate for evaluation in (model.verdict or {}).values()])
+    return [seed for seed, lost in zip(model.seed_ids, rates.isnan().any(0).tolist(), strict=True) if lost]

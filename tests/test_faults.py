@@ -141,6 +141,21 @@ def test_quarantine_survives_a_resume(tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads((tmp_path / "cut/validate.json").read_text())["greedy_success_rate"][SEED] is None
 
 
+@pytest.mark.parametrize("name", ["validate", "test"])
+def test_a_seed_without_a_figure_counts_as_0_in_the_mean_that_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    _, folder = fit(tmp_path, "x", *QUARANTINE, "--data.env.kind", next(iter(KINDS)))
+    capsys.readouterr()
+    assert main([name, "--ckpt_path", str(folder / "checkpoints/last.ckpt")]) == 0
+    said, result = capsys.readouterr().err, json.loads((folder / f"{name}.json").read_text())
+    for kind in ("greedy", "stochastic"):
+        rates = result[f"{kind}_success_rate"]
+        assert rates[SEED] is None and None not in rates[:SEED] and sum(rates[:SEED]) > 0
+        assert f"{kind} policies succeed in {sum(rates[:SEED]) / len(rates):.1%} of" in said
+    assert f"{name}: seed {SEED}: no figure, counted as 0" in said
+
+
 def test_the_first_bad_number_is_found() -> None:
     """Against a plain search through single numbers."""
     generator, seeds, (n_steps, n_envs) = torch.Generator().manual_seed(0), [3, 4], (6, 2)

@@ -1,5 +1,6 @@
 """A run that is stopped and resumed ends bit for bit where an uninterrupted one does."""
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,9 +12,13 @@ import pytest
 import torch
 from conftest import SMALL, command
 
-from lit_maprops.callbacks import Checkpoints
+from lit_maprops.callbacks import Checkpoints, Recorder
 from lit_maprops.cli import main
 from lit_maprops.files import read_table
+from lit_maprops.report import load_runs
+from lit_maprops.summary import Summary
+from lit_maprops.sweep.results import is_complete
+from lit_maprops.tracking import RunFolder
 
 CASES = {
     "ma_props": ("MatrixGame", []),
@@ -131,11 +136,53 @@ def test_rows_after_the_checkpoint_are_written_again(fit: Callable[..., Path], t
     assert np.unique(read_table(longer / "eval.csv")["env_steps"]).tolist() == [16, 32, 48, 64]
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(fit: Callable[..., Path]) -> None:
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = fit("done")
     before = (folder / "metrics.csv").read_text()
     assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
     assert (folder / "metrics.csv").read_text() == before
+    summary = (folder / "summary.json").read_text()
+    monkeypatch.setattr(Summary, "on_fit_end", lambda *args: None)  # killed before it writes the summary again
+    assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    assert (folder / "summary.json").read_text() == summary
+
+
+def test_a_run_given_more_env_steps_is_unfinished_until_it_reaches_them(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the old end left must not make a run that was stopped later look like a finished one."""
+    folder = fit("x")
+    for kind in ("success", "failure"):
+        (folder / f"{kind}.gif").touch()  # the game has no films
+    longer = ["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), "--model.total_env_steps", "100"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 10)
+        assert main(longer) == 128 + signal.SIGTERM
+    assert not [path for path in folder.iterdir() if path.suffix in (".json", ".png", ".gif")]
+    (run,), _ = load_runs([folder])
+    assert not run.finished and not is_complete(folder)
+    assert main(longer) == 0
+    (run,), _ = load_runs([folder])
+    assert run.finished and is_complete(folder) and run.env_steps[-1] == 96
+
+
+def test_seeds_of_non_finite_losses_outlive_a_kill_before_the_summary(fit: Callable[..., Path]) -> None:
+    folder = fit("x", "--model.learner", "IPPO", "--model.learner.learning_rate", "1e38")
+    summary = folder / "summary.json"
+    before = json.loads(summary.read_text())["non_finite_seeds"]
+    assert before
+    summary.unlink()
+    assert main(["fit", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    assert json.loads(summary.read_text())["non_finite_seeds"] == before
+
+
+@pytest.mark.parametrize("saved", [{}, {"non_finite": "12"}, {"non_finite": [[1], None, True]}])
+def test_a_checkpoint_without_such_seeds_names_none(tmp_path: Path, saved: dict[str, Any]) -> None:
+    recorder = Recorder(RunFolder(tmp_path), print)
+    recorder.load_state_dict(saved)
+    assert recorder.non_finite == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

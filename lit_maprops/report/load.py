@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lit_maprops.config import ConfigError, printable
 from lit_maprops.files import read_table
-from lit_maprops.report.settings import Key, flatten, sampler_key, setting_key
+from lit_maprops.report.settings import TARGET_BATCH, Key, flatten, sampler_key, setting_key
 from lit_maprops.safe_yaml import load_yaml
 
 Floats = NDArray[np.floating]
@@ -42,7 +42,7 @@ class Run:
         success: greedy success rates (shares), NaN where a seed has none, ``[points, R]``.
         final: the last row of ``success``, 0 where that is NaN, ``[R]``.
         nan_seeds: numbers of the seeds whose policies ended in NaN; as in summary.json they count as not solved.
-        summary: summary.json; None while the run is unfinished.
+        summary: summary.json; None while the run is unfinished, also after it was given more env steps.
     """
 
     path: Path
@@ -144,6 +144,8 @@ def read_run(folder: Path) -> Run:
     success[cells] = evaluations["greedy_success_rate"]
     seen = np.zeros(success.shape, dtype=bool)
     seen[cells] = True
+    if summary is not None and summary["env_steps"] < _end(config):
+        summary = None  # of an earlier end: the run was given more env steps since
     if summary is not None:
         _check_complete(summary, env_steps, seeds, seen)
     whole = seen.all(1)  # a kill can leave the last evaluation half written
@@ -171,6 +173,12 @@ def _check_numbers(evaluations: dict[str, Floats]) -> None:
             raise Unreadable(f"eval.csv has a {name} outside 0 to {most:,}")
     if (evaluations["seed"] % 1).any():
         raise Unreadable("eval.csv has a seed that is no whole number")
+
+
+def _end(config: dict[str, Hashable]) -> int:
+    """Env steps of the last whole target batch; 0 where the configuration does not tell."""
+    total, n = config.get("model.total_env_steps"), config.get(TARGET_BATCH)
+    return total // n * n if isinstance(total, int) and isinstance(n, int) and n > 0 else 0
 
 
 def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[np.integer], seen: Any) -> None:

@@ -85,6 +85,16 @@ def test_an_unfinished_run_keeps_its_complete_evaluations(tmp_path: Path) -> Non
     assert by_setting([run])[0].results == ()
 
 
+@pytest.mark.parametrize(("total", "finished"), [(800, False), (500, False), (499, True), (None, True), ("x", True)])
+def test_a_summary_short_of_the_last_whole_batch_is_of_an_earlier_end(
+    tmp_path: Path, total: object, finished: bool
+) -> None:
+    """The summary is of 400 env steps, in batches of 100."""
+    write_run(tmp_path / "a", [1, 0], model__total_env_steps=total)
+    (run,), left_out = load_runs([tmp_path])
+    assert run.finished == finished and not left_out
+
+
 def test_a_foreign_folder_is_named_and_others_are_not_searched(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", [1, 0])
     (folder / "wandb").mkdir()
