@@ -100,9 +100,9 @@ class RankStrategy(DDPStrategy):
             super().setup_environment()
         except distributed.DistError as error:
             raise RanksLost(
-                f"--trainer.devices times --trainer.num_nodes makes {self.ranks.size} ranks, and they did not all come "
-                f"within --rank_timeout {self._timeout.total_seconds():g} seconds: start the others, or give "
-                "--trainer.num_nodes 1"
+                f"--trainer.devices times --trainer.num_nodes makes {self.ranks.size} ranks, which could not connect "
+                f"within --rank_timeout {self._timeout.total_seconds():g} seconds: start all of them, or give "
+                f"--trainer.num_nodes 1 ({str(error).splitlines()[0]})"
             ) from error
         self.ranks.connect(self._timeout)
         self.watch.connect()

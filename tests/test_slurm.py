@@ -34,6 +34,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 SlurmctldPort={port}
+FirstJobId={first}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmdSpoolDir={folder}/%n
@@ -63,7 +64,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         (folder / name).mkdir()
     host = subprocess.run(["hostname", "-s"], text=True, capture_output=True, check=True).stdout.strip()
     ports = [free_port(), free_port()]
-    (folder / "slurm.conf").write_text(CONFIG.format(host=host, port=free_port(), folder=folder, ports=ports))
+    own = {"host": host, "folder": folder, "port": free_port(), "ports": ports}
+    # Lightning makes the ranks' port of the job's number: another cluster on this machine must not have the same.
+    (folder / "slurm.conf").write_text(CONFIG.format(**own, first=free_port()))
     env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env |= {"MASTER_ADDR": "127.0.0.1"}  # on a cluster SLURM's names of the nodes are known to the network
