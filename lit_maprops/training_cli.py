@@ -56,11 +56,7 @@ def fit(cli: RunCLI) -> int:
         "--model.learner": config["model"]["learner"]["class_path"],
     }
     model.prepare(data)
-    resume_from = None
-    if checkpoint is not None:
-        content = read_checkpoint(Path(checkpoint))
-        check_resumes(model, content)
-        resume_from = ours(content)["iteration"] * data.target_batch_size
+    resume_from = None if checkpoint is None else _env_steps_of(checkpoint, cli)
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
     if first:  # the only rank that writes
@@ -96,6 +92,13 @@ def fit(cli: RunCLI) -> int:
         tell(f"stopped; {_way_on(folder)}")
         return code
     return 0 if model.iteration >= data.iterations else 1
+
+
+def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
+    """How far a checkpoint is, which must be one that this model can continue (env steps per seed)."""
+    content = read_checkpoint(Path(checkpoint))
+    check_resumes(cli.model, content)
+    return ours(content)["iteration"] * cli.datamodule.target_batch_size
 
 
 def _way_on(folder: RunFolder) -> str:
