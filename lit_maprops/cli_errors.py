@@ -26,6 +26,7 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
 }
 OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
 EXAMPLE = "conf/boulderpush.yaml"
+TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
 TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
 
@@ -119,6 +120,8 @@ def _wrong_text(text: str) -> str | None:
     """The line for what is no configuration at all, an interpolation that leads nowhere, or a key nobody can have."""
     if text.startswith("Unexpected config"):
         return f"--config holds no keys and values: give a file such as {EXAMPLE}"
+    if re.fullmatch(r"'[^']*'", text):  # the KeyError of !!bool
+        return TAGGED
     linked = re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text)
     if linked:
         return f"--{linked[1]} cannot be given: it is --{linked[2]}, give that"

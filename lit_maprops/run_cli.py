@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_maprops.cli_errors import EXAMPLE, USER_ERRORS, check_nulls, one_line
+from lit_maprops.cli_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.config import ConfigError, check, check_choice, check_positive
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
@@ -149,7 +149,7 @@ class RunCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except AttributeError:
-            raise ConfigError("one of the values has a YAML tag (!!...): give a plain one, see --help") from None
+            raise ConfigError(TAGGED) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""

@@ -125,6 +125,7 @@ def test_files_that_name_the_fault(workplace: Path, text: str, words: str) -> No
         (["--model.num_seed=3"], "--model.num_seed is not an option (did you mean num_seeds?)"),
         (["--model.num_seeds=${a.b}"], "--model.num_seeds has an interpolation that cannot be resolved"),
         (["--model.num_seeds=!!timestamp x"], "tag"),
+        (["--data.history_batches=!!bool x"], "tag"),
         (["--trainer.devices=abc"], "--trainer: "),
         (["--seed_everything=true"], "--seed_everything is true: give a number"),
         (["--model.first_seed=99999999999999999999"], "--model.first_seed is"),
