@@ -2,6 +2,6 @@
 
 import sys
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 sys.exit(main())

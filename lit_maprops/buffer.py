@@ -15,9 +15,9 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.checkpoint import check_like, refuse
-from lit_maprops.config import check
-from lit_maprops.families import Family
+from lit_maprops.distributions.families import Family
+from lit_maprops.system.checkpoint import check_like, refuse
+from lit_maprops.system.errors import check
 
 
 class Buffer:

@@ -3,9 +3,9 @@
 from lightning.pytorch import LightningDataModule
 
 from lit_maprops.collect import step_bytes
-from lit_maprops.config import check, check_choice, check_count
 from lit_maprops.envs import Task
-from lit_maprops.memory import available_bytes
+from lit_maprops.system.errors import check, check_choice, check_count
+from lit_maprops.system.memory import available_bytes
 
 
 class MultiAgentData(LightningDataModule):

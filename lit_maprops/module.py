@@ -15,19 +15,19 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
 from lit_maprops.collect import BehaviorActor, Collection
-from lit_maprops.config import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task, TaskEnv
-from lit_maprops.evaluate import Evaluation, evaluate, record
-from lit_maprops.faults import QUARANTINE, STOP, Faults
+from lit_maprops.envs.faults import QUARANTINE, STOP, Faults
 from lit_maprops.metrics import sampling_error
+from lit_maprops.metrics.evaluate import Evaluation, evaluate, record
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
 from lit_maprops.metrics.sampling_error import ESTIMATORS
-from lit_maprops.ranks import Ranks
+from lit_maprops.stacked.ranks import Ranks
+from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.state import identity_of, restore, state_of
-from lit_maprops.streams import SeedStreams
+from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
+from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.targets import Learner
 
 UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
@@ -51,7 +51,7 @@ class LitMAPROPS(LightningModule):
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
-        on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``lit_maprops.faults``).
+        on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``envs.faults``).
         run_seed: set by ``--seed_everything``.
     """
 

@@ -5,7 +5,7 @@ import os
 from torch import Tensor
 
 from lit_maprops.envs.base import State, Transition
-from lit_maprops.envs.matrix_game import MatrixGame
+from lit_maprops.envs.games.matrix_game import MatrixGame
 
 
 class BrokenGame(MatrixGame):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 

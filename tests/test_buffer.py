@@ -8,8 +8,8 @@ from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection
+from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs import BoulderPush, TaskEnv
-from lit_maprops.families import Categorical
 from lit_maprops.targets import MAPPO
 
 SEEDS, STEPS, ENVS, AGENTS, ACTIONS = 2, 6, 3, 2, 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT, SMALL, command
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 MATRIX = ["--config", str(ROOT / "conf/matrix_game.yaml")]
 FORAGING = ["--config", str(ROOT / "conf/foraging.yaml")]
@@ -285,7 +285,7 @@ def test_help_imports_nothing_heavy() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from lit_maprops.cli import main; main(['--help']); print('torch' in sys.modules)"
+    code = "import sys; from lit_maprops.cli.main import main; main(['--help']); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().endswith("False")
 

@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from lit_maprops.behavior import BEHAVIORS
-from lit_maprops.run_cli import RunCLI
+from lit_maprops.run.options import RunCLI
 
 CONFIGS = sorted((ROOT / "conf").glob("*.yaml"))
 

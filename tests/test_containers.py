@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 BIN = Path(sys.executable).parent
 LOCKS = {name: ROOT / f"requirements{name}.lock" for name in ("", "-cpu", "-gpu")}

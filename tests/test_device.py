@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
 from lit_maprops.module import LitMAPROPS

@@ -19,9 +19,9 @@ from conftest import ROOT, SMALL, command
 from forked import in_ranks
 from test_resume import differences, state_of
 
-from lit_maprops.cli import main
-from lit_maprops.files import read_table
-from lit_maprops.ranks import Ranks, Team, merged, sliced
+from lit_maprops.cli.main import main
+from lit_maprops.stacked.ranks import Ranks, Team, merged, sliced
+from lit_maprops.system.files import read_table
 
 SECONDS = 300  # on a busy machine; nothing here takes long by itself
 # Five seeds on two ranks are three and two. Stops of both kinds matter, and come at different steps in different seeds.

@@ -10,9 +10,9 @@ from torch.distributions import Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 from torchrl.modules import TanhNormal
 
+from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD, Categorical, Gaussian
 from lit_maprops.envs import Coordination, TaskEnv, TwoPeaks
-from lit_maprops.families import LARGEST_STD, SMALLEST_STD, Categorical, Gaussian
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets.distributions import tolerant
 
 ACTIONS = torch.tensor([[True, False, True, False], [False, True, True, True], [True, True, True, True]])

@@ -17,12 +17,12 @@ from tensordict import TensorDict
 from test_resume import differences, state_of, stop_after
 
 from lit_maprops.behavior import MAPROPS
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.collect import Collection
-from lit_maprops.config import EnvironmentFault
-from lit_maprops.faults import CHECKED, Faults
-from lit_maprops.files import read_table
+from lit_maprops.envs.faults import CHECKED, Faults
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.system.errors import EnvironmentFault
+from lit_maprops.system.files import read_table
 from lit_maprops.targets import Reinforce
 
 # Three seeds, two environments each, eight iterations of four vector steps.
@@ -239,7 +239,7 @@ def test_out_of_memory_names_the_part_and_its_sizes(
 SCRIPT = """
 import resource, sys
 from pathlib import Path
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.targets import IPPO
 update = IPPO.update
 def confined(self, buffer):

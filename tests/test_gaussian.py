@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from lit_maprops import gaussian
-from lit_maprops.streams import SeedStreams
+from lit_maprops.distributions import gaussian
+from lit_maprops.stacked.streams import SeedStreams
 
 MASK = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])  # 3 agents, D = 3, J = 6
 NAN = float("nan")

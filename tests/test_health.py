@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from lit_maprops import health
-from lit_maprops.cli import main
+from lit_maprops.cli import health
+from lit_maprops.cli.main import main
 
 
 def test_a_complete_installation_is_healthy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +79,7 @@ def test_wrong_options_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_is_cheap_enough_to_be_asked_often() -> None:
-    code = "import sys; from lit_maprops.cli import main; main(['health']); print(sorted(sys.modules))"
+    code = "import sys; from lit_maprops.cli.main import main; main(['health']); print(sorted(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "lit_maprops.health" in output
+    assert "lit_maprops.cli.health" in output
     assert not re.search(r"'(torch|numpy|lightning|wandb)'", output)

@@ -19,14 +19,14 @@ from lit_maprops import data as data_module
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy, TabularMAPROPS
 from lit_maprops.buffer import Buffer
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.collect import BehaviorActor, Collection, step_bytes
-from lit_maprops.config import ConfigError
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, BoulderPush, MatrixGame, Task, TaskEnv
-from lit_maprops.files import read_table
-from lit_maprops.memory import available_bytes
 from lit_maprops.module import UPDATE_KEYS, LitMAPROPS
+from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.files import read_table
+from lit_maprops.system.memory import available_bytes
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
 
 JOINT = list(itertools.product(range(2), repeat=2))

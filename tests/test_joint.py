@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from torch.distributions import Categorical
 from torch.distributions import kl_divergence as torch_kl
 
-from lit_maprops import joint
+from lit_maprops.distributions import joint
 
 SIZES = [(1, 4), (2, 2), (2, 5), (3, 3), (4, 2)]  # agents, actions
 NAN, INF = float("nan"), float("inf")

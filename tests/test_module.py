@@ -6,11 +6,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
 from lit_maprops.behavior.structured import StructuredPolicy
 from lit_maprops.collect import Collection
 from lit_maprops.data import MultiAgentData
+from lit_maprops.distributions import joint
 from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce

@@ -8,8 +8,8 @@ import torch
 from stacked_layers import biases, weights
 from torch import Tensor, nn
 
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam, clip_grad_norm
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 
 STACKS = [(3,), (2, 4)]
 
@@ -64,7 +64,7 @@ def test_stacked_mlp_is_a_loop_of_linear_layers(stack, hidden):
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("hidden", [[], [8], [2, 16, 5]])
 def test_gradients_are_those_of_autograd(stack, hidden, group_numbers, monkeypatch):
-    monkeypatch.setattr("lit_maprops.mlp.GROUP_NUMBERS", group_numbers)
+    monkeypatch.setattr("lit_maprops.stacked.mlp.GROUP_NUMBERS", group_numbers)
     net = randomized(StackedMLP(6, hidden, 3, stack, 1.0, generators(stack[0]))).double()
     x = torch.randint(4, (*stack, 7, 6), generator=generator()).to(torch.uint8)
     direction = torch.randn(*stack, 7, 3, dtype=torch.float64, generator=generator())

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from test_devices import ALL, SEEDS, assert_same, done
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 
 def free_port() -> int:

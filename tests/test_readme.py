@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 README = (ROOT / "README.md").read_text()
 SMALLER = {name: options[2:] for name, options in SMALL.items()}  # without their --config

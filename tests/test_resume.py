@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import SMALL, command
 
-from lit_maprops.callbacks import Checkpoints, Recorder
-from lit_maprops.cli import main
-from lit_maprops.files import read_table
+from lit_maprops.cli.main import main
 from lit_maprops.report import load_runs
-from lit_maprops.summary import Summary
+from lit_maprops.run.callbacks import Checkpoints, Recorder
+from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.summary import Summary
 from lit_maprops.sweep.results import is_complete
-from lit_maprops.tracking import RunFolder
+from lit_maprops.system.files import read_table
 
 CASES = {
     "ma_props": ("MatrixGame", []),

@@ -14,7 +14,7 @@ from conftest import ROOT
 from test_devices import ALL, SEEDS, assert_same
 from test_nodes import free_port
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "srun"))), reason="needs SLURM, and root"

@@ -14,14 +14,15 @@ from conftest import ROOT, SMALL
 from PIL import Image
 from scipy.stats import sem
 
-from lit_maprops import figures, keys, wandb_run
+from lit_maprops import keys
 from lit_maprops.buffer import Buffer
-from lit_maprops.cli import main
-from lit_maprops.diagnosis import RunningMeans, diagnose
-from lit_maprops.files import read_table, write_json
+from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.tracking import RunFolder
-from lit_maprops.wandb_run import Tracker, wandb_logger
+from lit_maprops.run import figures, wandb_run
+from lit_maprops.run.diagnosis import RunningMeans, diagnose
+from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.wandb_run import Tracker, wandb_logger
+from lit_maprops.system.files import read_table, write_json
 
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",

@@ -8,9 +8,9 @@ import pytest
 import wandb
 from conftest import SMALL
 
-from lit_maprops.cli import main
-from lit_maprops.tracking import RunFolder
-from lit_maprops.wandb_run import wandb_logger
+from lit_maprops.cli.main import main
+from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.wandb_run import wandb_logger
 
 Start = Callable[[str], tuple[str | None, list[str]]]
 

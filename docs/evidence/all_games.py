@@ -17,7 +17,7 @@ import torch
 from matrix_games import GAME_SAMPLERS, RUN_SEED, solved_runs
 
 from lit_maprops.envs import MatrixGame
-from lit_maprops.envs.payoffs import payoff_names
+from lit_maprops.envs.games.payoffs import payoff_names
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 
 HERE = Path(__file__).parent

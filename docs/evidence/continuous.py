@@ -16,8 +16,9 @@ from study import ROOT, write
 from tensordict import TensorDict
 from torch import Tensor
 
-from lit_maprops import gaussian, keys
+from lit_maprops import keys
 from lit_maprops.behavior import PROPS, BehaviorPolicy, GaussianAdjustment, OnPolicy
+from lit_maprops.distributions import gaussian
 from lit_maprops.envs import TwoPeaks
 from lit_maprops.metrics.energy import energy_distance
 from lit_maprops.metrics.reliability import mean_interval

@@ -13,9 +13,9 @@ from study import SOLVED, Run, complete, write
 
 from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.subject import load
-from lit_maprops.cli import main as main_command
-from lit_maprops.files import read_table
+from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
+from lit_maprops.system.files import read_table
 
 GAME, GAME_SEED, GAME_SEEDS = "conf/matrix_game.yaml", 41, 400
 BOULDER, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64

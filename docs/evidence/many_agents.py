@@ -18,9 +18,9 @@ import torch
 from many_agents_scaling import COMPARED, GRID, Rows, Setting, setting_name
 from study import ROOT, SOLVED, Run, write
 
-from lit_maprops.cli import main as main_command
-from lit_maprops.files import read_table
+from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.system.files import read_table
 
 CONFIG = "conf/coordination_10x5.yaml"
 OPTION, LEARNER, ENV = "--model.behavior.init_args.", "--model.learner.init_args.", "--data.env.init_args."

@@ -18,12 +18,12 @@ from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Coordination
-from lit_maprops.files import write_json
-from lit_maprops.memory import keep_freed_memory
 from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.metrics.sampling_error import likelihood_error, tabular_error
 from lit_maprops.module import UPDATE_KEYS, LitMAPROPS
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.files import write_json
+from lit_maprops.system.memory import keep_freed_memory
 from lit_maprops.targets import IPPO
 
 Setting = tuple[float, float]  # learning rate, KL cutoff (nats)

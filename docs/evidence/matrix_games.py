@@ -22,12 +22,12 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
 from lit_maprops.data import MultiAgentData
+from lit_maprops.distributions.joint import joint_log_probs, split_joint
 from lit_maprops.envs import Coordination, MatrixGame, Task
-from lit_maprops.joint import joint_log_probs, split_joint
 from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from lit_maprops.metrics.sampling_error import tabular_error
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import Reinforce
 
 HERE = Path(__file__).parent

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import linregress, t
 from study import HERE, ROOT, write
 
-from lit_maprops.files import read_table
+from lit_maprops.system.files import read_table
 
 MINUTES = 30.0
 BLOCKS = 10

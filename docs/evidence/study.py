@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from scipy.stats import t
 
-from lit_maprops.cli import main as main_command
-from lit_maprops.files import read_table, write_atomically
+from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.system.files import read_table, write_atomically
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

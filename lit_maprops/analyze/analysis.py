@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from lit_maprops.analyze.batches import draw, on_policy_reference
 from lit_maprops.analyze.subject import Sampler, Subject
-from lit_maprops.files import write_atomically, write_json
 from lit_maprops.metrics.gradients import Estimate, Reference, exact_reference, mean_of, pooled, spread
+from lit_maprops.system.files import write_atomically, write_json
 
 NORMAL_95 = 1.959964  # standard errors on either side of a 95% interval
 FIGURES = ("bias_squared", "variance", "mse", "cosine")

@@ -9,13 +9,13 @@ from tensordict import TensorDictBase
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.checkpoint import ours, read_checkpoint
-from lit_maprops.config import ConfigError, check_choice
 from lit_maprops.envs import Task
 from lit_maprops.module import UPDATE_KEYS
-from lit_maprops.resume import check_resumes
-from lit_maprops.run_cli import RunCLI, parsed
-from lit_maprops.run_files import run_of
+from lit_maprops.run.option_files import run_of
+from lit_maprops.run.options import RunCLI, parsed
+from lit_maprops.run.resume import check_resumes
+from lit_maprops.system.checkpoint import ours, read_checkpoint
+from lit_maprops.system.errors import ConfigError, check_choice
 from lit_maprops.targets import Learner
 
 # Nothing is trained: the run's own devices need not be in this machine.

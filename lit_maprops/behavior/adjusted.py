@@ -8,15 +8,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops.behavior import fused
 from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
-from lit_maprops.behavior.samples import SampleStore
-from lit_maprops.config import check, check_choice, check_count, check_layers, check_positive
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check, check_choice, check_count, check_layers, check_positive
 
 
 class AdjustedPolicy(BehaviorPolicy):

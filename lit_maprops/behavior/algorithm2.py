@@ -7,7 +7,7 @@ The objective is that of PROPS (arXiv 2311.08290, eq. 5): maximize the mean over
 which pushes joint actions down in proportion to how often D holds them, so that those D lacks are pushed up. At
 Delta = 0 its gradient in the logits is pi_theta - d_D; an action with r < 1 - epsilon gets none.
 
-This is the plain form, by autograd: the one to read, and the oracle of ``lit_maprops.behavior.fused``, which runs.
+This is the plain form, by autograd: the one to read, and the oracle of ``behavior.update.fused``, which runs.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lit_maprops.behavior.samples import Minibatch, Samples
-from lit_maprops.mlp import Layers
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.behavior.update.samples import Minibatch, Samples
+from lit_maprops.stacked.mlp import Layers
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
 
 
 def log_ratio_and_kl(delta: Tensor, target: Tensor, visits: Tensor) -> tuple[Tensor, Tensor]:

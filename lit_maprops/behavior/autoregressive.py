@@ -4,13 +4,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys, mlp
+from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
-from lit_maprops.behavior.rows import Ratios, Rows
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
+from lit_maprops.behavior.update.rows import Ratios, Rows
+from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.mlp import split_layers
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked import mlp
+from lit_maprops.stacked.mlp import split_layers
+from lit_maprops.stacked.nets import StackedMLP
 
 
 class Autoregressive(StructuredPolicy):

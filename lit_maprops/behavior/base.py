@@ -12,11 +12,11 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops.behavior.stratified import same_state, stratify
-from lit_maprops.config import check
+from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
-from lit_maprops.families import Family
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check
 
 UpdateStats = dict[str, Tensor]
 

@@ -7,14 +7,14 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior import fused
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.message_passing import Edge, Forest, Messages
-from lit_maprops.behavior.rows import Ratios, Rows
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
-from lit_maprops.config import check
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.system.errors import check
 
 FLAG = "--model.behavior.edges"
 

@@ -6,14 +6,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import gaussian, keys
-from lit_maprops.behavior import fused
+from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
-from lit_maprops.behavior.rows import Ratios, Rows
 from lit_maprops.behavior.structured import StructuredPolicy
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.whitened import Adjustment
+from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
 
 
 class GaussianAdjustment(StructuredPolicy):

@@ -6,12 +6,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice
-from lit_maprops.config import check, check_at_least
+from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.system.errors import check, check_at_least
 
 
 class MAPROPS(AdjustedPolicy):

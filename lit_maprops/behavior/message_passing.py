@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_maprops import joint
-from lit_maprops.constants import Constant
+from lit_maprops.distributions import joint
+from lit_maprops.stacked.device_cache import Constant
 
 Edge = tuple[int, int]  # (parent, child)
 

@@ -4,15 +4,16 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import gaussian, keys
+from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice, UpdateStats, choose_independently
-from lit_maprops.behavior.rows import Ratios, Rows, RowStore
 from lit_maprops.behavior.structured import extend_rows, train_on_rows
+from lit_maprops.behavior.update.rows import Ratios, Rows, RowStore
 from lit_maprops.behavior.whitened import LARGEST, Adjustment
-from lit_maprops.config import check
+from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.system.errors import check
 from lit_maprops.targets.policies import agent_network, per_agent
 
 
@@ -21,7 +22,7 @@ class PROPS(AdjustedPolicy):
 
     Discrete actions: pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i). Continuous ones: Delta_phi_i shifts
     the means, in standard deviations of pi_theta_i, and the log standard deviations. The ratio of each step of D is
-    then all there is (``lit_maprops.behavior.rows``), and the options that save arithmetic are refused.
+    then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused.
 
     Arguments as ``AdjustedPolicy``.
     """

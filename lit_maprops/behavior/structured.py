@@ -11,11 +11,11 @@ from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.base import UpdateStats
-from lit_maprops.behavior.rows import Ratios, RatiosOf, Rows, RowStore, update_rows
+from lit_maprops.behavior.update.rows import Ratios, RatiosOf, Rows, RowStore, update_rows
 
 
 class StructuredPolicy(AdjustedPolicy):
-    """A behavior policy trained on the ratio of each step of D (``lit_maprops.behavior.rows``); subclasses say how.
+    """A behavior policy trained on the ratio of each step of D (``behavior.update.rows``); subclasses say how.
 
     Args:
         clip_epsilon: see ``AdjustedPolicy``; of the joint ratio.

@@ -7,10 +7,11 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
-from lit_maprops.config import check, check_at_least, check_positive
+from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
+from lit_maprops.system.errors import check, check_at_least, check_positive
 
 BISECTIONS = 24  # halvings of the interval that holds the mixing weight
 

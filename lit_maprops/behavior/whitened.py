@@ -1,13 +1,14 @@
 """Gaussian adjustments where pi_theta is standard normal: ratio, KL and gradient in closed form, and draws.
 
-In whitened coordinates z (``lit_maprops.gaussian``) pi_theta is N(0, I), and pi_phi = N(m, (P^T P)^-1) with P lower
-triangular. The network puts out m, d and what is below P's diagonal; the diagonal is exp(-d), so that d is added to
-the log standard deviations and Delta = 0 is pi_theta. With w = P (z - m), which is N(0, I) under pi_phi,
+In whitened coordinates z (``lit_maprops.distributions.gaussian``) pi_theta is N(0, I), and pi_phi is
+N(m, (P^T P)^-1) with P lower triangular. The network puts out m, d and what is below P's diagonal; the diagonal is
+exp(-d), so that d is added to the log standard deviations and Delta = 0 is pi_theta. With w = P (z - m), which is
+N(0, I) under pi_phi,
 
     log r = (|z|^2 - |w|^2) / 2 - sum d,
     KL(pi_theta || pi_phi) = (||P||_F^2 + |P m|^2 - J) / 2 + sum d.
 
-``G`` and ``U`` are those of ``lit_maprops.behavior.rows``; J counts the components.
+``G`` and ``U`` are those of ``lit_maprops.behavior.update.rows``; J counts the components.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_maprops.behavior.rows import Ratios
+from lit_maprops.behavior.update.rows import Ratios
 
 LARGEST = 3.0  # numbers of Delta beyond it count as this much, a KL of 2.5 and more in one component
 LARGEST_LOG_RATIO = 20.0  # likewise; only actions that an older theta took can be so far out

@@ -1,14 +1,14 @@
 """Environments. ``TASKS`` is the registry: what ``--data.env`` accepts and what the contract tests walk."""
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
-from lit_maprops.envs.boulder_push import BoulderPush
-from lit_maprops.envs.foraging import Foraging
-from lit_maprops.envs.matrix_game import Coordination, MatrixGame
-from lit_maprops.envs.pettingzoo_task import PettingZoo
-from lit_maprops.envs.reacher import SparseReacher
+from lit_maprops.envs.boulder_push.task import BoulderPush
+from lit_maprops.envs.foraging.task import Foraging
+from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.games.two_peaks import TwoPeaks
+from lit_maprops.envs.pettingzoo.reacher import SparseReacher
+from lit_maprops.envs.pettingzoo.task import PettingZoo
 from lit_maprops.envs.task_env import TaskEnv
-from lit_maprops.envs.two_peaks import TwoPeaks
-from lit_maprops.envs.vmas_task import VMAS
+from lit_maprops.envs.vmas.task import VMAS
 
 TASKS: dict[str, type[Task]] = {
     "BoulderPush": BoulderPush,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_maprops import families
+from lit_maprops.distributions import families
 
 State = dict[str, Tensor]
 

@@ -10,10 +10,10 @@ from torchrl.envs import EnvBase
 
 from lit_maprops import keys
 from lit_maprops.envs.base import State, Task, squashed
+from lit_maprops.envs.faults import Faults
 from lit_maprops.envs.watched import Watched
-from lit_maprops.faults import Faults
-from lit_maprops.ranks import Team
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.ranks import Team
+from lit_maprops.stacked.streams import SeedStreams
 
 
 class TaskEnv(EnvBase):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from lit_maprops.config import ConfigError, EnvironmentFault
-from lit_maprops.faults import Faults, RowsFailed
-from lit_maprops.memory import is_out_of_memory
+from lit_maprops.envs.faults import Faults, RowsFailed
+from lit_maprops.system.errors import ConfigError, EnvironmentFault
+from lit_maprops.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from lit_maprops.envs.base import State, Task

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lit_maprops.analyze.subject import read_run
-from lit_maprops.checkpoint import ours
-from lit_maprops.config import check
 from lit_maprops.envs import Task
 from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
-from lit_maprops.files import read_table, write_json
+from lit_maprops.system.checkpoint import ours
+from lit_maprops.system.errors import check
+from lit_maprops.system.files import read_table, write_json
 from lit_maprops.targets import TargetPolicies
 
 SUFFIXES = {"onnx": "onnx", "torch": "pt2"}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lit_maprops import families, gaussian
+from lit_maprops.distributions import families, gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.base import squashed
 from lit_maprops.targets import TargetPolicies

@@ -17,9 +17,10 @@ from scipy.special import gammaln, hyp1f1
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import gaussian, keys
-from lit_maprops.families import Family
-from lit_maprops.streams import SeedStreams
+from lit_maprops import keys
+from lit_maprops.distributions import gaussian
+from lit_maprops.distributions.families import Family
+from lit_maprops.stacked.streams import SeedStreams
 
 ROWS_AT_ONCE = 1024  # of D, whose distances to all others stand in memory
 

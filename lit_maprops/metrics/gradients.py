@@ -16,7 +16,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
+from lit_maprops.distributions import joint
 from lit_maprops.envs import MatrixGame, Task
 from lit_maprops.targets import TargetPolicies
 

@@ -18,14 +18,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from lit_maprops import joint, keys
-from lit_maprops.config import check
+from lit_maprops import keys
+from lit_maprops.distributions import joint
+from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
-from lit_maprops.families import Family
 from lit_maprops.metrics.energy import energy_error
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check
 
 ESTIMATORS = ["tabular", "likelihood", "energy"]
 REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)

@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.config import ConfigError, printable
-from lit_maprops.files import read_table
 from lit_maprops.report.settings import TARGET_BATCH, Key, flatten, sampler_key, setting_key
-from lit_maprops.safe_yaml import load_yaml
+from lit_maprops.system.errors import ConfigError, printable
+from lit_maprops.system.files import read_table
+from lit_maprops.system.safe_yaml import load_yaml
 
 Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")

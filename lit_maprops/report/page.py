@@ -9,8 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.config import ConfigError
-from lit_maprops.files import write_atomically
 from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
 from lit_maprops.report.films import films
@@ -18,6 +16,8 @@ from lit_maprops.report.headline import headline, nan_notes
 from lit_maprops.report.load import LeftOut, Run, load_runs
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
+from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.files import write_atomically
 
 MOST_SETTINGS = 8  # with figures; every run is in the table
 TITLE = "MA-PROPS reliability report"

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 from zlib import crc32
 
-from lit_maprops.config import ConfigError
+from lit_maprops.system.errors import ConfigError
 
 # Colors that stand for the page's CSS variables; nothing else uses these values.
 INK, MUTED, GRID = "#fe00f0", "#fe00f1", "#fe00f2"

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.config import ConfigError, check
-from lit_maprops.files import write_json
 from lit_maprops.sweep.sweep_file import SweepFile
+from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.files import write_json
 
 ID = r"\d{3,}-[0-9a-f]{6}"
 STATES = ("waiting", "running", "finished", "stopped", "failed")

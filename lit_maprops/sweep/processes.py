@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.config import check
-from lit_maprops.files import writing
 from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.sweep_file import SweepFile
+from lit_maprops.system.errors import check
+from lit_maprops.system.files import writing
 
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 ERROR_CHARACTERS = 300  # of a failed run's last line that are worth a line in the journal

@@ -5,8 +5,8 @@ import time
 
 from tqdm import tqdm
 
-from lit_maprops.config import printable
 from lit_maprops.sweep.journal import Entry
+from lit_maprops.system.errors import printable
 
 
 class Progress:

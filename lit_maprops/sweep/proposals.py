@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_maprops.config import ConfigError, check
 from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.results import read_history, read_summary
 from lit_maprops.sweep.sweep_file import SweepFile
+from lit_maprops.system.errors import ConfigError, check
 
 MISSING = "the package sweeps is missing: install the extra `sweeps` (pip install 'lit_maprops[sweeps]')"
 # What W&B's search calls the states of our journal. A run stopped early counts with what it reached.

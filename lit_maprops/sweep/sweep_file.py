@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.config import ConfigError, check, check_choice
-from lit_maprops.safe_yaml import read_yaml
 from lit_maprops.sweep.results import SUMMARY_NUMBERS
+from lit_maprops.system.errors import ConfigError, check, check_choice
+from lit_maprops.system.safe_yaml import read_yaml
 
 MOST_RUNS = 100_000
 BOUNDS = ("min", "max", "mu", "sigma", "q")  # of distributions; from infinite ones the search draws NaN

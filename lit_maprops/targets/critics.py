@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets.policies import agent_network, per_agent
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
-from lit_maprops import families
+from lit_maprops.distributions import families
 
 
 class TolerantCategorical(Categorical):

@@ -9,11 +9,11 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from lit_maprops.buffer import Buffer
-from lit_maprops.config import check, check_fraction, check_layers, check_positive
+from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
-from lit_maprops.families import LARGEST_STD, SMALLEST_STD
-from lit_maprops.ranks import Team
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.ranks import Team
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check, check_fraction, check_layers, check_positive
 from lit_maprops.targets.policies import TargetPolicies
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
 
 POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usual for PPO
 

@@ -20,10 +20,10 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
-from lit_maprops.config import check_at_least, check_count, check_fraction, check_positive
 from lit_maprops.envs import Task
-from lit_maprops.optimizer import SeedAdam, clip_grad_norm
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check_at_least, check_count, check_fraction, check_positive
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner

@@ -19,7 +19,7 @@ from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.batches import FIRST_BATCH, draw, entry_ids, on_policy_reference
 from lit_maprops.analyze.subject import Sampler, load, samplers_of
 from lit_maprops.behavior import MAPROPS, Greedy, OnPolicy, TabularMAPROPS
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.metrics.gradients import exact_reference, spread
 
 
@@ -131,14 +131,16 @@ def test_a_sampler_that_cannot_serve_the_task_is_one_line(fit: Callable[..., Pat
     folder = fit("x", "--data.env", "Coordination", "--data.env.n_agents", "3", "--model.behavior", "OnPolicy")
     subject = load(checkpoint_of(folder))
     subject.task.n_actions = 10**4  # too many joint actions for a table
-    from lit_maprops.config import ConfigError
+    from lit_maprops.system.errors import ConfigError
 
     with pytest.raises(ConfigError, match="joint actions"):
         samplers_of(subject, ["TabularMAPROPS"])
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from lit_maprops.cli import main; main(['analyze', '--help']); print('torch' in sys.modules)"
+    code = (
+        "import sys; from lit_maprops.cli.main import main; main(['analyze', '--help']); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--reference_batches" in done.stdout and done.stdout.strip().endswith("False")
 

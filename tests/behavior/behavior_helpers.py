@@ -6,10 +6,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from lit_maprops import gaussian, keys
+from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.structured import StructuredPolicy
+from lit_maprops.distributions import gaussian
 from lit_maprops.envs.base import State, Task, Transition
 
 ALL_TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]

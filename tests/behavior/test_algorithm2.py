@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lit_maprops import keys
 from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl
-from lit_maprops.mlp import split_layers
+from lit_maprops.stacked.mlp import split_layers
 
 # the objective
 

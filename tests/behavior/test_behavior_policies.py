@@ -26,7 +26,7 @@ from stacked_layers import weights
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
-from lit_maprops.config import ConfigError
+from lit_maprops.system.errors import ConfigError
 
 # So many parallel environments in one state draw every joint action of the small tasks here.
 MANY = 4000

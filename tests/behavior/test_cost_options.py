@@ -8,11 +8,13 @@ from behavior_helpers import WITH_COST_OPTIONS, StatesTask, built, data_of, ever
 from stacked_layers import biases, weights
 from torch import Tensor
 
-from lit_maprops import joint, keys
-from lit_maprops.behavior import BEHAVIORS, algorithm2, fused
-from lit_maprops.behavior.samples import Samples
-from lit_maprops.config import ConfigError
-from lit_maprops.mlp import size_of
+from lit_maprops import keys
+from lit_maprops.behavior import BEHAVIORS, algorithm2
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.samples import Samples
+from lit_maprops.distributions import joint
+from lit_maprops.stacked.mlp import size_of
+from lit_maprops.system.errors import ConfigError
 
 OPTIONS = {
     "merge_states": {"merge_states": True},

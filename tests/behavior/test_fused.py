@@ -9,14 +9,15 @@ import torch
 from behavior_helpers import StatesTask, built, generator, random_data, random_policy
 from torch import Tensor
 
-from lit_maprops import mlp
-from lit_maprops.behavior import algorithm2, fused
+from lit_maprops.behavior import algorithm2
 from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, minibatches_of, plain_mlp
-from lit_maprops.behavior.samples import Samples, SampleStore
-from lit_maprops.mlp import size_of
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.samples import Samples, SampleStore
+from lit_maprops.stacked import mlp
+from lit_maprops.stacked.mlp import size_of
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
 
 N_INPUTS, N_ACTIONS = 5, 6
 

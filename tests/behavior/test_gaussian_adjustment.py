@@ -22,13 +22,15 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.distributions import kl_divergence as torch_kl
 
-from lit_maprops import gaussian, keys, mlp
+from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.algorithm2 import plain_mlp
-from lit_maprops.behavior.rows import Rows
+from lit_maprops.behavior.update.rows import Rows
 from lit_maprops.behavior.whitened import LARGEST_LOG_RATIO, Adjustment
-from lit_maprops.config import ConfigError
+from lit_maprops.distributions import gaussian
 from lit_maprops.metrics.energy import energy_distance
+from lit_maprops.stacked import mlp
+from lit_maprops.system.errors import ConfigError
 
 DIAGONAL: dict[str, Any] = {}
 CORRELATED: dict[str, Any] = {"correlated": True}
@@ -423,7 +425,7 @@ def test_policies_that_enumerate_refuse_continuous_actions(name):
     ],
 )
 def test_options_for_tables_of_actions_are_refused_on_continuous_ones(option, monkeypatch):
-    monkeypatch.setattr("lit_maprops.behavior.fused.has_compiler", lambda: True)
+    monkeypatch.setattr("lit_maprops.behavior.update.fused.has_compiler", lambda: True)
     (flag,) = option
     assert f"--model.behavior.{flag}" in refusal("PROPS", ComponentsTask(), **option)
     with pytest.raises(TypeError):

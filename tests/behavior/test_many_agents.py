@@ -11,11 +11,14 @@ from scipy.stats import chisquare
 from stacked_layers import weights
 from torch import Tensor
 
-from lit_maprops import joint, keys, mlp
-from lit_maprops.behavior import BEHAVIORS, fused
+from lit_maprops import keys
+from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.algorithm2 import clipped_loss, plain_mlp
 from lit_maprops.behavior.message_passing import Forest, Messages
-from lit_maprops.config import ConfigError
+from lit_maprops.behavior.update import fused
+from lit_maprops.distributions import joint
+from lit_maprops.stacked import mlp
+from lit_maprops.system.errors import ConfigError
 
 GRAPHS = {
     "chain": [(0, 1), (1, 2), (2, 3)],

@@ -4,8 +4,8 @@ import pytest
 import torch
 from behavior_helpers import generator
 
-from lit_maprops.behavior.rows import Rows, RowStore
-from lit_maprops.behavior.samples import Minibatch
+from lit_maprops.behavior.update.rows import Rows, RowStore
+from lit_maprops.behavior.update.samples import Minibatch
 
 G, C, U = 3, 2, 9  # stops, networks of each, rows
 

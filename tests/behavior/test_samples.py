@@ -9,9 +9,9 @@ from behavior_helpers import generator
 from torch import Tensor
 
 from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, minibatches_of
-from lit_maprops.behavior.samples import Samples, SampleStore, fingerprint
-from lit_maprops.nets import StackedMLP
-from lit_maprops.streams import SeedStreams
+from lit_maprops.behavior.update.samples import Samples, SampleStore, fingerprint
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.streams import SeedStreams
 
 ENTRIES, STEPS, WIDTH, ACTIONS = 4, 150, 6, 5
 

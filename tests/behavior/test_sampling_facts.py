@@ -13,7 +13,7 @@ from behavior_helpers import built
 from tensordict import TensorDict
 
 from lit_maprops import keys
-from lit_maprops.envs.matrix_game import MatrixGame
+from lit_maprops.envs.games.matrix_game import MatrixGame
 
 SIZES = (8, 16, 32, 64)
 SEEDS = 400

@@ -5,8 +5,9 @@ import torch
 from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_policy
 from scipy.stats import kstest
 
-from lit_maprops import joint, keys
+from lit_maprops import keys
 from lit_maprops.behavior.stratified import same_state, stratify
+from lit_maprops.distributions import joint
 
 JOINT = ["MAPROPS", "TabularMAPROPS"]
 PER_AGENT = ["OnPolicy", "PROPS"]

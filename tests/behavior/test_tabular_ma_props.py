@@ -9,9 +9,9 @@ from scipy.optimize import brentq
 
 from lit_maprops import keys
 from lit_maprops.behavior import TabularMAPROPS
-from lit_maprops.config import ConfigError
 from lit_maprops.metrics.sampling_error import tabular_error
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import ConfigError
 
 TASK = StatesTask(n_states=2, n_agents=2, n_actions=2)
 

@@ -6,13 +6,13 @@ import torch
 from figures import hand_over, in_turn, ratio, row, seconds
 from torch import Tensor, nn
 
-from lit_maprops.behavior import fused
 from lit_maprops.behavior.algorithm2 import minibatches_of
-from lit_maprops.behavior.samples import SampleStore
-from lit_maprops.memory import keep_freed_memory
-from lit_maprops.nets import StackedMLP
-from lit_maprops.optimizer import SeedAdam
-from lit_maprops.streams import SeedStreams
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.samples import SampleStore
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.memory import keep_freed_memory
 
 ROUNDS = 5
 HIDDEN = 64

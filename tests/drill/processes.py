@@ -17,8 +17,8 @@ from typing import IO, Any
 
 from conftest import ROOT
 
-from lit_maprops import checkpoint, files
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
+from lit_maprops.system import checkpoint, files
 
 LIMIT_SECONDS = 600  # for what should take seconds: machines are busy
 

@@ -14,10 +14,11 @@ import torch
 from conftest import SMALL
 from test_resume import differences, state_of, stop_after
 
-from lit_maprops import figures, run_cli, summary
-from lit_maprops.cli import main
-from lit_maprops.files import lock, read_table, replacing
+from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run import figures, summary
+from lit_maprops.run import options as run_cli
+from lit_maprops.system.files import lock, read_table, replacing
 
 Fit = Callable[..., Path]
 

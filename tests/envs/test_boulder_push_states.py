@@ -9,8 +9,8 @@ import torch
 from boulder_push_oracle import BoulderPushOracle, OracleState
 from scipy.stats import chisquare
 
-from lit_maprops.config import ConfigError
 from lit_maprops.envs import BoulderPush, TaskEnv
+from lit_maprops.system.errors import ConfigError
 
 NAMES = ["north", "south", "west", "east"]
 SIZES = [(3, 3, 1), (3, 4, 2), (5, 4, 2), (4, 7, 3), (4, 4, 4), (5, 5, 2), (20, 20, 3)]  # height, width, n_agents

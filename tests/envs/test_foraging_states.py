@@ -11,9 +11,9 @@ import torch
 from foraging_package import GONE, Food, Setting, as_state, purposeful, put, read
 from scipy.stats import chi2_contingency, chisquare
 
-from lit_maprops.config import ConfigError
-from lit_maprops.constants import Constant
 from lit_maprops.envs import Foraging, TaskEnv
+from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.system.errors import ConfigError
 
 KEYS = ("agents", "agent_level", "food", "food_level")
 SIZES = [(3, 1, 1), (4, 2, 1), (5, 2, 2), (6, 9, 4), (8, 2, 2), (20, 3, 7)]  # size, n_agents, max_num_food

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lit_maprops.config import ConfigError
 from lit_maprops.envs import Coordination, MatrixGame, TaskEnv
-from lit_maprops.envs.payoffs import payoff_names
+from lit_maprops.envs.games.payoffs import payoff_names
+from lit_maprops.system.errors import ConfigError
 
 SHARED = {
     "figure1": [[1, -1], [-1, 0.8]],

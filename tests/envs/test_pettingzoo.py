@@ -11,10 +11,10 @@ import torch
 from conftest import ROOT
 from env_cases import assert_same, make, play, random_actions, trajectory
 
-from lit_maprops.cli import main
-from lit_maprops.config import ConfigError
+from lit_maprops.cli.main import main
 from lit_maprops.envs import PettingZoo, TaskEnv
-from lit_maprops.envs.pettingzoo_live import Agents, found
+from lit_maprops.envs.pettingzoo.live import Agents, found
+from lit_maprops.system.errors import ConfigError
 
 pytest.importorskip("pettingzoo")
 mpe2, mujoco = pytest.importorskip("mpe2"), pytest.importorskip("gymnasium_robotics")

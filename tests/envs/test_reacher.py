@@ -8,9 +8,9 @@ import torch
 from conftest import ROOT
 from env_cases import make, trajectory
 
-from lit_maprops.cli import main
-from lit_maprops.config import ConfigError
+from lit_maprops.cli.main import main
 from lit_maprops.envs import SparseReacher, TaskEnv
+from lit_maprops.system.errors import ConfigError
 
 mujoco = pytest.importorskip("gymnasium_robotics")
 UPPER, LOWER = 0.1, 0.11  # meters, from shoulder to elbow and on to the fingertip

@@ -5,9 +5,9 @@ import torch
 from env_cases import NEEDS, assert_same, play, random_actions
 
 from lit_maprops import keys
-from lit_maprops.config import EnvironmentFault
 from lit_maprops.envs import PettingZoo, TaskEnv
-from lit_maprops.faults import Faults
+from lit_maprops.envs.faults import Faults
+from lit_maprops.system.errors import EnvironmentFault
 
 pytestmark = NEEDS["PettingZoo"]
 SEEDS = [5, 6, 7]

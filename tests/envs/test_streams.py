@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from lit_maprops.streams import BLOCK, SeedStreams
+from lit_maprops.stacked.streams import BLOCK, SeedStreams
 
 # Draws of every kind: single numbers, matrices, empty, exactly to the end of a block, one past it, more than a block.
 SHAPES = [(1,), (3, 5), (0,), (2, 0), (BLOCK - 16,), (1,), (7,), (BLOCK,), (1,), (BLOCK - 1,), (1,), (1,), (BLOCK + 1,)]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lit_maprops.config import ConfigError
 from lit_maprops.envs import TwoPeaks
+from lit_maprops.system.errors import ConfigError
 
 
 def play(task: TwoPeaks, action: np.ndarray):

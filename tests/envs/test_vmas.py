@@ -11,9 +11,9 @@ from conftest import ROOT
 from env_cases import assert_same, make, play, random_actions, trajectory
 from scipy.stats import ks_2samp
 
-from lit_maprops.cli import main
-from lit_maprops.config import ConfigError
+from lit_maprops.cli.main import main
 from lit_maprops.envs import VMAS
+from lit_maprops.system.errors import ConfigError
 
 vmas = pytest.importorskip("vmas")
 CPU = torch.device("cpu")

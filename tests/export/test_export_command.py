@@ -16,11 +16,12 @@ from conftest import ROOT
 from lbforaging.foraging.environment import ForagingEnv
 from torch.nn.functional import one_hot
 
-from lit_maprops.cli import main
+from lit_maprops.cli import export as command
+from lit_maprops.cli.main import main
 from lit_maprops.envs import Foraging
-from lit_maprops.export import command, policies
+from lit_maprops.export import policies
 from lit_maprops.export.policies import load
-from lit_maprops.files import write_atomically
+from lit_maprops.system.files import write_atomically
 
 EPISODES = 20  # of the example
 
@@ -258,7 +259,9 @@ def test_a_failure_leaves_nothing_behind(
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from lit_maprops.cli import main; main(['export', '--help']); print('torch' in sys.modules)"
+    code = (
+        "import sys; from lit_maprops.cli.main import main; main(['export', '--help']); print('torch' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--output DIR" in out and out.strip().endswith("False")
     assert command.DESCRIPTION.split()[0] in out

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 
 MOST_CHARACTERS = 1100  # of an error
 MOST_BYTES = 2**31  # of new memory that a case may ask for

@@ -15,9 +15,9 @@ import torch
 from conftest import SMALL
 from hostile_helpers import CANARY, complaint, contents, run
 
-from lit_maprops.checkpoint import read_checkpoint
-from lit_maprops.cli import main
-from lit_maprops.config import ConfigError
+from lit_maprops.cli.main import main
+from lit_maprops.system.checkpoint import read_checkpoint
+from lit_maprops.system.errors import ConfigError
 
 COMMANDS = (["fit"], ["validate"], ["test"], ["analyze", "--batches", "2", "--reference_batches", "2"])
 RUNS = {

@@ -17,8 +17,8 @@ from hypothesis import given
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
-from lit_maprops import training_cli
-from lit_maprops.run_cli import RunCLI
+from lit_maprops.cli import fit as training_cli
+from lit_maprops.run.options import RunCLI
 
 ENTRIES = {"conf", "case.yaml"}  # of the working directory
 

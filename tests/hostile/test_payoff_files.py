@@ -10,8 +10,8 @@ from hostile_helpers import cases, complaint, limited_memory, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_maprops.config import ConfigError
 from lit_maprops.envs import MatrixGame
+from lit_maprops.system.errors import ConfigError
 
 NUMBERS = st.one_of(
     st.floats(),

@@ -12,9 +12,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.families import Gaussian
+from lit_maprops.distributions.families import Gaussian
 from lit_maprops.metrics import energy
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 
 MASK = torch.tensor([[True, False], [True, True]])  # J = 3
 

@@ -11,7 +11,7 @@ from torch.distributions import Categorical
 from lit_maprops import keys
 from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task
 from lit_maprops.metrics.gradients import Reference, exact_reference, policy_gradient, pooled, spread
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.metrics.sampling_error import likelihood_error, tabular_error, total_variation
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 
 Action = tuple[int, ...]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
 
 
 def weights(net: StackedMLP) -> list[Tensor]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from synthetic import three_samplers, write_run
 
-from lit_maprops.config import ConfigError
 from lit_maprops.report import load_runs
 from lit_maprops.report.analysis import by_setting, heat_maps
 from lit_maprops.report.settings import flatten
+from lit_maprops.system.errors import ConfigError
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from synthetic import three_samplers, write_run
 
-from lit_maprops.cli import main
-from lit_maprops.config import ConfigError
+from lit_maprops.cli.main import main
 from lit_maprops.report import films, make_report
+from lit_maprops.system.errors import ConfigError
 
 EVIL = "<script>alert(1)</script>"
 
@@ -219,7 +219,7 @@ def test_a_notebook_shows_it_in_a_frame(tmp_path: Path) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from lit_maprops.cli import main; assert main(['report', '--help']) == 0; "
+        "import sys; from lit_maprops.cli.main import main; assert main(['report', '--help']) == 0; "
         "assert not {'torch', 'lightning', 'matplotlib', 'scipy', 'jinja2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

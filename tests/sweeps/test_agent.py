@@ -17,8 +17,8 @@ import yaml
 from conftest import ROOT
 from wandb_server import ENTITY, PROJECT, SWEEP, Run, StandIn
 
-from lit_maprops.files import read_table
 from lit_maprops.sweep.results import best_value, read_summary
+from lit_maprops.system.files import read_table
 
 BIN = Path(sys.executable).parent
 # A run of a second or two; eval at every second of 8 iterations.
@@ -179,7 +179,7 @@ def test_a_server_that_dies_costs_no_local_data(tmp_path: Path) -> None:
 
 
 def test_default_run_names_tell_agents_runs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_maprops.cli import main
+    from lit_maprops.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from conftest import ROOT, command
 
-from lit_maprops.cli import main
-from lit_maprops.files import read_table
+from lit_maprops.cli.main import main
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.sweep_file import SweepFile
+from lit_maprops.system.files import read_table
 
 TOY = str(ROOT / "tests" / "sweeps" / "toy.py")
 GRID = {"x": {"values": [1, 2, 3]}, "y": {"values": [0.5, 0.25]}}
@@ -341,7 +341,7 @@ def test_without_the_package_the_extra_is_named(
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from lit_maprops.cli import main; assert main(['sweep', '--help']) == 0; "
+        "import sys; from lit_maprops.cli.main import main; assert main(['sweep', '--help']) == 0; "
         "print([m for m in ('torch', 'lightning', 'wandb', 'sweeps', 'sklearn') if m in sys.modules])"
     )
     started = time.perf_counter()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from lit_maprops.cli import main
+from lit_maprops.cli.main import main
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
@@ -46,7 +46,7 @@ def test_sizes_are_what_the_comment_says(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_program_takes_every_flag(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first and the last proposal, parsed and built as ``fit`` does, without training."""
-    from lit_maprops.run_cli import RunCLI
+    from lit_maprops.run.options import RunCLI
 
     monkeypatch.chdir(ROOT)
     file = read_sweep_file(path)
@@ -81,7 +81,7 @@ def test_batch_sizes_fit_together() -> None:
 
 
 def test_all_no_conflict_games_are_swept() -> None:
-    from lit_maprops.envs.payoffs import no_conflict_games
+    from lit_maprops.envs.games.payoffs import no_conflict_games
 
     games = read_sweep_file(ROOT / "sweeps" / "no_conflict.yaml").content["parameters"]["data.env.payoff"]["values"]
     assert games == [f"no_conflict_{k}" for k in range(1, len(no_conflict_games()) + 1)]

@@ -13,10 +13,10 @@ import wandb
 from conftest import SMALL
 from wandb_server import StandIn
 
-from lit_maprops import wandb_run
-from lit_maprops.cli import main
-from lit_maprops.files import read_table
+from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run import wandb_run
+from lit_maprops.system.files import read_table
 
 FINISH_SECONDS = 2
 

@@ -11,9 +11,9 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
+from lit_maprops.distributions.families import Gaussian
 from lit_maprops.envs.base import State, Task, Transition
-from lit_maprops.families import Gaussian
-from lit_maprops.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import LEARNERS, Learner, TargetPolicies
 
 SEEDS, STEPS, ENVS = 3, 6, 2

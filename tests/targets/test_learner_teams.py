@@ -7,7 +7,7 @@ import torch
 from forked import in_ranks
 from targets_helpers import SMALL, built, filled, random_batch
 
-from lit_maprops.ranks import Ranks
+from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.targets import Learner
 
 CASES = {

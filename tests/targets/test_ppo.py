@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
-from lit_maprops.streams import SeedStreams
+from lit_maprops.stacked.streams import SeedStreams
 
 
 class ScalarPPO:

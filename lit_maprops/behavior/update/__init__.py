@@ -1,0 +1,1 @@
+"""How a behavior update runs: rows of D kept ready, and gradients written out."""

@@ -1,0 +1,247 @@
+"""Algorithm 2 as it runs: the arithmetic of ``lit_maprops.behavior.algorithm2``, with its gradient written out.
+
+What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
+
+- no autograd graph: the passes through Delta are ``lit_maprops.stacked.mlp``'s, its gradient is written out here;
+- the first step of an update starts from Delta = 0, where only the last layer has a gradient: one forward pass of the
+  hidden layers and two products of the last one are all it needs;
+- one exponential per action gives ratio, pi_phi and KL alike;
+- parameters, gradient and moments of all layers are one tensor each;
+- entries go through the update in groups whose activations stay in the cache, and leave when they stop.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold
+
+from lit_maprops.behavior.update.samples import Minibatch, PackedSamples, Samples
+from lit_maprops.stacked import mlp
+from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import AdamSettings, SeedAdam, adam_
+
+MINIBATCHES_AT_ONCE = 4  # gradient steps of one compiled graph
+LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
+
+
+class Settings(NamedTuple):
+    """What is fixed during an update."""
+
+    shapes: LayerShapes  # of the layers that are trained
+    clip_epsilon: float
+    kl_cutoff: float  # nats
+    from_zero: bool  # the last layer starts at zero
+    count_steps: bool  # all entries have made the same number of Adam steps
+    adam: AdamSettings
+
+
+class Trained(NamedTuple):
+    """Parameters under training and their Adam moments ``[G, P]``; step counts ``[G]``."""
+
+    flat: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    steps_taken: Tensor
+
+
+@torch.no_grad()
+def update_behavior(
+    net: StackedMLP,
+    optimizer: SeedAdam,
+    samples: Samples,
+    minibatches: Sequence[Minibatch | None],
+    clip_epsilon: float,
+    kl_cutoff: float,
+    last_layer: bool = False,
+    from_zero: bool = False,
+    measure: bool = True,
+    compiled: bool = False,
+) -> dict[str, Tensor]:
+    """As ``lit_maprops.behavior.algorithm2.update_behavior``, and
+
+    Args:
+        net: see there.
+        optimizer: see there.
+        samples: see there.
+        minibatches: see there.
+        clip_epsilon: see there.
+        kl_cutoff: see there.
+        last_layer: see there.
+        from_zero: the last layer is zero, so that the first step has no gradient elsewhere.
+        measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
+        compiled: run the gradient steps through torch.compile.
+    """
+    shapes = net.shapes[-1:] if last_layer else net.shapes
+    count_steps = optimizer.lockstep and not compiled and not last_layer
+    settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
+    trained = trained_of(net, optimizer, size_of(shapes))
+    results = []
+    rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
+    for group in mlp.groups(len(samples.inputs), rows, shapes):
+        entries, part = Trained(*(t[group] for t in trained)), Samples(*(t[group] for t in samples))
+        own = [minibatch and minibatch.of(group) for minibatch in minibatches]
+        gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
+        stats = {
+            "gradient_steps": gradient_steps,
+            "cutoff_hit": ~active,
+            "first_step_cutoff": ~active & (gradient_steps <= 1),
+        }
+        results.append(stats | (_measured(entries.flat, part, settings) if measure else {}))
+    return {name: torch.cat([r[name] for r in results]).unflatten(0, net.stack) for name in results[0]}
+
+
+def train(
+    trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Take the gradient steps of all entries, in place.
+
+    Entries that stop leave the arithmetic: the others go on in copies, which are put back at the end.
+
+    Returns:
+        Gradient steps made and whether the entry went on to the end, both ``[G]``.
+    """
+    alive = torch.arange(len(trained.flat), device=trained.flat.device)
+    gradient_steps = torch.full_like(alive, len(minibatches))
+    now, layers = trained, split_layers(trained.flat, settings.shapes)
+    own = samples if minibatches[0] is None else samples.packed()
+    for step, chosen in enumerate(minibatches):
+        part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
+        x, delta = delta_of(layers, part.inputs)
+        weight, total, kl = weights_and_kl(delta, part)
+        going = kl <= settings.kl_cutoff
+        if not bool(going.all()):
+            kept = going.nonzero().flatten()
+            put_back(trained, now, alive)
+            gradient_steps[alive[~going]] = step
+            alive = alive[kept]
+            if not len(alive):
+                break
+            now, own, part = Trained(*(t[kept] for t in now)), own.entries(kept), part.entries(kept)
+            x, weight, total = [part.inputs, *(t[kept] for t in x[1:])], weight[kept], total[kept]
+            layers = split_layers(now.flat, settings.shapes)
+        grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
+        grad = mlp.backward(layers, x, grad, settings.from_zero and step == 0)
+        adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
+    else:
+        put_back(trained, now, alive)
+    return gradient_steps, torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
+
+
+def put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
+    """Write ``now``, copies of the entries ``alive``, back to where they came from."""
+    if now is not trained:
+        for tensor, part in zip(trained, now, strict=True):
+            tensor[alive] = part
+
+
+def _train_compiled(
+    trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """``train`` with all entries in every step, those that stopped masked: one graph per shape.
+
+    Minibatches are short, so several share a graph; with all of D in every step, a stop is more likely.
+    """
+    active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
+    gradient_steps = torch.zeros_like(active, dtype=torch.int64)
+    steps = _compiled_steps(trained.flat.is_cuda)
+    if trained.flat.is_cuda:
+        for tensor in trained:  # views of the network's and the optimizer's own memory: a CUDA graph may write to it
+            torch._dynamo.mark_static_address(tensor, guard=False)
+    at_once = 1 if minibatches[0] is None else MINIBATCHES_AT_ONCE
+    own = samples if minibatches[0] is None else samples.packed()
+    for first in range(0, len(minibatches), at_once):
+        chosen = list(minibatches[first : first + at_once])
+        active, made = steps(trained, own, chosen, active, settings.from_zero and first == 0, settings)
+        gradient_steps += made
+        if not bool(active.any()):
+            break
+    return gradient_steps, active
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds a C++ compiler where it looks for one."""
+    named = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
+
+
+@cache
+def _compiled_steps(cuda_graphs: bool) -> Any:
+    """Static shapes, which CUDA graphs need and which are faster on the CPU, too; ``padded_rows`` keeps them few."""
+
+    def masked_steps(
+        trained: Trained,
+        samples: Samples | PackedSamples,
+        minibatches: list[Minibatch | None],
+        active: Tensor,
+        from_zero: bool,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor]:
+        layers = split_layers(trained.flat, settings.shapes)
+        made = torch.zeros_like(active, dtype=torch.int64)
+        for step, chosen in enumerate(minibatches):
+            part = samples.take(chosen)
+            x, delta = delta_of(layers, part.inputs)
+            weight, total, kl = weights_and_kl(delta, part)
+            active = active & (kl <= settings.kl_cutoff)
+            made = made + active
+            grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
+            grad = mlp.backward(layers, x, grad, from_zero and step == 0)
+            adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
+        return active, made
+
+    torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
+    if cuda_graphs:
+        return torch.compile(masked_steps, dynamic=False, fullgraph=True, mode="reduce-overhead")
+    return torch.compile(masked_steps, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+
+
+def padded_rows(rows: int) -> int:
+    """The next size of 64, 96, 128, 192, 256, 384, ...: at most half as much again, and few sizes to compile for."""
+    power = 1 << max(6, (rows - 1).bit_length())
+    return power * 3 // 4 if 64 < rows <= power * 3 // 4 else power
+
+
+def delta_of(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """As ``mlp.forward``: inputs of every layer, and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
+    x, delta = mlp.forward(layers, inputs)
+    return x, delta.clamp_(-LARGEST, LARGEST)
+
+
+def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(Delta) ``[G, K, U]``, its mean under pi_theta ``[G, 1, U]`` and KL(pi_theta || pi_phi) over D ``[G]`` (nats).
+
+    With w = exp(Delta) and z its mean, r = w / z and KL = log z - sum_k pi_theta(k) Delta(k).
+    """
+    weight = delta.exp()
+    total = (samples.target * weight).sum(1, keepdim=True)
+    of_state = total.log().sub_((samples.target * delta).sum(1, keepdim=True)).squeeze(1)
+    return weight, total, torch.linalg.vecdot(of_state, samples.visits)
+
+
+def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsilon: float) -> Tensor:
+    """Gradient of the negative PROPS objective, ``[G, K, U]``: u - pi_phi sum_k u, where u is d_D r if not clipped."""
+    ratio = weight / total
+    unclipped = samples.share * threshold(ratio, 1 - clip_epsilon, 0.0)
+    return unclipped.addcmul_(ratio.mul_(samples.target), unclipped.sum(1, keepdim=True), value=-1)
+
+
+def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, Tensor]:
+    _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
+    weight, total, kl = weights_and_kl(delta, samples)
+    clipped = weight / total < 1 - settings.clip_epsilon
+    return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
+
+
+def trained_of(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
+    """The last ``size`` parameters of every entry and what belongs to them."""
+    state = optimizer.state[net.flat]
+    flat, exp_avg, exp_avg_sq = (
+        tensor.flatten(0, -2)[:, -size:] for tensor in (net.flat.detach(), state["exp_avg"], state["exp_avg_sq"])
+    )
+    return Trained(flat, exp_avg, exp_avg_sq, state["steps_taken"].flatten())

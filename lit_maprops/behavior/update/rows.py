@@ -1,0 +1,193 @@
+"""Algorithm 2 for adjustments that never enumerate the actions: the ratio of each step of D is enough.
+
+The objective is that of ``lit_maprops.behavior.algorithm2``, with the ratio r = pi_phi(a | s) / pi_theta(a | s) of the
+action taken. Its gradient in log r is r / |D|, and 0 where r < 1 - epsilon; what log r and its gradient are is up to
+the adjustment (``Ratios``), and the passes through the network are those of ``lit_maprops.stacked.mlp``.
+
+``G`` counts what has a ratio, a clip and a stop of its own: R seeds, or for PROPS R seeds times A agents. ``C`` counts
+the networks of each (1, or one per agent), ``U`` the rows: every step of D.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.samples import Minibatch
+from lit_maprops.stacked import mlp
+from lit_maprops.stacked.mlp import size_of, split_layers
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+
+
+class Rows(NamedTuple):
+    """D, or a part of it."""
+
+    inputs: Tensor  # [G * C, U, I], input of Delta
+    facts: tuple[Tensor, ...]  # each [G, ..., U], what else the ratio depends on: pi_theta and the action taken
+    weight: Tensor  # [G, U], sums to 1 over D
+
+    def entries(self, kept: "Tensor | slice") -> "Rows":
+        """Some of the G."""
+        inputs = self.inputs.unflatten(0, (len(self.weight), -1))[kept].flatten(0, 1)
+        return Rows(inputs, tuple(fact[kept] for fact in self.facts), self.weight[kept])
+
+    def take(self, minibatch: Minibatch | None) -> "Rows":
+        """A minibatch, rows ``[G, b]``, weighted to stand for all of D; None is all of D."""
+        if minibatch is None:
+            return self
+        rows = minibatch.rows
+        copies = rows.repeat_interleave(len(self.inputs) // len(rows), 0).unsqueeze(-1)
+        return Rows(
+            self.inputs.gather(1, copies.expand(-1, -1, self.inputs.shape[-1])),
+            tuple(_columns(fact, rows) for fact in self.facts),
+            self.weight.gather(1, rows) * minibatch.weight,
+        )
+
+
+def _columns(fact: Tensor, rows: Tensor) -> Tensor:
+    """The columns ``rows`` ``[G, b]`` of ``[G, ..., U]``."""
+    between = fact.dim() - 2
+    columns = rows.reshape(len(rows), *[1] * between, -1)
+    return fact.gather(-1, columns.expand(*fact.shape[:-1], -1))
+
+
+class Ratios(NamedTuple):
+    """What an adjustment says about rows."""
+
+    log_ratio: Tensor  # [G, U], log r of the action taken (nats)
+    kl: Tensor  # [G, U], KL(pi_theta || pi_phi) in the row's state, or an estimate of it (nats)
+    pull: Callable[[Tensor], Tensor]  # gradient of log_ratio [G, U] -> of Delta [G * C, K, U]
+
+
+RatiosOf = Callable[[Tensor, Rows], Ratios]  # of Delta [G * C, K, U]; G may be some of them
+
+
+class RowStore:
+    """Collects ``Rows`` step by step, in memory that doubles when it is full."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows = 0
+        self._stored: list[Tensor] = []
+
+    def append(self, inputs: Tensor, *facts: Tensor) -> None:
+        """Add ``b`` steps, shaped as in ``Rows``."""
+        new, after = [inputs.mT, *facts], self.rows + inputs.shape[1]
+        if not self._stored or after > self._stored[0].shape[-1]:
+            grown = [tensor.new_empty(*tensor.shape[:-1], max(64, 2 * after)) for tensor in new]
+            for larger, old in zip(grown, self._stored, strict=False):
+                larger[..., : self.rows] = old[..., : self.rows]
+            self._stored = grown
+        for stored, tensor in zip(self._stored, new, strict=True):
+            stored[..., self.rows : after] = tensor
+        self.rows = after
+
+    def samples(self) -> Rows:
+        """All steps of D."""
+        inputs, *facts = (tensor[..., : self.rows] for tensor in self._stored)
+        weight = inputs.new_full((len(facts[0]), self.rows), 1 / self.rows)
+        return Rows(inputs.mT, tuple(facts), weight)
+
+
+@torch.no_grad()
+def update_rows(
+    net: StackedMLP,
+    optimizer: SeedAdam,
+    rows: Rows,
+    minibatches: Sequence[Minibatch | None],
+    ratios_of: RatiosOf,
+    clip_epsilon: float,
+    kl_cutoff: float,
+    measure: bool = True,
+) -> dict[str, Tensor]:
+    """Train phi on D, as ``lit_maprops.behavior.algorithm2.update_behavior``, from Delta = 0.
+
+    Args:
+        net: Delta_phi, its last layer zero.
+        optimizer: over ``net``.
+        rows: all of D.
+        minibatches: ``epochs`` passes over D; None is all of it.
+        ratios_of: what the adjustment says about rows.
+        clip_epsilon: epsilon.
+        kl_cutoff: delta (nats).
+        measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
+
+    Returns:
+        Its statistics, ``[G]``.
+    """
+    settings = fused.Settings(net.shapes, clip_epsilon, kl_cutoff, True, optimizer.lockstep, optimizer.settings)
+    trained = fused.trained_of(net, optimizer, size_of(net.shapes))
+    n_groups, longest = rows.weight.shape
+    copies = len(trained.flat) // n_groups
+    results = []
+    for group in mlp.groups(n_groups, copies * longest, net.shapes):  # whose activations fit the cache
+        networks = slice(group.start * copies, group.stop * copies)
+        part = fused.Trained(*(tensor[networks] for tensor in trained))
+        own = [minibatch and minibatch.of(group) for minibatch in minibatches]
+        results.append(_train(part, rows.entries(group), own, ratios_of, settings, measure))
+    return {name: torch.cat([result[name] for result in results]) for name in results[0]}
+
+
+def _train(
+    trained: fused.Trained,
+    rows: Rows,
+    minibatches: Sequence[Minibatch | None],
+    ratios_of: RatiosOf,
+    settings: fused.Settings,
+    measure: bool,
+) -> dict[str, Tensor]:
+    """Take the gradient steps of some of the G, in place; those that stop leave the arithmetic."""
+    copies = len(trained.flat) // len(rows.weight)
+    alive = torch.arange(len(rows.weight), device=trained.flat.device)
+    gradient_steps = torch.full_like(alive, len(minibatches))
+    now, own = trained, rows
+    for step, chosen in enumerate(minibatches):
+        part = own.take(chosen and chosen.of(alive))
+        layers = split_layers(now.flat, settings.shapes)
+        x, delta = fused.delta_of(layers, part.inputs)
+        ratios = ratios_of(delta, part)
+        going = torch.linalg.vecdot(ratios.kl, part.weight) <= settings.kl_cutoff  # False for a NaN
+        n_going = int(going.sum())  # the one time that a gradient step waits for the device
+        if n_going < len(going):
+            gradient_steps[alive[~going]] = step
+        if not n_going:
+            _put_back(trained, now, alive, copies)
+            alive = alive[:0]
+            break
+        ratio = ratios.log_ratio.exp()
+        grad = ratios.pull(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
+        if n_going < len(going):
+            _put_back(trained, now, alive, copies)
+            kept, networks = going.nonzero().flatten(), going.repeat_interleave(copies).nonzero().flatten()
+            alive, own = alive[kept], own.entries(kept)
+            now, grad = fused.Trained(*(tensor[networks] for tensor in now)), grad[networks]
+            x, layers = [tensor[networks] for tensor in x], split_layers(now.flat, settings.shapes)
+        grad = mlp.backward(layers, x, grad, step == 0)  # at Delta = 0 only the last layer has a gradient
+        fused.adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
+    else:
+        _put_back(trained, now, alive, copies)
+    cutoff_hit = torch.ones_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, False)
+    stats = {
+        "gradient_steps": gradient_steps,
+        "cutoff_hit": cutoff_hit,
+        "first_step_cutoff": cutoff_hit & (gradient_steps <= 1),
+    }
+    return stats | (_measured(trained, rows, ratios_of, settings) if measure else {})
+
+
+def _measured(trained: fused.Trained, rows: Rows, ratios_of: RatiosOf, settings: fused.Settings) -> dict[str, Tensor]:
+    _, delta = fused.delta_of(split_layers(trained.flat, settings.shapes), rows.inputs)
+    log_ratio, kl, _ = ratios_of(delta, rows)
+    clipped = log_ratio.exp() < 1 - settings.clip_epsilon
+    return {"kl": torch.linalg.vecdot(kl, rows.weight), "ratio_clipped": (rows.weight * clipped).sum(1)}
+
+
+def _put_back(trained: fused.Trained, now: fused.Trained, alive: Tensor, copies: int) -> None:
+    networks = alive.unsqueeze(1) * copies + torch.arange(copies, device=alive.device)
+    fused.put_back(trained, now, networks.flatten())

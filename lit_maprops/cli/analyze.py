@@ -1,0 +1,82 @@
+"""``python -m lit_maprops analyze --ckpt_path C``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from lit_maprops.system.errors import ConfigError, check, check_count
+
+DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
+the checkpoint's own behavior policy and others, against the exact gradient (matrix games) or that of many on-policy
+batches; and how far the returns in D are off, with and without importance weights."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors become one line and exit code 2, as everywhere in this program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"analyze: {message} (see python -m lit_maprops analyze --help)")
+
+
+def _parse(args: list[str]) -> argparse.Namespace | None:
+    parser = _Parser("python -m lit_maprops analyze", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE", help="checkpoint of a run folder")
+    parser.add_argument(
+        "--batches", type=int, default=16, metavar="K", help="batches per seed and sampler (default: 16)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help="env steps per seed and batch (default: the run's n)"
+    )
+    parser.add_argument("--samplers", nargs="*", default=[], metavar="NAME", help="also these, with default settings")
+    parser.add_argument(
+        "--reference_batches", type=int, default=128, metavar="M", help="on-policy batches (default: 128)"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: gradients.json in the run's folder")
+    try:
+        return parser.parse_args(args)
+    except SystemExit:  # --help
+        return None
+
+
+def run(args: list[str]) -> int:
+    """Analyze, print the table, write a JSON and a CSV file; returns the exit code.
+
+    Raises:
+        ConfigError: bad input, found before anything is written.
+    """
+    options = _parse(args)
+    if options is None:
+        return 0
+    check(options.batches >= 2, f"--batches is {options.batches}: give at least 2, a variance needs them")
+    check_count("--batches", options.batches)
+    check(options.reference_batches >= 2, f"--reference_batches is {options.reference_batches}: give at least 2")
+    check_count("--reference_batches", options.reference_batches)
+
+    # Only now: these import torch.
+    from lit_maprops.analyze.analysis import analyze, reference_of
+    from lit_maprops.analyze.subject import load, samplers_of
+
+    subject = load(options.ckpt_path)
+    samplers = samplers_of(subject, options.samplers)
+    steps, m = options.batch_size or subject.target_batch_size, subject.behavior_batch_size
+    check(
+        options.batch_size is None or options.batch_size > 0, f"--batch_size is {options.batch_size}: give at least 1"
+    )
+    check_count("--batch_size", steps, 10**9)
+    check(steps % m == 0, f"--batch_size is {steps}: make it a multiple of the run's m, {m}")
+    check(steps > 1, "--batch_size is 1: give at least 2, an advantage needs a second step to compare with")
+    output = options.output or subject.folder / "gradients.json"
+    check(output.parent.is_dir() and not output.is_dir(), f"--output: {output.parent} is no folder: create it first")
+    check(os.access(output.parent, os.W_OK), f"--output: {output.parent} cannot be written: choose another folder")
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    reference = reference_of(subject, steps, options.reference_batches, say)
+    result = analyze(subject, samplers, options.batches, steps, reference, say)
+    result.write(output)
+    print(result.table())
+    print(f"analyze: written to {output.with_suffix('.json')} and .csv", file=sys.stderr)
+    return 0

@@ -1,0 +1,132 @@
+"""``python -m lit_maprops sweep FILE``: runs a W&B sweep file in local processes; the same call continues it."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from lit_maprops.sweep.journal import Journal
+from lit_maprops.sweep.processes import command_line
+from lit_maprops.sweep.results import best_value
+from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
+from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
+from lit_maprops.system.files import lock
+
+DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
+folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
+finished runs are kept, interrupted ones go on from their checkpoint."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage."""
+        raise ConfigError(f"{message}: see python -m lit_maprops sweep --help")
+
+
+def _parse(args: list[str]) -> argparse.Namespace | None:
+    parser = _Parser(prog="python -m lit_maprops sweep", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("file", metavar="FILE", type=Path, help="W&B sweep file, such as sweeps/delta_epsilon.yaml")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
+    parser.add_argument("--max-runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed runs again")
+    try:
+        return parser.parse_args(args)
+    except SystemExit:  # --help
+        return None
+
+
+def run(args: list[str]) -> int:
+    """Run or continue a sweep.
+
+    Returns:
+        0: all runs finished (or were stopped early). 1: some failed. 130 / 143: stopped by SIGINT / SIGTERM.
+
+    Raises:
+        ConfigError: bad input, found before anything is written.
+    """
+    options = _parse(args)
+    if options is None:
+        return 0
+    check_count("--workers", options.workers, most=1024)
+    if options.max_runs is not None:
+        check_count("--max-runs", options.max_runs, most=MOST_RUNS)
+    file = read_sweep_file(options.file)
+    command_line(file, {})
+    folder = options.runs_dir.resolve() / file.name
+    limit = _limit(file, options.max_runs)
+
+    # Only now: these import numpy, scipy and scikit-learn.
+    from lit_maprops.sweep.proposals import Search
+    from lit_maprops.sweep.scheduler import Scheduler
+
+    search = Search(file, folder)
+    with _alone(folder):
+        journal = Journal(folder, file)
+        for entry in journal.entries:
+            if options.retry_failed and entry.state == "failed":
+                entry.state, entry.exit_code, entry.error = "waiting", None, None
+        total = max(search.size(limit), len(journal.entries))
+        try:
+            received = Scheduler(file, folder, search, journal, options.workers, total).run()
+        except WriteError as error:
+            raise WriteError(f"{error}; runs at work go on: make room, then give the same command again") from None
+    return _report(file, folder, journal, received)
+
+
+def _limit(file: SweepFile, max_runs: int | None) -> int:
+    caps = [cap for cap in (max_runs, file.run_cap) if cap is not None]
+    check(
+        bool(caps) or file.content["method"] == "grid",
+        f"--max-runs is missing: method {file.content['method']} has no end, give it here or run_cap in {file.path}",
+    )
+    return min(caps, default=MOST_RUNS)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system lets go of it when the process ends, however that happens.
+
+    Raises:
+        ConfigError: another sweep has it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder / "sweep.lock")
+    except OSError as error:
+        raise ConfigError(
+            f"--runs-dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
+        ) from None
+    if held is None:
+        raise ConfigError(
+            f"--runs-dir: another sweep command is at work in {folder}: wait for it, or choose another --runs-dir"
+        )
+    with held:
+        yield
+
+
+def _report(file: SweepFile, folder: Path, journal: Journal, received: int | None) -> int:
+    count = {state: sum(e.state == state for e in journal.entries) for state in ("finished", "stopped", "failed")}
+    parts = [f"{count['finished']} finished", f"{count['failed']} failed"]
+    if count["stopped"]:
+        parts.insert(1, f"{count['stopped']} stopped early")
+    print(f"sweep {file.name}: {', '.join(parts)} -> {folder}", file=sys.stderr)
+    if file.metric is not None:
+        _print_best(file, folder, journal, file.metric)
+    if received is not None:
+        print("continue with the same command", file=sys.stderr)
+        return 128 + received
+    return 1 if count["failed"] else 0
+
+
+def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:
+    values = {e.id: best_value(folder / e.id, metric, file.maximizes) for e in journal.entries if e.state == "finished"}
+    found = {run_id: value for run_id, value in values.items() if value is not None}
+    if not found:
+        return
+    best = (max if file.maximizes else min)(found, key=lambda run_id: found[run_id])
+    parameters = next(e.parameters for e in journal.entries if e.id == best)
+    flags = " ".join(f"--{name}={value}" for name, value in parameters.items())
+    print(f"best: {best}, {metric} {found[best]:.4g} with {flags}", file=sys.stderr)

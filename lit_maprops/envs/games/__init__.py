@@ -1,0 +1,1 @@
+"""One-step games: payoffs of discrete actions, and a landscape of continuous ones."""

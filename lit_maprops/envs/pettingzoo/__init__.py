@@ -1,0 +1,1 @@
+"""Parallel environments of PettingZoo, Reacher among them."""

@@ -1,0 +1,244 @@
+"""PettingZoo: any parallel environment of that interface, by import path.
+
+After Terry et al., "PettingZoo: Gym for Multi-Agent Reinforcement Learning" (NeurIPS 2021, arXiv 2009.14471).
+
+A ``Task`` is a pure function of a state made of tensors, which a checkpoint stores and a resume continues bit for bit.
+PettingZoo's environments are objects whose state cannot be read or written. So the state of an episode is here **its
+seed and the actions taken since its reset**. The objects in mid-episode are a cache: one is found by its seed and
+actions; if it is not there (after a resume, say), another is reset with the seed and plays the actions again. That
+needs environments that the seed and the actions determine, whatever object plays them. Constructing the task tries it
+out and refuses the others.
+
+TorchRL's ``PettingZooWrapper`` gives the same numbers (tests/envs/test_pettingzoo.py) but cannot serve inside: it is
+again an object with one running episode, which its ``state_dict`` leaves out; it has no batch, so no reset of some
+rows; and (0.14.1) it fails to stack agents of one group that see or do different numbers of things.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_maprops.envs.base import Interface, State, Task, Transition
+from lit_maprops.envs.faults import RowsFailed
+from lit_maprops.envs.pettingzoo.live import Agents, LiveEpisodes, Outcome, found, one_line
+from lit_maprops.envs.vmas.draws import generators_kept, seed_all
+from lit_maprops.system.errors import ConfigError, check, check_choice, check_count
+from lit_maprops.system.memory import is_out_of_memory
+
+_RUNS, _TERMINATED, _TRUNCATED = 0, 1, 2
+_TRIED = 12  # steps of the episodes that the constructor plays several times
+
+
+class PettingZoo(Task):
+    """A PettingZoo parallel environment; needs the extra ``envs`` or another package that has one.
+
+    Actions are the package's discrete ones, or numbers in [-1, 1] that are scaled to its boxes. Agents with fewer
+    actions, components or observed numbers than others are padded, observations with zeros. Observations of any shape
+    are flattened to float32. The global state is the package's own, or the observations of all agents one after the
+    other where it has none.
+
+    An episode is over when its last agents have left: truncated if one of these was, otherwise terminated. Until then
+    an agent that left sees zeros, gets no reward, and what it does counts for nothing. A time limit of the package
+    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no verdict on an episode,
+    so ``success`` is never true: success rates and the share of solved seeds say nothing here, read the return.
+
+    Args:
+        name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
+            ``gymnasium_robotics.mamujoco_v1``, ...
+        options: keyword arguments of ``parallel_env``.
+        max_steps: time limit of an episode (steps); a state, so a checkpoint, has room for the actions of all of them.
+        fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
+            evaluation: its starts, and what it draws within episodes, are then always the same.
+        squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
+
+    Raises:
+        ConfigError: a package is not installed; there is no such module, or it has no ``parallel_env``; it does not
+            take the options; agents differ in kind, or act or see otherwise than in ``Box`` and ``Discrete`` (to see:
+            ``Box`` only); seed and actions do not determine an episode.
+    """
+
+    start_noise = 2  # 31 bits of a seed
+    starts_on_cpu = True
+
+    def __init__(
+        self,
+        name: str = "mpe2.simple_spread_v3",
+        options: dict[str, Any] | None = None,
+        max_steps: int = 25,
+        fixed_start: bool = False,
+        squash: str = "tanh",
+    ) -> None:
+        check_count("--data.env.max_steps", max_steps)
+        check_choice("--data.env.squash", squash, ["tanh", "clip"])
+        self.name, self.options, self.max_steps = name, dict(options or {}), max_steps
+        self.fixed_start, self.squash = fixed_start, squash
+        self._flag = f"--data.env.name {name}"
+        self._parallel_env = found(name)
+        with generators_kept():
+            self._agents = Agents(self._made(), self._flag)
+        self._live = LiveEpisodes(self._made, self._agents)
+        sizes = torch.tensor(self._agents.action_sizes)
+        self.n_agents, most = len(sizes), int(sizes.max())
+        self.continuous_actions = self._agents.continuous
+        self.n_actions, self.action_dim = (0, most) if self.continuous_actions else (most, 0)
+        self._mask = torch.arange(most) < sizes.unsqueeze(-1)
+        self.observation_dim, self.state_dim = max(self._agents.observation_sizes), self._agents.state_size
+        try:
+            self._check_determined()
+        except RowsFailed as failed:
+            error = next(iter(failed.errors.values()))
+            raise ConfigError(f"{self._flag} cannot be played: {one_line(error)}") from error
+
+    def _made(self) -> Any:
+        try:
+            return self._parallel_env(**self.options)
+        except Exception as error:
+            given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
+            raise ConfigError(
+                f"{self._flag} cannot be built with {given} (--data.env.options): {one_line(error)}"
+            ) from error
+
+    def _check_determined(self) -> None:
+        """Play two episodes together and alone, with new objects and used ones, and with others' random numbers."""
+        rows, steps = 2, min(_TRIED, self.max_steps)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(rows, self.start_noise, generator=generator)
+        if self.continuous_actions:
+            actions = 2 * torch.rand(steps, rows, *self._mask.shape, generator=generator) - 1
+        else:
+            numbers = torch.randint(2**31, (steps, rows, self.n_agents), generator=generator)
+            actions = numbers % self._mask.sum(1)
+        played: list[list[Tensor]] = [[], []]
+        for salt, some in enumerate([[0, 1], [0], [1], [1, 0], [1], [0]]):
+            with generators_kept():
+                seed_all(salt)
+                state = self.initial_state(noise[some])
+                states = [*state.values()]
+                for step, action in enumerate(actions[:, some]):
+                    if salt == 3 and step == steps // 2:
+                        self._live.forget()
+                    outcome = self.transition(state, action, noise[some, :0])
+                    state = outcome.state
+                    states += [*state.values(), *(value for value in outcome[1:] if value is not None)]
+            for place, row in enumerate(some):
+                numbers = torch.cat([value[place].double().flatten() for value in states])
+                played[row].append(numbers)
+        same = all(torch.equal(first, again) for first, *others in played for again in others)
+        check(
+            same,
+            f"{self._flag} plays different episodes for equal seeds and actions, so that no run could be continued or "
+            "repeated: choose another",
+        )
+
+    def action_mask(self) -> Tensor:
+        """See ``Task``."""
+        return self._mask
+
+    def interface(self, agent: int) -> Interface:
+        """See ``Task``; the package has names for agents only."""
+        return self._agents.interface(agent)
+
+    def numbers_states(self) -> bool:
+        """False: what identifies a state is the whole past of its episode."""
+        return False
+
+    def initial_state(self, noise: Tensor) -> State:
+        """See ``Task``; the package draws the start from a seed below 2**31."""
+        batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
+        bits = (noise.detach().cpu().double() * 2**24).long().reshape(rows, 2)
+        seed = bits[:, 0] << 7 | bits[:, 1] >> 17
+        components = (self.action_dim,) if self.continuous_actions else ()
+        actions = torch.zeros(
+            (rows, self.max_steps, self.n_agents, *components),
+            dtype=torch.float32 if self.continuous_actions else torch.int64,
+        )
+        observation = torch.zeros(rows, self.n_agents, self.observation_dim)
+        vector = torch.zeros(rows, self.state_dim)
+        self._live.expect(rows)
+        errors: dict[int, Exception] = {}
+        with generators_kept():
+            for row, number in enumerate(seed.tolist()):
+                try:
+                    env, seen, everything = self._live.start(number)
+                except Exception as error:
+                    self._lost(row, error, errors)
+                    continue
+                observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
+                self._live.keep(env, number, actions[row, :0].numpy())
+        state = {
+            "seed": seed,
+            "taken": torch.zeros(rows, dtype=torch.int32),
+            "actions": actions,
+            "end": torch.full((rows,), _RUNS, dtype=torch.uint8),
+            "observation": observation,
+            "vector": vector,
+        }
+        state = {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
+        if errors:
+            raise RowsFailed(errors, state)
+        return state
+
+    def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
+        """See ``Task``; nothing is random beside the seed. An episode that is over stays as it is."""
+        batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
+        if self.continuous_actions:
+            action = action.masked_fill(~self._mask.to(action.device), 0.0)
+        chosen = action.detach().cpu().reshape(rows, *action.shape[len(batch) :]).numpy()
+        names = ("seed", "taken", "actions", "end", "observation", "vector")
+        following = {n: state[n].detach().cpu().reshape(rows, *state[n].shape[len(batch) :]).clone() for n in names}
+        reward, success = torch.zeros(rows, self.n_agents), torch.zeros(rows, dtype=torch.bool)
+        past = {name: value.numpy() for name, value in following.items()}
+        self._live.expect(rows)
+        errors: dict[int, Exception] = {}
+        with generators_kept():
+            for row in range(rows):
+                if past["end"][row] == _RUNS and past["taken"][row] < self.max_steps:
+                    try:
+                        outcome = self._step(past, row, chosen[row])
+                    except Exception as error:
+                        self._lost(row, error, errors)
+                        continue
+                    reward[row], success[row] = torch.from_numpy(outcome.reward), outcome.success
+        end = following["end"]
+        results = (reward, end == _TERMINATED, success, end == _TRUNCATED)
+
+        def shaped(value: Tensor) -> Tensor:
+            return value.reshape(batch + value.shape[1:]).to(action.device)
+
+        answer = Transition({name: shaped(value) for name, value in following.items()}, *map(shaped, results))
+        if errors:
+            raise RowsFailed(errors, answer)
+        return answer
+
+    def _lost(self, row: int, error: Exception, errors: dict[int, Exception]) -> None:
+        """Note what the environment of a row has raised; the others are played on."""
+        if is_out_of_memory(error):
+            raise error
+        errors[row] = error
+        self._live.lose()
+
+    def _step(self, past: dict[str, np.ndarray], row: int, chosen: np.ndarray) -> Outcome:
+        """Step one row and write what follows into ``past``."""
+        seed, taken, actions = int(past["seed"][row]), int(past["taken"][row]), past["actions"][row]
+        env = self._live.take(seed, actions[:taken])
+        outcome = self._judged(env, self._agents.step(env, chosen))
+        actions[taken] = chosen
+        past["taken"][row] = taken + 1
+        past["observation"][row], past["vector"][row] = outcome.observation, outcome.state
+        if outcome.terminated or outcome.truncated:
+            past["end"][row] = _TERMINATED if outcome.terminated else _TRUNCATED
+        if past["end"][row] != _RUNS or taken + 1 == self.max_steps:
+            self._live.release(env)
+        else:
+            self._live.keep(env, seed, actions[: taken + 1])
+        return outcome
+
+    def _judged(self, env: Any, outcome: Outcome) -> Outcome:
+        """What becomes of an outcome by rules beside the package's; here nothing."""
+        return outcome
+
+    def observe(self, state: State) -> tuple[Tensor, Tensor]:
+        """See ``Task``."""
+        return state["observation"], state["vector"]

@@ -1,0 +1,151 @@
+"""Evaluation of the decentralized target policies on fresh episodes; the behavior policy plays no part in it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.envs.faults import Faults
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.targets import TargetPolicies
+
+
+class Evaluation(NamedTuple):
+    """Per-seed results of some episodes; NaN for a seed whose policies gave NaN, or that is quarantined."""
+
+    success_rate: Tensor  # [R], share of episodes
+    episode_return: Tensor  # [R], undiscounted, mean over episodes and agents (reward)
+
+    @staticmethod
+    def mean(figure: Tensor) -> float:
+        """Of a figure over the seeds that have one; NaN if none has."""
+        return float(figure[~figure.isnan()].mean())
+
+    @property
+    def mean_success_rate(self) -> float:
+        """Over all seeds: one whose policies gave NaN, or that is quarantined, succeeded nowhere."""
+        return float(self.success_rate.nan_to_num(0.0).mean())
+
+
+@torch.no_grad()
+def evaluate(
+    policies: TargetPolicies,
+    task: Task,
+    run_seed: int,
+    seed_ids: list[int],
+    episodes: int,
+    greedy: bool,
+    purpose: str,
+    faults: Faults | None = None,
+) -> Evaluation:
+    """Play ``episodes`` fresh episodes per seed.
+
+    Args:
+        policies: pi_theta.
+        task: the rules.
+        run_seed: ``--seed_everything``.
+        seed_ids: the run's seeds.
+        episodes: episodes per seed.
+        greedy: take each agent's most probable action instead of sampling.
+        purpose: names the random stream; equal purposes replay equal episodes.
+        faults: of the run.
+
+    Raises:
+        EnvironmentFault: the environment broke.
+    """
+    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose, faults)
+    while player.step():
+        pass
+    player.look(purpose)
+    success, returns = player.success.float().mean(1), player.episode_return.mean((1, 2))
+    # argmax of NaN is action 0, which may well be the best one: a broken policy must not look like a good one.
+    figures = (figure.where(player.sound, torch.nan) for figure in (success, returns))
+    return Evaluation(*map(player.env.faults.figures, figures))
+
+
+@torch.no_grad()
+def record(
+    policies: TargetPolicies,
+    task: Task,
+    run_seed: int,
+    seed_ids: list[int],
+    episodes: int,
+    faults: Faults | None = None,
+) -> dict[str, Tensor]:
+    """Draw one successful and one failed episode of the greedy policies, the first of each over seeds and episodes.
+
+    Returns:
+        ``{"success": frames, "failure": frames}``, frames ``[T, height, width, 3]`` uint8; a kind that did not occur
+        in ``episodes`` episodes per seed is left out.
+    """
+    player = _Player(policies, task, run_seed, seed_ids, episodes, True, "video", faults)
+    states, length = [player.env.state], torch.ones_like(player.over, dtype=torch.int64)
+    more = True
+    while more:
+        length += ~player.over
+        more = player.step()
+        states.append(player.env.state)
+    films = {}
+    for kind, wanted in (("success", player.success), ("failure", ~player.success)):
+        where = wanted.nonzero()
+        if len(where):
+            seed, env = where[0].tolist()
+            cut = [{k: v[seed, env] for k, v in s.items()} for s in states[: int(length[seed, env])]]
+            films[kind] = torch.stack([task.render(state) for state in cut])
+    return films
+
+
+class _Player:
+    """Steps environments until each has finished one episode."""
+
+    def __init__(
+        self,
+        policies: TargetPolicies,
+        task: Task,
+        run_seed: int,
+        seed_ids: list[int],
+        episodes: int,
+        greedy: bool,
+        purpose: str,
+        faults: Faults | None,
+    ) -> None:
+        device = next(policies.parameters()).device
+        self.env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", device, faults=faults)
+        self.actions = SeedStreams(run_seed, seed_ids, f"{purpose} actions", device)
+        self.policies, self.greedy = policies, greedy
+        self.current = self.env.reset()
+        batch = self.env.batch_size
+        self.over = torch.zeros(batch, dtype=torch.bool, device=device)
+        self.success = torch.zeros_like(self.over)
+        self.sound = torch.ones(batch[0], dtype=torch.bool, device=device)  # no NaN from the seed's policies
+        self.episode_return = torch.zeros(*batch, task.n_agents, device=device)
+        self.broken = torch.zeros(batch, device=device)  # NaN once an observation was not finite
+
+    def step(self) -> bool:
+        """One vector step; returns whether any episode still runs."""
+        observation = self.current.get(keys.OBSERVATION)
+        if observation.is_floating_point():
+            self.broken += observation.mul(0.0).sum((-2, -1))  # 0 times what is not finite is NaN
+        parameters, family = self.policies.given(observation), self.policies.family
+        self.sound &= ~parameters.isnan().flatten(1).any(1)
+        if self.greedy:
+            action = family.mode(parameters)
+        else:
+            action = family.sample(parameters, self.actions.uniform(parameters.shape[1], *family.uniforms))
+        following = self.env.step(self.current.set(keys.ACTION, action)).get("next")
+        running = ~self.over
+        self.episode_return += following.get(keys.REWARD).squeeze(-1) * running.unsqueeze(-1)
+        self.success |= following.get(keys.SUCCESS).squeeze(-1) & running
+        self.over |= following.get(keys.DONE).squeeze(-1)
+        self.current = following
+        return not bool(self.over.all())
+
+    def look(self, purpose: str) -> None:
+        """Name the seeds whose environments gave NaN or infinite numbers."""
+        rewards = ~self.episode_return.isfinite().all(-1)
+        for seed, env in (rewards | self.broken.isnan()).nonzero().tolist():
+            what = "a reward" if rewards[seed, env] else "an observation"
+            what = f"NaN or infinity in {what} in {purpose}"
+            self.env.faults.found(what, seed, env, self.env.faults.env_steps)

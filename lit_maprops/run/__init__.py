@@ -1,0 +1,1 @@
+"""A run around Lightning's trainer: its folder, callbacks, tracking, options, ranks and how it ends."""

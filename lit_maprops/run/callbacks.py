@@ -1,0 +1,237 @@
+"""Callbacks of a fit: records, checkpoints and signals, and the progress bar."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from lit_maprops.metrics.evaluate import Evaluation
+from lit_maprops.metrics.iteration import PerSeed
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.diagnosis import diagnose
+from lit_maprops.run.folder import RunFolder
+
+Say = Callable[[str], None]
+
+
+class Recorder(Callback):
+    """One row per target iteration to every logger, evaluations to eval.csv, warnings to the user.
+
+    Args:
+        folder: of the run.
+        say: prints one line.
+
+    Attributes:
+        warnings: so far, name to message.
+        non_finite: see ``non_finite_seeds``, of the newest target iteration.
+    """
+
+    def __init__(self, folder: RunFolder, say: Say) -> None:
+        self.folder, self.say = folder, say
+        self.warnings: dict[str, str] = {}
+        self.non_finite: list[int] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints: a resumed run neither forgets nor repeats a warning, nor forgets a seed."""
+        return {"warnings": self.warnings, "non_finite": self.non_finite}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        saved = state_dict.get("warnings")
+        self.warnings = {str(k): str(v) for k, v in saved.items()} if isinstance(saved, dict) else {}
+        seeds = state_dict.get("non_finite")
+        self.non_finite = [seed for seed in seeds if type(seed) is int] if isinstance(seeds, list) else []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a resumed run goes on from its last row."""
+        self._started = perf_counter() - self.folder.newest.get("wall_seconds", 0.0)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Log the iteration."""
+        module = own_module(pl_module)
+        row: dict[str, float] = {
+            "env_steps": module.env_steps,
+            "iteration": module.iteration,
+            "wall_seconds": perf_counter() - self._started,
+        }
+        row |= {name: float(value.float().nanmean()) for name, value in module.row.items()}
+        row |= _standard_errors(module.row) | _evaluation_means(module.evaluations)
+        for logger in trainer.loggers:
+            logger.log_metrics(row)
+        if module.evaluations is not None:
+            self.folder.log_evaluation(_evaluation_rows(module))
+        self._warn(module)
+
+    def _warn(self, module: LitMAPROPS) -> None:
+        found = diagnose(self.folder.means, getattr(module.behavior, "kl_cutoff", None))
+        if module.iteration < module.data.iterations:
+            # While training, a signature must hold on a tenth of the run; at the end it counts as it is.
+            found = found if module.iteration * 10 >= module.data.iterations else {}
+        self.non_finite = non_finite_seeds(module)
+        if self.non_finite:
+            numbers = ", ".join(map(str, self.non_finite))
+            found["non_finite"] = (
+                f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
+                "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"
+            )
+        for entry in module.quarantined:
+            line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
+            found[f"quarantine {entry['seed']}"] = line.format(**entry)
+        for name, message in found.items():
+            if name not in self.warnings:
+                self.say(f"warning: {message}")
+                self.warnings[name] = message
+
+
+# SIGUSR1 is what SLURM's job scripts for Lightning ask for before the time is up.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Checkpoints(Callback):
+    """Saves ``checkpoints/last.ckpt`` atomically between target iterations; ``STOPPING`` signals stop the run there.
+
+    A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
+
+    Args:
+        folder: of the run.
+        say: prints one line.
+    """
+
+    def __init__(self, folder: RunFolder, say: Say) -> None:
+        self.folder, self.say = folder, say
+        self.received: int | None = None  # by any rank
+        self._own: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
+        for number in STOPPING:
+            self._previous[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._own == number:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._own = self.received = number
+        self.say(f"{signal.Signals(number).name}: finishing this iteration, then saving")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save if due, stop if told to."""
+        module = own_module(pl_module)
+        last = module.iteration >= module.data.iterations
+        # A signal that comes after this line counts at the end of the next iteration, on every rank.
+        number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
+        if last or number or module.iteration % module.checkpoint_interval == 0:
+            if trainer.is_global_zero:
+                self.folder.sync()
+            trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
+        if number:
+            self.received = number
+        trainer.should_stop = bool(told_to_stop or (number and not last))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+class EnvStepsBar(Callback):
+    """A progress bar in env steps with the success of finished training episodes; silent without a terminal."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        module = own_module(pl_module)
+        self._bar = tqdm(
+            total=module.data.iterations * module.data.target_batch_size,
+            initial=module.env_steps,
+            desc=f"{module.num_seeds} seeds",
+            unit=" env steps",
+            unit_scale=True,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Advance the bar."""
+        module = own_module(pl_module)
+        self._bar.update(module.env_steps - self._bar.n)
+        success = module.row["train/success_rate"]
+        if not bool(success.isnan().all()):
+            self._bar.set_postfix(success=f"{float(success.nanmean()):.2f}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar where it stood."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+def non_finite_seeds(module: LitMAPROPS) -> list[int]:
+    """Numbers of the seeds whose newest update had a NaN or infinite loss; none that is quarantined."""
+    losses = [value for name, value in module.row.items() if name.endswith("_loss")]
+    if not losses:
+        return []
+    finite = torch.stack(losses).isfinite().all(0).tolist()
+    left_out = {entry["seed"] for entry in module.quarantined}
+    broken = [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
+    return [seed for seed in broken if seed not in left_out]
+
+
+def _standard_errors(row: PerSeed) -> dict[str, float]:
+    """Of the means over seeds of the sampling error; NaN for a single seed."""
+    errors = {}
+    for name, value in row.items():
+        if name.startswith("sampling_error/"):
+            seeds = value[value.isfinite()].double()
+            spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
+            errors[f"{name}_se"] = spread / max(1, len(seeds)) ** 0.5
+    return errors
+
+
+def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, float]:
+    means = {}
+    for kind in ("greedy", "stochastic"):
+        for field in ("success_rate", "episode_return"):
+            value = float("nan")
+            if evaluations is not None:
+                value = Evaluation.mean(getattr(evaluations[kind], field))
+            means[f"eval/{kind}_{field}"] = value
+    return means
+
+
+def _evaluation_rows(module: LitMAPROPS) -> list[dict[str, float]]:
+    assert module.evaluations is not None
+    greedy, stochastic = module.evaluations["greedy"], module.evaluations["stochastic"]
+    columns = [
+        greedy.success_rate,
+        stochastic.success_rate,
+        greedy.episode_return,
+        stochastic.episode_return,
+    ]
+    names = (
+        "greedy_success_rate",
+        "stochastic_success_rate",
+        "greedy_return",
+        "stochastic_return",
+    )
+    values = [dict(zip(names, row, strict=True)) for row in torch.stack(columns, 1).tolist()]
+    return [
+        {"env_steps": module.env_steps, "seed": seed} | row for seed, row in zip(module.seed_ids, values, strict=True)
+    ]
+
+
+def own_module(module: LightningModule) -> LitMAPROPS:
+    """The module, which Lightning hands to callbacks by its own type."""
+    assert isinstance(module, LitMAPROPS)
+    return module

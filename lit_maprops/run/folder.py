@@ -1,0 +1,226 @@
+"""What a run leaves behind: its folder with metrics.csv and eval.csv.
+
+The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row per target iteration (means over seeds),
+``eval.csv`` one per evaluation and seed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
+
+from lit_maprops.run.diagnosis import RunningMeans
+from lit_maprops.system.errors import ConfigError, WriteError, check
+from lit_maprops.system.files import lock, read_table, sync, write_atomically, writing
+
+TABLES = ("metrics.csv", "eval.csv")
+EVAL_COLUMNS = (
+    "env_steps",
+    "seed",
+    "greedy_success_rate",
+    "stochastic_success_rate",
+    "greedy_return",
+    "stochastic_return",
+)
+
+
+class RunFolder(Logger):
+    """The folder of one run, and the logger that writes its CSV files.
+
+    Args:
+        path: ``runs_dir/run_name``; created by ``open``, which also locks it until ``close``.
+
+    Attributes:
+        means: of every column of metrics.csv so far. Rows are on disk and nowhere else: memory is that of one row,
+            however long the run.
+        newest: the last row of metrics.csv; empty before the first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.means = RunningMeans()
+        self.newest: Mapping[str, float] = {}
+        self._columns: list[str] = []
+        self._lock: IO[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def version(self) -> str:
+        """Unused by us; Lightning wants one."""
+        return ""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def open(self, config: str, resume_from: int | None) -> None:
+        """Create the folder, or cut an existing one back to where its checkpoint was taken.
+
+        A start of the same configuration that ended before its first checkpoint is started again in its folder.
+
+        Args:
+            config: the resolved configuration, written to config.yaml.
+            resume_from: env steps of the checkpoint the run continues from; None for a new run.
+
+        Raises:
+            ConfigError: the folder cannot be written, holds another run, or another process is at work in it.
+        """
+        with writable(self.path):
+            if resume_from is None and not self._is_free(config):
+                way = f", or continue it with --ckpt_path {self.checkpoint}" if self.checkpoint.exists() else ""
+                raise ConfigError(f"--run_name: {self.path} already holds a run: choose another --run_name{way}")
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.checkpoint.parent / ".lock")
+            check(
+                self._lock is not None,
+                f"--run_name: another process is at work in {self.path}: wait for it, or choose another --run_name",
+            )
+            write_atomically(self.path / "config.yaml", config)
+            (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
+            if resume_from is None:
+                for name in TABLES:
+                    (self.path / name).unlink(missing_ok=True)
+            else:
+                for row in self._rewind("metrics.csv", resume_from):
+                    self._count(row)
+                self._columns = list(self.newest)
+                self._rewind("eval.csv", resume_from)
+
+    def _is_free(self, config: str) -> bool:
+        """Whether a run can start here: nothing is there, or a start of this configuration without a checkpoint."""
+        if not self.path.exists():
+            return True
+        names = {path.name.removesuffix(".tmp") for path in self.path.iterdir()}
+        written = self.path / "config.yaml"
+        return (
+            names <= {"config.yaml", "checkpoints", "error.txt", "wandb", *TABLES}
+            and not list(self.path.glob("checkpoints/*.ckpt"))
+            and (written.read_text() == config if written.exists() else not names & set(TABLES))
+        )
+
+    def close(self) -> None:
+        """Let other processes at the folder; the end of this process does it, too."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def sync(self) -> None:
+        """Wait until every row so far is on the disk: after a power cut no checkpoint is ahead of its rows."""
+        for name in TABLES:
+            path = self.path / name
+            if path.exists():
+                with writing(path):
+                    sync(path)
+
+    def _rewind(self, name: str, env_steps: int) -> list[dict[str, float]]:
+        """Drop the rows after ``env_steps``: the resumed run writes them again."""
+        path = self.path / name
+        if path.exists() and not read_table(path):
+            path.unlink()  # a kill before its first line was whole
+        if not path.exists():
+            return []
+        columns, rows = self._read(name)
+        rows = [row for row in rows if row["env_steps"] <= env_steps]
+        self._write(name, columns, rows)
+        return rows
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row to metrics.csv; a column that comes later (a figure measured now and then) is put in."""
+        row = dict(metrics)
+        self._count(row)
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new and self.means.rows > 1:
+            self._write("metrics.csv", self._columns, [*self._read("metrics.csv")[1], row])
+        else:
+            self._append("metrics.csv", self._columns, [row])
+
+    def _count(self, row: dict[str, float]) -> None:
+        self.means.add(row)
+        self.newest = row
+
+    def _read(self, name: str) -> tuple[list[str], list[dict[str, float]]]:
+        """Columns and rows of a file."""
+        table = read_table(self.path / name)
+        return list(table), [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+    def _write(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        cells = (",".join(_cell(row.get(column, math.nan)) for column in columns) for row in rows)
+        write_atomically(self.path / name, "\n".join([",".join(columns), *cells]) + "\n")
+
+    def log_evaluation(self, rows: list[dict[str, float]]) -> None:
+        """Append one evaluation to eval.csv: a row per seed with ``EVAL_COLUMNS``."""
+        self._append("eval.csv", list(EVAL_COLUMNS), rows)
+
+    def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        path = self.path / name
+        is_new = not path.exists()
+        with writing(path), path.open("a", newline="") as file:
+            if is_new:
+                file.write(",".join(columns) + "\n")
+            for row in rows:
+                file.write(",".join(_cell(row.get(column, math.nan)) for column in columns) + "\n")
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+    def mean(self, column: str) -> float | None:
+        """Mean of a column of metrics.csv over the run; None where it has no number."""
+        if not math.isfinite(self.means[column]):
+            return None
+        values = read_table(self.path / "metrics.csv")[column]  # summed in pairs, where running sums round more
+        return float(values[np.isfinite(values)].mean())
+
+    def success_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Evaluations so far: env steps ``[points]`` and greedy success rates ``[points, seeds]``."""
+        table = read_table(self.path / "eval.csv")
+        env_steps = np.unique(table["env_steps"]).astype(int)
+        return env_steps, table["greedy_success_rate"].reshape(len(env_steps), -1)
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    # repr round-trips, so a rewound file keeps its numbers.
+    return repr(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Refuse a folder in which the block cannot write.
+
+    Raises:
+        ConfigError: instead of WriteError and any OSError.
+    """
+    try:
+        with writing(path):
+            yield
+    except WriteError as error:
+        raise ConfigError(f"--runs_dir: {error}: choose another folder or --run_name") from None
+
+
+def new_folder(path: Path) -> Path:
+    """Create ``path``, or the first of ``path-2``, ``path-3``, ... that is not there yet, and return it.
+
+    Runs that start within one second have one default name, and so have runs an hour apart when the clock is put back.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    folder, number = path, 1
+    while True:
+        with writable(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+        number += 1
+        folder = path.with_name(f"{path.name}-{number}")

@@ -1,0 +1,154 @@
+"""What the parser complains about, in one line that names the flag and the fix."""
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from pydoc import locate
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import Namespace
+from omegaconf.errors import OmegaConfBaseException
+
+from lit_maprops.behavior import BEHAVIORS
+from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import TASKS
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.system.errors import check
+from lit_maprops.targets import LEARNERS
+
+USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
+CLASS_CHOICES: dict[str, dict[str, Any]] = {
+    "model.behavior": BEHAVIORS,
+    "model.learner": LEARNERS,
+    "data.env": TASKS,
+}
+OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
+EXAMPLE = "conf/boulderpush.yaml"
+TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
+TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
+
+
+def one_line(error: Exception) -> str:
+    """An error of the parser as one line that names the flag and the fix."""
+    text = str(error)
+    if "is not in bounds" in text:
+        return f"--seed_everything: {text}"
+    required = re.search(r"arguments are required: (.+)", text)
+    if required:
+        flags = required[1].replace(", ", ", --")
+        return f"--{flags} is required: give it, or a --config that has it, such as {EXAMPLE}"
+    line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
+    return line or re.sub(r'^Parser key "([\w.]+)":', r"--\1:", " ".join(text.split()))
+
+
+def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
+    """Refuse null where a class wants a value: the parser takes it for every type.
+
+    Args:
+        prefix: of the class's flags, without hyphens.
+        owner: the class.
+        given: its arguments; classes among them by their ``class_path``.
+    """
+    types: dict[str, Any] = {}
+    for kind in reversed(owner.__mro__):  # arguments that are handed on are documented, and typed, by the base class
+        types |= get_type_hints(kind.__init__)  # type: ignore[misc]
+    for name, value in vars(given).items():
+        nullable = name not in types or type(None) in get_args(types[name])
+        fix = "give a list, [] for an empty one" if get_origin(types.get(name)) in (list, Sequence) else "give a value"
+        check(value is not None or nullable, f"--{prefix}.{name} is null: {fix}, or leave it out")
+        if isinstance(value, Namespace) and "init_args" in value:
+            inner = locate(value.class_path)
+            assert isinstance(inner, type)  # the parser has imported it
+            check_nulls(f"{prefix}.{name}", inner, value.init_args)
+
+
+def _unknown(text: str) -> str | None:
+    """The line for an option that does not exist."""
+    keys = re.match(r'Parser key "([\w.]+)"', text)
+    field = re.search(r"Option '(.*)' is not accepted", text)
+    nested = re.search(r"NestedArg\(key='(.+?)', val=", text)
+    member = re.match(r"Group '(.+?)' does not accept option '(.+)'", text)
+    word = re.match(r"unrecognized arguments: ?([^\s=]*)", text)
+    if word and not word[1].startswith("--"):
+        return f"{word[1]!r} is no option, which start with --: see --help"
+    if member:
+        name = f"{member[1]}.{member[2]}"
+    elif field or nested:
+        found = field or nested
+        assert found is not None
+        name = f"{keys[1]}.{found[1]}" if keys else found[1]
+    elif word:
+        name = word[1].removeprefix("--")
+    else:
+        return None
+    return f"--{name} is not an option{_did_you_mean(name)}: see --help"
+
+
+def _wrong_class(text: str) -> str | None:
+    """The line for a class that does not exist, or is of another kind."""
+    key = next((key for key in CLASS_CHOICES if text.startswith(f'Parser key "{key}"')), None)
+    if key is None or "given class_path" in text:
+        return None
+    given = re.search(r"Expected a path but (.*?) either not", text) or re.search(r"Got value: (.+)", text, re.DOTALL)
+    value = "null" if "value: None" in text else _shown(given[1]) if given else "not a class with its init_args"
+    return f"--{key} is {value}: choose one of {', '.join(CLASS_CHOICES[key])}"
+
+
+def _wrong_type(text: str) -> str | None:
+    """The line for a value of the wrong type."""
+    value = re.search(r"Given value: (.*)", text, re.DOTALL) or re.search(r"Got value: (.*)", text, re.DOTALL)
+    union = re.search(r"Subtypes: \[(.*?)\]\s*Errors:", text, re.DOTALL)
+    single = re.search(r"Expected a (<class '[^']+'>)", text)
+    keys = re.findall(r'[Kk]ey "([\w.]+)"', text.partition("Errors:")[0])
+    if value is None or not keys or not (union or single):
+        return None
+    found = union or single
+    assert found is not None
+    names = [_type_name(name) for name in re.findall(r"<class '[^']+'>|[\w.]+(?:\[[^\]]*\])?", found[1])]
+    return f"--{'.'.join(dict.fromkeys(keys))} is {_shown(value[1])}: give {' or '.join(names)}"
+
+
+def _type_name(written: str) -> str:
+    plain = re.sub(r"<class '([^']+)'>", r"\1", written)
+    name = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", plain)
+    return TYPE_NAMES.get(name, name)
+
+
+def _wrong_text(text: str) -> str | None:
+    """The line for what is no configuration at all, an interpolation that leads nowhere, or a key nobody can have."""
+    if text.startswith("Unexpected config"):
+        return f"--config holds no keys and values: give a file such as {EXAMPLE}"
+    if re.fullmatch(r"'[^']*'", text):  # the KeyError of !!bool
+        return TAGGED
+    linked = re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text)
+    if linked:
+        return f"--{linked[1]} cannot be given: it is --{linked[2]}, give that"
+    empty = re.match(r'Empty nested key: "(.*)"', text, re.DOTALL)
+    if empty:
+        return f"--config: the key {_shown(empty[1])!r} has nothing on one side of a dot: see {EXAMPLE}"
+    unresolved = re.search(r"full_key: (\S+)", text)
+    if unresolved:
+        return f"--{unresolved[1]} has an interpolation that cannot be resolved: {_shown(text.splitlines()[0])}"
+    if "in keys:" in text or "Problems parsing config" in text:
+        return f"--config: {' '.join(text.split())}"
+    return None
+
+
+def _shown(value: str) -> str:
+    """A value of the user, on one line and not too long."""
+    value = " ".join(value.split())
+    return value if len(value) <= 80 else f"{value[:50]} ... {value[-20:]}"
+
+
+def _did_you_mean(name: str) -> str:
+    known: set[str] = set(OPTIONS)
+    for kind in [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]:
+        code = kind.__init__.__code__
+        known |= set(code.co_varnames[1 : code.co_argcount])
+    field = name.rpartition(".")[2]
+    if field in known:
+        return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""
+    close = difflib.get_close_matches(field, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,44 @@
+"""The files that a run's options name, found before all others are parsed: configurations and the checkpoint."""
+
+import argparse
+from pathlib import Path
+
+from lit_maprops.run.option_errors import one_line
+from lit_maprops.system.errors import ConfigError, check
+
+
+def run_of(checkpoint: str) -> Path:
+    """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
+    check("\0" not in checkpoint, f"--ckpt_path is {checkpoint!r}: give a file")
+    path = Path(checkpoint).resolve()
+    check(path.is_file(), f"--ckpt_path: there is no file {path}")
+    run = path.parent.parent
+    check(
+        path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),
+        f"--ckpt_path: {path} is not in a run folder: give runs/<run_name>/checkpoints/last.ckpt, with its config.yaml",
+    )
+    return run
+
+
+def with_own_config(options: list[str]) -> list[str]:
+    """Put the run's own config.yaml in front if a checkpoint is given and no config is."""
+    known = _probe(options)
+    if known.ckpt_path is None or known.config:
+        return options
+    return ["--config", str(run_of(known.ckpt_path) / "config.yaml"), *options]
+
+
+def config_files(options: list[str]) -> list[Path]:
+    """The files given with --config; settings in place of a path are none."""
+    return [path for path in map(Path, _probe(options).config) if path.is_file()]
+
+
+def _probe(options: list[str]) -> argparse.Namespace:
+    """The options that name files, before all others are parsed."""
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    probe.add_argument("--config", "-c", action="append", default=[])
+    probe.add_argument("--ckpt_path")
+    try:
+        return probe.parse_known_args(options)[0]
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_line(error)) from None

@@ -1,0 +1,226 @@
+"""Lightning's command line with the options of a run: parsed, checked, its classes built."""
+
+import json
+import logging
+import os
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace, get_loader, set_loader
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lit_maprops.data import MultiAgentData
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.folder import new_folder
+from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
+from lit_maprops.run.option_files import config_files, run_of
+from lit_maprops.run.strategy import register_strategy
+from lit_maprops.run.wandb_run import MODES
+from lit_maprops.system.errors import ConfigError, check, check_choice, check_positive
+from lit_maprops.system.safe_yaml import load_yaml, read_yaml
+
+# Of files and of values on the command line.
+set_loader("omegaconf+", lambda text: load_yaml(text, get_loader("yaml")), exceptions=(yaml.YAMLError,))
+# One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
+TRAINER_DEFAULTS = {
+    "devices": 1,
+    "max_epochs": 1,
+    "num_sanity_val_steps": 0,
+    "check_val_every_n_epoch": None,  # none while fitting: LitMAPROPS evaluates by env steps
+    "val_check_interval": 10**9,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "logger": False,
+}
+# What would end the run early, prolong it, or reach into our gradient steps; with the values that do nothing.
+REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "max_epochs": (1,),
+    "min_epochs": (None,),
+    "max_steps": (-1,),
+    "min_steps": (None,),
+    "max_time": (None,),
+    "fast_dev_run": (False,),
+    "overfit_batches": (0.0,),
+    "limit_train_batches": (None, 1.0),
+    "limit_val_batches": (None, 1.0),
+    "limit_test_batches": (None, 1.0),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "precision": (None, 32, "32", "32-true"),
+    "reload_dataloaders_every_n_epochs": (0,),
+}
+
+
+class RunCLI(LightningCLI):
+    """Lightning's parser and instantiation, plus the options of a run.
+
+    Args:
+        args: the options.
+        command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
+    """
+
+    def __init__(self, args: list[str], command: str = "fit") -> None:
+        self._command = [command, *args]
+        super().__init__(
+            LitMAPROPS,
+            MultiAgentData,
+            args=args,
+            run=False,
+            seed_everything_default=0,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "parser_mode": "omegaconf+",
+                "prog": "lit_maprops",
+            },
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a run."""
+        parser.add_argument(
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="folder of the run inside runs_dir; default: environment-behavior-learner-time",
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="where runs are written")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="checkpoint to continue (fit) or evaluate; brings its own config unless --config is given",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=str | None,
+            default=None,
+            help="online, offline or disabled; default: WANDB_MODE, else offline",
+        )
+        parser.add_argument(
+            "--rank_timeout",
+            type=float,
+            default=1800.0,
+            help="seconds that the ranks of several devices wait for each other before they give up",
+        )
+        parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        """Check the options that belong to no class, before anything is built."""
+        for name, allowed in REFUSED_TRAINER_OPTIONS.items():
+            value = self.config.trainer.get(name)
+            check(
+                value in allowed,
+                f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
+                "updates take their own gradient steps",
+            )
+        check_positive("--rank_timeout", self.config.rank_timeout)
+        accelerator = self.config.trainer.accelerator
+        check(
+            accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
+            f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
+        )
+        check_nulls("model", LitMAPROPS, self.config.model)
+        check_nulls("data", MultiAgentData, self.config.data)
+        check(
+            self.config.seed_everything == self.config.model.run_seed,
+            "--seed_everything is true: give a number, so that the run can be repeated",
+        )
+        runs_dir = self.config.runs_dir
+        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
+        if self.config.wandb is not None:
+            check_choice("--wandb", self.config.wandb, list(MODES))
+        name = self.config.run_name
+        check(
+            name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
+            f"--run_name is {name!r}: give the name of one folder, without / and control characters",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Say in one line what PyYAML makes of tags it cannot read, in values on the command line."""
+        try:
+            super().parse_arguments(parser, args)
+        except AttributeError:
+            raise ConfigError(TAGGED) from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""
+        register_strategy(self._command, self.config.rank_timeout)
+        # Under SLURM Lightning continues at any hpc_ckpt_*.ckpt in this folder, whoever wrote it.
+        kwargs["default_root_dir"] = self.config.trainer.default_root_dir or self.config.runs_dir
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
+            raise ConfigError(f"--trainer: {one_line(error)}") from None
+
+    def run_path(self) -> Path:
+        """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.
+
+        Of ranks other than the first, which write nothing, a new run's folder is a name only.
+        """
+        name, checkpoint = self.config.run_name, self.config.ckpt_path
+        if checkpoint is None:
+            runs = Path(self.config.runs_dir)
+            path = runs / (name or _default_name(self.config))
+            return path if name or not self.trainer.is_global_zero else new_folder(path)
+        folder = run_of(checkpoint)
+        check(
+            name in (None, folder.name),
+            f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
+            "its own folder",
+        )
+        return folder
+
+    def resolved_config(self, run_name: str | None) -> dict[str, Any]:
+        """The configuration as it runs, with every default, as plain YAML types."""
+        config = self.config.clone()
+        config.run_name = run_name
+        for key in ("config", "ckpt_path"):
+            config.pop(key, None)
+        dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
+        return json.loads(dumped)
+
+
+def parsed(options: list[str], command: str = "fit") -> RunCLI:
+    """The options of a run, its classes built.
+
+    Args:
+        options: those of the command line.
+        command: see ``RunCLI``.
+
+    Raises:
+        ConfigError: they do not parse, or a class refuses its arguments.
+    """
+    quiet_packages()
+    for path in config_files(options):
+        read_yaml("--config", path, EXAMPLE)
+    try:
+        return RunCLI(options, command)
+    except ConfigError:
+        raise
+    except (*USER_ERRORS, ValueError) as error:
+        raise ConfigError(one_line(error)) from None
+
+
+def _default_name(config: Namespace) -> str:
+    classes = [config.data.env, config.model.behavior, config.model.learner]
+    names = ["default" if c is None else c.class_path.rpartition(".")[2] for c in classes]
+    # Agents of one sweep can start several runs within a second: the W&B run id tells their folders apart.
+    run_id = os.environ.get("WANDB_RUN_ID")
+    return "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S"), *([run_id] if run_id else [])]).lower()
+
+
+def quiet_packages() -> None:
+    """Keep packages' notes off the terminal; warnings of our own still show."""
+    logging.raiseExceptions = False  # on a full disk packages cannot write their logs: no traceback for each line
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")

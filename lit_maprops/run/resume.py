@@ -1,0 +1,42 @@
+"""Whether a checkpoint holds all that a run needs to continue, found before anything is written."""
+
+from typing import Any
+
+from lit_maprops import keys
+from lit_maprops.buffer import Buffer
+from lit_maprops.collect import BehaviorActor, saved_like
+from lit_maprops.envs import TaskEnv
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.checkpoint import check_like, ours
+
+
+def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint that the prepared module cannot continue: one of another run, or damaged.
+
+    Compares keys, types and shapes with those of one vector step of the module's own, so that its action streams have
+    moved on and its behavior policy is pi_theta: load the checkpoint next.
+
+    Raises:
+        ConfigError: what differs.
+    """
+    module.check_checkpoint(checkpoint)
+    saved, own_seeds = module.ranks.sliced(ours(checkpoint)), module.own_seeds
+    data, behavior = module.data, module.behavior
+    behavior.reset(None)
+    own_behavior = behavior.checkpoint_state()  # as between target iterations; a step can add to it
+    env = TaskEnv(module.task, module.run_seed, own_seeds, data.num_envs)
+    collection, step = saved_like(env, BehaviorActor(module.learner.policies, behavior))
+    buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches)
+    retained = buffer.check_state(saved.get("buffer"), step)
+    check_like(saved.get("collection"), collection, "collection")
+    check_like(saved.get("behavior"), own_behavior, "behavior", retained * data.num_envs)
+    check_like(saved.get("learner"), module.learner.checkpoint_state(), "learner")
+    streams = SeedStreams(module.run_seed, own_seeds, "sampling error")
+    check_like(saved.get("metric_streams"), streams.state_dict(), "metric_streams")
+    quarantined = saved.get("quarantined")
+    kinds = {"seed": 0, "env_step": 0, "reason": ""}
+    check_like(quarantined, [kinds] * len(quarantined if isinstance(quarantined, list) else []), "quarantined")
+    check_like(saved.get("running_return"), step.get(("next", *keys.REWARD)).squeeze(-1), "running_return")
+    optimizers = [optimizer.state_dict() for optimizer in module.configure_optimizers()]
+    check_like(module.ranks.sliced(checkpoint["optimizer_states"]), optimizers, "optimizer_states")

@@ -1,0 +1,182 @@
+"""The Weights & Biases run beside a run's folder: offline unless the user is logged in and asks for online.
+
+Nothing that goes wrong there costs the run: its own files are complete without it.
+"""
+
+import contextlib
+import math
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+from lit_maprops.run.folder import RunFolder
+from lit_maprops.system.errors import check
+
+MODES = ("online", "offline", "disabled")
+RUN_NAME = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder of a run; ids may have dashes
+WANDB_INIT_SECONDS = 20
+WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
+WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
+
+
+def check_environment() -> None:
+    """Refuse W&B's variables where their values could not serve, before a run has its folder.
+
+    Raises:
+        ConfigError: names the variable.
+    """
+    mode, seconds = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_FINISH_TIMEOUT", "1")
+    check(not mode or mode in MODES, f"WANDB_MODE is {mode!r}: set it to one of {', '.join(MODES)}, or give --wandb")
+    try:
+        finite = 0 <= float(seconds) < math.inf
+    except ValueError:
+        finite = False
+    check(finite, f"WANDB_FINISH_TIMEOUT is {seconds!r}: set it to a number of seconds")
+    for name in ("WANDB_PROJECT", "WANDB_RUN_ID"):
+        value = os.environ.get(name, "")
+        fine = value.isprintable() and not set(value) & set("/\\#?%:") and len(value) <= 128
+        check(fine, f"{name} is {value!r}: set it to at most 128 characters without / \\ # ? % :")
+
+
+class Tracker(WandbLogger):
+    """W&B's logger, which may fail without costing the run: it says so once and is silent from then on.
+
+    Args:
+        experiment: the W&B run.
+        say: prints one line.
+    """
+
+    def __init__(self, experiment: Any, say: Callable[[str], None]) -> None:
+        super().__init__(experiment=experiment)
+        self._say, self._failed = say, False
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # of its own classes, of sockets, of files, of a process of its own that died
+            if not self._failed:
+                self._say(
+                    f"W&B: tracking ended ({type(error).__name__}), the run's files are complete; "
+                    "`wandb sync` sends what is on disk"
+                )
+            self._failed = True
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log one row."""
+        if not self._failed:
+            self._attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
+
+    def log_end(self, folder: RunFolder, summary: Mapping[str, Any]) -> None:
+        """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
+
+        Args:
+            folder: of the run, with its figures drawn.
+            summary: of the run; its numbers become W&B summary values.
+        """
+        import wandb
+
+        def log() -> None:
+            media: dict[str, Any] = {"env_steps": summary["env_steps"]}
+            for path in sorted(folder.path.glob("*.png")):
+                media[f"figures/{path.stem}"] = wandb.Image(str(path))
+            for path in sorted(folder.path.glob("*.gif")):
+                media[f"films/{path.stem}"] = wandb.Video(str(path), format="gif")
+            self.experiment.log(media)
+            self.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, (int, float))})
+
+        if not self._failed:
+            self._attempt(log)
+
+    def end(self, code: int) -> None:
+        """End the W&B run.
+
+        Args:
+            code: 0 shows as finished on its page, every other as failed.
+        """
+        import wandb
+
+        self._attempt(lambda: self.experiment.finish(exit_code=code))
+        if self._failed:
+            with contextlib.suppress(Exception):
+                wandb.teardown()  # or it tries once more when the program exits, and prints what it meets
+
+
+def wandb_logger(
+    mode: str | None, folder: RunFolder, config: Mapping[str, Any], say: Callable[[str], None]
+) -> Tracker | None:
+    """Start the W&B run inside the run's folder; never prompts, never waits longer than ``WANDB_INIT_SECONDS``.
+
+    Whatever fails online is told in one line and tried again offline; whatever fails offline, too, is told in one
+    line and leaves the run untracked.
+
+    Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
+    (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
+    program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
+
+    Args:
+        mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
+            (WANDB_SWEEP_ID is set), else offline.
+        folder: of the run.
+        config: shown on the W&B page.
+        say: told when online falls back to offline, and offline to nothing.
+
+    Returns:
+        None if disabled, or if W&B does not start even offline.
+    """
+    import wandb
+
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+    if mode == "disabled":
+        return None
+    known = _newest_id(folder)  # a resumed run continues its own W&B run; a new one takes WANDB_RUN_ID if set
+    ways = {"online": "tracking offline", "offline": "the run is not tracked"}  # with what follows if it fails
+    for way in ways if mode == "online" else ("offline",):
+        try:
+            if way == "offline" or wandb.login(prompt=False, verify=False):
+                return Tracker(_start(way, folder, config, known), say)
+            say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
+        except Exception as error:  # of its own classes, of its settings' (pydantic), of sockets, of files
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+            say(f"W&B: {way} failed ({reason}), {ways[way]}")
+            for forget in (lambda: wandb.finish(exit_code=1), wandb.teardown):
+                with contextlib.suppress(Exception):
+                    forget()
+    return None
+
+
+def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str | None) -> Any:
+    """The W&B run, new or with the known id, with env steps on its horizontal axes."""
+    import wandb
+
+    upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
+    settings = wandb.Settings(
+        silent=True,
+        init_timeout=WANDB_INIT_SECONDS,
+        finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
+        console="off",
+    )
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "lit_maprops"),
+        name=folder.name,
+        dir=folder.path,
+        mode=mode,
+        config=dict(config),
+        settings=settings,
+        id=known,
+        resume="allow" if known else None,
+    )
+    run.define_metric("env_steps")
+    run.define_metric("*", step_metric="env_steps")
+    return run
+
+
+def _newest_id(folder: RunFolder) -> str | None:
+    """The id of the newest W&B run in a run's folder, whose own folders are named by mode, time and id."""
+    names = (RUN_NAME.fullmatch(path.name) for path in folder.path.glob("wandb/*run-*"))
+    # Within one second the offline one is newer: it began when the other failed.
+    found = max((name for name in names if name), key=lambda name: (name[2], bool(name[1])), default=None)
+    return found and found[3]

@@ -1,0 +1,1 @@
+"""Everything with a seed dimension: networks, optimizer, random streams, ranks."""

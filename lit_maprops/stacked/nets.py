@@ -1,0 +1,102 @@
+"""Networks with leading seed (and agent) dimensions.
+
+All weights of a network are one tensor, ``[*stack, P]``: a row per independent network, so that a gradient step is a
+handful of kernels however many layers, agents and seeds there are. Nothing is shared across the stack. ``stack`` is
+``(R,)`` or ``(R, A)``; ``G`` below is ``prod(stack)``. The arithmetic is in ``lit_maprops.stacked.mlp``.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lit_maprops.stacked import mlp
+from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
+
+PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
+
+
+class StackedMLP(nn.Module):
+    """Independent tanh MLPs, one per entry of ``stack``.
+
+    With ``hidden=[]`` this is a linear map without bias: on a one-hot or constant input, a table.
+
+    Args:
+        in_dim: input features.
+        hidden: units of each hidden layer.
+        out_dim: output features.
+        stack: leading dimensions of independence, ``(R,)`` or ``(R, A)``.
+        out_gain: orthogonal gain of the last layer; 0 makes the initial output exactly zero.
+        generators: one per seed, ``stack[0]`` of them; they alone fix the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden: Sequence[int],
+        out_dim: int,
+        stack: tuple[int, ...],
+        out_gain: float,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        super().__init__()
+        self.stack = stack
+        widths = [in_dim, *hidden, out_dim]
+        self.shapes: LayerShapes = tuple((widths[i + 1], widths[i], bool(hidden)) for i in range(len(widths) - 1))
+        self.flat = nn.Parameter(torch.zeros(*stack, size_of(self.shapes)))
+        gains = [math.sqrt(2.0)] * len(hidden) + [out_gain]
+        with torch.no_grad():
+            for gain, (weight, _) in zip(gains, self.layers(), strict=True):
+                _orthogonal_(weight.unflatten(0, stack), gain, generators)
+
+    @torch.no_grad()
+    def repeated(self, times: int) -> "StackedMLP":
+        """A copy in which every seed's networks stand ``times`` times in a row: stack ``(R * times, ...)``."""
+        twin = copy.deepcopy(self)
+        twin.stack = (self.stack[0] * times, *self.stack[1:])
+        twin.flat = nn.Parameter(self.flat.repeat_interleave(times, 0))
+        return twin
+
+    def layers(self) -> Layers:
+        """Weights and biases of all layers, views of the parameters."""
+        return split_layers(self.flat.flatten(0, -2), self.shapes)
+
+    @torch.no_grad()
+    def features(self, inputs: Tensor) -> Tensor:
+        """Output of the last hidden layer: ``[*stack, B, in_dim] -> [G, B, width]``; the inputs if there is none."""
+        x = inputs.flatten(0, len(self.stack) - 1).to(self.flat.dtype)
+        return 1 - 2 * mlp.hidden_layers(self.layers(), x)[-1] if len(self.shapes) > 1 else x
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``; no gradient for the inputs.
+
+        Without gradients many rows go through in parts, so that D as a whole never stands in memory as floats.
+        """
+        flat, x = self.flat.flatten(0, -2), inputs.flatten(0, len(self.stack) - 1)
+        if not torch.is_grad_enabled() and x.numel() > PART_NUMBERS:
+            rows = max(1, x.shape[1] // -(-x.numel() // PART_NUMBERS))
+            output = torch.cat([mlp.apply(flat, part, self.shapes) for part in x.split(rows, 1)], 2)
+        else:
+            output = mlp.apply(flat, x, self.shapes)
+        return output.mT.unflatten(0, self.stack)
+
+    @torch.no_grad()
+    def zero_last_layer(self, entries: Tensor | None = None) -> None:
+        """Make the output exactly zero for every input, of the given entries ``[*stack]`` bool or of all."""
+        last = self.flat[..., -size_of(self.shapes[-1:]) :]
+        if entries is None:
+            last.zero_()
+        else:
+            last.masked_fill_(entries.unsqueeze(-1), 0.0)
+
+
+def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
+    """Fill ``[*stack, out, in]``, seed by seed from its own generator."""
+    if gain:
+        for seed, generator in enumerate(generators):
+            for matrix in weight[seed].reshape(-1, *weight.shape[-2:]):
+                # Of the transposed shape: the input dimension comes first in the draw.
+                drawn = nn.init.orthogonal_(matrix.new_empty(matrix.shape[::-1]), gain, generator=generator)
+                matrix.copy_(drawn.T)

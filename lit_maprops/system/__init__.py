@@ -1,0 +1,1 @@
+"""What has nothing to do with learning: files, memory, YAML from anyone, checkpoint files, errors."""

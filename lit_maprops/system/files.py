@@ -1,0 +1,118 @@
+"""Reading and writing files so that a kill, a power cut or a full disk damages none. Imports nothing heavy."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_maprops.system.errors import WriteError
+
+
+def read_table(path: Path) -> dict[str, NDArray[np.floating]]:
+    """Read one of our CSV files: column name to its numbers; an empty cell is NaN. Without a whole line it is empty."""
+    with path.open(newline="") as file:
+        # A kill or a full disk can leave half a line behind, with all its commas even; the resumed run writes it again.
+        header, *rows = list(csv.reader(line for line in file if line.endswith("\n"))) or [[]]
+    rows = [row for row in rows if len(row) == len(header)]
+    return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file that the block writes in what goes wrong there.
+
+    Raises:
+        WriteError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path} could not be written ({error.strerror or error})") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of ``path`` when the block ends.
+
+    Whatever stops the program or the machine leaves the old file or the new one, never half of it: the new one is on
+    the disk before it gets its name, and so is the name before this returns.
+
+    Raises:
+        WriteError: the old file stays, and nothing of the new one.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()  # on a full disk it took what was left
+            raise
+        with contextlib.suppress(OSError):  # some file systems sync no folders
+            sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, where they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(path: Path) -> IO[str] | None:
+    """Take a lock that the system lets go of when the returned file is closed or the process ends, however it ends.
+
+    Returns:
+        None if another process has it. Where the file system knows no locks, everybody gets it.
+    """
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        pass
+    return file
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file, all or nothing; see ``replacing``."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` atomically; NaN becomes null, since JSON has none."""
+    write_atomically(path, json.dumps(_plain(content), indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

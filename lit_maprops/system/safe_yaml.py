@@ -1,0 +1,82 @@
+"""YAML from anyone: plain data of bounded size, and a single kind of error."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_maprops.system.errors import ConfigError, check
+
+MOST_DEPTH = 100  # levels of nesting; parsers recurse
+MOST_REPEATED = 10_000  # values that aliases may repeat: nine lines of them can ask for a billion
+# PyYAML's C parser is ten times faster; both are the safe loader.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_yaml(text: str, load: Callable[[str], Any] | None = None) -> Any:
+    """A YAML text without tags, which could name Python objects and that nobody needs.
+
+    Args:
+        text: the YAML.
+        load: makes values of it; None: PyYAML's safe loader.
+
+    Raises:
+        yaml.YAMLError: it is not valid, has a tag, or is nested or repeats itself without bound.
+    """
+    try:
+        _check_plain(text)
+        return yaml.load(text, Loader=_LOADER) if load is None else load(text)
+    except ValueError as error:  # a number of thousands of digits, a thirteenth month, half of a surrogate pair
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _check_plain(text: str) -> None:
+    sizes: dict[str, int] = {}  # values below each anchor whose value is complete
+    anchors: list[tuple[str | None, int]] = []  # of the open collections, with the count of values before each
+    values = repeated = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        where = f"line {event.start_mark.line + 1}" if event.start_mark else "the text"
+        values += 1
+        tag = getattr(event, "tag", None)
+        if tag:
+            raise yaml.YAMLError(f"{where} has the tag {tag}: only plain values are read")
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise yaml.YAMLError(f"{where} has the alias *{event.anchor} of nothing that stands before it")
+            repeated += sizes[event.anchor]
+            values += sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            anchors.append((event.anchor, values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = anchors.pop()
+            sizes |= {anchor: values - before} if anchor else {}
+        elif isinstance(event, yaml.ScalarEvent) and event.anchor:
+            sizes[event.anchor] = 1
+        if len(anchors) > MOST_DEPTH:
+            raise yaml.YAMLError(f"{where} is nested more than {MOST_DEPTH} levels deep")
+        if repeated > MOST_REPEATED:
+            raise yaml.YAMLError(f"{where}: aliases repeat more than {MOST_REPEATED:,} values")
+
+
+def read_yaml(flag: str, path: Path, example: str) -> dict[Any, Any]:
+    """The keys of a YAML file that a user gave.
+
+    Args:
+        flag: that gave it.
+        path: of the file.
+        example: a file that has what is expected.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a YAML text of keys and values.
+    """
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"{flag}: {path} cannot be read ({reason}): give a file such as {example}") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise ConfigError(f"{flag}: {path} is not valid YAML: {reason}") from None
+    check(isinstance(content, dict), f"{flag}: {path} holds no keys and values: see {example}")
+    return content
