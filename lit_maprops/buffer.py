@@ -173,7 +173,7 @@ class Buffer:
             step = step.copy().set(keys.COLLECTED_PARAMETERS, step.get(keys.PARAMETERS))
             check(
                 not used or not isinstance(state.get("storage"), dict) or parameters in state["storage"],
-                "--ckpt_path holds the history of an earlier version of lit_maprops: start the run anew",
+                "<ckpt_path> holds the history of an earlier version of lit_maprops: start the run anew",
             )
         storage = {
             name: torch.empty(*shape, *value.shape[2:], dtype=value.dtype, device="meta")

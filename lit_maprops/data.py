@@ -14,7 +14,7 @@ class MultiAgentData(LightningDataModule):
     Args:
         env: the task.
         num_envs: parallel environments per seed. Those of one seed are sampled from the same behavior policy at each
-            vector step, so they spend its adaptivity; let ``--model.num_seeds`` fill the hardware instead.
+            vector step, so they spend its adaptivity; let ``num_seeds`` fill the hardware instead.
         behavior_batch_size: m, env steps between behavior updates; a multiple of ``num_envs``.
         target_batch_size: n, env steps between target updates; a multiple of m.
         history_batches: b, target batches D holds with ``history`` fixed: the current one and the newest b - 1 complete
@@ -32,25 +32,25 @@ class MultiAgentData(LightningDataModule):
         history: str = "fixed",
     ) -> None:
         super().__init__()
-        check_count("--data.num_envs", num_envs)
-        check_count("--data.behavior_batch_size", behavior_batch_size, 10**9)
-        check_count("--data.target_batch_size", target_batch_size, 10**9)
-        check_count("--data.history_batches", history_batches)
-        check_choice("--data.history", history, ["fixed", "growing"])
+        check_count("data.num_envs", num_envs)
+        check_count("data.behavior_batch_size", behavior_batch_size, 10**9)
+        check_count("data.target_batch_size", target_batch_size, 10**9)
+        check_count("data.history_batches", history_batches)
+        check_choice("data.history", history, ["fixed", "growing"])
         check(
             history == "fixed" or history_batches == 1,
-            f"--data.history is growing and --data.history_batches is {history_batches}: leave one of them out, "
+            f"<data.history> is growing and <data.history_batches> is {history_batches}: leave one of them out, "
             "growing keeps every batch",
         )
         check(
             behavior_batch_size % num_envs == 0,
-            f"--data.behavior_batch_size (m) is {behavior_batch_size}: make it a multiple of "
-            f"--data.num_envs {num_envs}",
+            f"<data.behavior_batch_size> (m) is {behavior_batch_size}: make it a multiple of "
+            f"<data.num_envs> {num_envs}",
         )
         check(
             target_batch_size % behavior_batch_size == 0,
-            f"--data.target_batch_size (n) is {target_batch_size}: make it a multiple of "
-            f"--data.behavior_batch_size (m) {behavior_batch_size}",
+            f"<data.target_batch_size> (n) is {target_batch_size}: make it a multiple of "
+            f"<data.behavior_batch_size> (m) {behavior_batch_size}",
         )
         self.env, self.num_envs = env, num_envs
         self.behavior_batch_size, self.target_batch_size = behavior_batch_size, target_batch_size
@@ -73,15 +73,15 @@ class MultiAgentData(LightningDataModule):
         needed = num_seeds * self.stored_batches * self.target_batch_size * step_bytes(self.env)
         if available is None or 2 * needed <= available:
             return
-        fix = "--data.target_batch_size"
+        fix = "<data.target_batch_size>"
         if self.history == "growing":
-            fix = "--model.total_env_steps, or set --data.history to fixed"
+            fix = "<model.total_env_steps>, or set <data.history> to fixed"
         elif self.history_batches > 1:
-            fix = "--data.history_batches"
+            fix = "<data.history_batches>"
         check(
             False,
-            f"--data.history {self.history}: D would take {needed:,} bytes and updates as many again, "
-            f"{available:,} are available: lower --model.num_seeds or {fix}",
+            f"<data.history> {self.history}: D would take {needed:,} bytes and updates as many again, "
+            f"{available:,} are available: lower <model.num_seeds> or {fix}",
         )
 
     def train_dataloader(self) -> range:

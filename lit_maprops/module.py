@@ -52,7 +52,7 @@ class LitMAPROPS(LightningModule):
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
         on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``envs.faults``).
-        run_seed: set by ``--seed_everything``.
+        run_seed: with a seed's number it fixes all that the seed draws; ``--seed_everything`` of the command line.
     """
 
     data: MultiAgentData  # set by prepare
@@ -77,18 +77,18 @@ class LitMAPROPS(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        check_at_least("--seed_everything", run_seed, 0)
-        check_count("--model.num_seeds", num_seeds)
-        check(0 <= first_seed <= 10**15, f"--model.first_seed is {first_seed}: give at least 0 and at most 10**15")
-        check_count("--model.eval_interval", eval_interval)
-        check_count("--model.eval_episodes", eval_episodes)
-        check(total_env_steps <= 10**15, f"--model.total_env_steps is {total_env_steps}: give at most 10**15")
-        check_fraction("--model.solved_threshold", solved_threshold)
+        check_at_least("run_seed", run_seed, 0)
+        check_count("model.num_seeds", num_seeds)
+        check(0 <= first_seed <= 10**15, f"<model.first_seed> is {first_seed}: give at least 0 and at most 10**15")
+        check_count("model.eval_interval", eval_interval)
+        check_count("model.eval_episodes", eval_episodes)
+        check(total_env_steps <= 10**15, f"<model.total_env_steps> is {total_env_steps}: give at most 10**15")
+        check_fraction("model.solved_threshold", solved_threshold)
         if sampling_error is not None:
-            check_choice("--model.sampling_error", sampling_error, ESTIMATORS)
-        check_count("--model.sampling_error_interval", sampling_error_interval)
-        check_count("--model.checkpoint_interval", checkpoint_interval)
-        check_choice("--model.on_fault", on_fault, [STOP, QUARANTINE])
+            check_choice("model.sampling_error", sampling_error, ESTIMATORS)
+        check_count("model.sampling_error_interval", sampling_error_interval)
+        check_count("model.checkpoint_interval", checkpoint_interval)
+        check_choice("model.on_fault", on_fault, [STOP, QUARANTINE])
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
@@ -119,14 +119,14 @@ class LitMAPROPS(LightningModule):
         total, n = self.total_env_steps, data.target_batch_size
         check(
             total >= n,
-            f"--model.total_env_steps is {total}: give at least one batch, --data.target_batch_size {n}",
+            f"<model.total_env_steps> is {total}: give at least one batch, <data.target_batch_size> {n}",
         )
         sampling_error.check_estimator(self.sampling_error, data.env)
         data.iterations = total // n
         check(
             self.ranks.team.size == 1 or self.on_fault == STOP,
-            "--model.on_fault is quarantine and --trainer.devices makes several ranks for each seed, which would have "
-            f"to agree on it: use at most --trainer.devices {self.num_seeds}",
+            "<model.on_fault> is quarantine and <trainer.devices> makes several ranks for each seed, which would have "
+            f"to agree on it: use at most <trainer.devices> {self.num_seeds}",
         )
         self.own_seeds = self.seed_ids[self.ranks.own]
         self.learner.team = self.ranks.team

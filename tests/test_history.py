@@ -285,9 +285,9 @@ def test_a_history_that_does_not_fit_names_its_bytes(monkeypatch):
     small_memory(monkeypatch, 2 * needed)
     data.check_memory(7)
     small_memory(monkeypatch, 2 * needed - 1)
-    with pytest.raises(ConfigError, match=f"{needed:,} bytes.*--model.num_seeds.*--data.history to fixed"):
+    with pytest.raises(ConfigError, match=f"{needed:,} bytes.*num_seeds.*history to fixed"):
         data.check_memory(7)
-    with pytest.raises(ConfigError, match=r"--data\.history_batches"):
+    with pytest.raises(ConfigError, match=r"history_batches"):
         MultiAgentData(MatrixGame(), 1, 1, 8, history_batches=6).check_memory(7)
     MultiAgentData(MatrixGame(), 1, 1, 8, history_batches=4).check_memory(7)
 

@@ -62,7 +62,7 @@ def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
     try:
         cli = parsed(["--config", str(folder / "config.yaml"), *HERE])
     except ConfigError as error:
-        raise ConfigError(f"--ckpt_path: config.yaml of {folder}: {error}") from None
+        raise ConfigError(f"<ckpt_path>: config.yaml of {folder}: {error.marked}") from None
     return content, folder, cli
 
 
@@ -114,7 +114,7 @@ def samplers_of(subject: Subject, names: list[str]) -> dict[str, Sampler]:
     if own != "OnPolicy":
         samplers["own"] = subject.own
     for name in names:
-        check_choice("--samplers", name, list(BEHAVIORS))
+        check_choice("samplers", name, list(BEHAVIORS))
         if name not in ("OnPolicy", own):
             samplers[name] = Sampler(BEHAVIORS[name]())
             # One that cannot serve this task says so before anything is drawn.

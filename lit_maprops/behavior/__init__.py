@@ -1,4 +1,4 @@
-"""Behavior policies pi_phi. ``BEHAVIORS`` is the registry: what ``--model.behavior`` accepts."""
+"""Behavior policies pi_phi. ``BEHAVIORS`` is the registry: the samplers that a run can have."""
 
 from lit_maprops.behavior.autoregressive import Autoregressive
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, OnPolicy

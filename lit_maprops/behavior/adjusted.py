@@ -69,25 +69,25 @@ class AdjustedPolicy(BehaviorPolicy):
         stratified: bool = False,
     ) -> None:
         super().__init__(stratified)
-        check_positive("--model.behavior.clip_epsilon", clip_epsilon)
-        check_positive("--model.behavior.kl_cutoff", kl_cutoff)
-        check_count("--model.behavior.epochs", epochs)
-        check_count("--model.behavior.minibatches", minibatches)
-        check_positive("--model.behavior.learning_rate", learning_rate)
-        check_layers("--model.behavior.hidden", hidden)
-        check_choice("--model.behavior.trained_layers", trained_layers, ["all", "last"])
-        for flag, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
+        check_positive("behavior.clip_epsilon", clip_epsilon)
+        check_positive("behavior.kl_cutoff", kl_cutoff)
+        check_count("behavior.epochs", epochs)
+        check_count("behavior.minibatches", minibatches)
+        check_positive("behavior.learning_rate", learning_rate)
+        check_layers("behavior.hidden", hidden)
+        check_choice("behavior.trained_layers", trained_layers, ["all", "last"])
+        for name, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
             if limit is not None:
-                check_count(f"--model.behavior.{flag}", limit)
-        for flag, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
+                check_count(f"behavior.{name}", limit)
+        for name, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
             check(
                 minibatches == 1 or not on,
-                f"--model.behavior.{flag} works on all of D and --model.behavior.minibatches is {minibatches}: "
+                f"<behavior.{name}> works on all of D and <behavior.minibatches> is {minibatches}: "
                 "set minibatches to 1",
             )
         check(
             not compile or torch.cuda.is_available() or fused.has_compiler(),
-            "--model.behavior.compile is true and there is no C++ compiler: install g++ or name one in CXX, or set "
+            "<behavior.compile> is true and there is no C++ compiler: install g++ or name one in CXX, or set "
             "it to false",
         )
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
@@ -111,7 +111,7 @@ class AdjustedPolicy(BehaviorPolicy):
         )
 
     def cost_options(self) -> list[str]:
-        """Flags of the options that save arithmetic and are not at their defaults."""
+        """The options that save arithmetic and are not at their defaults."""
         used = {
             "trained_layers": self.last_layer,
             "merge_states": self.store.merge_states,
@@ -120,7 +120,7 @@ class AdjustedPolicy(BehaviorPolicy):
             "warm_start": self.warm_start,
             "compile": self.compile_steps,
         }
-        return [flag for flag, is_used in used.items() if is_used]
+        return [name for name, is_used in used.items() if is_used]
 
     @abstractmethod
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:

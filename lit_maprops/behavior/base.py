@@ -60,7 +60,7 @@ class BehaviorPolicy(nn.Module, ABC):
 
         Args:
             task: sizes of states, observations and actions.
-            run_seed: ``--seed_everything``.
+            run_seed: of the run.
             seed_ids: one integer per seed, R of them.
 
         Raises:
@@ -69,12 +69,12 @@ class BehaviorPolicy(nn.Module, ABC):
         name, on = type(self).__name__, type(task).__name__
         check(
             self.continuous or not task.continuous_actions,
-            f"--model.behavior {name} enumerates actions and {on} has continuous ones: use --model.behavior "
+            f"<model.behavior> {name} enumerates actions and {on} has continuous ones: use <model.behavior> "
             "GaussianAdjustment or OnPolicy",
         )
         check(
             self.discrete or task.continuous_actions,
-            f"--model.behavior {name} is for continuous actions and {on} has discrete ones: use --model.behavior "
+            f"<model.behavior> {name} is for continuous actions and {on} has discrete ones: use <model.behavior> "
             "MAPROPS",
         )
         self.task, self.family = task, task.family

@@ -16,7 +16,7 @@ from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check
 
-FLAG = "--model.behavior.edges"
+EDGES = "<behavior.edges>"
 
 
 class CoordinationGraph(StructuredPolicy):
@@ -54,7 +54,7 @@ class CoordinationGraph(StructuredPolicy):
         if isinstance(edges, str):
             check(
                 edges in ("chain", "tree", "star"),
-                f"{FLAG} is {edges!r}: choose one of chain, tree, star, or give pairs such as [[0, 1], [1, 2]]",
+                f"{EDGES} is {edges!r}: choose one of chain, tree, star, or give pairs such as [[0, 1], [1, 2]]",
             )
         self.edges = edges
 
@@ -129,25 +129,25 @@ def graph_edges(edges: str | list[list[int]], n_agents: int) -> list[Edge]:
     pairs: list[Edge] = []
     component = list(range(n_agents))  # a number that connected agents share
     for edge in edges:
-        check(len(edge) == 2, f"{FLAG} holds {edge}: give pairs of agents, such as [[0, 1], [1, 2]]")
+        check(len(edge) == 2, f"{EDGES} holds {edge}: give pairs of agents, such as [[0, 1], [1, 2]]")
         i, j = edge
         for agent in edge:
             check(
                 agent in range(n_agents),
-                f"{FLAG} holds {edge} and there is no agent {agent}: the {n_agents} agents are 0 to {n_agents - 1}",
+                f"{EDGES} holds {edge} and there is no agent {agent}: the {n_agents} agents are 0 to {n_agents - 1}",
             )
-        check(i != j, f"{FLAG} holds {edge}, an agent with itself: give pairs of different agents")
-        check((i, j) not in pairs and (j, i) not in pairs, f"{FLAG} holds {edge} twice: give every pair once")
+        check(i != j, f"{EDGES} holds {edge}, an agent with itself: give pairs of different agents")
+        check((i, j) not in pairs and (j, i) not in pairs, f"{EDGES} holds {edge} twice: give every pair once")
         check(
             component[i] != component[j],
-            f"{FLAG} has a cycle, closed by {edge}: leave that edge out, or use --model.behavior Autoregressive, which "
-            "couples all agents",
+            f"{EDGES} has a cycle, closed by {edge}: leave that edge out, or use <model.behavior> Autoregressive, "
+            "which couples all agents",
         )
         component = [component[i] if number == component[j] else number for number in component]
         pairs.append((i, j))
     left_out = sorted(set(range(n_agents)) - {agent for pair in pairs for agent in pair})
     check(
         n_agents == 1 or not left_out,
-        f"{FLAG} leaves out agent {', '.join(map(str, left_out))}: give every agent an edge, or use chain",
+        f"{EDGES} leaves out agent {', '.join(map(str, left_out))}: give every agent an edge, or use chain",
     )
     return pairs

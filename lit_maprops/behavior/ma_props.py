@@ -25,7 +25,7 @@ class MAPROPS(AdjustedPolicy):
 
     def __init__(self, max_joint_actions: int = 100_000, **adjusted: Any) -> None:
         super().__init__(**adjusted)
-        check_at_least("--model.behavior.max_joint_actions", max_joint_actions, 1)
+        check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
@@ -33,9 +33,9 @@ class MAPROPS(AdjustedPolicy):
         n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
-            f"--model.behavior MAPROPS would need {count} joint actions ({task.n_actions} actions to the "
-            f"power of {task.n_agents} agents), more than --model.behavior.max_joint_actions "
-            f"{self.max_joint_actions:,}: use --model.behavior Autoregressive, or raise the limit if memory allows",
+            f"<model.behavior> MAPROPS would need {count} joint actions ({task.n_actions} actions to the "
+            f"power of {task.n_agents} agents), more than <behavior.max_joint_actions> "
+            f"{self.max_joint_actions:,}: use <model.behavior> Autoregressive, or raise the limit if memory allows",
         )
         stack = (len(generators),)
         return StackedMLP(task.state_dim, self.hidden, n_joint, stack, 0.0, generators)

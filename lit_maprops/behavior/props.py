@@ -36,7 +36,7 @@ class PROPS(AdjustedPolicy):
             used = self.cost_options()
             check(
                 not used,
-                f"--model.behavior.{', '.join(used)} would save arithmetic on tables of actions and "
+                f"{', '.join(f'<behavior.{name}>' for name in used)} would save arithmetic on tables of actions and "
                 f"{type(task).__name__} has continuous actions: leave the default",
             )
             self.store = RowStore()  # type: ignore[assignment]  # as StructuredPolicy's

@@ -29,7 +29,7 @@ class TabularPolicy(BehaviorPolicy):
 
     def __init__(self, max_joint_actions: int = 100_000, stratified: bool = False) -> None:
         super().__init__(stratified)
-        check_at_least("--model.behavior.max_joint_actions", max_joint_actions, 1)
+        check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
@@ -39,13 +39,13 @@ class TabularPolicy(BehaviorPolicy):
         n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
-            f"--model.behavior {name} would count {count} joint actions, more than "
-            f"--model.behavior.max_joint_actions {self.max_joint_actions:,}: use --model.behavior Autoregressive",
+            f"<model.behavior> {name} would count {count} joint actions, more than "
+            f"<behavior.max_joint_actions> {self.max_joint_actions:,}: use <model.behavior> Autoregressive",
         )
         check(
             task.numbers_states(),
-            f"--model.behavior {name} is tabular and {type(task).__name__} cannot number its states here: "
-            "use --model.behavior MAPROPS",
+            f"<model.behavior> {name} is tabular and {type(task).__name__} cannot number its states here: "
+            "use <model.behavior> MAPROPS",
         )
         self.reset(None)
 
@@ -147,8 +147,8 @@ class TabularMAPROPS(TabularPolicy):
         stratified: bool = False,
     ) -> None:
         super().__init__(max_joint_actions, stratified)
-        check_positive("--model.behavior.clip_epsilon", clip_epsilon)
-        check_positive("--model.behavior.kl_cutoff", kl_cutoff)
+        check_positive("behavior.clip_epsilon", clip_epsilon)
+        check_positive("behavior.kl_cutoff", kl_cutoff)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
     @torch.no_grad()

@@ -50,9 +50,9 @@ def run(args: list[str]) -> int:
     if options is None:
         return 0
     check(options.batches >= 2, f"--batches is {options.batches}: give at least 2, a variance needs them")
-    check_count("--batches", options.batches)
+    check_count("batches", options.batches)
     check(options.reference_batches >= 2, f"--reference_batches is {options.reference_batches}: give at least 2")
-    check_count("--reference_batches", options.reference_batches)
+    check_count("reference_batches", options.reference_batches)
 
     # Only now: these import torch.
     from lit_maprops.analyze.analysis import analyze, reference_of
@@ -64,7 +64,7 @@ def run(args: list[str]) -> int:
     check(
         options.batch_size is None or options.batch_size > 0, f"--batch_size is {options.batch_size}: give at least 1"
     )
-    check_count("--batch_size", steps, 10**9)
+    check_count("batch_size", steps, 10**9)
     check(steps % m == 0, f"--batch_size is {steps}: make it a multiple of the run's m, {m}")
     check(steps > 1, "--batch_size is 1: give at least 2, an advantage needs a second step to compare with")
     output = options.output or subject.folder / "gradients.json"

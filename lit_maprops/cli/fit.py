@@ -11,6 +11,7 @@ from tqdm import tqdm
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.callbacks import Checkpoints, EnvStepsBar, Recorder
 from lit_maprops.run.failures import one_line_failures
+from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.option_files import run_of, with_own_config
 from lit_maprops.run.options import RunCLI, parsed
@@ -25,7 +26,7 @@ from lit_maprops.system.files import write_json
 
 def say(message: str) -> None:
     """Print one line for the user; stderr, so that stdout stays parsable."""
-    tqdm.write(printable(message), file=sys.stderr)  # leaves a progress bar below it intact
+    tqdm.write(printable(with_flags(message)), file=sys.stderr)  # leaves a progress bar below it intact
 
 
 def _hush(message: str) -> None:
@@ -83,7 +84,7 @@ def fit(cli: RunCLI) -> int:
         way = (
             f"make room, then {_way_on(folder)}" if kept else "no checkpoint was saved yet, give the same command again"
         )
-        raise WriteError(f"{error}; {way}") from None
+        raise WriteError(f"{error.marked}; {way}") from None
     finally:
         if wandb is not None:
             wandb.end(code)

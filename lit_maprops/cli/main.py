@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Sequence
 
+from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError, EnvironmentFault, WriteError, printable
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
@@ -61,9 +62,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
-        return _fail(str(error))
+        return _fail(error.marked)
     except (EnvironmentFault, WriteError) as error:
-        return _fail(str(error), ENDED_EARLY)
+        return _fail(error.marked, ENDED_EARLY)
 
 
 def _run_light(command: str, options: list[str]) -> int:
@@ -90,9 +91,9 @@ def _run_training(args: list[str]) -> int:
     try:
         return run(args)
     except OutOfMemory as error:
-        return _fail(str(error))
+        return _fail(error.marked)
     except RanksLost as error:
-        return _fail(str(error), ENDED_EARLY)
+        return _fail(error.marked, ENDED_EARLY)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -102,7 +103,7 @@ def _run_training(args: list[str]) -> int:
 
 
 def _fail(message: str, code: int = USER_ERROR) -> int:
-    message = printable(message)
+    message = printable(with_flags(message))
     if len(message) > MOST_CHARACTERS:  # of a value that went on and on
         message = f"{message[: MOST_CHARACTERS // 2]} ... {message[-MOST_CHARACTERS // 2 :]}"
     print(f"lit_maprops: error: {message}", file=sys.stderr)

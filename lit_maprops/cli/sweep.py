@@ -50,9 +50,9 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     if options is None:
         return 0
-    check_count("--workers", options.workers, most=1024)
+    check_count("workers", options.workers, most=1024)
     if options.max_runs is not None:
-        check_count("--max-runs", options.max_runs, most=MOST_RUNS)
+        check_count("max-runs", options.max_runs, most=MOST_RUNS)
     file = read_sweep_file(options.file)
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
@@ -72,7 +72,9 @@ def run(args: list[str]) -> int:
         try:
             received = Scheduler(file, folder, search, journal, options.workers, total).run()
         except WriteError as error:
-            raise WriteError(f"{error}; runs at work go on: make room, then give the same command again") from None
+            raise WriteError(
+                f"{error.marked}; runs at work go on: make room, then give the same command again"
+            ) from None
     return _report(file, folder, journal, received)
 
 

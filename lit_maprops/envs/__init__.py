@@ -1,4 +1,4 @@
-"""Environments. ``TASKS`` is the registry: what ``--data.env`` accepts and what the contract tests walk."""
+"""Environments. ``TASKS`` is the registry: the tasks that a run can have, and that the contract tests walk."""
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push.task import BoulderPush

@@ -76,7 +76,7 @@ class Faults:
         named = f"{self.task}: {what}, seed {number}, {where}, at env step {env_step:,}"
         if self.on_fault == STOP:
             raise EnvironmentFault(
-                f"{named}: {CORRECT}, or give --model.on_fault quarantine to go on without the seed"
+                f"{named}: {CORRECT}, or give <model.on_fault> quarantine to go on without the seed"
             ) from cause
         self.quarantined[seed] = {"seed": number, "env_step": env_step, "reason": f"{what}, {where}"}
         if len(self.quarantined) == len(self.seed_ids):

@@ -24,7 +24,7 @@ class TaskEnv(EnvBase):
 
     Args:
         task: the rules.
-        run_seed: ``--seed_everything``.
+        run_seed: of the run.
         seed_ids: one integer per seed.
         num_envs: parallel environments per seed, E.
         purpose: names the random stream; training and evaluation use different ones.

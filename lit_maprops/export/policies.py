@@ -66,15 +66,15 @@ def chosen_seeds(trained: Trained, option: str | None) -> tuple[list[int], str]:
     numbers = f"{known[0]} to {known[-1]}" if len(known) > 1 else f"{known[0]} only"
     finite = trained.policies.net.flat.isfinite().flatten(1).all(1).tolist()
     sound = [seed for seed, fine in zip(known, finite, strict=True) if fine]
-    check(bool(sound), "--ckpt_path holds policies that are not finite, of every seed: export an earlier checkpoint")
+    check(bool(sound), "<ckpt_path> holds policies that are not finite, of every seed: export an earlier checkpoint")
     if option == "all":
         missing = [str(seed) for seed in known if seed not in sound]
         left_out = f", without {', '.join(missing)}, whose policies are not finite" if missing else ""
         return sound, f"all seeds, {numbers}{left_out}"
     if option is None:
         return _best(trained, sound)
-    check(option in map(str, known), f"--seed is {option!r}: give all or a number of the run's seeds, {numbers}")
-    check(int(option) in sound, f"--seed is {option}, whose policies are not finite: choose another seed")
+    check(option in map(str, known), f"<seed> is {option!r}: give all or a number of the run's seeds, {numbers}")
+    check(int(option) in sound, f"<seed> is {option}, whose policies are not finite: choose another seed")
     return [int(option)], f"seed {option} as asked for"
 
 

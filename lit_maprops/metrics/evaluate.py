@@ -45,7 +45,7 @@ def evaluate(
     Args:
         policies: pi_theta.
         task: the rules.
-        run_seed: ``--seed_everything``.
+        run_seed: of the run.
         seed_ids: the run's seeds.
         episodes: episodes per seed.
         greedy: take each agent's most probable action instead of sampling.

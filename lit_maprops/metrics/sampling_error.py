@@ -33,7 +33,7 @@ REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
 
 
 def check_estimator(kind: str | None, task: Task) -> None:
-    """Refuse an estimator (``--model.sampling_error``) that cannot serve a task.
+    """Refuse an estimator that cannot serve a task.
 
     Raises:
         ConfigError: names one that can.
@@ -41,20 +41,20 @@ def check_estimator(kind: str | None, task: Task) -> None:
     name = type(task).__name__
     check(
         kind in (None, "energy") or not task.continuous_actions,
-        f"--model.sampling_error is {kind} and {name} has continuous actions: use energy or null",
+        f"<model.sampling_error> is {kind} and {name} has continuous actions: use energy or null",
     )
     check(
         kind != "energy" or task.continuous_actions,
-        f"--model.sampling_error is energy and {name} has discrete actions: use tabular, likelihood or null",
+        f"<model.sampling_error> is energy and {name} has discrete actions: use tabular, likelihood or null",
     )
     check(
         kind != "tabular" or task.numbers_states(),
-        f"--model.sampling_error is tabular and {name} cannot number its states here: use likelihood or null",
+        f"<model.sampling_error> is tabular and {name} cannot number its states here: use likelihood or null",
     )
     n_joint, count = joint.count(task.n_agents, task.n_actions)
     check(
         kind != "tabular" or n_joint < 2**63,
-        f"--model.sampling_error is tabular and {count} joint actions cannot be numbered: use likelihood or null",
+        f"<model.sampling_error> is tabular and {count} joint actions cannot be numbered: use likelihood or null",
     )
 
 

@@ -53,14 +53,14 @@ class Report:
         """
         path = Path(path)
         if path.is_dir():
-            raise ConfigError(f"report: --output {path} is a folder: give the name of a file in it")
+            raise ConfigError(f"report: <output> {path} is a folder: give the name of a file in it")
         if not path.parent.is_dir():
-            raise ConfigError(f"report: --output {path}: {path.parent} is no folder: create it first")
+            raise ConfigError(f"report: <output> {path}: {path.parent} is no folder: create it first")
         try:
             write_atomically(path, self.html)
         except OSError as error:
             raise ConfigError(
-                f"report: --output {path} cannot be written ({error.strerror or error}): choose a writable folder"
+                f"report: <output> {path} cannot be written ({error.strerror or error}): choose a writable folder"
             ) from None
 
     def _repr_html_(self) -> str:

@@ -79,7 +79,7 @@ class Recorder(Callback):
             numbers = ", ".join(map(str, self.non_finite))
             found["non_finite"] = (
                 f"seed {numbers}: NaN or infinite loss at env step {module.env_steps}; the other seeds are not "
-                "affected. Lower --model.learner.learning_rate, or look at the environment's rewards"
+                "affected. Lower <learner.learning_rate>, or look at the environment's rewards"
             )
         for entry in module.quarantined:
             line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"

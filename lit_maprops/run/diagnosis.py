@@ -1,6 +1,6 @@
 """The failure signatures of MA-PROPS (paper, "Failure signatures"), recognized in a run's metrics.
 
-Each is one line that says what was seen and which flag to turn. Thresholds are decided here.
+Each is one line that says what was seen and which argument to turn. Thresholds are decided here.
 """
 
 import math
@@ -11,15 +11,15 @@ FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient st
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
 FEWEST_ITERATIONS = 5
 PER_STATE = (
-    "states are revisited too rarely within a batch (raise --data.target_batch_size, lower --data.num_envs), or "
-    "updates overshoot where policies are nearly deterministic (lower --model.behavior.learning_rate)"
+    "states are revisited too rarely within a batch (raise <data.target_batch_size>, lower <data.num_envs>), or "
+    "updates overshoot where policies are nearly deterministic (lower <behavior.learning_rate>)"
 )
 # Why a measure of the sampling error may not fall below on-policy's; whitened actions are compared over all states.
 CAUSES = {
     "joint_tv": PER_STATE,
     "joint_kl": PER_STATE,
-    "joint_energy": "updates overshoot (lower --model.behavior.learning_rate) or batches are too short "
-    "(raise --data.target_batch_size, lower --data.num_envs)",
+    "joint_energy": "updates overshoot (lower <behavior.learning_rate>) or batches are too short "
+    "(raise <data.target_batch_size>, lower <data.num_envs>)",
 }
 
 
@@ -49,7 +49,7 @@ def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
 
     Args:
         means: of metrics.csv.
-        kl_cutoff: ``--model.behavior.kl_cutoff``; None for a behavior policy without one.
+        kl_cutoff: of the behavior policy; None for a behavior policy without one.
     """
     found: dict[str, str] = {}
     if means.rows < FEWEST_ITERATIONS:
@@ -60,12 +60,12 @@ def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
     if kl_cutoff is not None and first_step > FIRST_STEP_SHARE:
         found["cutoff_at_first_step"] = (
             f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
-            "--model.behavior.kl_cutoff or lower --model.behavior.learning_rate"
+            "<behavior.kl_cutoff> or lower <behavior.learning_rate>"
         )
     if kl_cutoff is not None and cutoff == 0 and reached < IDLE_KL * kl_cutoff:
         found["cutoff_idle"] = (
             f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
-            "--model.behavior.clip_epsilon, .epochs or .learning_rate decide how far sampling moves"
+            "<behavior.clip_epsilon>, <behavior.epochs> or <behavior.learning_rate> decide how far sampling moves"
         )
     for name in CAUSES:
         own = means[f"sampling_error/{name}"]

@@ -36,7 +36,7 @@ def one_line_failures(model: LitMAPROPS, folder: Path) -> Iterator[None]:
         path = folder / "error.txt"
         with contextlib.suppress(WriteError):
             write_atomically(path, "".join(traceback.format_exception(fault.__cause__)))
-            raise EnvironmentFault(f"{fault}; its traceback is in {path}") from fault.__cause__
+            raise EnvironmentFault(f"{fault.marked}; its traceback is in {path}") from fault.__cause__
         raise
     except Exception as error:
         if not is_out_of_memory(error):
@@ -72,23 +72,23 @@ def _part_of(error: Exception) -> str:
 
 
 def _sizes(model: LitMAPROPS, part: str) -> str:
-    """What the memory of a part grows with: flags with their present values."""
+    """What the memory of a part grows with: arguments with their present values."""
     data = model.data
-    batch: dict[str, Any] = {"--data.target_batch_size": data.target_batch_size}
+    batch: dict[str, Any] = {"<data.target_batch_size>": data.target_batch_size}
     if data.stored_batches > 1:
-        batch["--data.history_batches"] = data.stored_batches
+        batch["<data.history_batches>"] = data.stored_batches
     networks = {"behavior": model.behavior, "learner": model.learner}
-    layers = {name: {f"--model.{name}.hidden": getattr(net, "hidden", None)} for name, net in networks.items()}
+    layers = {name: {f"<{name}.hidden>": getattr(net, "hidden", None)} for name, net in networks.items()}
     sizes = {
-        COLLECTION: {"--data.num_envs": data.num_envs} | batch | layers["learner"] | layers["behavior"],
+        COLLECTION: {"<data.num_envs>": data.num_envs} | batch | layers["learner"] | layers["behavior"],
         BEHAVIOR: batch | layers["behavior"],
         TARGET: batch | layers["learner"],
-        EVALUATION: {"--model.eval_episodes": model.eval_episodes} | layers["learner"],
+        EVALUATION: {"<model.eval_episodes>": model.eval_episodes} | layers["learner"],
     }.get(part, batch)
-    shown = [f"{flag} ({value})" for flag, value in ({"--model.num_seeds": model.num_seeds} | sizes).items() if value]
+    shown = [f"{name} ({value})" for name, value in ({"<model.num_seeds>": model.num_seeds} | sizes).items() if value]
     line = f"{', '.join(shown[:-1])} or {shown[-1]}"
     for name, of in (("behavior", BEHAVIOR), ("learner", TARGET)):
         parts = getattr(networks[name], "minibatches", None)
         if part == of and parts:
-            line += f", or raise --model.{name}.minibatches ({parts})"
+            line += f", or raise <{name}.minibatches> ({parts})"
     return line

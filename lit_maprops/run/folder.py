@@ -78,13 +78,13 @@ class RunFolder(Logger):
         """
         with writable(self.path):
             if resume_from is None and not self._is_free(config):
-                way = f", or continue it with --ckpt_path {self.checkpoint}" if self.checkpoint.exists() else ""
-                raise ConfigError(f"--run_name: {self.path} already holds a run: choose another --run_name{way}")
+                way = f", or continue it with <ckpt_path> {self.checkpoint}" if self.checkpoint.exists() else ""
+                raise ConfigError(f"<run_name>: {self.path} already holds a run: choose another <run_name>{way}")
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.checkpoint.parent / ".lock")
             check(
                 self._lock is not None,
-                f"--run_name: another process is at work in {self.path}: wait for it, or choose another --run_name",
+                f"<run_name>: another process is at work in {self.path}: wait for it, or choose another <run_name>",
             )
             write_atomically(self.path / "config.yaml", config)
             (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
@@ -206,7 +206,7 @@ def writable(path: Path) -> Iterator[None]:
         with writing(path):
             yield
     except WriteError as error:
-        raise ConfigError(f"--runs_dir: {error}: choose another folder or --run_name") from None
+        raise ConfigError(f"<runs_dir>: {error.marked}: choose another folder or <run_name>") from None
 
 
 def new_folder(path: Path) -> Path:

@@ -15,7 +15,7 @@ from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.system.errors import check
+from lit_maprops.system.errors import check, marked
 from lit_maprops.targets import LEARNERS
 
 USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
@@ -32,7 +32,7 @@ TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
 def one_line(error: Exception) -> str:
     """An error of the parser as one line that names the flag and the fix."""
-    text = str(error)
+    text = marked(error)
     if "is not in bounds" in text:
         return f"--seed_everything: {text}"
     required = re.search(r"arguments are required: (.+)", text)

@@ -122,7 +122,7 @@ class RunCLI(LightningCLI):
                 f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
                 "updates take their own gradient steps",
             )
-        check_positive("--rank_timeout", self.config.rank_timeout)
+        check_positive("rank_timeout", self.config.rank_timeout)
         accelerator = self.config.trainer.accelerator
         check(
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
@@ -137,7 +137,7 @@ class RunCLI(LightningCLI):
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
-            check_choice("--wandb", self.config.wandb, list(MODES))
+            check_choice("wandb", self.config.wandb, list(MODES))
         name = self.config.run_name
         check(
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),

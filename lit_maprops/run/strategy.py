@@ -48,20 +48,20 @@ def ranks_of(trainer: Trainer, model: LitMAPROPS, num_envs: int) -> Ranks:
     for starter, number, fits in (("torchrun", started, (made,)), ("srun", tasks, (1, made))):
         check(
             number in fits,
-            f"{starter} started {number} ranks, and --trainer.devices times --trainer.num_nodes is {made}: make them "
+            f"{starter} started {number} ranks, and <trainer.devices> times <trainer.num_nodes> is {made}: make them "
             "equal",
         )
     if not isinstance(strategy, RankStrategy):
         check(
             trainer.world_size == 1,
-            f"--trainer.strategy {type(strategy).__name__} cannot split seeds over devices: leave it out",
+            f"<trainer.strategy> {type(strategy).__name__} cannot split seeds over devices: leave it out",
         )
         return Ranks()
     assert strategy.cluster_environment is not None
     try:
         strategy.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
     except ValueError as error:
-        raise ConfigError(f"--trainer.devices: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"<trainer.devices>: {' '.join(str(error).split())}") from None
     strategy.ranks = Ranks(trainer.global_rank, trainer.world_size, model.num_seeds, trainer.num_devices)
     strategy.ranks.check_fits(model.num_seeds, num_envs, model.behavior.counts_rows_of_all_seeds)
     return strategy.ranks
@@ -100,9 +100,9 @@ class RankStrategy(DDPStrategy):
             super().setup_environment()
         except distributed.DistError as error:
             raise RanksLost(
-                f"--trainer.devices times --trainer.num_nodes makes {self.ranks.size} ranks, which could not connect "
-                f"within --rank_timeout {self._timeout.total_seconds():g} seconds: start all of them, or give "
-                f"--trainer.num_nodes 1 ({str(error).splitlines()[0]})"
+                f"<trainer.devices> times <trainer.num_nodes> makes {self.ranks.size} ranks, which could not connect "
+                f"within <rank_timeout> {self._timeout.total_seconds():g} seconds: start all of them, or give "
+                f"<trainer.num_nodes> 1 ({str(error).splitlines()[0]})"
             ) from error
         self.ranks.connect(self._timeout)
         self.watch.connect()

@@ -10,6 +10,7 @@ from lit_maprops.metrics.reliability import solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures
 from lit_maprops.run.callbacks import Recorder, Say, own_module
+from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.wandb_run import Tracker
 from lit_maprops.system.files import write_json, writing
@@ -88,7 +89,7 @@ class Summary(Callback):
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": self.recorder.non_finite,
             "quarantined_seeds": module.quarantined,
-            "warnings": list(self.recorder.warnings.values()),
+            "warnings": [with_flags(warning) for warning in self.recorder.warnings.values()],
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
             "config": self.config,
         }

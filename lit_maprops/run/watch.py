@@ -12,7 +12,9 @@ from pathlib import Path
 
 from torch import distributed
 
+from lit_maprops.run.flags import with_flags
 from lit_maprops.stacked.ranks import RanksLost, answered
+from lit_maprops.system.errors import marked
 
 POLL_SECONDS = 0.5
 LAUNCHER = "LIT_MAPROPS_LAUNCHER"  # environment variable: process id of the rank that started this one
@@ -65,9 +67,9 @@ class Watch:
         """This rank ends by ``error``. Returns when the others know; ends the process if another rank is the cause."""
         time.sleep(2 * POLL_SECONDS)  # if another has ended before, the thread notices and ends this process
         if isinstance(error, RanksLost) and self._store is not None:
-            self._end(f"rank {self._rank} waited in vain for the others: {error}")
+            self._end(f"rank {self._rank} waited in vain for the others: {marked(error)}")
         self._claim_the_end()
-        reason = f"rank {self._rank} ended: {type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"rank {self._rank} ended: {type(error).__name__}: {' '.join(marked(error).split())}"
         self.stop()
         self._publish(reason)
         time.sleep(3 * POLL_SECONDS)
@@ -118,7 +120,8 @@ class Watch:
         self._publish(reason)
         if self._rank == 0 or reason in (RANK_0_ENDED, STORE_ENDED):  # otherwise rank 0 says so
             print(
-                f"lit_maprops: error: {reason}; the other ranks end too. --ckpt_path continues at a checkpoint, if any",
+                f"lit_maprops: error: {with_flags(reason)}; the other ranks end too. --ckpt_path continues at a "
+                "checkpoint, if any",
                 file=sys.stderr,
                 flush=True,
             )

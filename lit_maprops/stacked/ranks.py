@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from lit_maprops.system.errors import check
+from lit_maprops.system.errors import OneLineError, check
 
 
-class RanksLost(RuntimeError):
-    """Another rank did not answer: it ended, or took longer than ``--rank_timeout``."""
+class RanksLost(OneLineError, RuntimeError):
+    """Another rank did not answer: it ended, or took longer than the ranks' timeout."""
 
 
 @contextmanager
@@ -135,18 +135,18 @@ class Ranks:
         """
         check(
             self.size <= num_seeds or self.size % num_seeds == 0,
-            f"--trainer.devices makes {self.size} ranks for --model.num_seeds {num_seeds}: give at most {num_seeds}, "
+            f"<trainer.devices> makes {self.size} ranks for <model.num_seeds> {num_seeds}: give at most {num_seeds}, "
             f"or a multiple of it, such as {num_seeds * (self.size // num_seeds + 1)}",
         )
         check(
             num_envs % self.team.size == 0,
-            f"--trainer.devices makes {self.team.size} ranks for each seed, which split its --data.num_envs "
+            f"<trainer.devices> makes {self.team.size} ranks for each seed, which split its <data.num_envs> "
             f"{num_envs}: make that a multiple of {self.team.size}",
         )
         check(
             self.teams == 1 or not behavior_mixes,
-            "--trainer.devices would split the seeds, whose rows --model.behavior.merge_states counts together: leave "
-            "out --model.behavior.max_states and --model.behavior.max_sample_passes, or use --trainer.devices 1",
+            "<trainer.devices> would split the seeds, whose rows <behavior.merge_states> counts together: leave "
+            "out <behavior.max_states> and <behavior.max_sample_passes>, or use <trainer.devices> 1",
         )
 
     def connect(self, timeout: timedelta) -> None:

@@ -21,7 +21,7 @@ class SeedStreams:
     """Uniform random numbers for R seeds, each from its own ``torch.Generator``.
 
     Args:
-        run_seed: the run's ``--seed_everything``.
+        run_seed: of the run.
         seed_ids: R integers; together with ``run_seed`` and ``purpose`` they fix a stream.
         purpose: what the numbers are for ("environment", "actions", ...); purposes never share numbers.
         device: where the drawn tensors go.

@@ -41,9 +41,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, damaged or foreign.
     """
-    check(path.is_file(), f"--ckpt_path: there is no file {path}")
+    check(path.is_file(), f"<ckpt_path>: there is no file {path}")
     damaged = ConfigError(
-        f"--ckpt_path: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
+        f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
         "runs/<run_name>/checkpoints/"
     )
     try:
@@ -79,7 +79,7 @@ def ours(content: Any, path: Path | None = None) -> dict[str, Any]:
     """
     saved = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
     if not isinstance(saved, dict):
-        where = "--ckpt_path" if path is None else f"--ckpt_path: {path}"
+        where = "<ckpt_path>" if path is None else f"<ckpt_path>: {path}"
         raise ConfigError(f"{where} is not a checkpoint of lit_maprops: give one that `fit` wrote")
     return saved
 
@@ -154,7 +154,7 @@ def refuse(where: str, unless: bool = False) -> None:
     """Raise ``ConfigError`` for a place of the checkpoint that this run would have saved otherwise."""
     check(
         unless,
-        f"--ckpt_path is damaged or of another version of lit_maprops: {where} is not what this run saves; give "
+        f"<ckpt_path> is damaged or of another version of lit_maprops: {where} is not what this run saves; give "
         "another checkpoint or start the run anew",
     )
 
@@ -168,17 +168,17 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     seeds = saved["seed_ids"]
     check(
         seeds == own["seed_ids"] and saved["run_seed"] == own["run_seed"],
-        "--ckpt_path holds other seeds: leave --model.num_seeds, --model.first_seed and --seed_everything as "
+        "<ckpt_path> holds other seeds: leave <model.num_seeds>, <model.first_seed> and <run_seed> as "
         f"they were ({len(seeds)}, {seeds[0]}, {saved['run_seed']})",
     )
     check(
         saved["shape"] == own["shape"],
-        "--ckpt_path holds other batches: leave --data.num_envs, --data.target_batch_size and "
-        f"--data.history_batches as they were ({', '.join(map(str, saved['shape']))})",
+        "<ckpt_path> holds other batches: leave <data.num_envs>, <data.target_batch_size> and "
+        f"<data.history_batches> as they were ({', '.join(map(str, saved['shape']))})",
     )
-    for flag, value in own["identity"].items():
-        there = saved["identity"].get(flag, value)
-        check(there == value, f"{flag} differs from the run of --ckpt_path: leave it as it was, {there}")
+    for name, value in own["identity"].items():
+        there = saved["identity"].get(name, value)
+        check(there == value, f"{name} differs from the run of <ckpt_path>: leave it as it was, {there}")
 
 
 def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
@@ -192,7 +192,7 @@ def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         refuse(f"state_dict/{name}", unless=there is None or isinstance(there, Tensor))
         if there is None or here is None or there.shape != here.shape:
             raise ConfigError(
-                f"--ckpt_path does not fit these settings: {name} is {_shape(there)} in the file and {_shape(here)} "
+                f"<ckpt_path> does not fit these settings: {name} is {_shape(there)} in the file and {_shape(here)} "
                 "here; give the environment, behavior, learner and sizes that the run was started with"
             )
         check_like(there, here, f"state_dict/{name}")

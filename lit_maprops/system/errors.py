@@ -1,21 +1,45 @@
-"""Errors that end the program with one line, and the checks of the user's configuration that several rooms share.
+"""Errors that end the program with one line, and the checks of arguments that several rooms share.
 
-Every message names the flag or the file, and the fix; ``lit_maprops.cli.main`` prints it.
+A message names each argument in angle brackets, by who has it: ``<behavior.kl_cutoff>``, ``<data.num_envs>``. In Python
+the name stands alone, ``kl_cutoff``; the command line shows the flag instead (``lit_maprops.run.flags``).
 """
 
+import re
 from collections.abc import Sequence
 
+ARGUMENT = re.compile(r"<((?:[a-z][\w-]*\.)*)([a-z][\w-]*)>")
 
-class ConfigError(ValueError):
+
+class OneLineError(Exception):
+    """An error whose message is one line for the user: what it is, the true cause, the fix.
+
+    Attributes:
+        marked: the message with its arguments in angle brackets, for messages that quote this one.
+    """
+
+    def __init__(self, marked: str) -> None:
+        super().__init__(marked)
+        self.marked = marked
+
+    def __str__(self) -> str:
+        return ARGUMENT.sub(r"\2", self.marked)
+
+
+class ConfigError(OneLineError, ValueError):
     """A setting that cannot work, found before anything is written; exit code 2."""
 
 
-class WriteError(Exception):
+class WriteError(OneLineError):
     """A file that could not be written in the middle of the work: the disk is full or gone; exit code 1."""
 
 
-class EnvironmentFault(RuntimeError):
-    """An environment that broke in the middle of a run; one line that says which, where and what to do."""
+class EnvironmentFault(OneLineError, RuntimeError):
+    """An environment that broke in the middle of a run; which, where and what to do."""
+
+
+def marked(error: BaseException) -> str:
+    """The message of an error, with its arguments in angle brackets if it is one of ours."""
+    return error.marked if isinstance(error, OneLineError) else str(error)
 
 
 def printable(text: str) -> str:
@@ -29,39 +53,39 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def check_at_least(flag: str, value: float, minimum: float) -> None:
-    """Refuse ``value < minimum`` (and NaN) under the name of its flag."""
-    check(value >= minimum, f"{flag} is {value}: give a value of at least {minimum}")
+def check_at_least(argument: str, value: float, minimum: float) -> None:
+    """Refuse ``value < minimum`` (and NaN); ``argument`` names it, without brackets."""
+    check(value >= minimum, f"<{argument}> is {value}: give a value of at least {minimum}")
 
 
-def check_positive(flag: str, value: float) -> None:
-    """Refuse ``value <= 0`` (and NaN) under the name of its flag."""
-    check(value > 0, f"{flag} is {value}: give a value above 0")
+def check_positive(argument: str, value: float) -> None:
+    """Refuse ``value <= 0`` (and NaN)."""
+    check(value > 0, f"<{argument}> is {value}: give a value above 0")
 
 
-def check_count(flag: str, value: int, most: int = 1_000_000) -> None:
-    """Refuse a number of things outside 1 to ``most`` under the name of its flag."""
-    check(1 <= value <= most, f"{flag} is {value}: give a value of at least 1 and at most {most:,}")
+def check_count(argument: str, value: int, most: int = 1_000_000) -> None:
+    """Refuse a number of things outside 1 to ``most``."""
+    check(1 <= value <= most, f"<{argument}> is {value}: give a value of at least 1 and at most {most:,}")
 
 
-def check_layers(flag: str, hidden: Sequence[int] | None) -> None:
-    """Refuse hidden layers that are no list of sizes, under the name of their flag."""
-    check(hidden is not None, f"{flag} is null: give a list of layer sizes, [] for a table")
+def check_layers(argument: str, hidden: Sequence[int] | None) -> None:
+    """Refuse hidden layers that are no list of sizes."""
+    check(hidden is not None, f"<{argument}> is null: give a list of layer sizes, [] for a table")
     for units in hidden or ():
-        check_count(flag, units)
+        check_count(argument, units)
 
 
-def check_reward(flag: str, *values: float) -> None:
-    """Refuse numbers that are not finite in single precision, under the name of their flag."""
+def check_reward(argument: str, *values: float) -> None:
+    """Refuse numbers that are not finite in single precision."""
     for value in values:
-        check(abs(value) < 1e30, f"{flag} is {value}: give a finite number below 1e30")
+        check(abs(value) < 1e30, f"<{argument}> is {value}: give a finite number below 1e30")
 
 
-def check_fraction(flag: str, value: float) -> None:
-    """Refuse a value outside [0, 1] under the name of its flag."""
-    check(0 <= value <= 1, f"{flag} is {value}: give a value from 0 to 1")
+def check_fraction(argument: str, value: float) -> None:
+    """Refuse a value outside [0, 1]."""
+    check(0 <= value <= 1, f"<{argument}> is {value}: give a value from 0 to 1")
 
 
-def check_choice(flag: str, value: object, choices: list[str]) -> None:
-    """Refuse a value that is none of ``choices`` under the name of its flag."""
-    check(value in choices, f"{flag} is {value!r}: choose one of {', '.join(choices)}")
+def check_choice(argument: str, value: object, choices: list[str]) -> None:
+    """Refuse a value that is none of ``choices``."""
+    check(value in choices, f"<{argument}> is {value!r}: choose one of {', '.join(choices)}")

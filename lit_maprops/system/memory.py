@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from lit_maprops.system.errors import OneLineError
+
 # Parameters of mallopt, from glibc's malloc.h, and its own upper limit for the second.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES, LARGEST_REUSED_BYTES = 2**30, 2**25
@@ -28,7 +30,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED_BYTES))
 
 
-class OutOfMemory(MemoryError):
+class OutOfMemory(OneLineError, MemoryError):
     """Memory ran out; one line that says where and which settings to change."""
 
 

@@ -59,11 +59,11 @@ def _check_plain(text: str) -> None:
             raise yaml.YAMLError(f"{where}: aliases repeat more than {MOST_REPEATED:,} values")
 
 
-def read_yaml(flag: str, path: Path, example: str) -> dict[Any, Any]:
+def read_yaml(argument: str, path: Path, example: str) -> dict[Any, Any]:
     """The keys of a YAML file that a user gave.
 
     Args:
-        flag: that gave it.
+        argument: that gave it, marked as in ``lit_maprops.system.errors``.
         path: of the file.
         example: a file that has what is expected.
 
@@ -74,9 +74,9 @@ def read_yaml(flag: str, path: Path, example: str) -> dict[Any, Any]:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"{flag}: {path} cannot be read ({reason}): give a file such as {example}") from None
+        raise ConfigError(f"{argument}: {path} cannot be read ({reason}): give a file such as {example}") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
-        raise ConfigError(f"{flag}: {path} is not valid YAML: {reason}") from None
-    check(isinstance(content, dict), f"{flag}: {path} holds no keys and values: see {example}")
+        raise ConfigError(f"{argument}: {path} is not valid YAML: {reason}") from None
+    check(isinstance(content, dict), f"{argument}: {path} holds no keys and values: see {example}")
     return content

@@ -1,4 +1,4 @@
-"""Target policies pi_theta and their learners. ``LEARNERS`` is the registry: what ``--model.learner`` accepts."""
+"""Target policies pi_theta and their learners. ``LEARNERS`` is the registry: the learners that a run can have."""
 
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.policies import TargetPolicies

@@ -47,12 +47,12 @@ class Learner(nn.Module, ABC):
         initial_std: float | None = None,
     ) -> None:
         super().__init__()
-        check_positive("--model.learner.learning_rate", learning_rate)
-        check_fraction("--model.learner.gamma", gamma)
-        check_layers("--model.learner.hidden", hidden)
+        check_positive("learner.learning_rate", learning_rate)
+        check_fraction("learner.gamma", gamma)
+        check_layers("learner.hidden", hidden)
         check(
             initial_std is None or SMALLEST_STD < initial_std < LARGEST_STD,
-            f"--model.learner.initial_std is {initial_std}: give a value between {SMALLEST_STD} and {LARGEST_STD}",
+            f"<learner.initial_std> is {initial_std}: give a value between {SMALLEST_STD} and {LARGEST_STD}",
         )
         self.initial_std = initial_std
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
@@ -66,8 +66,7 @@ class Learner(nn.Module, ABC):
         """
         check(
             self.initial_std is None or task.continuous_actions,
-            f"--model.learner.initial_std is {self.initial_std} and {type(task).__name__} has discrete actions: leave "
-            "it out",
+            f"<learner.initial_std> is {self.initial_std} and {type(task).__name__} has discrete actions: leave it out",
         )
         generators = SeedStreams(run_seed, seed_ids, "target weights").generators
         self.policies = TargetPolicies(task, self.hidden, self.share_parameters, generators, self.initial_std)

@@ -74,16 +74,16 @@ class PPO(Learner):
         initial_std: float | None = None,
     ) -> None:
         super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
-        check_fraction("--model.learner.gae_lambda", gae_lambda)
-        check_at_least("--model.learner.entropy_coeff", entropy_coeff, 0)
-        check_at_least("--model.learner.critic_coeff", critic_coeff, 0)
-        check_count("--model.learner.epochs", epochs)
-        check_count("--model.learner.minibatches", minibatches)
-        check_positive("--model.learner.clip_epsilon", clip_epsilon)
-        check_positive("--model.learner.max_grad_norm", max_grad_norm)
-        for flag, value in (("clip_value", clip_value), ("kl_stop", kl_stop)):
+        check_fraction("learner.gae_lambda", gae_lambda)
+        check_at_least("learner.entropy_coeff", entropy_coeff, 0)
+        check_at_least("learner.critic_coeff", critic_coeff, 0)
+        check_count("learner.epochs", epochs)
+        check_count("learner.minibatches", minibatches)
+        check_positive("learner.clip_epsilon", clip_epsilon)
+        check_positive("learner.max_grad_norm", max_grad_norm)
+        for name, value in (("clip_value", clip_value), ("kl_stop", kl_stop)):
             if value is not None:
-                check_positive(f"--model.learner.{flag}", value)
+                check_positive(f"learner.{name}", value)
         self.gae_lambda, self.clip_epsilon, self.clip_value = gae_lambda, clip_epsilon, clip_value
         self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
         self.epochs, self.minibatches = epochs, minibatches

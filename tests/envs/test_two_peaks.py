@@ -58,5 +58,5 @@ def test_the_expected_gradient_at_the_start_leads_to_the_narrow_peak():
     ],
 )
 def test_bad_settings_are_one_line(settings, flag):
-    with pytest.raises(ConfigError, match=rf"^--data\.env\.{flag} .*"):
+    with pytest.raises(ConfigError, match=rf"^{flag} .*"):
         TwoPeaks(**settings)

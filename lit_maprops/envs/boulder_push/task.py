@@ -58,17 +58,17 @@ class BoulderPush(Task):
         fixed_start: bool = False,
         start: list[list[int]] | None = None,
     ) -> None:
-        check_choice("--data.env.size", size, list(SIZES))
+        check_choice("env.size", size, list(SIZES))
         self.height = SIZES[size] if height is None else height
         self.width = SIZES[size] if width is None else width
-        check_at_least("--data.env.n_agents", n_agents, 1)
-        check_at_least("--data.env.penalty", penalty, 0)
-        check_reward("--data.env.penalty", penalty)
-        check_reward("--data.env.incentive", incentive)
-        check(0 <= sensor_range <= 100, f"--data.env.sensor_range is {sensor_range}: give a value from 0 to 100")
-        check_count("--data.env.max_steps", max_steps)
+        check_at_least("env.n_agents", n_agents, 1)
+        check_at_least("env.penalty", penalty, 0)
+        check_reward("env.penalty", penalty)
+        check_reward("env.incentive", incentive)
+        check(0 <= sensor_range <= 100, f"<env.sensor_range> is {sensor_range}: give a value from 0 to 100")
+        check_count("env.max_steps", max_steps)
         if push_direction is not None:
-            check_choice("--data.env.push_direction", push_direction, DIRECTIONS)
+            check_choice("env.push_direction", push_direction, DIRECTIONS)
         self.direction = None if push_direction is None else DIRECTIONS.index(push_direction)
         self.n_agents, self.n_actions = n_agents, len(DIRECTIONS)
         self.penalty, self.incentive = penalty, incentive
@@ -81,24 +81,24 @@ class BoulderPush(Task):
         self.start = None if start is None else Constant(self._checked_start(start))
 
     def _check_grid(self) -> None:
-        for flag, cells in (("height", self.height), ("width", self.width)):
-            check(cells <= 120, f"--data.env.{flag} is {cells}: give at most 120 cells")
+        for side, cells in (("height", self.height), ("width", self.width)):
+            check(cells <= 120, f"<env.{side}> is {cells}: give at most 120 cells")
         directions = range(4) if self.direction is None else [self.direction]
         for direction in directions:
             along, across = (self.width, self.height) if direction < 2 else (self.height, self.width)
             check(
                 along >= self.n_agents and across >= 3 and self.height * self.width >= 2 * self.n_agents,
-                f"--data.env.n_agents is {self.n_agents} on a grid of {self.height} x {self.width}: the boulder pushed "
-                f"{DIRECTIONS[direction]} does not fit; raise --data.env.height / --data.env.width or lower n_agents",
+                f"<env.n_agents> is {self.n_agents} on a grid of {self.height} x {self.width}: the boulder pushed "
+                f"{DIRECTIONS[direction]} does not fit; raise <env.height> / <env.width> or lower n_agents",
             )
 
     def _checked_start(self, start: list[list[int]]) -> Tensor:
-        flag = "--data.env.start"
-        check(self.direction is not None, f"{flag} needs a direction: set --data.env.push_direction")
+        start_of = "<env.start>"
+        check(self.direction is not None, f"{start_of} needs a direction: set <env.push_direction>")
         assert self.direction is not None  # for mypy; checked above
         check(
             len(start) == self.n_agents + 1 and all(isinstance(c, Sequence) and len(c) == 2 for c in start),
-            f"{flag} has {len(start)} cells: give the boulder and each of the {self.n_agents} agents as [x, y]",
+            f"{start_of} has {len(start)} cells: give the boulder and each of the {self.n_agents} agents as [x, y]",
         )
         (x, y), vertical = start[0], self.direction < 2
         boulder = [(x + i, y) if vertical else (x, y + i) for i in range(self.n_agents)]
@@ -107,11 +107,11 @@ class BoulderPush(Task):
         inside = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in cells)
         check(
             inside and len(set(cells)) == len(cells),
-            f"{flag} is {start}: boulder and agents must be on the grid in distinct cells",
+            f"{start_of} is {start}: boulder and agents must be on the grid in distinct cells",
         )
         ahead, behind = ((x + push[0] * k, y + push[1] * k) for k in (1, -1))
         room = all(0 <= cx < self.width and 0 <= cy < self.height for cx, cy in (ahead, behind))
-        check(room, f"{flag} is {start}: the boulder needs a free row or column before and behind it; move it")
+        check(room, f"{start_of} is {start}: the boulder needs a free row or column before and behind it; move it")
         return torch.tensor(start, dtype=torch.int8)
 
     def initial_state(self, noise: Tensor) -> State:

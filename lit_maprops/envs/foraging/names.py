@@ -34,7 +34,7 @@ def settings(name: str | None, given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         check(
             value is None or value == named[key],
-            f"--data.env.{key} is {value}, but --data.env.name {name} says {named[key]}: leave out one of the two",
+            f"<env.{key}> is {value}, but <env.name> {name} says {named[key]}: leave out one of the two",
         )
     return named
 
@@ -43,7 +43,7 @@ def _parse(name: str) -> dict[str, Any]:
     match = _NAME.fullmatch(name)
     check(
         match is not None and match["rows"] == match["columns"],
-        f"--data.env.name is {name!r}: give Foraging[-SIGHTs]-SIZExSIZE-AGENTSp-FOODf[-coop][-ind][-pen], such as "
+        f"<env.name> is {name!r}: give Foraging[-SIGHTs]-SIZExSIZE-AGENTSp-FOODf[-coop][-ind][-pen], such as "
         f"Foraging-8x8-2p-2f-coop",
     )
     assert match is not None  # for mypy; checked above

@@ -102,30 +102,29 @@ class Foraging(Task):
         self._self_first = Constant(torch.tensor(others))
 
     def _check_ranges(self) -> None:
-        flag = "--data.env."
-        check(3 <= self.size <= 100, f"{flag}size is {self.size}: give a value from 3 to 100")
-        check_count(f"{flag}n_agents", self.n_agents, min(100, self.size**2))
-        check_count(f"{flag}max_num_food", self.max_num_food, 100)
-        check_at_least(f"{flag}sight", self.sight, 0)
-        check_at_least(f"{flag}penalty", self.penalty, 0)
-        check_reward(f"{flag}penalty", self.penalty)
-        check_count(f"{flag}max_steps", self.max_steps)
+        check(3 <= self.size <= 100, f"<env.size> is {self.size}: give a value from 3 to 100")
+        check_count("env.n_agents", self.n_agents, min(100, self.size**2))
+        check_count("env.max_num_food", self.max_num_food, 100)
+        check_at_least("env.sight", self.sight, 0)
+        check_at_least("env.penalty", self.penalty, 0)
+        check_reward("env.penalty", self.penalty)
+        check_count("env.max_steps", self.max_steps)
         low, high = self.min_player_level, self.max_player_level
-        check(1 <= low <= high, f"{flag}min_player_level is {low}: give a value from 1 to max_player_level {high}")
-        check_count(f"{flag}max_player_level", high, 40)
+        check(1 <= low <= high, f"<env.min_player_level> is {low}: give a value from 1 to max_player_level {high}")
+        check_count("env.max_player_level", high, 40)
         low, agents = self.min_food_level, f"{self.n_agents} agents"
         if self.max_food_level is None:
             lowest = self.min_player_level * min(3, self.n_agents)
             check(
                 1 <= low <= lowest,
-                f"{flag}min_food_level is {low}: give a value from 1 to {lowest}, the least that {agents} may add up "
-                f"to, or {flag}max_food_level",
+                f"<env.min_food_level> is {low}: give a value from 1 to {lowest}, the least that {agents} may add up "
+                f"to, or <env.max_food_level>",
             )
             return
-        check_count(f"{flag}max_food_level", self.max_food_level, min(100, high * self.n_agents))
+        check_count("env.max_food_level", self.max_food_level, min(100, high * self.n_agents))
         check(
             1 <= low <= self.max_food_level,
-            f"{flag}min_food_level is {low}: give a value from 1 to max_food_level {self.max_food_level}",
+            f"<env.min_food_level> is {low}: give a value from 1 to max_food_level {self.max_food_level}",
         )
 
     def initial_state(self, noise: Tensor) -> State:

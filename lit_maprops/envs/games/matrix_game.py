@@ -48,17 +48,16 @@ class MatrixGame(OneStepGame):
     """
 
     def __init__(self, payoff: str | Nested = "figure1", n_agents: int = 2) -> None:
-        check_at_least("--data.env.n_agents", n_agents, 1)
+        check_at_least("env.n_agents", n_agents, 1)
         if isinstance(payoff, str):
             check(
                 payoff in payoff_names(),
-                f"--data.env.payoff is {payoff!r}: choose one of figure1, stag, climbing, penalty_0, penalty_25, "
+                f"<env.payoff> is {payoff!r}: choose one of figure1, stag, climbing, penalty_0, penalty_25, "
                 "penalty_50, penalty_75, penalty_100, no_conflict_1 to no_conflict_21, or give a nested list",
             )
             check(
                 n_agents == 2,
-                f"--data.env.n_agents is {n_agents}: the named games are for 2 agents; "
-                "give --data.env.payoff as a list",
+                f"<env.n_agents> is {n_agents}: the named games are for 2 agents; give <env.payoff> as a list",
             )
             tensor = named_payoff(payoff)
         else:
@@ -102,21 +101,20 @@ class Coordination(MatrixGame):
         miscoordination: float = 0.0,
         partial: bool = False,
     ) -> None:
-        check_at_least("--data.env.n_agents", n_agents, 1)
-        check_at_least("--data.env.n_actions", n_actions, 2)
+        check_at_least("env.n_agents", n_agents, 1)
+        check_at_least("env.n_actions", n_actions, 2)
         if rewards is None:
             rewards = [max(0.0, round(1.0 - 0.2 * j, 10)) for j in range(n_actions)]
         check(
             len(rewards) == n_actions,
-            f"--data.env.rewards has {len(rewards)} numbers: give one for each of the {n_actions} actions",
+            f"<env.rewards> has {len(rewards)} numbers: give one for each of the {n_actions} actions",
         )
         self.n_agents, self.n_actions = n_agents, n_actions
-        check_reward("--data.env.rewards", *rewards)
-        check_reward("--data.env.miscoordination", miscoordination)
+        check_reward("env.rewards", *rewards)
+        check_reward("env.miscoordination", miscoordination)
         check(
             not partial or (miscoordination == 0 and min(rewards) >= 0),
-            "--data.env.partial pays shares of --data.env.rewards: give rewards of at least 0 and "
-            "--data.env.miscoordination 0",
+            "<env.partial> pays shares of <env.rewards>: give rewards of at least 0 and <env.miscoordination> 0",
         )
         self.partial = partial
         self.rewards = Constant(torch.tensor(rewards, dtype=torch.float32))
@@ -145,7 +143,7 @@ class Coordination(MatrixGame):
 def _payoff_tensor(payoff: Nested, n_agents: int) -> Tensor:
     shape_help = (
         f"give {n_agents} nested levels of equal length for a shared payoff, or one more level that ends in "
-        f"{n_agents} numbers (set --data.env.n_agents to the number of agents)"
+        f"{n_agents} numbers (set <env.n_agents> to the number of agents)"
     )
     try:
         tensor = torch.tensor(payoff, dtype=torch.float32)
@@ -159,6 +157,6 @@ def _payoff_tensor(payoff: Nested, n_agents: int) -> Tensor:
         and len(set(tensor.shape[:-1])) == 1
         and tensor.numel() > 0
     )
-    check(fits, f"--data.env.payoff has the wrong rank or shape: {shape_help}")
-    check(bool(tensor.isfinite().all()), "--data.env.payoff holds NaN or infinity: give finite numbers")
+    check(fits, f"<env.payoff> has the wrong rank or shape: {shape_help}")
+    check(bool(tensor.isfinite().all()), "<env.payoff> holds NaN or infinity: give finite numbers")
     return tensor

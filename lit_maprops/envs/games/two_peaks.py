@@ -42,18 +42,18 @@ class TwoPeaks(OneStepGame):
         radius: float = 0.2,
         squash: str = "tanh",
     ) -> None:
-        check_count("--data.env.n_agents", n_agents)
+        check_count("env.n_agents", n_agents)
         components = [1] * n_agents if components is None else components
         check(
             len(components) == n_agents,
-            f"--data.env.components has {len(components)} numbers: give one for each of the {n_agents} agents",
+            f"<env.components> has {len(components)} numbers: give one for each of the {n_agents} agents",
         )
         for count in components:
-            check_count("--data.env.components", count)
-        check_positive("--data.env.width", width)
-        check_positive("--data.env.radius", radius)
-        check_fraction("--data.env.other_reward", other_reward)
-        check_choice("--data.env.squash", squash, ["tanh", "clip"])
+            check_count("env.components", count)
+        check_positive("env.width", width)
+        check_positive("env.radius", radius)
+        check_fraction("env.other_reward", other_reward)
+        check_choice("env.squash", squash, ["tanh", "clip"])
         self.n_agents, self.action_dim, self.squash = n_agents, max(components), squash
         self.width, self.other_reward, self.radius = width, other_reward, radius
         self._exists = Constant(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]

@@ -34,7 +34,7 @@ def found(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is no such module, or it has no ``parallel_env``.
     """
-    flag = f"--data.env.name is {name!r}"
+    named = f"<env.name> is {name!r}"
     try:
         module = _imported(name)
     except ModuleNotFoundError as error:
@@ -45,12 +45,12 @@ def found(name: str) -> Callable[..., Any]:
             fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
         else:
             fix = f"install {missing}"
-        raise ConfigError(f"{flag} and there is no module {missing}: {fix}") from error
+        raise ConfigError(f"{named} and there is no module {missing}: {fix}") from error
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{flag}, which cannot be imported: {one_line(error)}") from error
+        raise ConfigError(f"{named}, which cannot be imported: {one_line(error)}") from error
     makes = getattr(module, "parallel_env", None)
     turns = "in this module agents act by turns only" if hasattr(module, "env") else "it is no module of PettingZoo"
-    check(callable(makes), f"{flag}, which has no parallel_env: {turns}, choose another")
+    check(callable(makes), f"{named}, which has no parallel_env: {turns}, choose another")
     return makes  # type: ignore[return-value]
 
 
@@ -84,30 +84,30 @@ class Agents:
 
     Args:
         env: an environment that was just made.
-        flag: names it in messages.
+        named: the argument that gave it, for messages.
 
     Raises:
         ConfigError: the environment has no fixed set of agents, or spaces that are not served.
     """
 
-    def __init__(self, env: Any, flag: str) -> None:
+    def __init__(self, env: Any, named: str) -> None:
         from gymnasium.spaces import Box
 
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
-        check(bool(self.names), f"{flag} has no fixed set of agents (possible_agents): choose another")
+        check(bool(self.names), f"{named} has no fixed set of agents (possible_agents): choose another")
         spaces = [env.action_space(name) for name in self.names]
         kinds = sorted({type(space).__name__ for space in spaces})
-        check(kinds in (["Box"], ["Discrete"]), f"{flag} has actions of kind {' and '.join(kinds)}: choose one with "
+        check(kinds in (["Box"], ["Discrete"]), f"{named} has actions of kind {' and '.join(kinds)}: choose one with "
               "Box or Discrete actions for all agents")  # fmt: skip
         self.continuous = isinstance(spaces[0], Box)
         seen = [env.observation_space(name) for name in self.names]
         others = sorted({type(space).__name__ for space in seen if not isinstance(space, Box)})
-        check(not others, f"{flag} has observations of kind {' and '.join(others)}: choose one with Box observations")
+        check(not others, f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations")
         self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
         self._spaces = spaces
         if self.continuous:
             bounded = all(np.isfinite(space.low).all() and np.isfinite(space.high).all() for space in spaces)
-            check(bounded, f"{flag} has actions without bounds, which [-1, 1] cannot be scaled to: choose another")
+            check(bounded, f"{named} has actions without bounds, which [-1, 1] cannot be scaled to: choose another")
             self.action_sizes = [int(np.prod(space.shape)) for space in spaces]
             self._middle = [(space.low.astype(np.float64) + space.high) / 2 for space in spaces]
             self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
@@ -116,10 +116,10 @@ class Agents:
         try:
             observation = self._stacked(env.reset(seed=0)[0])
         except Exception as error:
-            raise ConfigError(f"{flag} cannot be reset with a seed: {one_line(error)}") from error
+            raise ConfigError(f"{named} cannot be reset with a seed: {one_line(error)}") from error
         check(
             set(env.agents) == set(self.names),
-            f"{flag} starts without some of its agents: choose one whose agents are all there from the start",
+            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
         )
         self.has_state = _gives_state(env)
         self.state_size = len(self._state(env, observation))

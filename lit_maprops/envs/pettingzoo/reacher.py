@@ -44,7 +44,7 @@ class SparseReacher(PettingZoo):
         fixed_start: bool = False,
         squash: str = "tanh",
     ) -> None:
-        check_positive("--data.env.success_radius", success_radius)
+        check_positive("env.success_radius", success_radius)
         self.success_radius = success_radius
         options = {"scenario": "Reacher", "agent_conf": "2x1", "max_episode_steps": max_steps + 1}
         super().__init__("gymnasium_robotics.mamujoco_v1", options, max_steps, fixed_start, squash)

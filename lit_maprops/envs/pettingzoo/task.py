@@ -70,14 +70,14 @@ class PettingZoo(Task):
         fixed_start: bool = False,
         squash: str = "tanh",
     ) -> None:
-        check_count("--data.env.max_steps", max_steps)
-        check_choice("--data.env.squash", squash, ["tanh", "clip"])
+        check_count("env.max_steps", max_steps)
+        check_choice("env.squash", squash, ["tanh", "clip"])
         self.name, self.options, self.max_steps = name, dict(options or {}), max_steps
         self.fixed_start, self.squash = fixed_start, squash
-        self._flag = f"--data.env.name {name}"
+        self._named = f"<env.name> {name}"
         self._parallel_env = found(name)
         with generators_kept():
-            self._agents = Agents(self._made(), self._flag)
+            self._agents = Agents(self._made(), self._named)
         self._live = LiveEpisodes(self._made, self._agents)
         sizes = torch.tensor(self._agents.action_sizes)
         self.n_agents, most = len(sizes), int(sizes.max())
@@ -89,7 +89,7 @@ class PettingZoo(Task):
             self._check_determined()
         except RowsFailed as failed:
             error = next(iter(failed.errors.values()))
-            raise ConfigError(f"{self._flag} cannot be played: {one_line(error)}") from error
+            raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
 
     def _made(self) -> Any:
         try:
@@ -97,7 +97,7 @@ class PettingZoo(Task):
         except Exception as error:
             given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
             raise ConfigError(
-                f"{self._flag} cannot be built with {given} (--data.env.options): {one_line(error)}"
+                f"{self._named} cannot be built with {given} (<env.options>): {one_line(error)}"
             ) from error
 
     def _check_determined(self) -> None:
@@ -128,7 +128,7 @@ class PettingZoo(Task):
         same = all(torch.equal(first, again) for first, *others in played for again in others)
         check(
             same,
-            f"{self._flag} plays different episodes for equal seeds and actions, so that no run could be continued or "
+            f"{self._named} plays different episodes for equal seeds and actions, so that no run could be continued or "
             "repeated: choose another",
         )
 

@@ -71,13 +71,13 @@ class VMAS(Task):
         continuous: bool = False,
         squash: str = "tanh",
     ) -> None:
-        check_count("--data.env.max_steps", max_steps)
-        check_choice("--data.env.squash", squash, ["tanh", "clip"])
+        check_count("env.max_steps", max_steps)
+        check_choice("env.squash", squash, ["tanh", "clip"])
         _check_name(scenario)
         self.scenario, self.max_steps, self.options = scenario, max_steps, dict(options or {})
         self.continuous_actions, self.squash = continuous, squash
         if n_agents is not None:
-            check_at_least("--data.env.n_agents", n_agents, 1)
+            check_at_least("env.n_agents", n_agents, 1)
             self.options["n_agents"] = n_agents
         self._verdict = _VERDICTS.get(scenario) or (_always if scenario in _END_SOLVED else None)
         self._worlds: dict[tuple[int, torch.device], Worlds] = {}
@@ -91,8 +91,8 @@ class VMAS(Task):
         found = len(small.env.agents)
         check(
             n_agents in (None, found),
-            f"--data.env.n_agents is {n_agents} and {scenario} makes {found} agents: set their number by the "
-            "scenario's own option in --data.env.options",
+            f"<env.n_agents> is {n_agents} and {scenario} makes {found} agents: set their number by the "
+            "scenario's own option in <env.options>",
         )
         sizes = torch.tensor(small.action_sizes)
         self.n_agents, most = found, int(sizes.max())
@@ -138,7 +138,7 @@ class VMAS(Task):
             same += [torch.equal(one, other) for one, other in pairs]
         check(
             all(same),
-            f"--data.env.scenario {self.scenario} has worlds that share what an episode changes, which would mix the "
+            f"<env.scenario> {self.scenario} has worlds that share what an episode changes, which would mix the "
             "seeds of a run: choose another",
         )
 
@@ -170,7 +170,7 @@ class VMAS(Task):
         else:
             check(
                 worlds.start(key.index_select(0, torch.arange(worlds.size).clamp_(max=rows - 1))),
-                f"--data.env.scenario {self.scenario} draws random numbers that worlds share: choose another",
+                f"<env.scenario> {self.scenario} draws random numbers that worlds share: choose another",
             )
         state = worlds.read(rows) | {"observation": worlds.observation()[:rows]}
         return {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
@@ -198,11 +198,11 @@ def _check_name(scenario: str) -> None:
     try:
         vmas = importlib.import_module("vmas")
     except ImportError as error:
-        raise ConfigError("--data.env VMAS needs the package vmas: pip install 'lit_maprops[envs]'") from error
+        raise ConfigError("<data.env> VMAS needs the package vmas: pip install 'lit_maprops[envs]'") from error
     names = [*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios]
     check(
         scenario in names,
-        f"--data.env.scenario is {scenario!r}: choose a scenario of VMAS, such as balance, dispersion, navigation, "
+        f"<env.scenario> is {scenario!r}: choose a scenario of VMAS, such as balance, dispersion, navigation, "
         "transport, wheel or simple_spread",
     )
 

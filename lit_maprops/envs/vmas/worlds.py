@@ -90,8 +90,8 @@ class Worlds:
         self.places = _places(self.env.scenario, size)
 
     @property
-    def _flag(self) -> str:
-        return f"--data.env.scenario {self.name}"
+    def _named(self) -> str:
+        return f"<env.scenario> {self.name}"
 
     def keep(self, names: list[str]) -> None:
         """Let the state be what is kept in these places, in this order."""
@@ -123,7 +123,7 @@ class Worlds:
                 for name, places in self._groups.items()
             }
         except (AttributeError, RuntimeError) as error:
-            raise ConfigError(f"{self._flag} keeps state that does not tell worlds apart: choose another") from error
+            raise ConfigError(f"{self._named} keeps state that does not tell worlds apart: choose another") from error
 
     def write(self, state: dict[str, Tensor]) -> None:
         """Set the state of the first worlds to that of ``read``, and of the others to that of the last one given."""
@@ -142,7 +142,7 @@ class Worlds:
         """
         seen = [self.env.scenario.observation(agent) for agent in self.env.agents]
         vectors = all(isinstance(one, Tensor) and one.dim() == 2 for one in seen)
-        check(vectors, f"{self._flag} has observations that are not vectors: choose another")
+        check(vectors, f"{self._named} has observations that are not vectors: choose another")
         longest = max(one.shape[1] for one in seen)
         return torch.stack([pad(one, (0, longest - one.shape[1])) for one in seen], 1)
 
@@ -165,8 +165,8 @@ class Worlds:
         outcome = self._advance(action)
         check(
             not self._noisy and torch.equal(before, generator_state(self.device)),
-            f"{self._flag} draws random numbers within a step, which would mix the seeds of a run: choose another, or "
-            "turn that off in --data.env.options",
+            f"{self._named} draws random numbers within a step, which would mix the seeds of a run: choose another, or "
+            "turn that off in <env.options>",
         )
         return outcome
 
@@ -238,7 +238,7 @@ def _built(scenario: str, options: dict[str, Any], size: int, device: torch.devi
     except Exception as error:
         given = ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
         text = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"--data.env.scenario {scenario} cannot be built with {given}: {text}") from error
+        raise ConfigError(f"<env.scenario> {scenario} cannot be built with {given}: {text}") from error
 
 
 def _may_touch(world: Any, a: Any, b: Any) -> bool:
