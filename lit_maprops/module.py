@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
@@ -136,8 +137,8 @@ class LitMAPROPS(LightningModule):
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
+    @override
     def setup(self, stage: str) -> None:
-        """See ``prepare``."""
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_fit_start(self) -> None:

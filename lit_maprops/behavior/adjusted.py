@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
@@ -100,8 +101,8 @@ class AdjustedPolicy(BehaviorPolicy):
         self.store = SampleStore(merge_states)
         self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
 
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """See ``BehaviorPolicy``."""
         super().build(task, run_seed, seed_ids)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
@@ -135,16 +136,17 @@ class AdjustedPolicy(BehaviorPolicy):
             (nats) and the numbers of those taken ``[*stack, b]``.
         """
 
+    @override
     @torch.no_grad()
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``."""
         inputs, log_probs, taken = self.experience(data)
         states = inputs.flatten(0, -3).float()
         x = self.net.features(inputs) if self.last_layer else states
         self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2), states)
 
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; Algorithm 2, starting from Delta_phi = 0."""
+        """Algorithm 2, starting from Delta_phi = 0."""
         self.net.zero_last_layer(self._restart if self.warm_start else None)
         if self.reset_optimizer:
             self.optimizer.reset_state()
@@ -173,24 +175,24 @@ class AdjustedPolicy(BehaviorPolicy):
         allowed = epochs * min(self.minibatches, rows)
         return stats | {"gradient_steps_allowed": torch.full_like(stats["gradient_steps"], allowed)}
 
+    @override
     def reset(self, data: TensorDictBase | None) -> None:
-        """See ``BehaviorPolicy``."""
         self.net.zero_last_layer()
         self._restart = None
         self.store.clear()
         if data is not None:
             self.extend(data)
 
+    @override
     def move_streams(self, device: torch.device) -> None:
-        """See ``BehaviorPolicy``."""
         super().move_streams(device)
         self.minibatch_streams.device = device
 
+    @override
     def checkpoint_state(self) -> dict[str, Any]:
-        """See ``BehaviorPolicy``."""
         return super().checkpoint_state() | {"minibatch_streams": self.minibatch_streams.state_dict()}
 
+    @override
     def restore(self, saved: dict[str, Any]) -> None:
-        """See ``BehaviorPolicy``."""
         super().restore(saved)
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])

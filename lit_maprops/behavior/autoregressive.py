@@ -3,6 +3,7 @@
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
@@ -32,13 +33,15 @@ class Autoregressive(StructuredPolicy):
     Arguments as ``StructuredPolicy``.
     """
 
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """See ``AdjustedPolicy``; one network per seed and agent."""
+        """One network per seed and agent."""
         inputs = task.state_dim + (task.n_agents - 1) * task.n_actions
         return StackedMLP(inputs, self.hidden, task.n_actions, (len(generators), task.n_agents), 0.0, generators)
 
+    @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``AdjustedPolicy``; inputs ``[R, A, b, S + (A - 1) N]``, the others as ``targets_and_taken``."""
+        """Inputs ``[R, A, b, S + (A - 1) N]``, the others as ``targets_and_taken``."""
         return self._inputs(data.get(keys.STATE), data.get(keys.ACTION)), *targets_and_taken(data)
 
     def _inputs(self, state: Tensor, action: Tensor) -> Tensor:
@@ -46,8 +49,9 @@ class Autoregressive(StructuredPolicy):
         earlier = joint.earlier_actions(action, self.task.n_actions).transpose(1, 2)
         return torch.cat([state.float().unsqueeze(1).expand(*earlier.shape[:3], -1), earlier], -1)
 
+    @override
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
-        """See ``StructuredPolicy``; the KL is that of the rows' own prefixes."""
+        """The KL is that of the rows' own prefixes."""
         log_target, taken = rows.facts
         target = log_target.exp()  # [R, A, N, U]
         delta = delta.unflatten(0, target.shape[:2])
@@ -61,9 +65,10 @@ class Autoregressive(StructuredPolicy):
 
         return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), pull)
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``; agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
+        """Agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
         state, n_agents = data.get(keys.STATE), self.task.n_agents
         flat = self.net.flat.detach()
         inputs = self._inputs(state, torch.zeros_like(parameters[..., 0], dtype=torch.int64))[:, 0]  # no earlier action

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lit_maprops.behavior.stratified import same_state, stratify
 from lit_maprops.distributions.families import Family
@@ -139,19 +140,22 @@ class OnPolicy(BehaviorPolicy):
 
     continuous = True
 
+    @override
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``."""
         return choose_independently(self.family, parameters, parameters, self.draw(data, *self.family.uniforms))
 
+    @override
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``; nothing to do."""
+        """Nothing to do."""
 
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; nothing to do."""
+        """Nothing to do."""
         return {}
 
+    @override
     def reset(self, data: TensorDictBase | None) -> None:
-        """See ``BehaviorPolicy``; nothing to do."""
+        """Nothing to do."""
 
 
 def choose_independently(family: Family, parameters: Tensor, behavior_parameters: Tensor, uniform: Tensor) -> Choice:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
@@ -58,14 +59,16 @@ class CoordinationGraph(StructuredPolicy):
             )
         self.edges = edges
 
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """See ``AdjustedPolicy``; ``[R, B, S]`` -> unary terms, then the edges' in the forest's order."""
+        """``[R, B, S]`` -> unary terms, then the edges' in the forest's order."""
         self.forest = Forest(task.n_agents, graph_edges(self.edges, task.n_agents))
         outputs = task.n_agents * task.n_actions + len(self.forest.edges) * task.n_actions**2
         return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
 
+    @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``AdjustedPolicy``; inputs ``[R, b, S]``, the others as ``targets_and_taken``."""
+        """Inputs ``[R, b, S]``, the others as ``targets_and_taken``."""
         return data.get(keys.STATE), *targets_and_taken(data)
 
     def _terms(self, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,8 +95,9 @@ class CoordinationGraph(StructuredPolicy):
         first = torch.cat([n_actions * torch.arange(n_agents, device=action.device), of_edges])
         return within + first.unsqueeze(1)
 
+    @override
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
-        """See ``StructuredPolicy``; exact."""
+        """Exact."""
         log_target, action = rows.facts
         messages, kl = self._evaluated(delta, log_target)
         taken = self._taken(action)
@@ -105,9 +109,10 @@ class CoordinationGraph(StructuredPolicy):
 
         return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``; exact backward sampling and KL."""
+        """Exact backward sampling and KL."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
         messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
         action = messages.sample(self.draw(data, self.task.n_agents))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
@@ -55,27 +56,31 @@ class GaussianAdjustment(StructuredPolicy):
         super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
         self.correlated, self.stratified = correlated, stratified
 
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """See ``AdjustedPolicy``; ``[R, B, S]`` -> the outputs of ``Adjustment``."""
+        """``[R, B, S]`` -> the outputs of ``Adjustment``."""
         self.n_components = n = int(task.action_mask().sum())
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
         return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
 
+    @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
-        """See ``StructuredPolicy``; inputs ``[R, b, S]`` and whitened joint actions ``[R, J, b]``."""
+        """Inputs ``[R, b, S]`` and whitened joint actions ``[R, J, b]``."""
         return data.get(keys.STATE), self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION))
 
     def _whitened(self, parameters: Tensor, action: Tensor) -> Tensor:
         return gaussian.whiten(parameters, action, self.family.mask).mT
 
+    @override
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
-        """See ``StructuredPolicy``; exact."""
+        """Exact."""
         (z,) = rows.facts
         return Adjustment.of(delta, self.n_components).ratios(z)
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``; exact."""
+        """Exact."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
         adjustment = Adjustment.of(delta, self.n_components)
         noise = gaussian.standard_normal(self.draw(data, self.n_components))  # [R, E, J]

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
@@ -28,8 +29,9 @@ class MAPROPS(AdjustedPolicy):
         check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """See ``AdjustedPolicy``; ``[R, B, S] -> [R, B, n_joint]``."""
+        """``[R, B, S] -> [R, B, n_joint]``."""
         n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
             n_joint <= self.max_joint_actions,
@@ -44,9 +46,10 @@ class MAPROPS(AdjustedPolicy):
         """log pi_phi of all joint actions: ``[R, B, n_joint]`` and ``[R, B, S]`` -> ``[R, B, n_joint]`` (nats)."""
         return (joint_target + self.net(state)).log_softmax(-1)
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``; one categorical over joint actions."""
+        """One categorical over joint actions."""
         target = joint.joint_log_probs(parameters)
         behavior = self.adjusted(target, data.get(keys.STATE))
         index = joint.sample(behavior, self.draw(data))
@@ -56,7 +59,8 @@ class MAPROPS(AdjustedPolicy):
             joint.kl_divergence(target, behavior),
         )
 
+    @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``AdjustedPolicy``; the actions are the joint ones."""
+        """The actions are the joint ones."""
         taken = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
         return data.get(keys.STATE), joint.joint_log_probs(data.get(keys.PARAMETERS)), taken

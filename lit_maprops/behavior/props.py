@@ -3,6 +3,7 @@
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
@@ -29,8 +30,8 @@ class PROPS(AdjustedPolicy):
 
     continuous = True
 
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """See ``BehaviorPolicy``."""
         super().build(task, run_seed, seed_ids)
         if task.continuous_actions:
             used = self.cost_options()
@@ -41,8 +42,9 @@ class PROPS(AdjustedPolicy):
             )
             self.store = RowStore()  # type: ignore[assignment]  # as StructuredPolicy's
 
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """See ``AdjustedPolicy``; one network per seed and agent."""
+        """One network per seed and agent."""
         return agent_network(task, self.hidden, task.family.outputs, False, 0.0, generators)
 
     def adjusted(self, parameters: Tensor, observation: Tensor) -> Tensor:
@@ -55,14 +57,15 @@ class PROPS(AdjustedPolicy):
         mean, log_std = gaussian.split(parameters)
         return torch.cat([mean + log_std.exp() * shift, log_std + wider], -1)
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``."""
         behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
         return choose_independently(self.family, parameters, behavior, self.draw(data, *self.family.uniforms))
 
+    @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
-        """See ``AdjustedPolicy``; every agent's own actions.
+        """Every agent's own actions.
 
         Of continuous ones, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
         """
@@ -80,16 +83,17 @@ class PROPS(AdjustedPolicy):
         z, exists = rows.facts
         return Adjustment.of(delta * exists.repeat(1, 2, 1), z.shape[1]).ratios(z, exists)
 
+    @override
     @torch.no_grad()
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``."""
         if isinstance(self.store, RowStore):
             extend_rows(self.store, self.experience(data))
         else:
             super().extend(data)
 
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; statistics are means over agents, the joint KL their sum (independent agents)."""
+        """Statistics are means over agents, the joint KL their sum (independent agents)."""
         if isinstance(self.store, RowStore):
             of_agents = train_on_rows(self, self.store, self.ratios, measure)
             stats = {name: value.unflatten(0, (self.n_seeds, -1)) for name, value in of_agents.items()}

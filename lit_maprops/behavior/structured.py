@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
@@ -50,12 +51,13 @@ class StructuredPolicy(AdjustedPolicy):
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """What Algorithm 2 needs of steps ``[R, b]``: Delta's inputs ``[*stack, b, I]`` and the facts of ``Rows``."""
 
+    @override
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``."""
         extend_rows(self.store, self.experience(data))
 
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; Algorithm 2, starting from Delta_phi = 0."""
+        """Algorithm 2, starting from Delta_phi = 0."""
         return train_on_rows(self, self.store, self.ratios, measure)
 
 

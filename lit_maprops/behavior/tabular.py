@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
@@ -32,8 +33,8 @@ class TabularPolicy(BehaviorPolicy):
         check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """See ``BehaviorPolicy``."""
         super().build(task, run_seed, seed_ids)
         name = type(self).__name__
         n_joint, count = joint.count(task.n_agents, task.n_actions)
@@ -49,16 +50,19 @@ class TabularPolicy(BehaviorPolicy):
         )
         self.reset(None)
 
+    @override
     @abstractmethod
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``."""
+        pass
 
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
-        """See ``BehaviorPolicy``; nothing to do, counts are read when choosing."""
+        """Nothing to do, counts are read when choosing."""
         return {}
 
+    @override
     def reset(self, data: TensorDictBase | None) -> None:
-        """See ``BehaviorPolicy``; counts what D retains."""
+        """Counts what D retains."""
         device = self.action_streams.device
         self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
         if data is not None:
@@ -80,12 +84,12 @@ class TabularPolicy(BehaviorPolicy):
         counts = torch.zeros_like(target).scatter_add_(2, actions, same)
         return target * (same.sum(2, keepdim=True) + 1) - counts
 
+    @override
     def checkpoint_state(self) -> dict[str, Any]:
-        """See ``BehaviorPolicy``."""
         return super().checkpoint_state() | {"states": self._states, "actions": self._actions}
 
+    @override
     def restore(self, saved: dict[str, Any]) -> None:
-        """See ``BehaviorPolicy``."""
         super().restore(saved)
         device = self.action_streams.device
         self._states = saved["states"].to(device)
@@ -106,9 +110,9 @@ class Greedy(TabularPolicy):
     def __init__(self, max_joint_actions: int = 100_000) -> None:
         super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``."""
         target = joint.joint_log_probs(parameters).exp()  # [R, E, n_joint]
         states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
         chosen = []
@@ -120,8 +124,9 @@ class Greedy(TabularPolicy):
         log_prob = torch.zeros_like(target[..., 0])
         return Choice(action, log_prob, torch.full_like(log_prob, torch.nan))
 
+    @override
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``; counted already, while choosing."""
+        """Counted already, while choosing."""
 
 
 class TabularMAPROPS(TabularPolicy):
@@ -151,9 +156,9 @@ class TabularMAPROPS(TabularPolicy):
         check_positive("behavior.kl_cutoff", kl_cutoff)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        """See ``BehaviorPolicy``."""
         log_target = joint.joint_log_probs(parameters)
         target = log_target.exp()  # [R, E, n_joint]
         floor = target * max(0.0, 1 - self.clip_epsilon)
@@ -179,7 +184,7 @@ class TabularMAPROPS(TabularPolicy):
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         return mixture(low)
 
+    @override
     def extend(self, data: TensorDictBase) -> None:
-        """See ``BehaviorPolicy``."""
         actions = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
         self._count(data.get(keys.STATE_INDEX).squeeze(-1), actions)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.distributions import gaussian, joint
 from lit_maprops.stacked.device_cache import Constant
@@ -80,31 +81,34 @@ class Categorical(Family):
         self.outputs, self.uniforms = mask.shape[-1], (mask.shape[0],)
         self._masked = not bool(mask.all())
 
+    @override
     def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
-        """See ``Family``; normalizes over the actions an agent has."""
+        """Normalizes over the actions an agent has."""
         if self._masked:
             outputs = outputs.masked_fill(~self.mask_on(outputs.device), -torch.inf)
         return outputs - outputs.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
 
+    @override
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """See ``Family``."""
         return parameters.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
+    @override
     def kl_divergence(self, p: Tensor, q: Tensor) -> Tensor:
-        """See ``Family``."""
         return joint.kl_divergence(p, q)
 
+    @override
     def entropy(self, parameters: Tensor) -> Tensor:
-        """See ``Family``; 0 log 0 is 0."""
+        """0 log 0 is 0."""
         finite = parameters.clamp(min=torch.finfo(parameters.dtype).min) if self._masked else parameters
         return -(finite.exp() * finite).sum(-1)
 
+    @override
     def mode(self, parameters: Tensor) -> Tensor:
-        """See ``Family``; the first of equals."""
+        """The first of equals."""
         return parameters.argmax(-1)
 
+    @override
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
-        """See ``Family``."""
         return joint.sample(parameters, uniform)
 
 
@@ -120,8 +124,9 @@ class Gaussian(Family):
         super().__init__(mask)
         self.outputs, self.uniforms = 2 * mask.shape[-1], tuple(mask.shape)
 
+    @override
     def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
-        """See ``Family``; the log standard deviations go through a scaled tanh into the limits above."""
+        """The log standard deviations go through a scaled tanh into the limits above."""
         low, high = math.log(SMALLEST_STD), math.log(LARGEST_STD)
         center, half = (low + high) / 2, (high - low) / 2
         start = math.atanh((math.log(INITIAL_STD if initial_std is None else initial_std) - center) / half)
@@ -130,24 +135,26 @@ class Gaussian(Family):
         exists = self._existing(outputs)
         return torch.cat([torch.where(exists, mean, 0.0), torch.where(exists, log_std, 0.0)], -1)
 
+    @override
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """See ``Family``."""
         return gaussian.log_prob(parameters, action, self._existing(parameters))
 
+    @override
     def kl_divergence(self, p: Tensor, q: Tensor) -> Tensor:
-        """See ``Family``."""
         return gaussian.kl_divergence(p, q, self._existing(p))
 
+    @override
     def entropy(self, parameters: Tensor) -> Tensor:
-        """See ``Family``; differential, of u."""
+        """Differential, of u."""
         return gaussian.entropy(parameters, self._existing(parameters))
 
+    @override
     def mode(self, parameters: Tensor) -> Tensor:
-        """See ``Family``; the mean of u, which under tanh is the median of the executed action."""
+        """The mean of u, which under tanh is the median of the executed action."""
         return gaussian.split(parameters)[0]
 
+    @override
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
-        """See ``Family``."""
         return gaussian.sample(parameters, uniform, self._existing(parameters))
 
     def _existing(self, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
 from torchrl.objectives.value.functional import generalized_advantage_estimate
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
@@ -89,8 +90,8 @@ class PPO(Learner):
         self.epochs, self.minibatches = epochs, minibatches
         self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
 
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """See ``Learner``."""
         super().build(task, run_seed, seed_ids)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
         self.critic = self.critic_class(task, self.hidden, self.share_parameters, generators)
@@ -128,8 +129,8 @@ class PPO(Learner):
             advantage=keys.ADVANTAGE,
         )
 
+    @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
-        """See ``Learner``."""
         data = self._prepare(buffer.trajectories())
         n_seeds, n_rows = data.batch_size
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
@@ -163,8 +164,9 @@ class PPO(Learner):
             "target_epochs": epochs,
         }
 
+    @override
     def advantages(self, data: TensorDictBase) -> Tensor:
-        """See ``Learner``; the generalized advantage estimate of the present critic."""
+        """The generalized advantage estimate of the present critic."""
         return self._estimates(data)[1].squeeze(-1)
 
     @torch.no_grad()
@@ -224,16 +226,16 @@ class PPO(Learner):
         self.team.add_(means)
         return means[0], means[1], means[2]
 
+    @override
     def move_streams(self, device: torch.device) -> None:
-        """See ``Learner``."""
         self.minibatch_streams.device = device
 
+    @override
     def checkpoint_state(self) -> dict[str, Any]:
-        """See ``Learner``."""
         return {"minibatch_streams": self.minibatch_streams.state_dict()}
 
+    @override
     def restore(self, saved: dict[str, Any]) -> None:
-        """See ``Learner``."""
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
 
 

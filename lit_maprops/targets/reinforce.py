@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
@@ -38,13 +39,13 @@ class Reinforce(Learner):
     ) -> None:
         super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
 
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        """See ``Learner``."""
         super().build(task, run_seed, seed_ids)
         self.optimizer = torch.optim.SGD(self.policies.parameters(), self.learning_rate)
 
+    @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
-        """See ``Learner``."""
         data = buffer.trajectories()  # [R, k, T, E]
         reward = data.get(("next", *keys.REWARD)).squeeze(-1)  # [R, k, T, E, A]
         returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
@@ -67,8 +68,9 @@ class Reinforce(Learner):
         self.optimizer.step()
         return stats
 
+    @override
     def advantages(self, data: TensorDictBase) -> Tensor:
-        """See ``Learner``; the return to go minus the mean of the batch's other steps.
+        """The return to go minus the mean of the batch's other steps.
 
         ``update`` subtracts the mean of all n steps, the own one included, which for independent steps shortens the
         gradient by the factor 1 - 1/n; leaving the own one out (Kool et al. 2019) removes that bias.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push import render as boulder_push_render
@@ -114,8 +115,9 @@ class BoulderPush(Task):
         check(room, f"{start_of} is {start}: the boulder needs a free row or column before and behind it; move it")
         return torch.tensor(start, dtype=torch.int8)
 
+    @override
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; noise is (direction, boulder x, boulder y, one per agent)."""
+        """Noise is (direction, boulder x, boulder y, one per agent)."""
         batch, device = noise.shape[:-1], noise.device
         if self.direction is None:
             direction = (noise[..., 0] * 4).to(torch.int8)
@@ -165,8 +167,9 @@ class BoulderPush(Task):
         """``[*B, 2] -> [*B]`` int16, distinct for all cells of the grid and the ring around it; linear."""
         return cells[..., 1].short() * (self.width + 2) + cells[..., 0]
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; in a failed push the agents move in ascending order of their noise."""
+        """In a failed push the agents move in ascending order of their noise."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
         moves = _MOVES.on(action.device)
         push = moves[direction.int()]  # [*B, 2]
@@ -204,8 +207,9 @@ class BoulderPush(Task):
             walked = walked | walks
         return walked
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``; direction, then the agents and the boulder window row by row, zero beyond the grid."""
+        """Direction, then the agents and the boulder window row by row, zero beyond the grid."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
         facing = direction.long().unsqueeze(-1)  # [*B, 1], also its own column
         cells = torch.cat([agents, self.boulder_cells(direction, boulder)], -2)  # [*B, 2 A, 2]
@@ -225,15 +229,17 @@ class BoulderPush(Task):
             torch.cat([facing, places.flatten(-2)], -1), self.state_dim
         )
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``; cells are (x, y) counted from the agent's own, which is (0, 0)."""
+        """Cells are (x, y) counted from the agent's own, which is (0, 0)."""
         reach = range(-self.sensor_range, self.sensor_range + 1)
         pushes = [f"push direction is {direction}" for direction in DIRECTIONS]
         cells = [f"{thing} at ({x}, {y})" for thing in ("agent", "boulder") for y in reach for x in reach]
         return super().interface(agent)._replace(observation=pushes + cells, actions=DIRECTIONS)
 
+    @override
     def state_index(self, state: State) -> Tensor | None:
-        """See ``Task``; None where the number of states does not fit in 62 bits."""
+        """None where the number of states does not fit in 62 bits."""
         cells = self.width * self.height
         if 4 * cells ** (self.n_agents + 1) >= 2**62:
             return None
@@ -243,8 +249,8 @@ class BoulderPush(Task):
             index = index * cells + y * self.width + x
         return index
 
+    @override
     def render(self, state: State) -> Tensor:
-        """See ``Task``."""
         cells = self.boulder_cells(state["direction"], state["boulder"])
         return boulder_push_render.draw(self.height, self.width, state["direction"], cells, state["agents"])
 

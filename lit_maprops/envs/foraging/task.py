@@ -8,6 +8,7 @@ when the last one ended. Cells are (row, column) with rows growing southward.
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.foraging import names as foraging_names
@@ -127,8 +128,9 @@ class Foraging(Task):
             f"<env.min_food_level> is {low}: give a value from 1 to max_food_level {self.max_food_level}",
         )
 
+    @override
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; noise is agents' cells, agents' levels, food's cells, food's levels."""
+        """Noise is agents' cells, agents' levels, food's cells, food's levels."""
         a, f = self.n_agents, self.max_num_food
         agent_noise, level_noise, food_noise, food_level_noise = noise.split([a, a, f, f], -1)
         levels = self.max_player_level + 1 - self.min_player_level
@@ -175,8 +177,9 @@ class Foraging(Task):
         """``[*B, 2] -> [*B]`` int16, distinct for all cells of the grid and the ring around it; linear."""
         return cells[..., 0].short() * (self.size + 2) + cells[..., 1]
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; nothing is random."""
+        """Nothing is random."""
         agents, food = state["agents"], state["food"]
         here, places = self._number(agents), self._number(food)  # [*B, A], [*B, F]
         target = agents + _MOVES.on(action.device)[action]  # [*B, A, 2]
@@ -208,8 +211,9 @@ class Foraging(Task):
         reward = torch.where(collected.unsqueeze(-2), level.unsqueeze(-1) * worth.unsqueeze(-2), -self.penalty)
         return torch.where(loads, reward, 0.0).sum(-1), collected
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task`` and the class."""
+        """Numbers as in the docstring of the class."""
         first = self._self_first.on(state["agents"].device)
         me, bodies = state["agents"].unsqueeze(-2), state["agents"][..., first, :]  # [*B, A, 1, 2], [*B, A, A, 2]
         food = state["food"].unsqueeze(-3)  # [*B, 1, F, 2]
@@ -242,15 +246,17 @@ class Foraging(Task):
         ]
         return torch.cat([vector.flatten(-2) for vector in vectors], -1)
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``; lists of what is seen, which close up."""
+        """Lists of what is seen, which close up."""
         food = [f"food {number}" for number in range(self.max_num_food)]
         others = [f"other agent {number}" for number in range(self.n_agents - 1)]
         triples = [f"{part} of {thing}" for thing in [*food, "itself", *others] for part in ("row", "column", "level")]
         return super().interface(agent)._replace(observation=triples, actions=ACTIONS)
 
+    @override
     def state_index(self, state: State) -> Tensor | None:
-        """See ``Task``; None where the number of states does not fit in 62 bits."""
+        """None where the number of states does not fit in 62 bits."""
         cells, levels, food_levels = self.size**2, self.max_player_level, self.top_food_level
         if (cells * levels) ** self.n_agents * ((cells + 1) * (food_levels + 1)) ** self.max_num_food >= 2**62:
             return None
@@ -264,8 +270,8 @@ class Foraging(Task):
             index = index * ((cells + 1) * (food_levels + 1)) + one
         return index
 
+    @override
     def render(self, state: State) -> Tensor:
-        """See ``Task``."""
         return foraging_render.draw(
             self.size, state["agents"], state["agent_level"], state["food"], state["food_level"]
         )

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.distributions.joint import joint_index
 from lit_maprops.envs.base import Interface, State, Task, Transition
@@ -17,21 +18,24 @@ class OneStepGame(Task):
 
     observation_dim = state_dim = max_steps = 1
 
+    @override
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; the only state."""
+        """The only state."""
         return {"episode": torch.zeros(noise.shape[:-1], dtype=torch.int64, device=noise.device)}
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``; the constant 1."""
+        """The constant 1."""
         one = torch.ones((*state["episode"].shape, 1), device=state["episode"].device)
         return one.unsqueeze(-2).expand(*one.shape[:-1], self.n_agents, 1), one
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``."""
         return super().interface(agent)._replace(observation=["constant 1"])
 
+    @override
     def state_index(self, state: State) -> Tensor:
-        """See ``Task``; 0."""
+        """Always 0."""
         return torch.zeros_like(state["episode"])
 
 
@@ -71,8 +75,9 @@ class MatrixGame(OneStepGame):
         self.is_best = total == total.max()  # [n_joint]
         self._payoff, self._is_best = Constant(self.payoff), Constant(self.is_best)
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; every step ends its episode."""
+        """Every step ends its episode."""
         joint = joint_index(action, self.n_actions)
         payoff, is_best = self._payoff.on(joint.device), self._is_best.on(joint.device)
         return Transition(dict(state), payoff[joint], torch.ones_like(joint, dtype=torch.bool), is_best[joint])
@@ -122,8 +127,9 @@ class Coordination(MatrixGame):
         possible = [*rewards, miscoordination] if n_agents > 1 else rewards
         self.best = Constant(torch.tensor(max(possible), dtype=torch.float32))
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; computed from the rule, not a table, so that any number of agents fits in memory."""
+        """Computed from the rule, not a table, so that any number of agents fits in memory."""
         agreed = (action == action[..., :1]).all(-1)
         rewards = self.rewards.on(action.device)
         if self.partial:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.envs.base import State, Transition
 from lit_maprops.envs.games.matrix_game import OneStepGame
@@ -58,12 +59,13 @@ class TwoPeaks(OneStepGame):
         self.width, self.other_reward, self.radius = width, other_reward, radius
         self._exists = Constant(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]
 
+    @override
     def action_mask(self) -> Tensor:
-        """See ``Task``."""
         return self._exists.value
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; every step ends its episode."""
+        """Every step ends its episode."""
         exists = self._exists.on(action.device)
 
         def bell(center: float, width: float) -> Tensor:

@@ -7,6 +7,7 @@ arXiv 2508.01049 proposes a sparse variant as a test where good joint actions ar
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.pettingzoo.live import Outcome
@@ -49,8 +50,9 @@ class SparseReacher(PettingZoo):
         options = {"scenario": "Reacher", "agent_conf": "2x1", "max_episode_steps": max_steps + 1}
         super().__init__("gymnasium_robotics.mamujoco_v1", options, max_steps, fixed_start, squash)
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``; angles from the horizontal and, of the elbow, from the upper arm; meters, radians, seconds."""
+        """Angles from the horizontal and, of the elbow, from the upper arm; meters, radians, seconds."""
         shoulder, elbow = ([f"{function} of the {joint}'s angle" for function in ("sine", "cosine")]
                            for joint in ("shoulder", "elbow"))  # fmt: skip
         target = ["x of the target", "y of the target"]

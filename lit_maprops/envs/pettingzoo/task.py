@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.faults import RowsFailed
@@ -132,20 +133,22 @@ class PettingZoo(Task):
             "repeated: choose another",
         )
 
+    @override
     def action_mask(self) -> Tensor:
-        """See ``Task``."""
         return self._mask
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``; the package has names for agents only."""
+        """The package has names for agents only."""
         return self._agents.interface(agent)
 
     def numbers_states(self) -> bool:
         """False: what identifies a state is the whole past of its episode."""
         return False
 
+    @override
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; the package draws the start from a seed below 2**31."""
+        """The package draws the start from a seed below 2**31."""
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
         bits = (noise.detach().cpu().double() * 2**24).long().reshape(rows, 2)
         seed = bits[:, 0] << 7 | bits[:, 1] >> 17
@@ -180,8 +183,9 @@ class PettingZoo(Task):
             raise RowsFailed(errors, state)
         return state
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; nothing is random beside the seed. An episode that is over stays as it is."""
+        """Nothing is random beside the seed. An episode that is over stays as it is."""
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
         if self.continuous_actions:
             action = action.masked_fill(~self._mask.to(action.device), 0.0)
@@ -239,6 +243,6 @@ class PettingZoo(Task):
         """What becomes of an outcome by rules beside the package's; here nothing."""
         return outcome
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``."""
         return state["observation"], state["vector"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.vmas.worlds import BLOCK, Worlds
@@ -142,12 +143,13 @@ class VMAS(Task):
             "seeds of a run: choose another",
         )
 
+    @override
     def action_mask(self) -> Tensor:
-        """See ``Task``."""
         return self._mask
 
+    @override
     def interface(self, agent: int) -> Interface:
-        """See ``Task``; VMAS has names for agents only."""
+        """VMAS has names for agents only."""
         worlds, plain = self._built(BLOCK, torch.device("cpu")), super().interface(agent)
         low, high = worlds.action_range(agent)
         seen = plain.observation[: worlds.observation_size(agent)]
@@ -157,9 +159,10 @@ class VMAS(Task):
         """False: states are real numbers."""
         return False
 
+    @override
     @torch.no_grad()
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; drawn on the CPU, so that every device starts alike."""
+        """Drawn on the CPU, so that every device starts alike."""
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
         bits = (noise.detach().cpu().double() * 2**24).long().reshape(rows, 2)
         key = bits[:, 0] << 24 | bits[:, 1]
@@ -175,9 +178,9 @@ class VMAS(Task):
         state = worlds.read(rows) | {"observation": worlds.observation()[:rows]}
         return {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
 
+    @override
     @torch.no_grad()
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``."""
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
         worlds = self._built(-(-rows // BLOCK) * BLOCK, action.device)
         worlds.write({n: v.reshape(rows, -1) for n, v in state.items() if n in self._first})
@@ -189,8 +192,8 @@ class VMAS(Task):
         }
         return Transition(following, *rest)
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``."""
         return state["observation"], state["observation"].flatten(-2)
 
 
