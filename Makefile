@@ -63,52 +63,52 @@ docker-check: ## build the images without an engine and run the cpu one (as root
 	tests/docker/build_without_engine.sh
 
 bench: setup ## time updates, environments, whole fits and other packages in turn; writes docs/evidence/speed.md (about 30 minutes)
-	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python -m studies.speed
 
 evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes)
-	$(BIN)/python docs/evidence/matrix_games.py
+	$(BIN)/python -m studies.matrix_games
 
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
-	$(BIN)/python docs/evidence/all_games.py
+	$(BIN)/python -m studies.all_games
 
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
-	$(BIN)/python docs/evidence/parallel_envs.py
+	$(BIN)/python -m studies.parallel_envs
 
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (several hours)
-	$(BIN)/python docs/evidence/samplers.py
+	$(BIN)/python -m studies.samplers
 
 evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about 45 minutes)
-	$(BIN)/python docs/evidence/delta_epsilon.py
+	$(BIN)/python -m studies.delta_epsilon
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
-	$(BIN)/python docs/evidence/cost_options.py
+	$(BIN)/python -m studies.cost_options
 
 evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about an hour and a half, growing most of it)
-	$(BIN)/python docs/evidence/history.py
+	$(BIN)/python -m studies.history
 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
-	$(BIN)/python docs/evidence/gradients.py
+	$(BIN)/python -m studies.gradients
 
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
-	$(BIN)/python docs/evidence/many_agents.py
+	$(BIN)/python -m studies.many_agents
 
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
-	$(BIN)/python docs/evidence/continuous.py
+	$(BIN)/python -m studies.continuous
 
 evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (about two hours)
-	$(BIN)/python docs/evidence/continuous_tasks.py
+	$(BIN)/python -m studies.continuous_tasks
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
-	$(BIN)/python docs/evidence/boulderpush.py
+	$(BIN)/python -m studies.boulderpush
 
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
-	$(BIN)/python docs/evidence/foraging.py
+	$(BIN)/python -m studies.foraging
 
 soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
-	$(BIN)/python docs/evidence/soak.py
+	$(BIN)/python -m studies.soak
 
 gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/gpu.md, or says that there is no GPU
-	$(BIN)/python docs/evidence/gpu.py
+	$(BIN)/python -m studies.gpu
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

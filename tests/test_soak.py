@@ -46,10 +46,9 @@ def test_nothing_is_kept_from_one_iteration_to_the_next(
 
 
 @pytest.fixture
-def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """docs/evidence/soak.py."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "docs" / "evidence")
-    return importlib.import_module("soak")
+def soak() -> ModuleType:
+    """studies/soak."""
+    return importlib.import_module("studies.soak.__main__")
 
 
 def test_slope_of_a_straight_line(soak: ModuleType) -> None:

@@ -43,6 +43,6 @@ def ratio(figure: str, a: list[float], b: list[float], bar: str = "") -> dict[st
 
 
 def hand_over(rows: list[dict[str, str | float]]) -> None:
-    """Print rows for ``bench.py`` to collect."""
+    """Print rows for ``studies/speed`` to collect."""
     for line in rows:
         print(json.dumps(line), flush=True)

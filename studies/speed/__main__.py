@@ -1,0 +1,124 @@
+"""Measures docs/evidence/speed.md (``make bench``): the parts one after the other, each in its own process on one core.
+
+The parts are the programs in tests/bench. The machines are shared, so a single time means little: cases of a part take
+turns, and a ratio is taken within a turn. ``python -m studies.speed update start`` runs some parts and keeps the other
+figures of speed.csv.
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+from studies import ROOT, page_of, picture_of, table_of, template_of
+
+PARTS = {
+    "update": ["update.py"],
+    "environments": ["environments.py"],
+    "cost": ["fits.py", "cost"],
+    "seeds": ["fits.py", "seeds"],
+    "start": ["fits.py", "start"],
+    "memory": ["fits.py", "memory"],
+    "jaxmarl": ["against_peers.py", "jaxmarl"],
+    "benchmarl": ["against_peers.py", "benchmarl"],
+}
+PROGRAMS = ROOT / "tests" / "bench"
+RESULT = table_of("speed")
+Row = dict[str, str]
+
+
+def run(part: str) -> list[Row]:
+    """One part's rows."""
+    one_core = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, *PARTS[part]]
+    done = subprocess.run(command, cwd=PROGRAMS, env=one_core, check=True, stdout=subprocess.PIPE, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    numbers, today = ("min", "median", "max"), str(date.today())
+    return [
+        {"part": part} | {k: f"{v:.4g}" if k in numbers else str(v) for k, v in row.items()} | {"date": today}
+        for row in rows
+    ]
+
+
+def kept(parts: list[str]) -> list[Row]:
+    """Rows of the parts that are not run now."""
+    if not RESULT.exists():
+        return []
+    with RESULT.open() as file:
+        return [row for row in csv.DictReader(file) if row.get("part") in set(PARTS) - set(parts)]
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = ["| figure | min | median | max | unit | asked for |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row["figure"], *(plain(row[key]) for key in ("min", "median", "max")), row["unit"], row["asked"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plain(number: str) -> str:
+    """Without an exponent."""
+    value = float(number)
+    return f"{value:,.0f}" if abs(value) >= 1000 else number
+
+
+def picture(rows: list[Row], target: Path) -> None:
+    """Time per seed against the number of seeds, and what a sampler's iteration costs."""
+    median = {row["figure"]: float(row["median"]) for row in rows}
+    scaling = {int(f.split(": ")[1].split(",")[0]): v for f, v in median.items() if "iteration, per seed" in f}
+    samplers = {
+        f.split(": ", 1)[1].split(" / ")[0]: v for f, v in median.items() if "n = 256" in f and "/ OnPolicy" in f
+    }
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2, 3], layout="constrained")
+    left.loglog(list(scaling), list(scaling.values()), "o-", color="#0072b2")
+    left.set_xticks(list(scaling), [str(seeds) for seeds in scaling])
+    left.set(xlabel="seeds side by side", ylabel="seconds per seed and iteration", title="Seeds share the overhead")
+    right.barh(list(samplers), list(samplers.values()), color="#0072b2")
+    right.axvline(1, color="black", linewidth=1)
+    right.invert_yaxis()
+    right.set(xlabel="time of an iteration / OnPolicy's", title="64 seeds, 1 environment each, m = 1, n = 256")
+    figure.savefig(target, dpi=110)
+
+
+def write(rows: list[Row]) -> None:
+    """speed.csv, speed.md and the picture."""
+    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
+    with RESULT.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
+    tables = {part: table([row for row in rows if row["part"] == part]) for part in PARTS}
+    text = template_of("speed").read_text()
+    page_of("speed").write_text(text.format(date=date.today().isoformat(), machine=machine, **tables))
+    picture(rows, picture_of("speed"))
+
+
+def main() -> int:
+    """Run the parts named on the command line, or all; what a part measured is kept if a later one fails."""
+    parts = sys.argv[1:] or list(PARTS)
+    rows, failed = kept(parts), []
+    for part in parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        try:
+            rows += run(part)
+            write(rows)
+        except subprocess.CalledProcessError as error:
+            failed.append(part)
+            print(f"{part} failed: {error}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
