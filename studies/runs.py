@@ -1,28 +1,21 @@
-"""What the studies share: runs of one configuration with different flags, continued where they were interrupted."""
+"""Runs of one configuration with different flags, continued where they were interrupted."""
 
-import csv
-import io
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import t
 
 from lit_maprops.cli.main import main as main_command
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
-from lit_maprops.system.files import read_table, write_atomically
-from studies import ROOT, page_of, table_of, template_of
+from lit_maprops.system.files import read_table
+from studies import ROOT
 
 SOLVED = 0.8  # greedy success rate
 PARTS = ("collect", "behavior", "target")
@@ -127,107 +120,3 @@ def pooled(outcomes: Sequence[Outcome]) -> Outcome:
     means = {name: mean([o.means[name] for o in outcomes]) for name in outcomes[0].means}
     success = mean([o.mean_success for o in outcomes])
     return Outcome(sum(weights), sum(o.solved for o in outcomes), success, means, mean([o.seconds for o in outcomes]))
-
-
-class Ledger:
-    """Finished runs by (part, setting, sampler, run seed) in ``<name>.csv``, which is committed: none is run twice.
-
-    A row whose run seed reads "21, 22" pools two runs.
-
-    Args:
-        name: of the file; without one the ledger starts empty.
-        fields: of summary.json, kept beside the seconds of each part.
-        squares: keep the mean squared success, too, for ``mean_success``.
-    """
-
-    def __init__(self, name: str, fields: Sequence[str] = MEANS, squares: bool = False) -> None:
-        self.path, self.fields = table_of(name), fields
-        self.columns = [*fields, *(f"time/{part}" for part in PARTS), *([SQUARE] if squares else [])]
-        self._lock = threading.Lock()
-        rows = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-        self.outcomes = {(r["part"], r["setting"], r["sampler"], r["run seed"]): self._outcome_of(r) for r in rows}
-
-    def fill(self, runs: dict[tuple[str, str, str, str], Run], workers: int) -> None:
-        """Run what is missing, ``workers`` at a time (see ``complete``), and enter each when it ends."""
-
-        def one(key: tuple[str, str, str, str]) -> None:
-            complete([runs[key]], min(workers, 1))
-            with self._lock:
-                self.outcomes[key] = outcome([runs[key]], fields=self.fields)
-                self._write()
-
-        missing = [key for key in runs if key not in self.outcomes]
-        if not workers:
-            for key in missing:
-                one(key)
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(one, missing))
-
-    def of(self, part: str, setting: str, sampler: str, run_seeds: Iterable[str] | None = None) -> Outcome | None:
-        """All runs of a sampler in a setting, pooled; None where there are none."""
-        own = {key[3]: result for key, result in self.outcomes.items() if key[:3] == (part, setting, sampler)}
-        found = [result for seed, result in own.items() if run_seeds is None or seed in run_seeds]
-        return pooled(found) if found else None
-
-    def _write(self) -> None:
-        rows = []
-        for key, o in self.outcomes.items():
-            row = dict(zip(("part", "setting", "sampler", "run seed"), key, strict=True))
-            kept = {name: o.means[name] for name in self.columns}
-            values = {"mean_success": o.mean_success, **kept, "seconds": o.seconds}
-            rounded = {name: str(round(value, 5)) for name, value in values.items()}
-            rows.append(row | {"seeds": str(o.seeds), "solved": str(o.solved)} | rounded)
-        with io.StringIO() as text:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_atomically(self.path, text.getvalue())
-
-    def _outcome_of(self, row: dict[str, str]) -> Outcome:
-        means = {name: float(row[name]) for name in self.columns}
-        return Outcome(int(row["seeds"]), int(row["solved"]), float(row["mean_success"]), means, float(row["seconds"]))
-
-
-def share(result: Outcome) -> str:
-    """Solved share with its Wilson interval."""
-    low, high = wilson_interval(result.solved, result.seeds)
-    return f"{result.solved / result.seeds:.0%} [{low:.0%}, {high:.0%}]"
-
-
-def difference(result: Outcome, base: Outcome) -> str:
-    """Percentage points against ``base`` with the Newcombe interval."""
-    low, high = difference_interval(result.solved, result.seeds, base.solved, base.seeds)
-    change = result.solved / result.seeds - base.solved / base.seeds
-    return f"{100 * change:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
-
-
-def mean_success(result: Outcome) -> str:
-    """Mean success with its interval over seeds, by Student's t (needs ``SQUARE``)."""
-    variance = max(0.0, result.means[SQUARE] - result.mean_success**2) / max(1, result.seeds - 1)
-    reach = float(t.ppf(0.975, max(1, result.seeds - 1))) * variance**0.5
-    low, high = max(0.0, result.mean_success - reach), min(1.0, result.mean_success + reach)
-    return f"{result.mean_success:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def machine() -> str:
-    """Where it ran."""
-    return f"{platform.machine()}, one core of {os.cpu_count()} per run, torch {torch.__version__}"
-
-
-def write_page(name: str, **parts: str) -> None:
-    """``name``.md from its template."""
-    text = template_of(name).read_text()
-    page_of(name).write_text(text.format(date=date.today().isoformat(), machine=machine(), **parts))
-
-
-def write(name: str, rows: list[dict[str, object]], **parts: str) -> None:
-    """``name``.csv with the raw figures and ``name``.md from its template."""
-    write_page(name, **parts)
-    with table_of(name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows)

@@ -1,18 +1,17 @@
 """What a long run may not do: keep more with every iteration. docs/evidence/soak.md watches one for half an hour."""
 
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from lit_maprops.module import LitMAPROPS
+from studies.soak.growth import slope
 
 # Target iterations, all at the same point between evaluations; by the first, most caches are full.
 LOOKS = (30, 60, 90)
@@ -45,28 +44,22 @@ def test_nothing_is_kept_from_one_iteration_to_the_next(
     assert blocks < 2 * (LOOKS[1] - LOOKS[0])  # a row of metrics.csv has about thirty numbers
 
 
-@pytest.fixture
-def soak() -> ModuleType:
-    """studies/soak."""
-    return importlib.import_module("studies.soak.__main__")
-
-
-def test_slope_of_a_straight_line(soak: ModuleType) -> None:
+def test_slope_of_a_straight_line() -> None:
     """In units of the values per hour; a fall is no leak."""
     hours = np.linspace(0.25, 0.5, 180)
-    line = soak.slope(hours, 700 + 12 * hours)
+    line = slope(hours, 700 + 12 * hours)
     assert line == pytest.approx((12, 12, 12))
     assert not line.within_noise
-    assert soak.slope(hours, 700 - 12 * hours).within_noise
+    assert slope(hours, 700 - 12 * hours).within_noise
 
 
 @pytest.mark.parametrize(("leak", "low", "high"), [(0.0, 0.005, 0.06), (40.0, 0.9, 1.0)])
-def test_slope_of_noise_with_memory(soak: ModuleType, leak: float, low: float, high: float) -> None:
+def test_slope_of_noise_with_memory(leak: float, low: float, high: float) -> None:
     """An autoregression's noise, in a quarter of an hour: 2.5% false alarms are right, and a leak of 10 MB is seen."""
     generator, hours, alarms = np.random.default_rng(0), np.linspace(0.25, 0.5, 180), 0
     for _ in range(400):
         noise = np.zeros(len(hours))
         for k in range(1, len(noise)):
             noise[k] = 0.7 * noise[k - 1] + generator.normal()
-        alarms += not soak.slope(hours, 700 + leak * hours + noise).within_noise
+        alarms += not slope(hours, 700 + leak * hours + noise).within_noise
     assert low <= alarms / 400 <= high

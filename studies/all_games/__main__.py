@@ -9,7 +9,6 @@ import logging
 import platform
 import warnings
 from collections.abc import Sequence
-from datetime import date
 from itertools import product
 
 import torch
@@ -17,8 +16,9 @@ import torch
 from lit_maprops.envs import MatrixGame
 from lit_maprops.envs.games.payoffs import payoff_names
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
-from studies import page_of, table_of, template_of
-from studies.matrix_games.__main__ import GAME_SAMPLERS, RUN_SEED, solved_runs
+from studies import table_of
+from studies.matrix_games.measures import GAME_SAMPLERS, RUN_SEED, solved_runs
+from studies.page import write_page
 
 SEEDS, SIZES, BASE = 200, (8, 16), "on-policy"
 UPDATES = 60
@@ -113,17 +113,14 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     rows = measure()
-    text = template_of("all_games").read_text()
-    page_of("all_games").write_text(
-        text.format(
-            date=date.today().isoformat(),
-            machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-            run_seed=RUN_SEED,
-            seeds=SEEDS,
-            games=table(rows, payoff_names()),
-            flipped=table(rows, [f"flipped {name}" for name in FLIPPED]),
-            no_conflict=totals(rows, "no_conflict"),
-        )
+    write_page(
+        "all_games",
+        machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        run_seed=RUN_SEED,
+        seeds=SEEDS,
+        games=table(rows, payoff_names()),
+        flipped=table(rows, [f"flipped {name}" for name in FLIPPED]),
+        no_conflict=totals(rows, "no_conflict"),
     )
 
 

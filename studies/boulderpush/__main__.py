@@ -7,13 +7,13 @@ import platform
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from studies import PAGES, ROOT, page_of, table_of, template_of
+from studies import PAGES, ROOT, table_of
+from studies.page import write_page
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/boulderpush.yaml"]
 
@@ -46,9 +46,8 @@ def main() -> None:
     low, high = summary["solved_share_ci95"]
     success = summary["success_rate"]
     kl = "joint KL to pi_theta of the actions in D {joint_kl:.4f} nats, of on-policy actions {joint_kl_on_policy:.4f}"
-    text = template_of("boulderpush").read_text()
-    text = text.format(
-        date=date.today().isoformat(),
+    write_page(
+        "boulderpush",
         machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         run_seed=summary["config"]["seed_everything"],
         seeds=len(success),
@@ -64,7 +63,6 @@ def main() -> None:
         per_seed=", ".join(f"{value:.2f}" for value in success),
         warnings="\n".join(f"- {line}" for line in summary["warnings"]) or "- none",
     )
-    page_of("boulderpush").write_text(text)
     table_of("boulderpush").write_text((run / "eval.csv").read_text())
     picture(run, PAGES.parent / "boulderpush.png")
 

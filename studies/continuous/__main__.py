@@ -22,7 +22,7 @@ from lit_maprops.envs import TwoPeaks
 from lit_maprops.metrics.energy import energy_distance
 from lit_maprops.metrics.reliability import mean_interval
 from studies import ROOT
-from studies.runs import write
+from studies.page import write
 
 TUNING_SEED, TUNING_SEEDS = 2001, 48
 RUN_SEED, SEEDS = 61, 300

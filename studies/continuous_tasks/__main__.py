@@ -9,7 +9,10 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from studies.runs import Ledger, Outcome, Run, difference, mean_success, share, write_page
+from studies.cells import difference, mean_success, share
+from studies.ledger import Ledger
+from studies.page import write_page
+from studies.runs import Outcome, Run
 
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 FIELDS = ("joint_energy", "joint_energy_on_policy", "behavior_kl")

@@ -6,7 +6,9 @@ that are missing.
 
 import sys
 
-from studies.runs import Run, complete, outcome, share, write
+from studies.cells import share
+from studies.page import write
+from studies.runs import Run, complete, outcome
 
 CONFIG = "conf/boulderpush_reliability.yaml"
 RUN_SEEDS = (11,)  # 64 seeds each; tuning used run seed 1000

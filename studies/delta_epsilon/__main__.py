@@ -15,7 +15,9 @@ import numpy as np
 import yaml
 
 from studies import ROOT, picture_of
-from studies.runs import Outcome, Run, complete, difference, outcome, outcome_of_folders, pooled, share, write
+from studies.cells import difference, share
+from studies.page import write
+from studies.runs import Outcome, Run, complete, outcome, outcome_of_folders, pooled
 
 SWEEP = ROOT / "sweeps" / "delta_epsilon.yaml"
 DIAGNOSTICS = {

@@ -7,12 +7,12 @@ import platform
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
 import torch
 
-from studies import ROOT, page_of, table_of, template_of
+from studies import ROOT, table_of
+from studies.page import write_page
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/foraging.yaml", "--wandb", "disabled"]
 
@@ -30,9 +30,8 @@ def main() -> None:
     summary = json.loads((run / "summary.json").read_text())
     low, high = summary["solved_share_ci95"]
     success = summary["success_rate"]
-    text = template_of("foraging").read_text()
-    text = text.format(
-        date=date.today().isoformat(),
+    write_page(
+        "foraging",
         machine=f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}",
         run_seed=summary["config"]["seed_everything"],
         seeds=len(success),
@@ -49,7 +48,6 @@ def main() -> None:
         per_seed=", ".join(f"{value:.2f}" for value in success),
         warnings="\n".join(f"- {line}" for line in summary["warnings"]) or "- none",
     )
-    page_of("foraging").write_text(text)
     table_of("foraging").write_text((run / "eval.csv").read_text())
 
 

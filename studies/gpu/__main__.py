@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from studies import ROOT
-from studies.runs import write
+from studies.page import write
 
 TURNS = 3
 ENV_STEPS = 10_240  # per seed

@@ -15,7 +15,8 @@ from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.subject import Sampler, Subject, load
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy, TabularMAPROPS
 from studies import ROOT, picture_of
-from studies.runs import Run, complete, write
+from studies.page import write
+from studies.runs import Run, complete
 
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 RUN_SEED = 51

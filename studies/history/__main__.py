@@ -15,7 +15,8 @@ from lit_maprops.analyze.subject import load
 from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
 from lit_maprops.system.files import read_table
-from studies.runs import SOLVED, Run, complete, write
+from studies.page import write
+from studies.runs import SOLVED, Run, complete
 
 GAME, GAME_SEED, GAME_SEEDS = "conf/matrix_game.yaml", 41, 400
 BOULDER, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64

@@ -21,7 +21,8 @@ from lit_maprops.system.files import read_table
 from studies import ROOT
 from studies.many_agents import scaling
 from studies.many_agents.scaling import COMPARED, GRID, Rows, Setting, setting_name
-from studies.runs import SOLVED, Run, write
+from studies.page import write
+from studies.runs import SOLVED, Run
 
 CONFIG = "conf/coordination_10x5.yaml"
 OPTION, LEARNER, ENV = "--model.behavior.init_args.", "--model.learner.init_args.", "--data.env.init_args."

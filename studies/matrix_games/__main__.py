@@ -8,45 +8,34 @@ import logging
 import platform
 import warnings
 from collections.abc import Callable
-from datetime import date
 from time import perf_counter
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from numpy.typing import NDArray
-from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
 
-from lit_maprops import keys
-from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
-from lit_maprops.data import MultiAgentData
-from lit_maprops.distributions.joint import joint_log_probs, split_joint
+from lit_maprops.behavior import MAPROPS, PROPS, Greedy, OnPolicy
 from lit_maprops.envs import Coordination, MatrixGame, Task
 from lit_maprops.metrics.reliability import mean_interval, wilson_interval
-from lit_maprops.metrics.sampling_error import tabular_error
-from lit_maprops.module import LitMAPROPS
-from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.targets import Reinforce
-from studies import page_of, table_of, template_of
+from studies import table_of
+from studies.matrix_games.measures import (
+    FIXED_SEEDS,
+    GAME_SAMPLERS,
+    GAME_SEEDS,
+    POLICIES,
+    RANDOM,
+    RUN_SEED,
+    Maker,
+    fixed_policy_error,
+    probabilities,
+    solved_runs,
+    strong,
+    weak,
+)
+from studies.page import write_page
 
 COMMAND = "make evidence-matrix"
-RUN_SEED = 20_261_123
-FIXED_SEEDS, GAME_SEEDS = 1_000, 400
 SIZES = (8, 16, 32, 64)
-Maker = Callable[[], BehaviorPolicy]
-
-
-def weak(kind: type, **options: bool) -> Maker:
-    """Epsilon 0.3, delta 0.05, Adam 0.5, 8 epochs."""
-    return lambda: kind(clip_epsilon=0.3, kl_cutoff=0.05, epochs=8, learning_rate=0.5, hidden=[], **options)
-
-
-def strong(kind: type, **options: bool) -> Maker:
-    """Epsilon 1, delta 1, Adam 1, 8 epochs."""
-    return lambda: kind(clip_epsilon=1.0, kl_cutoff=1.0, epochs=8, learning_rate=1.0, hidden=[], **options)
-
-
 SAMPLERS: dict[str, Maker] = {
     "on-policy": OnPolicy,
     "PROPS, weak updates": weak(PROPS),
@@ -57,9 +46,6 @@ SAMPLERS: dict[str, Maker] = {
     "MA-PROPS, strong, moments kept": strong(MAPROPS, reset_optimizer=False),
     "greedy": Greedy,
 }
-# Policies of both agents: the probability of action 0.
-POLICIES = {"uniform": 0.5, "skewed 0.8": 0.8, "skewed 0.95": 0.95}
-RANDOM = "random"  # both agents' probabilities uniform on [0, 1], drawn for every seed
 # What the design notes' prototype gave for the uniform policy.
 PROTOTYPE = {
     "on-policy": (0.231, 0.169, 0.121, 0.086),
@@ -73,12 +59,6 @@ GAMES: dict[str, Callable[[], Task]] = {
     "3 agents x 2 actions": lambda: Coordination(3, 2),
     "2 agents x 3 actions": lambda: Coordination(2, 3),
 }
-GAME_SAMPLERS = {
-    "on-policy": OnPolicy,
-    "PROPS": strong(PROPS),
-    "MA-PROPS": strong(MAPROPS),
-    "greedy": Greedy,
-}
 GAME_PROTOTYPE = {
     ("figure1", "on-policy"): (0.69, 0.75, 0.84),
     ("figure1", "MA-PROPS"): (0.995, 1.0, 1.0),
@@ -88,40 +68,6 @@ GAME_PROTOTYPE = {
     ("2 agents x 3 actions", "PROPS"): (0.92, 0.98, 1.0),
     ("2 agents x 3 actions", "MA-PROPS"): (0.998, 1.0, 1.0),
 }
-
-
-def probabilities(policy: str) -> Tensor:
-    """Probability of action 0, ``[seeds, agents]``."""
-    if policy == RANDOM:
-        draw = torch.Generator().manual_seed(RUN_SEED)
-        return torch.rand(FIXED_SEEDS, 2, generator=draw)
-    return torch.full((FIXED_SEEDS, 2), POLICIES[policy])
-
-
-def fixed_policy_error(maker: Maker, prob: Tensor, n: int, envs: int = 1) -> NDArray[np.floating]:
-    """Joint TV of n samples from a fixed 2x2 policy, m = ``envs``, for every seed; ``prob``: see ``probabilities``."""
-    task, seeds = MatrixGame(), list(range(FIXED_SEEDS))
-    behavior = maker()
-    behavior.build(task, RUN_SEED, seeds)
-    behavior.reset(None)
-    logits = torch.stack([prob, 1 - prob], -1).log().unsqueeze(1).expand(-1, envs, -1, -1)
-    step = TensorDict(
-        {
-            keys.OBSERVATION: torch.ones(FIXED_SEEDS, envs, 2, 1),
-            keys.STATE: torch.ones(FIXED_SEEDS, envs, 1),
-            keys.STATE_INDEX: torch.zeros(FIXED_SEEDS, envs, 1, dtype=torch.int64),
-            keys.PARAMETERS: logits,
-        },
-        [FIXED_SEEDS, envs],
-    )
-    rows: list[TensorDictBase] = []
-    for _ in range(n // envs):
-        if rows:
-            behavior.extend(rows[-1])
-            behavior.update()
-        rows.append(step.clone().set(keys.ACTION, behavior.choose(step, logits).action))
-    streams = SeedStreams(RUN_SEED, seeds, "unused")
-    return tabular_error(torch.cat(rows, 1), streams)["joint_tv"].numpy()
 
 
 def slope(errors: list[NDArray[np.floating]]) -> tuple[float, float, float]:
@@ -136,56 +82,6 @@ def slope(errors: list[NDArray[np.floating]]) -> tuple[float, float, float]:
     slopes = [np.polyfit(x, np.log(np.maximum(d, 1e-12)), 1)[0] for d in draws]
     low, high = np.percentile(slopes[1:], [2.5, 97.5])
     return float(slopes[0]), float(low), float(high)
-
-
-def solved_runs(
-    maker: Maker,
-    game: Callable[[], Task],
-    n: int,
-    seeds: int = GAME_SEEDS,
-    learning_rate: float = 1.0,
-    envs: int = 1,
-) -> tuple[int, float, float]:
-    """Runs of 60 REINFORCE updates that end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy."""
-    model = LitMAPROPS(
-        maker(),
-        Reinforce(learning_rate),
-        seeds,
-        total_env_steps=60 * n,
-        eval_interval=60,
-        eval_episodes=1,
-        sampling_error="tabular",
-        run_seed=RUN_SEED,
-    )
-    own, on_policy = [], []
-    original = model.training_step
-
-    def step(batch: int, batch_idx: int) -> None:
-        original(batch, batch_idx)
-        own.append(float(model.row["sampling_error/joint_tv"].mean()))
-        on_policy.append(float(model.row["sampling_error/joint_tv_on_policy"].mean()))
-
-    model.training_step = step  # type: ignore[method-assign]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, datamodule=MultiAgentData(game(), envs, envs, n))
-    joint = joint_log_probs(model.learner.policies.given(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
-    best = best_joint_actions(model.task)
-    return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
-
-
-def best_joint_actions(task: Task) -> Tensor:
-    """Which joint actions succeed, ``[n_joint]`` bool: asked of the task itself."""
-    n_joint = task.n_actions**task.n_agents
-    noise = torch.zeros(n_joint, 64)  # more numbers than a one-shot game uses
-    action = split_joint(torch.arange(n_joint), task.n_agents, task.n_actions)
-    return task.transition(task.initial_state(noise), action, noise).success
 
 
 def fixed_policy_section(rows: list[dict[str, object]]) -> str:
@@ -246,12 +142,10 @@ def main() -> None:
     started = perf_counter()
     rows: list[dict[str, object]] = []
     fixed, games = fixed_policy_section(rows), games_section(rows)
-    template = template_of("matrix_games").read_text()
-    machine = f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    text = template.format(
+    write_page(
+        "matrix_games",
         command=COMMAND,
-        date=date.today().isoformat(),
-        machine=machine,
+        machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
         seconds=perf_counter() - started,
         run_seed=RUN_SEED,
         fixed_seeds=FIXED_SEEDS,
@@ -259,7 +153,6 @@ def main() -> None:
         fixed=fixed,
         games=games,
     )
-    page_of("matrix_games").write_text(text)
     with table_of("matrix_games").open("w", newline="") as file:
         fields = ["experiment", "sampler", "n", "joint_tv", "joint_tv_on_policy", "solved", "seeds"]
         writer = csv.DictWriter(file, fields, lineterminator="\n")

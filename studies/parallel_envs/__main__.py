@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy
 from lit_maprops.envs import MatrixGame
 from lit_maprops.metrics.reliability import mean_interval, wilson_interval
-from studies.matrix_games.__main__ import (
+from studies.matrix_games.measures import (
     FIXED_SEEDS,
     GAME_SEEDS,
     RUN_SEED,
@@ -19,7 +19,7 @@ from studies.matrix_games.__main__ import (
     probabilities,
     solved_runs,
 )
-from studies.runs import write
+from studies.page import write
 
 N, ENVS = 32, (1, 2, 4, 8, 16, 32)
 GAME_N, GAME_ENVS = 16, (1, 2, 4, 8)

@@ -8,7 +8,10 @@ holds what the table holds.
 import argparse
 from collections.abc import Sequence
 
-from studies.runs import Ledger, Outcome, Run, difference, pooled, share, write_page
+from studies.cells import difference, share
+from studies.ledger import Ledger
+from studies.page import write_page
+from studies.runs import Outcome, Run, pooled
 
 CONFIG = "conf/boulderpush_reliability.yaml"
 TUNING_SEED, TUNING_SEEDS = "2000", "32"

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 
@@ -20,14 +19,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import linregress, t
 
 from lit_maprops.system.files import read_table
-from studies import ROOT, picture_of
-from studies.runs import write
+from studies import ROOT, picture_of, table_of
+from studies.page import write
+from studies.soak.growth import slope
 
 MINUTES = 30.0
-BLOCKS = 10
 SEED = 0
 FOLDER = ROOT / "runs" / "soak" / "run"
 SAMPLES = FOLDER.with_name("samples.csv")  # as they come: a run cut short leaves them
@@ -50,34 +48,6 @@ CALLED = {
 }  # fmt: skip
 Sample = dict[str, float]
 Columns = dict[str, NDArray[np.floating]]
-
-
-class Slope(NamedTuple):
-    """A straight line's rise per hour with its 95% interval."""
-
-    rise: float
-    low: float
-    high: float
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the interval holds 0 or lies below it."""
-        return self.low <= 0
-
-    def __str__(self) -> str:
-        return f"{self.rise:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
-
-
-def slope(hours: NDArray[np.floating], values: NDArray[np.floating]) -> Slope:
-    """Least squares on the means of ``BLOCKS`` consecutive blocks (batch means).
-
-    Samples a few seconds apart are far from independent, means of minutes nearly are: the interval is Student's for
-    ``BLOCKS`` - 2 degrees of freedom.
-    """
-    x, y = (np.array([part.mean() for part in np.array_split(series, BLOCKS)]) for series in (hours, values))
-    line = linregress(x, y)
-    reach = float(t.ppf(0.975, BLOCKS - 2)) * line.stderr
-    return Slope(line.slope, line.slope - reach, line.slope + reach)
 
 
 def kilobytes(pid: int) -> dict[str, int]:
@@ -202,9 +172,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
-    parser.add_argument("--page", action="store_true", help="judge runs/soak/samples.csv, without a run")
+    parser.add_argument("--page", action="store_true", help="judge the last run, or else soak.csv, without a run")
     options = parser.parse_args()
-    columns = read_table(SAMPLES) if options.page else columns_of(watch(options.minutes, options.every))
+    if options.page:
+        columns = read_table(SAMPLES if SAMPLES.exists() else table_of("soak"))
+    else:
+        columns = columns_of(watch(options.minutes, options.every))
     text, grown = findings(columns)
     for name, value in text.items():
         print(f"{name}: {value}")

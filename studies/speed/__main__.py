@@ -5,6 +5,7 @@ turns, and a ratio is taken within a turn. ``python -m studies.speed update star
 figures of speed.csv.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -20,7 +21,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from studies import ROOT, page_of, picture_of, table_of, template_of
+from studies import ROOT, picture_of, table_of
+from studies.page import write_page
 
 PARTS = {
     "update": ["update.py"],
@@ -100,14 +102,22 @@ def write(rows: list[Row]) -> None:
         writer.writerows(rows)
     machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
     tables = {part: table([row for row in rows if row["part"] == part]) for part in PARTS}
-    text = template_of("speed").read_text()
-    page_of("speed").write_text(text.format(date=date.today().isoformat(), machine=machine, **tables))
+    write_page("speed", machine=machine, **tables)
     picture(rows, picture_of("speed"))
 
 
 def main() -> int:
     """Run the parts named on the command line, or all; what a part measured is kept if a later one fails."""
-    parts = sys.argv[1:] or list(PARTS)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all of them")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if options.page:
+        write(kept([]))
+        return 0
+    parts = options.parts or list(PARTS)
     rows, failed = kept(parts), []
     for part in parts:
         print(f"{part} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,27 @@
+"""Cells of a page's tables: figures of an outcome with their 95% intervals."""
+
+from scipy.stats import t
+
+from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from studies.runs import SQUARE, Outcome
+
+
+def share(result: Outcome) -> str:
+    """Solved share with its Wilson interval."""
+    low, high = wilson_interval(result.solved, result.seeds)
+    return f"{result.solved / result.seeds:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def difference(result: Outcome, base: Outcome) -> str:
+    """Percentage points against ``base`` with the Newcombe interval."""
+    low, high = difference_interval(result.solved, result.seeds, base.solved, base.seeds)
+    change = result.solved / result.seeds - base.solved / base.seeds
+    return f"{100 * change:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
+
+
+def mean_success(result: Outcome) -> str:
+    """Mean success with its interval over seeds, by Student's t (needs ``SQUARE``)."""
+    variance = max(0.0, result.means[SQUARE] - result.mean_success**2) / max(1, result.seeds - 1)
+    reach = float(t.ppf(0.975, max(1, result.seeds - 1))) * variance**0.5
+    low, high = max(0.0, result.mean_success - reach), min(1.0, result.mean_success + reach)
+    return f"{result.mean_success:.2f} [{low:.2f}, {high:.2f}]"
