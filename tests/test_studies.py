@@ -1,0 +1,106 @@
+"""Every study has its script, template, page and make target; pages are what the scripts make of the raw tables."""
+
+import importlib.util
+import os
+import re
+import shutil
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+EVIDENCE = ROOT / "docs" / "evidence"
+STUDIES = sorted({path.parent.name for path in (ROOT / "studies").glob("*/*") if path.is_file()} - {"__pycache__"})
+MAKEFILE = (ROOT / "Makefile").read_text()
+RULES = re.findall(r"^([a-z-]+):.*?## (.*)\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)
+TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
+# Studies whose page can be made of the raw table alone, and how; the other pages hold more than their tables do.
+REBUILT = {name: ["--page"] for name in ("continuous_tasks", "samplers", "soak", "speed")} | {"all_games": []}
+
+
+def targets_of(study: str) -> list[str]:
+    return [name for name, (_, recipe) in TARGETS.items() if re.search(rf"-m studies\.{study}\b", recipe)]
+
+
+def tables_of(study: str) -> list[Path]:
+    return sorted((ROOT / "studies" / study).glob("*.csv"))
+
+
+def says(study: str) -> str:
+    """The page, or its template as long as nobody has measured anything; on one line."""
+    page = EVIDENCE / f"{study}.md"
+    text = page if page.exists() else ROOT / "studies" / study / "template.md"
+    return " ".join(text.read_text().split())
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_is_whole(study: str) -> None:
+    """gpu has neither a page nor a table before it has met a GPU."""
+    assert importlib.util.find_spec(f"studies.{study}.__main__") is not None
+    assert (ROOT / "studies" / study / "template.md").exists()
+    assert (EVIDENCE / f"{study}.md").exists() == (ROOT / "studies" / study / f"{study}.csv").exists()
+    assert (EVIDENCE / f"{study}.md").exists() or study == "gpu"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_page_links_to_every_raw_table(study: str) -> None:
+    for table in tables_of(study):
+        assert f"]({os.path.relpath(table, EVIDENCE)})" in says(study)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_one_target_measures_a_study_and_its_page_names_it(study: str) -> None:
+    (target,) = targets_of(study)
+    assert f"docs/evidence/{study}.md" in TARGETS[target][0]
+    assert re.search(rf"make {target}\b(?!-)", says(study))
+
+
+def test_targets_name_what_there_is() -> None:
+    named = {study for _, recipe in TARGETS.values() for study in re.findall(r"studies[./](\w+)", recipe)}
+    assert named == set(STUDIES)
+
+
+def test_only_pages_and_pictures_are_evidence() -> None:
+    """And each of them is written by a target: the fault drill's by tests/drill, the others by a study."""
+    assert {path.suffix for path in EVIDENCE.iterdir()} == {".md", ".png"}
+    promised = {page for says, _ in TARGETS.values() for page in re.findall(r"docs/evidence/(\w+)\.md", says)}
+    assert {path.stem for path in EVIDENCE.iterdir()} <= promised
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if (EVIDENCE / f"{study}.md").exists()])
+def test_the_page_is_its_template_filled_in(study: str) -> None:
+    """Every word outside the fields, in order, so that neither is edited without the other."""
+    template, page = (ROOT / "studies" / study / "template.md").read_text(), (EVIDENCE / f"{study}.md").read_text()
+    literals = [literal for literal, *_ in string.Formatter().parse(template)]
+    place = 0
+    for literal in literals:
+        found = page.find(literal, place)
+        assert found >= 0, literal
+        place = found + len(literal)
+    assert page.startswith(literals[0])
+    assert page.endswith(literals[-1])
+
+
+def without_occasion(page: Path) -> str:
+    """Less the date and the machine behind it."""
+    text, count = re.subn(r"on \d{4}-\d\d-\d\d \([^;)]*", "", page.read_text())
+    assert count == 1
+    return text
+
+
+@pytest.mark.parametrize("study", REBUILT)
+def test_the_raw_table_gives_the_page(study: str, tmp_path: Path) -> None:
+    """Byte for byte, by the command a user gives, in a copy that has no runs; the table stays as it is."""
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    (tmp_path / "docs" / "evidence").mkdir(parents=True)
+    command = [sys.executable, "-m", f"studies.{study}", *REBUILT[study]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    page = tmp_path / "docs" / "evidence" / f"{study}.md"
+    assert page.exists(), done.stderr  # soak ends with 1, since its page says that something grows
+    assert without_occasion(page) == without_occasion(EVIDENCE / page.name)
+    for table in tables_of(study):
+        assert (tmp_path / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
