@@ -16,8 +16,6 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.distributions.families import Family
-from lit_maprops.system.checkpoint import check_like, refuse
-from lit_maprops.system.errors import check
 
 
 class Buffer:
@@ -149,39 +147,6 @@ class Buffer:
             "filled": self.filled,
             "storage": flat,
         }
-
-    def check_state(self, state: Any, step: TensorDictBase) -> int:
-        """Refuse a ``state_dict`` that is damaged, or of other batches.
-
-        Args:
-            state: from a checkpoint.
-            step: one vector step, ``[R, E]``.
-
-        Returns:
-            Vector steps in it.
-
-        Raises:
-            ConfigError: the place that differs.
-        """
-        counts = {"stored_batches": 0, "filled": 0}
-        given: Any = {name: state.get(name) for name in counts} if isinstance(state, dict) else state
-        check_like(given, counts, "buffer")
-        used = given["stored_batches"] + int(given["filled"] > 0)
-        shape = [step.shape[0], used, self.steps, step.shape[1]] if used else []
-        parameters = "/".join(keys.COLLECTED_PARAMETERS)
-        if self.history_batches > 1:
-            step = step.copy().set(keys.COLLECTED_PARAMETERS, step.get(keys.PARAMETERS))
-            check(
-                not used or not isinstance(state.get("storage"), dict) or parameters in state["storage"],
-                "<ckpt_path> holds the history of an earlier version of lit_maprops: start the run anew",
-            )
-        storage = {
-            name: torch.empty(*shape, *value.shape[2:], dtype=value.dtype, device="meta")
-            for name, value in (step.flatten_keys("/").items() if used else ())
-        }
-        check_like(state, counts | {"storage": storage}, "buffer")
-        refuse("buffer/filled", unless=given["filled"] <= self.steps)
-        return given["stored_batches"] * self.steps + given["filled"]
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Continue from a ``state_dict``."""

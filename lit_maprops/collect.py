@@ -52,6 +52,12 @@ class BehaviorActor(TensorDictModuleBase):
         return tensordict.set(keys.BEHAVIOR_KL, choice.kl)
 
 
+def update_keys(task: Task) -> tuple[Any, ...]:
+    """Keys of D that behavior updates read."""
+    names = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
+    return (*names, keys.STATE_INDEX) if task.numbers_states() else names
+
+
 def step_bytes(task: Task) -> int:
     """What one env step takes in D: the environment's keys, also those under ``"next"``, and ``BehaviorActor``'s.
 

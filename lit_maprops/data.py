@@ -1,6 +1,9 @@
 """What data a run collects: the environment and the batch sizes, as a Lightning data module."""
 
+from collections.abc import Callable, Iterator
+
 from lightning.pytorch import LightningDataModule
+from typing_extensions import override
 
 from lit_maprops.collect import step_bytes
 from lit_maprops.envs import Task
@@ -56,7 +59,9 @@ class MultiAgentData(LightningDataModule):
         self.behavior_batch_size, self.target_batch_size = behavior_batch_size, target_batch_size
         self.history_batches, self.history = history_batches, history
         self.iterations = 1  # target iterations of the whole run
-        self.iterations_done = 0  # by the run this one continues
+        self.iterations_done = 0  # so far, those of a run that this one continues included
+        self.iterations_per_epoch = 1
+        self.on_next_iteration: Callable[[], None] = lambda: None  # called before callbacks see the iteration
 
     @property
     def stored_batches(self) -> int:
@@ -84,14 +89,40 @@ class MultiAgentData(LightningDataModule):
             f"{available:,} are available: lower <model.num_seeds> or {fix}",
         )
 
-    def train_dataloader(self) -> range:
-        """One item per target iteration to go; sized, so that Lightning does not fetch one ahead of the updates."""
-        return range(self.iterations_done, self.iterations)
+    @override
+    def on_before_batch_transfer(self, batch: int, dataloader_idx: int) -> int:
+        if self.trainer is not None and self.trainer.training:
+            self.on_next_iteration()
+        return batch
 
+    @override
+    def train_dataloader(self) -> "TargetIterations":
+        return TargetIterations(self)
+
+    @override
     def val_dataloader(self) -> range:
         """A single item: the evaluation brings its own episodes."""
         return range(1)
 
+    @override
     def test_dataloader(self) -> range:
         """A single item, as ``val_dataloader``."""
         return range(1)
+
+
+class TargetIterations:
+    """Numbers of the target iterations left in the present epoch, and none once the run is complete.
+
+    Of no length, which Lightning would take for that of every epoch: the first of a resumed run, and the last of any,
+    may be shorter. Lightning fetches one number ahead; nothing is collected by that.
+
+    Args:
+        data: which counts them.
+    """
+
+    def __init__(self, data: MultiAgentData) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[int]:
+        done, length = self._data.iterations_done, self._data.iterations_per_epoch
+        return iter(range(done, min(self._data.iterations, (done // length + 1) * length)))

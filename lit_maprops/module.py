@@ -2,41 +2,44 @@
 
 Two clocks: every m env steps the behavior policy phi is trained on D (Algorithm 2, ``lit_maprops.behavior``), every n
 env steps the target policies theta are (``lit_maprops.targets``). R seeds go side by side; nothing mixes them.
+
+For Lightning one training step is one target iteration, an epoch is ``eval_interval`` of them, and its global step
+counts env steps per seed.
 """
 
+import math
 from collections import defaultdict
-from time import perf_counter
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from tensordict import TensorDictBase
 from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import BehaviorActor, Collection
+from lit_maprops.collect import BehaviorActor, Collection, update_keys
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import QUARANTINE, STOP, Faults
-from lit_maprops.metrics import sampling_error
+from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.evaluate import Evaluation, evaluate, record
-from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics
+from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
 from lit_maprops.metrics.sampling_error import ESTIMATORS
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.state import identity_of, restore, state_of
-from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
+from lit_maprops.state import ResumableRun
 from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_fraction
+from lit_maprops.system.fast_log import log_row
+from lit_maprops.system.trainer_clock import TrainerClock, set_limits
+from lit_maprops.system.trainer_options import check_trainer
 from lit_maprops.targets import Learner
 
-UPDATE_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)  # of D, for behavior updates
-SEED_PARTS = ("state_dict", "optimizer_states", CHECKPOINT_KEY)  # of a checkpoint, whose tensors start with R
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
-class LitMAPROPS(LightningModule):
+class LitMAPROPS(ResumableRun):
     """One run: R seeds of target policies, their behavior policies and their buffers.
 
     Args:
@@ -55,10 +58,6 @@ class LitMAPROPS(LightningModule):
         on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``envs.faults``).
         run_seed: with a seed's number it fixes all that the seed draws; ``--seed_everything`` of the command line.
     """
-
-    data: MultiAgentData  # set by prepare
-    task: Task
-    own_seeds: list[int]  # this rank's
 
     def __init__(
         self,
@@ -101,11 +100,12 @@ class LitMAPROPS(LightningModule):
         self.ranks = Ranks()  # the command line sets others for several devices
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
+        self.means: dict[str, float] = {}  # of the same and its evaluation, over seeds
+        self.phases = phases.Phases()
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.verdict: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
-        self._saved: dict[str, Any] | None = None
 
     # set-up
 
@@ -123,7 +123,7 @@ class LitMAPROPS(LightningModule):
             f"<model.total_env_steps> is {total}: give at least one batch, <data.target_batch_size> {n}",
         )
         sampling_error.check_estimator(self.sampling_error, data.env)
-        data.iterations = total // n
+        data.iterations, data.iterations_per_epoch = total // n, self.eval_interval
         check(
             self.ranks.team.size == 1 or self.on_fault == STOP,
             "<model.on_fault> is quarantine and <trainer.devices> makes several ranks for each seed, which would have "
@@ -139,8 +139,17 @@ class LitMAPROPS(LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
-        self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+        """Refuse a Trainer and data that cannot run this, and ``prepare``.
 
+        Raises:
+            ConfigError: says what to change.
+        """
+        data = check_trainer(self.trainer, MultiAgentData, processes=self.ranks.size)
+        self.prepare(data)
+        if stage == "fit":
+            set_limits(self.trainer, data.target_batch_size)
+
+    @override
     def on_fit_start(self) -> None:
         """Start, or continue from a checkpoint, the collection."""
         for part in (self.behavior, self.learner):
@@ -155,16 +164,32 @@ class LitMAPROPS(LightningModule):
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
         self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
         self.running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
-        if self._saved is not None:
-            restore(self, self._saved)
-            self._saved = None
+        self.restore_saved()
 
+    @override
     def on_train_start(self) -> None:
-        """Restored optimizers bring the learning rates they were saved with; what is configured now holds."""
-        for part in (self.learner, self.behavior):
-            for group in [] if part.optimizer is None else part.optimizer.param_groups:
-                group["lr"] = part.learning_rate
+        """Have Lightning count env steps, and step the optimizers; a complete run has nothing to do."""
+        self.keep_learning_rates()
+        wrapped = self.optimizers()
+        self._steppers = wrapped if isinstance(wrapped, list) else [wrapped]
+        self.learner.stepper = self._steppers[0]
+        self.clock = TrainerClock(self.trainer, self.data.target_batch_size)
+        self.clock.set_epochs(self.iteration // self.eval_interval)
+        self.clock.set(self.env_steps)
+        self.data.on_next_iteration = self._set_clock
+        self.trainer.should_stop = self.iteration >= self.data.iterations
 
+    def _set_clock(self) -> None:
+        """Lightning, which has counted one batch, hands out the next one; callbacks have not seen it yet."""
+        self.clock.start_batch(self.env_steps, last=self.iteration + 1 >= self.data.iterations)
+
+    @override
+    def on_train_end(self) -> None:
+        """Give back what ``on_train_start`` took."""
+        self.clock.stop()
+        self.learner.stepper = None
+
+    @override
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The learner's and the behavior policy's, for checkpoints; the updates step them by themselves."""
         optimizers = [self.learner.optimizer, self.behavior.optimizer]
@@ -172,81 +197,108 @@ class LitMAPROPS(LightningModule):
 
     # Algorithm 1
 
-    @property
-    def env_steps(self) -> int:
-        """Env steps per seed that the target policies have learned from."""
-        return self.iteration * self.data.target_batch_size
-
+    @override
     def training_step(self, batch: int, batch_idx: int) -> None:
         """One target iteration: collect n env steps under phi, then update theta and start phi from it again."""
-        updates: dict[str, list[Tensor]] = defaultdict(list)
-        seconds = dict.fromkeys(("collect", "behavior", "target"), 0.0)
-        n_updates = self.data.target_batch_size // self.data.behavior_batch_size - 1
-        update, interval = 0, max(1, n_updates // MEASURED_UPDATES)
+        self._start_iteration()
         while not self.buffer.is_full:
-            started = perf_counter()
-            collected = self.collection.collect()
-            self.buffer.extend(collected)
-            behavior_started = perf_counter()
+            collected = self._collect()
             if not self.buffer.is_full:
-                self.behavior.extend(collected.select(*UPDATE_KEYS, *self._index_key()).flatten(1, 2))
-                update += 1
-                for name, value in self.behavior.update(measure=update % interval == 0).items():
-                    updates[name].append(value)
-                self.ranks.team.copy_first_(self.behavior.parameters())
-            seconds["collect"] += behavior_started - started
-            seconds["behavior"] += perf_counter() - behavior_started
+                self._update_behavior(collected)
+        self._measure()
+        self._update_targets()
+        self._report()
+
+    def _start_iteration(self) -> None:
+        self.phases.restart()
+        self._updates: dict[str, list[Tensor]] = defaultdict(list)  # statistics of the behavior updates so far
+        self._n_updates = 0
+        updates = self.data.target_batch_size // self.data.behavior_batch_size - 1
+        self._measure_every = max(1, updates // MEASURED_UPDATES)
+
+    def _collect(self) -> TensorDictBase:
+        """The next m env steps under phi, ``[R, m / E, E]``; D has them, too."""
+        with self.phases(phases.COLLECT):
+            collected = self.collection.collect()
+            with self.phases(phases.BUFFER):
+                self.buffer.extend(collected)
+        return collected
+
+    def _update_behavior(self, collected: TensorDictBase) -> None:
+        """Algorithm 2 on D, which has grown by ``collected``; for Lightning it is one step of phi's optimizer."""
+        with self.phases(phases.BEHAVIOR):
+            self.behavior.extend(collected.select(*update_keys(self.task)).flatten(1, 2))
+            self._n_updates += 1
+            measure = self._n_updates % self._measure_every == 0
+
+            def update() -> None:
+                for name, value in self.behavior.update(measure=measure).items():
+                    self._updates[name].append(value)
+
+            if len(self._steppers) > 1:
+                self._steppers[1].step(update)
+            else:
+                update()
+            self.ranks.team.copy_first_(self.behavior.parameters())
+
+    def _measure(self) -> None:
+        """What D says, before theta changes."""
         self.faults.look(self.buffer.current())
         self.row = (
             batch_metrics(self.buffer.current(), self.running_return)
-            | behavior_metrics(updates)
+            | behavior_metrics(self._updates)
             | self._sampling_error()
             | self.buffer.staleness(self.task.family)
         )
 
-        started = perf_counter()
-        self.learner.anneal(self.iteration / self.data.iterations)
-        self.learner.learning = self.faults.learning
-        learned = self.learner.update(self.buffer)
-        self.buffer.next_batch()
-        self.behavior.reset(self.retained())
-        seconds["target"] = perf_counter() - started
-        self.iteration += 1
+    def _update_targets(self) -> None:
+        """Train theta on D, start a new batch, and set phi to theta."""
+        with self.phases(phases.TARGET):
+            self.learner.anneal(self.iteration / self.data.iterations)
+            self.learner.learning = self.faults.learning
+            learned = self.learner.update(self.buffer)
+            self.buffer.next_batch()
+            self.behavior.reset(self.retained())
         self.row |= {f"target/{name}": value for name, value in learned.items()}
-        self.row |= {f"time/{k}": torch.full((len(self.own_seeds),), v) for k, v in seconds.items()}
+
+    def _report(self) -> None:
+        """Count the iteration, evaluate if due, and log the means over all ranks' seeds."""
+        self.iteration = self.data.iterations_done = self.iteration + 1
+        seconds = self.phases.seconds
+        self.row |= {f"time/{name}": torch.full((len(self.own_seeds),), seconds[name]) for name in phases.TIMED}
         self.row = self.ranks.gathered({name: self.faults.figures(value) for name, value in self.row.items()})
-        due = self.iteration % self.eval_interval == 0 or self.iteration == self.data.iterations
+        last = self.iteration >= self.data.iterations
+        due = last or self.iteration % self.eval_interval == 0
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
         self.quarantined = [entry for own in self.ranks.listed(self.faults.state_dict()) for entry in own]
-
-    def retained(self) -> Any:
-        """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
-        if not self.buffer.stored_batches:
-            return None
-        self.buffer.recompute_targets(self.learner.policies.given, self.task.family)
-        return self.buffer.flat(*UPDATE_KEYS, *self._index_key())
-
-    def _index_key(self) -> tuple[str, ...]:
-        return (keys.STATE_INDEX,) if self.task.numbers_states() else ()
+        self.means = means_over_seeds(self.row, self.evaluations)
+        self.clock.set(self.env_steps)
+        figures = {name: value for name, value in self.means.items() if not math.isnan(value)}
+        log_row(self, figures | {"env_steps": self.env_steps, "iteration": self.iteration}, step=self.env_steps)
+        if last:
+            self.trainer.should_stop = True
 
     # measurements
 
     def _sampling_error(self) -> PerSeed:
         if self.sampling_error is None or (self.iteration + 1) % self.sampling_error_interval:
             return {}
-        data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *self._index_key())
-        # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
-        figures = sampling_error.estimate(
-            self.sampling_error, data, self.task.family, self.metric_streams, self.learner.hidden
-        )
+        with self.phases(phases.SAMPLING_ERROR):
+            index = [keys.STATE_INDEX] if self.task.numbers_states() else []
+            data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *index)
+            # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
+            figures = sampling_error.estimate(
+                self.sampling_error, data, self.task.family, self.metric_streams, self.learner.hidden
+            )
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:
         """Greedy and stochastic decentralized policies on the same fresh episodes of every seed; all ranks together."""
         purpose = f"{purpose} {self.iteration}"
         arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
-        own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
-        return self.ranks.gathered(own)
+        with self.phases(phases.EVALUATION):
+            own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
+            return self.ranks.gathered(own)
 
     def record(self, episodes: int) -> dict[str, Tensor]:
         """Films of a success and a failure, see ``evaluate.record``; all ranks together."""
@@ -254,44 +306,22 @@ class LitMAPROPS(LightningModule):
         films = self.ranks.listed(record(*arguments, self.faults))
         return {name: film for of_rank in reversed(films) for name, film in of_rank.items()}
 
+    @override
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        """Evaluate; the command line prints the result."""
-        self.verdict = self.evaluate("validation", self.eval_episodes)
+        """Evaluate on fresh episodes. In a fit evaluations are logged when they are made; callbacks find the newest."""
+        if self.trainer.sanity_checking:
+            self.evaluate("sanity check", 1)
+        elif self.trainer.state.fn != "fit":
+            self._evaluate_and_log("validation")
 
+    @override
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate on other episodes than validation."""
-        self.verdict = self.evaluate("test", self.eval_episodes)
+        self._evaluate_and_log("test")
 
-    # checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a bit-exact resume needs beyond parameters and optimizers; tensors and primitives only.
-
-        Every tensor starts with the seed dimension: rank 0, which writes the file, joins those of all ranks along it.
-        """
-        checkpoint[CHECKPOINT_KEY] = state_of(self)
-        own = {part: checkpoint[part] for part in SEED_PARTS}
-        checkpoint.update(self.ranks.gathered_on_first(own) or {})
-
-    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another run than this prepared module's; changes nothing. ``resume`` looks closer.
-
-        Raises:
-            ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
-        """
-        check_head(checkpoint)
-        check_continues(ours(checkpoint), identity_of(self))
-        check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the saved state until the fit starts; see ``check_checkpoint``."""
-        self.check_checkpoint(checkpoint)
-        for part in SEED_PARTS:
-            checkpoint[part] = self.ranks.sliced(checkpoint[part])
-        self._saved = saved = ours(checkpoint)
-        self.iteration = self.data.iterations_done = saved["iteration"]
-        self.faults.env_steps = self.env_steps
-        self.quarantined = saved["quarantined"]
-        self.faults.load_state_dict(self.quarantined)
-        # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
-        checkpoint.pop("loops", None)
+    def _evaluate_and_log(self, purpose: str) -> None:
+        # Outside inference mode: what a task or a network keeps for later must stay fit for training.
+        with torch.inference_mode(False), torch.no_grad():
+            self.verdict = self.evaluate(purpose, self.eval_episodes)
+        means = means_over_seeds({}, self.verdict)
+        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()})

@@ -20,10 +20,10 @@ from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy, TabularMAPROPS
 from lit_maprops.buffer import Buffer
 from lit_maprops.cli.main import main
-from lit_maprops.collect import BehaviorActor, Collection, step_bytes
+from lit_maprops.collect import BehaviorActor, Collection, step_bytes, update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, BoulderPush, MatrixGame, Task, TaskEnv
-from lit_maprops.module import UPDATE_KEYS, LitMAPROPS
+from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.files import read_table
 from lit_maprops.system.memory import available_bytes
@@ -163,7 +163,7 @@ def corrected(behavior: BehaviorPolicy) -> tuple[BehaviorPolicy, dict[tuple[int,
     buffer.extend(matrix_step(OLD_BATCH, OLD))
     buffer.next_batch()
     buffer.recompute_targets(lambda observation: NOW.expand(*observation.shape[:-1], 2), MatrixGame().family)
-    behavior.reset(buffer.flat(*UPDATE_KEYS, keys.STATE_INDEX))
+    behavior.reset(buffer.flat(*update_keys(MatrixGame())))
     return behavior, {(a, b): math.exp(NOW[0, a] + NOW[1, b]) for a, b in JOINT}
 
 

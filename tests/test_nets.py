@@ -179,7 +179,7 @@ def test_seed_adam_is_torch_adam_per_entry(stack, arguments):
     for step in range(100):
         gradients = random_gradients(parameters, step)
         set_gradients(parameters, gradients)
-        optimizer.step(None if step % 2 else everyone)
+        optimizer.step(active=None if step % 2 else everyone)
         reference.step(gradients, everyone)
     reference.assert_same(parameters, optimizer)
 
@@ -195,7 +195,7 @@ def test_inactive_entries_are_untouched_even_by_nan(stack):
             gradient[~active] = float("nan") if step % 2 else float("inf")
         before = snapshot(parameters, optimizer)
         set_gradients(parameters, gradients)
-        optimizer.step(active)
+        optimizer.step(active=active)
         reference.step(gradients, active)
         for old, new in zip(before, snapshot(parameters, optimizer), strict=True):
             assert torch.equal(old[~active], new[~active])
@@ -213,7 +213,7 @@ def test_entries_that_never_stepped_stay_where_they_are():
     optimizer = SeedAdam(parameters, 0.05, (2,))
     before = snapshot(parameters, optimizer)
     set_gradients(parameters, random_gradients(parameters, 1))
-    optimizer.step(torch.zeros(2, dtype=torch.bool))
+    optimizer.step(active=torch.zeros(2, dtype=torch.bool))
     assert all(torch.equal(old, new) for old, new in zip(before, snapshot(parameters, optimizer), strict=True))
 
 
@@ -224,7 +224,7 @@ def test_a_masked_step_gives_active_entries_the_bits_of_an_unmasked_one():
         optimizer = SeedAdam(parameters, 0.05, (3,))
         for step in range(20):
             set_gradients(parameters, random_gradients(parameters, step))
-            optimizer.step(active)
+            optimizer.step(active=active)
         results.append(snapshot(parameters, optimizer))
     for full, masked in zip(*results, strict=True):
         assert torch.equal(full[[0, 2]], masked[[0, 2]])
@@ -267,7 +267,7 @@ def test_state_dict_continues_bit_for_bit():
     parameters = stacked_parameters((2,))
     optimizer = SeedAdam(parameters, 0.05, (2,))
     set_gradients(parameters, random_gradients(parameters, 0))
-    optimizer.step(torch.tensor([True, False]))
+    optimizer.step(active=torch.tensor([True, False]))
     copies = [nn.Parameter(p.detach().clone()) for p in parameters]
     restored = SeedAdam(copies, 0.1, (2,))
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))

@@ -144,7 +144,7 @@ def test_csv_keeps_every_bit(tmp_path: Path) -> None:
     folder.open("a: 1\n", None)
     rows = [{"env_steps": float(i), "value": math.pi / 3**i, "empty": math.nan} for i in range(20)]
     for row in rows:
-        folder.log_metrics(row)
+        folder.add_row(row)
     folder.close()
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 10)
@@ -160,7 +160,7 @@ def test_a_column_that_comes_later_is_put_in(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "x")
     folder.open("a: 1\n", None)
     for i in range(1, 7):
-        folder.log_metrics({"env_steps": float(i)} | ({"now_and_then": 0.5 * i} if i % 2 == 0 else {}))
+        folder.add_row({"env_steps": float(i)} | ({"now_and_then": 0.5 * i} if i % 2 == 0 else {}))
     folder.close()
     again = RunFolder(tmp_path / "x")
     again.open("a: 1\n", 5)

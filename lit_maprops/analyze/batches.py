@@ -11,7 +11,7 @@ from lit_maprops import keys
 from lit_maprops.analyze.subject import Sampler, Subject
 from lit_maprops.behavior import BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import BehaviorActor, Collection
+from lit_maprops.collect import BehaviorActor, Collection, update_keys
 from lit_maprops.envs import TaskEnv
 from lit_maprops.metrics.gradients import Reference, policy_gradient
 from lit_maprops.metrics.importance import episodes_of, return_estimates
@@ -89,7 +89,7 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
         _take_over(behavior, sampler.trained, times)
     old = None
     if subject.retained is not None:
-        old = subject.retained.select(*subject.update_keys).flatten(1, 3)
+        old = subject.retained.select(*update_keys(subject.task)).flatten(1, 3)
         old = old.apply(lambda value: value.repeat_interleave(times, 0), batch_size=[len(ids), old.shape[1]])
     behavior.reset(old)
     starts = [seed for seed in subject.seed_ids for _ in range(times)]
@@ -101,7 +101,7 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
         collected = collection.collect()
         buffer.extend(collected)
         if not buffer.is_full:
-            behavior.extend(collected.select(*subject.update_keys).flatten(1, 2))
+            behavior.extend(collected.select(*update_keys(subject.task)).flatten(1, 2))
             behavior.update(measure=False)
     collection.close()
     return buffer.current()

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 from tensordict import TensorDictBase
 
-from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
-from lit_maprops.module import UPDATE_KEYS
 from lit_maprops.run.option_files import run_of
 from lit_maprops.run.options import RunCLI, parsed
 from lit_maprops.run.resume import check_resumes
@@ -44,11 +42,6 @@ class Subject(NamedTuple):
     behavior_batch_size: int  # m
     target_batch_size: int  # n
     env_steps: int
-
-    @property
-    def update_keys(self) -> tuple:
-        """Keys of D that behavior policies read."""
-        return (*UPDATE_KEYS, keys.STATE_INDEX) if self.task.numbers_states() else UPDATE_KEYS
 
 
 def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:

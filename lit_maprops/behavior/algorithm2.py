@@ -92,7 +92,7 @@ def update_behavior(
             break
         optimizer.zero_grad()
         clipped_loss(log_ratio.exp(), part.share, clip_epsilon).sum().backward()
-        optimizer.step(active)
+        optimizer.step(active=active)
         gradient_steps += active
     with torch.no_grad():
         log_ratio, kl = forward(samples)

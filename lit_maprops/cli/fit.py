@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.loggers import WandbLogger
 from tqdm import tqdm
 
 from lit_maprops.module import LitMAPROPS
@@ -65,14 +66,18 @@ def fit(cli: RunCLI) -> int:
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
     tell(f"run folder: {folder.path}")
-    wandb = wandb_logger(cli.config.wandb, folder, config, say) if first else None
+    given = list(cli.trainer.loggers)  # by --trainer.logger
+    own_wandb = first and not any(isinstance(logger, WandbLogger) for logger in given)
+    wandb = wandb_logger(cli.config.wandb, folder, config, say) if own_wandb else None
 
     recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
     summary = Summary(folder, recorder, config, tell)
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
     trainer.strategy.checkpoint_io = DurableCheckpointIO()
     trainer.callbacks += [recorder, checkpoints, EnvStepsBar(), summary] if first else [checkpoints, summary]
-    trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None]
+    trainer.loggers = [logger for logger in (folder, wandb) if first and logger is not None] + given
+    for logger in given:
+        logger.log_hyperparams(config)
     code = 1  # of a run that an exception ends
     try:
         with one_line_failures(model, folder.path):
@@ -92,7 +97,10 @@ def fit(cli: RunCLI) -> int:
     if code:
         tell(f"stopped; {_way_on(folder)}")
         return code
-    return 0 if model.iteration >= data.iterations else 1
+    if model.iteration < data.iterations:
+        done = f"{model.env_steps:,} of {data.iterations * data.target_batch_size:,} env steps"
+        tell(f"stopped at {done} by --trainer.max_steps, --trainer.max_time or a callback; {_way_on(folder)}")
+    return 0
 
 
 def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:

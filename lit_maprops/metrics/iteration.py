@@ -1,10 +1,11 @@
-"""What one target iteration reports about its batch and its behavior updates; formulas in docs/metrics.md."""
+"""What one target iteration reports, and its means over seeds; formulas in docs/metrics.md."""
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.metrics.evaluate import Evaluation
 
 PerSeed = dict[str, Tensor]  # values are [R]
 
@@ -54,3 +55,36 @@ def behavior_metrics(updates: dict[str, list[Tensor]]) -> PerSeed:
         "behavior/first_step_cutoff_share": stacked["first_step_cutoff"].mean(0),
         "behavior/ratio_clipped": stacked["ratio_clipped"].mean(0),
     }
+
+
+def means_over_seeds(row: PerSeed, evaluations: dict[str, Evaluation] | None) -> dict[str, float]:
+    """One row of numbers: means over the seeds that have one, standard errors of the sampling error, evaluations.
+
+    Args:
+        row: of one target iteration.
+        evaluations: of the same, if any was made; without, their columns are NaN.
+    """
+    means = {name: float(value.float().nanmean()) for name, value in row.items()}
+    return means | _standard_errors(row) | _evaluation_means(evaluations)
+
+
+def _standard_errors(row: PerSeed) -> dict[str, float]:
+    """Of the means over seeds of the sampling error; NaN for a single seed."""
+    errors = {}
+    for name, value in row.items():
+        if name.startswith("sampling_error/"):
+            seeds = value[value.isfinite()].double()
+            spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
+            errors[f"{name}_se"] = spread / max(1, len(seeds)) ** 0.5
+    return errors
+
+
+def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, float]:
+    means = {}
+    for kind in ("greedy", "stochastic"):
+        for field in ("success_rate", "episode_return"):
+            value = float("nan")
+            if evaluations is not None:
+                value = Evaluation.mean(getattr(evaluations[kind], field))
+            means[f"eval/{kind}_{field}"] = value
+    return means

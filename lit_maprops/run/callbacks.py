@@ -12,8 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from lit_maprops.metrics.evaluate import Evaluation
-from lit_maprops.metrics.iteration import PerSeed
+from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.diagnosis import diagnose
 from lit_maprops.run.folder import RunFolder
@@ -22,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class Recorder(Callback):
-    """One row per target iteration to every logger, evaluations to eval.csv, warnings to the user.
+    """One row per target iteration to metrics.csv, evaluations to eval.csv, warnings to the user.
 
     Args:
         folder: of the run.
@@ -61,10 +60,8 @@ class Recorder(Callback):
             "iteration": module.iteration,
             "wall_seconds": perf_counter() - self._started,
         }
-        row |= {name: float(value.float().nanmean()) for name, value in module.row.items()}
-        row |= _standard_errors(module.row) | _evaluation_means(module.evaluations)
-        for logger in trainer.loggers:
-            logger.log_metrics(row)
+        row |= module.means
+        self.folder.add_row(row)
         if module.evaluations is not None:
             self.folder.log_evaluation(_evaluation_rows(module))
         self._warn(module)
@@ -108,10 +105,12 @@ class Checkpoints(Callback):
         self.folder, self.say = folder, say
         self.received: int | None = None  # by any rank
         self._own: int | None = None
+        self._saved = 0  # iteration of the newest checkpoint
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
+        self._saved = own_module(pl_module).iteration
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
@@ -129,12 +128,23 @@ class Checkpoints(Callback):
         # A signal that comes after this line counts at the end of the next iteration, on every rank.
         number, told_to_stop = module.ranks.largest(self.received or 0, int(trainer.should_stop))
         if last or number or module.iteration % module.checkpoint_interval == 0:
-            if trainer.is_global_zero:
-                self.folder.sync()
-            trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
+            self._save(trainer, module)
         if number:
             self.received = number
         trainer.should_stop = bool(told_to_stop or (number and not last))
+
+    def _save(self, trainer: Trainer, module: LitMAPROPS) -> None:
+        if trainer.is_global_zero:
+            self.folder.sync()
+        with module.phases(CHECKPOINT):
+            trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
+        self._saved = module.iteration
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where a time limit or another callback has stopped the run."""
+        module = own_module(pl_module)
+        if module.iteration > self._saved:
+            self._save(trainer, module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -186,28 +196,6 @@ def non_finite_seeds(module: LitMAPROPS) -> list[int]:
     left_out = {entry["seed"] for entry in module.quarantined}
     broken = [seed for seed, fine in zip(module.seed_ids, finite, strict=True) if not fine]
     return [seed for seed in broken if seed not in left_out]
-
-
-def _standard_errors(row: PerSeed) -> dict[str, float]:
-    """Of the means over seeds of the sampling error; NaN for a single seed."""
-    errors = {}
-    for name, value in row.items():
-        if name.startswith("sampling_error/"):
-            seeds = value[value.isfinite()].double()
-            spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
-            errors[f"{name}_se"] = spread / max(1, len(seeds)) ** 0.5
-    return errors
-
-
-def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, float]:
-    means = {}
-    for kind in ("greedy", "stochastic"):
-        for field in ("success_rate", "episode_return"):
-            value = float("nan")
-            if evaluations is not None:
-                value = Evaluation.mean(getattr(evaluations[kind], field))
-            means[f"eval/{kind}_{field}"] = value
-    return means
 
 
 def _evaluation_rows(module: LitMAPROPS) -> list[dict[str, float]]:

@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.behavior import BehaviorPolicy
-from lit_maprops.buffer import Buffer
-from lit_maprops.collect import Collection
+from lit_maprops.metrics import phases
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import EnvironmentFault, WriteError
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.memory import OutOfMemory, is_out_of_memory
-from lit_maprops.targets import Learner
 
 
 @contextlib.contextmanager
@@ -41,38 +38,26 @@ def one_line_failures(model: LitMAPROPS, folder: Path) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        part = _part_of(error)
+        phase = model.phases.current
+        part = WORDS.get(phase or "", "the run")
         raise OutOfMemory(
-            f"out of memory in {part}, at env step {model.env_steps:,}: lower {_sizes(model, part)}"
+            f"out of memory in {part}, at env step {model.env_steps:,}: lower {_sizes(model, phase)}"
         ) from error
 
 
-COLLECTION, BUFFER, BEHAVIOR, TARGET, EVALUATION, SAMPLING_ERROR, CHECKPOINT = (
-    "the collection",
-    "D, the buffer",
-    "a behavior update",
-    "a target update",
-    "an evaluation",
-    "the estimate of the sampling error",
-    "a checkpoint",
-)
-OBJECTS = {Collection: COLLECTION, BehaviorPolicy: BEHAVIOR, Learner: TARGET, Buffer: BUFFER}
-FUNCTIONS = {"evaluate": EVALUATION, "_sampling_error": SAMPLING_ERROR, "save_checkpoint": CHECKPOINT}
+WORDS = {
+    phases.COLLECT: "the collection",
+    phases.BUFFER: "D, the buffer",
+    phases.BEHAVIOR: "a behavior update",
+    phases.TARGET: "a target update",
+    phases.EVALUATION: "an evaluation",
+    phases.SAMPLING_ERROR: "the estimate of the sampling error",
+    phases.CHECKPOINT: "a checkpoint",
+}
 
 
-def _part_of(error: Exception) -> str:
-    """Which part of the run an error comes from: the outermost that its traceback passes through."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name in FUNCTIONS:
-            return FUNCTIONS[frame.f_code.co_name]
-        for kind, part in OBJECTS.items():
-            if isinstance(frame.f_locals.get("self"), kind):
-                return part
-    return "the run"
-
-
-def _sizes(model: LitMAPROPS, part: str) -> str:
-    """What the memory of a part grows with: arguments with their present values."""
+def _sizes(model: LitMAPROPS, phase: str | None) -> str:
+    """What the memory of a phase grows with: arguments with their present values."""
     data = model.data
     batch: dict[str, Any] = {"<data.target_batch_size>": data.target_batch_size}
     if data.stored_batches > 1:
@@ -80,15 +65,15 @@ def _sizes(model: LitMAPROPS, part: str) -> str:
     networks = {"behavior": model.behavior, "learner": model.learner}
     layers = {name: {f"<{name}.hidden>": getattr(net, "hidden", None)} for name, net in networks.items()}
     sizes = {
-        COLLECTION: {"<data.num_envs>": data.num_envs} | batch | layers["learner"] | layers["behavior"],
-        BEHAVIOR: batch | layers["behavior"],
-        TARGET: batch | layers["learner"],
-        EVALUATION: {"<model.eval_episodes>": model.eval_episodes} | layers["learner"],
-    }.get(part, batch)
+        phases.COLLECT: {"<data.num_envs>": data.num_envs} | batch | layers["learner"] | layers["behavior"],
+        phases.BEHAVIOR: batch | layers["behavior"],
+        phases.TARGET: batch | layers["learner"],
+        phases.EVALUATION: {"<model.eval_episodes>": model.eval_episodes} | layers["learner"],
+    }.get(phase or "", batch)
     shown = [f"{name} ({value})" for name, value in ({"<model.num_seeds>": model.num_seeds} | sizes).items() if value]
     line = f"{', '.join(shown[:-1])} or {shown[-1]}"
-    for name, of in (("behavior", BEHAVIOR), ("learner", TARGET)):
+    for name, of in (("behavior", phases.BEHAVIOR), ("learner", phases.TARGET)):
         parts = getattr(networks[name], "minibatches", None)
-        if part == of and parts:
+        if phase == of and parts:
             line += f", or raise <{name}.minibatches> ({parts})"
     return line

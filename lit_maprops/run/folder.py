@@ -30,7 +30,7 @@ EVAL_COLUMNS = (
 
 
 class RunFolder(Logger):
-    """The folder of one run, and the logger that writes its CSV files.
+    """The folder of one run, which writes its CSV files; for Lightning a logger, so that callbacks write here, too.
 
     Args:
         path: ``runs_dir/run_name``; created by ``open``, which also locks it until ``close``.
@@ -56,8 +56,13 @@ class RunFolder(Logger):
 
     @property
     def version(self) -> str:
-        """Unused by us; Lightning wants one."""
+        """None: Lightning's ``ModelCheckpoint`` writes to ``save_dir/name/version/checkpoints``."""
         return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Where the run's folder is."""
+        return str(self.path.parent)
 
     @property
     def checkpoint(self) -> Path:
@@ -135,8 +140,10 @@ class RunFolder(Logger):
         return rows
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Nothing: Lightning rounds to single precision and may leave out rows; ``add_row`` gets all of all."""
+
+    def add_row(self, row: dict[str, float]) -> None:
         """Append one row to metrics.csv; a column that comes later (a figure measured now and then) is put in."""
-        row = dict(metrics)
         self._count(row)
         new = [name for name in row if name not in self._columns]
         self._columns += new

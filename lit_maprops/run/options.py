@@ -24,37 +24,20 @@ from lit_maprops.run.strategy import register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_positive
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
+from lit_maprops.system.trainer_options import check_option
 
 # Of files and of values on the command line.
 set_loader("omegaconf+", lambda text: load_yaml(text, get_loader("yaml")), exceptions=(yaml.YAMLError,))
-# One training step is one target iteration; logging, checkpoints, evaluation and the bar are ours.
+# Logging, checkpoints and the bar are the run folder's.
 TRAINER_DEFAULTS = {
     "devices": 1,
-    "max_epochs": 1,
+    "max_epochs": -1,
     "num_sanity_val_steps": 0,
-    "check_val_every_n_epoch": None,  # none while fitting: LitMAPROPS evaluates by env steps
-    "val_check_interval": 10**9,
+    "log_every_n_steps": 1,
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "enable_checkpointing": False,
     "logger": False,
-}
-# What would end the run early, prolong it, or reach into our gradient steps; with the values that do nothing.
-REFUSED_TRAINER_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "max_epochs": (1,),
-    "min_epochs": (None,),
-    "max_steps": (-1,),
-    "min_steps": (None,),
-    "max_time": (None,),
-    "fast_dev_run": (False,),
-    "overfit_batches": (0.0,),
-    "limit_train_batches": (None, 1.0),
-    "limit_val_batches": (None, 1.0),
-    "limit_test_batches": (None, 1.0),
-    "accumulate_grad_batches": (1,),
-    "gradient_clip_val": (None,),
-    "precision": (None, 32, "32", "32-true"),
-    "reload_dataloaders_every_n_epochs": (0,),
 }
 
 
@@ -75,6 +58,7 @@ class RunCLI(LightningCLI):
             run=False,
             seed_everything_default=0,
             save_config_callback=None,
+            auto_configure_optimizers=False,  # learners and behavior policies have their own
             trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={
                 "exit_on_error": False,
@@ -115,13 +99,9 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the options that belong to no class, before anything is built."""
-        for name, allowed in REFUSED_TRAINER_OPTIONS.items():
-            value = self.config.trainer.get(name)
-            check(
-                value in allowed,
-                f"--trainer.{name} is {value}: leave it out, --model.total_env_steps says how long to train and the "
-                "updates take their own gradient steps",
-            )
+        for name, value in self.config.trainer.items():
+            if value is not None:  # Lightning's default, which is accepted
+                check_option(name, value)
         check_positive("rank_timeout", self.config.rank_timeout)
         accelerator = self.config.trainer.accelerator
         check(
@@ -206,7 +186,7 @@ def parsed(options: list[str], command: str = "fit") -> RunCLI:
         return RunCLI(options, command)
     except ConfigError:
         raise
-    except (*USER_ERRORS, ValueError) as error:
+    except (*USER_ERRORS, ValueError, ImportError, MisconfigurationException) as error:
         raise ConfigError(one_line(error)) from None
 
 

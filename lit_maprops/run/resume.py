@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import torch
+from tensordict import TensorDictBase
+
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, saved_like
 from lit_maprops.envs import TaskEnv
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.checkpoint import check_like, ours
+from lit_maprops.system.checkpoint import check_like, ours, refuse
+from lit_maprops.system.errors import check
 
 
 def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
@@ -28,7 +32,7 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
     env = TaskEnv(module.task, module.run_seed, own_seeds, data.num_envs)
     collection, step = saved_like(env, BehaviorActor(module.learner.policies, behavior))
     buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches)
-    retained = buffer.check_state(saved.get("buffer"), step)
+    retained = _check_buffer(saved.get("buffer"), buffer, step)
     check_like(saved.get("collection"), collection, "collection")
     check_like(saved.get("behavior"), own_behavior, "behavior", retained * data.num_envs)
     check_like(saved.get("learner"), module.learner.checkpoint_state(), "learner")
@@ -40,3 +44,35 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
     check_like(saved.get("running_return"), step.get(("next", *keys.REWARD)).squeeze(-1), "running_return")
     optimizers = [optimizer.state_dict() for optimizer in module.configure_optimizers()]
     check_like(module.ranks.sliced(checkpoint["optimizer_states"]), optimizers, "optimizer_states")
+
+
+def _check_buffer(saved: Any, own: Buffer, step: TensorDictBase) -> int:
+    """Refuse a D that is damaged, or of other batches.
+
+    Args:
+        saved: from a checkpoint.
+        own: an empty one of this run.
+        step: one vector step, ``[R, E]``.
+
+    Returns:
+        Vector steps in it.
+    """
+    counts = {"stored_batches": 0, "filled": 0}
+    given: Any = {name: saved.get(name) for name in counts} if isinstance(saved, dict) else saved
+    check_like(given, counts, "buffer")
+    used = given["stored_batches"] + int(given["filled"] > 0)
+    shape = [step.shape[0], used, own.steps, step.shape[1]] if used else []
+    parameters = "/".join(keys.COLLECTED_PARAMETERS)
+    if own.history_batches > 1:
+        step = step.copy().set(keys.COLLECTED_PARAMETERS, step.get(keys.PARAMETERS))
+        check(
+            not used or not isinstance(saved.get("storage"), dict) or parameters in saved["storage"],
+            "<ckpt_path> holds the history of an earlier version of lit_maprops: start the run anew",
+        )
+    storage = {
+        name: torch.empty(*shape, *value.shape[2:], dtype=value.dtype, device="meta")
+        for name, value in (step.flatten_keys("/").items() if used else ())
+    }
+    check_like(saved, counts | {"storage": storage}, "buffer")
+    refuse("buffer/filled", unless=given["filled"] <= own.steps)
+    return given["stored_batches"] * own.steps + given["filled"]

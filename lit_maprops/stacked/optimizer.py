@@ -1,8 +1,8 @@
 """Adam and gradient clipping with leading seed (and agent) dimensions, over parameters stacked as in ``nets``."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +62,16 @@ class SeedAdam(torch.optim.Optimizer):
         return AdamSettings(group["lr"], beta1, beta2, group["eps"])
 
     @torch.no_grad()
-    def step(self, active: Tensor | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None, active: Tensor | None = None) -> None:  # type: ignore[override]
         """Update the active entries from ``.grad``.
 
         Args:
+            closure: called first; Lightning's hooks come by it.
             active: ``[*stack]`` bool; ``None`` means all.
         """
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
         if active is not None and bool(active.all()):
             active = None
         for p in self.param_groups[0]["params"]:

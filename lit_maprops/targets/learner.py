@@ -29,12 +29,14 @@ class Learner(nn.Module, ABC):
         initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
 
     Attributes:
+        stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
     """
 
     policies: TargetPolicies
     team = Team()  # the ranks that share this learner's gradients
     optimizer: torch.optim.Optimizer
+    stepper: Any = None
     learning: Tensor | None = None
 
     def __init__(
@@ -82,6 +84,10 @@ class Learner(nn.Module, ABC):
         Args:
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
+
+    def step_optimizer(self, **options: Any) -> None:
+        """Step the optimizer; ``options`` are those of its ``step``."""
+        (self.optimizer if self.stepper is None else self.stepper).step(**options)
 
     def anneal(self, progress: float) -> None:
         """Set the learning rate for ``progress`` (env_steps / total_env_steps)."""

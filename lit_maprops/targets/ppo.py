@@ -210,7 +210,7 @@ class PPO(Learner):
         self.sum_over_team(stats)
         for net in (self.policies.net, self.critic.net):
             clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
-        self.optimizer.step(active)
+        self.step_optimizer(active=active)
         return stats
 
     @torch.no_grad()

@@ -65,7 +65,7 @@ class Reinforce(Learner):
             for gradient in (parameter.grad for parameter in self.policies.parameters()):
                 assert gradient is not None
                 gradient[~self.learning.to(gradient.device)] = 0.0
-        self.optimizer.step()
+        self.step_optimizer()
         return stats
 
     @override

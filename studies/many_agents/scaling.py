@@ -15,11 +15,12 @@ from torch.profiler import ProfilerActivity, profile
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
+from lit_maprops.collect import update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Coordination
 from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.metrics.sampling_error import likelihood_error, tabular_error
-from lit_maprops.module import UPDATE_KEYS, LitMAPROPS
+from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.files import write_json
 from lit_maprops.system.memory import keep_freed_memory
@@ -204,7 +205,7 @@ def filled(name: str, n_agents: int, n: int, hidden: list[int], seeds: int) -> L
     while not model.buffer.is_full:
         batch = model.collection.collect()
         model.buffer.extend(batch)
-        model.behavior.extend(batch.select(*UPDATE_KEYS).flatten(1, 2))
+        model.behavior.extend(batch.select(*update_keys(model.task)).flatten(1, 2))
     return model
 
 
