@@ -8,7 +8,8 @@ import torch
 from behavior_helpers import generator
 from torch import Tensor
 
-from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, minibatches_of
+from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl
+from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import Samples, SampleStore, fingerprint
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.streams import SeedStreams

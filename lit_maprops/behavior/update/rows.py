@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.behavior.update import fused
-from lit_maprops.behavior.update.samples import Minibatch
+from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import size_of, split_layers
 from lit_maprops.stacked.nets import StackedMLP

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.stacked.device_cache import Constant
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -31,7 +32,7 @@ class Samples(NamedTuple):
         """Copies of the entries numbered ``kept``."""
         return Samples(*(tensor[kept] for tensor in self))
 
-    def take(self, minibatch: "Minibatch | None") -> "Samples":
+    def take(self, minibatch: Minibatch | None) -> "Samples":
         """A minibatch, weighted to stand for all of D; None is all of D."""
         return self if minibatch is None else self.weighted(*minibatch)
 
@@ -73,7 +74,7 @@ class PackedSamples(NamedTuple):
         """Copies of the entries numbered ``kept``."""
         return PackedSamples(self.rows[kept], self.actions)
 
-    def take(self, minibatch: "Minibatch | None") -> Samples:
+    def take(self, minibatch: Minibatch | None) -> Samples:
         """As ``Samples.take``, for a minibatch that is not None."""
         assert minibatch is not None
         entries, rows, _ = self.rows.shape
@@ -82,17 +83,6 @@ class PackedSamples(NamedTuple):
         inputs, of_actions = chosen.unflatten(0, minibatch.rows.shape).tensor_split([-2 * self.actions], 2)
         target, share = of_actions.mT.contiguous().chunk(2, 1)
         return Samples.of(inputs, target, share * minibatch.weight.unsqueeze(1))
-
-
-class Minibatch(NamedTuple):
-    """Rows ``[G, b]`` of every entry and what their shares are multiplied by ``[1, b]``: 0 for rows that fill up."""
-
-    rows: Tensor
-    weight: Tensor
-
-    def of(self, entries: "Tensor | slice") -> "Minibatch":
-        """Of some of the entries."""
-        return Minibatch(self.rows[entries], self.weight)
 
 
 class SampleStore:

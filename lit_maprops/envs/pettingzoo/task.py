@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.faults import RowsFailed
+from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.live import Agents, LiveEpisodes, Outcome, found, one_line
-from lit_maprops.envs.vmas.draws import generators_kept, seed_all
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_count
 from lit_maprops.system.memory import is_out_of_memory
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lit_maprops.envs.vmas.draws import RowDraws, all_generator_states, generator_state, generators_kept, seed_all
+from lit_maprops.envs.global_generators import all_generator_states, generator_state, generators_kept, seed_all
+from lit_maprops.envs.vmas.draws import RowDraws
 from lit_maprops.system.errors import ConfigError, check
 
 # Numbers of worlds are multiples of this: vectorized loops may round the rest of a division by it differently.
