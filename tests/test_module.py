@@ -63,7 +63,7 @@ def test_collection_and_updates_alternate(
         return batch
 
     def spy_update(self: MAPROPS, measure: bool) -> Any:
-        events.append(("update", self.store.steps))
+        events.append(("update", self.delta_trainer.store.steps))
         return update(self, measure)
 
     def spy_reset(self: MAPROPS, data: Any) -> None:

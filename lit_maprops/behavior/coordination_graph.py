@@ -1,6 +1,6 @@
 """An adjustment for many agents that couples pairs of them along a graph without cycles."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -28,30 +28,14 @@ class CoordinationGraph(StructuredPolicy):
     at n_actions**2 operations per edge. One network per seed puts out all terms.
 
     Args:
-        clip_epsilon: see ``StructuredPolicy``.
-        kl_cutoff: see ``StructuredPolicy``.
-        epochs: see ``StructuredPolicy``.
-        minibatches: see ``StructuredPolicy``.
-        learning_rate: see ``StructuredPolicy``.
-        hidden: see ``StructuredPolicy``.
-        reset_optimizer: see ``StructuredPolicy``.
         edges: ``chain`` (agent i with i + 1), ``tree`` (binary: agent i with (i - 1) // 2), ``star`` (agent 0 with
             every other) or a list of pairs of agents, which must close no cycle and leave no agent out; several
             components are fine.
+        **adjusted: arguments of ``StructuredPolicy``.
     """
 
-    def __init__(
-        self,
-        clip_epsilon: float = 0.3,
-        kl_cutoff: float = 0.05,
-        epochs: int = 8,
-        minibatches: int = 1,
-        learning_rate: float = 3e-3,
-        hidden: Sequence[int] = (64, 64),
-        reset_optimizer: bool = True,
-        edges: str | list[list[int]] = "chain",
-    ) -> None:
-        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+    def __init__(self, *, edges: str | list[list[int]] = "chain", **adjusted: Any) -> None:
+        super().__init__(**adjusted)
         if isinstance(edges, str):
             check(
                 edges in ("chain", "tree", "star"),

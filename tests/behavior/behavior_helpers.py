@@ -9,7 +9,7 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
-from lit_maprops.behavior.structured import StructuredPolicy
+from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs.base import State, Task, Transition
 
@@ -17,7 +17,7 @@ ALL_TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, Adjust
 DISCRETE = [name for name, cls in BEHAVIORS.items() if cls.discrete]
 CONTINUOUS = [name for name, cls in BEHAVIORS.items() if cls.continuous]
 TRAINED = [name for name in ALL_TRAINED if name in DISCRETE]
-WITH_COST_OPTIONS = [name for name in TRAINED if not issubclass(BEHAVIORS[name], StructuredPolicy)]
+WITH_COST_OPTIONS = [name for name in TRAINED if issubclass(BEHAVIORS[name], EnumeratedPolicy)]
 # Every policy on every kind of actions that it serves.
 SERVED = [(name, kind) for kind, names in (("discrete", DISCRETE), ("continuous", CONTINUOUS)) for name in names]
 SERVED_TRAINED = [(name, kind) for name, kind in SERVED if name in ALL_TRAINED]
@@ -115,7 +115,7 @@ def built(name: str, task: Task, n_seeds: int, **arguments: object) -> BehaviorP
 def updated(behavior: BehaviorPolicy, data: TensorDict) -> dict[str, Tensor]:
     """One update on ``data`` ``[R, B]`` as all of D."""
     if isinstance(behavior, AdjustedPolicy):
-        behavior.store.clear()
+        behavior.delta_trainer.store.clear()
     behavior.extend(data)
     return behavior.update()
 

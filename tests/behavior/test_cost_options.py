@@ -115,7 +115,7 @@ def test_log_probabilities_are_exact_and_phi_is_theta_after_reset(name, case):
             assert (stats["gradient_steps"] <= stats["gradient_steps_allowed"]).all()
         assert_exact(behavior, theta, moved=True)
         behavior.reset(retained)
-        assert behavior.store.steps == (0 if retained is None else STEPS)
+        assert behavior.delta_trainer.store.steps == (0 if retained is None else STEPS)
         assert_exact(behavior, theta, moved=False)
         behavior.extend(steps_of(8))
         assert (behavior.update()["gradient_steps"] >= 1).all(), "Delta starts from zero after a reset"
@@ -264,7 +264,9 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
         plain.net.zero_last_layer(hit)
         if reset_optimizer:
             plain.optimizer.reset_state()
-        expected = algorithm2.update_behavior(plain.net, plain.optimizer, plain.store.samples(), [None] * 3, 0.3, 0.02)
+        expected = algorithm2.update_behavior(
+            plain.net, plain.optimizer, plain.delta_trainer.store.samples(), [None] * 3, 0.3, 0.02
+        )
         assert torch.equal(stats["gradient_steps"], expected["gradient_steps"])
         torch.testing.assert_close(behavior.net.flat, plain.net.flat, atol=1e-4, rtol=0)
         hit = expected["cutoff_hit"]

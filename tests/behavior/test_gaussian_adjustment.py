@@ -171,7 +171,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
     behavior = randomized(name, options, task, 2, hidden)
     data = random_data(task, random_policy(task, 2), rows=15)
     behavior.extend(data)
-    rows: Rows = behavior.store.samples()
+    rows: Rows = behavior.delta_trainer.store.samples()
     with torch.no_grad():
         x, delta = mlp.forward(behavior.net.layers(), rows.inputs)
         ratios = behavior.ratios(delta, rows)
@@ -382,7 +382,7 @@ def test_extreme_adjustments_and_actions_stay_finite(name, options):
     assert stats["kl"].isfinite().all() and behavior.net.flat.isfinite().all()
     with torch.no_grad():
         behavior.net.flat.mul_(1e6)
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     with torch.no_grad():
         ratios = behavior.ratios(mlp.forward(behavior.net.layers(), rows.inputs)[1], rows)
     assert (

@@ -167,7 +167,7 @@ def test_two_agents_can_do_all_that_ma_props_can(name):
     data = random_data(task, theta, rows=30)
     full.extend(data)
     own.extend(data)
-    samples, rows = full.store.samples(), own.store.samples()
+    samples, rows = full.delta_trainer.store.samples(), own.delta_trainer.store.samples()
     with torch.no_grad():
         weight, total, kl = fused.weights_and_kl(delta.flatten(1).unsqueeze(2).repeat(1, 1, 30), samples)
         log_ratio, own_kl, _ = own.ratios(fused.delta_of(own.net.layers(), rows.inputs)[1], rows)
@@ -219,7 +219,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
     behavior = randomized(name, task, 2, hidden, scale=0.5, **options)
     data = random_data(task, random_policy(task, 2), rows=7)
     behavior.extend(data)
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     x, delta = fused.delta_of(behavior.net.layers(), rows.inputs)
     with torch.no_grad():
         ratios = behavior.ratios(delta, rows)
@@ -308,7 +308,7 @@ def test_history_counts_from_the_start_of_the_next_batch(name):
     behavior.reset(old)
     behavior.extend(new)  # needs more memory than the 70 took
     fresh.extend(torch.cat([old, new], 1))
-    (inputs, facts, weight), expected = behavior.store.samples(), fresh.store.samples()
+    (inputs, facts, weight), expected = behavior.delta_trainer.store.samples(), fresh.delta_trainer.store.samples()
     for own, other in zip((inputs, *facts, weight), (expected[0], *expected[1], expected[2]), strict=True):
         assert torch.equal(own, other)
 
@@ -329,7 +329,7 @@ def test_twenty_agents_are_no_more_than_finite_arithmetic(name):
     assert choice.action.shape == (2, 3, 20) and choice.behavior_log_prob.isfinite().all()
     with torch.no_grad():
         behavior.net.flat.mul_(1e4)  # as far from pi_theta as can be
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     ratios = behavior.ratios(fused.delta_of(behavior.net.layers(), rows.inputs)[1].detach(), rows)
     assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all()
     assert ratios.pull(rows.weight).isfinite().all()
