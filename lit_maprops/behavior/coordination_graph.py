@@ -86,12 +86,12 @@ class CoordinationGraph(StructuredPolicy):
         messages, kl = self._evaluated(delta, log_target)
         taken = self._taken(action)
 
-        def pull(grad: Tensor) -> Tensor:
+        def vjp(grad: Tensor) -> Tensor:
             expected = torch.cat([marginal.flatten(1, -2) for marginal in messages.marginals()], 1)
             grad = grad.unsqueeze(1)
             return expected.mul_(-grad).scatter_add_(1, taken, grad.expand_as(taken))
 
-        return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
+        return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, vjp)
 
     @override
     @torch.no_grad()

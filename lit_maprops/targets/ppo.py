@@ -239,8 +239,8 @@ class PPO(Learner):
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
 
 
-class _Unasking:
-    """Over a loss of TorchRL, which stops the host at every batch to ask the device whether entropies are finite.
+class _SkipEntropyCheck:
+    """Skips a check of TorchRL's losses: they stop the host at every batch to ask the device if entropies are finite.
 
     Ours always are (see ``distributions``). tests/test_device.py counts what still waits.
     """
@@ -249,11 +249,11 @@ class _Unasking:
         return dist.entropy().unsqueeze(-1)
 
 
-class _IPPOLoss(_Unasking, IPPOLoss):
+class _IPPOLoss(_SkipEntropyCheck, IPPOLoss):
     """TorchRL's."""
 
 
-class _MAPPOLoss(_Unasking, MAPPOLoss):
+class _MAPPOLoss(_SkipEntropyCheck, MAPPOLoss):
     """TorchRL's."""
 
 

@@ -137,7 +137,7 @@ def test_pull_is_the_gradient_of_the_log_ratio(correlated):
     ratios = Adjustment.of(delta, n).ratios(z)
     (expected,) = torch.autograd.grad((ratios.log_ratio * grad).sum(), delta)
     assert expected.abs().max() > 0.5
-    torch.testing.assert_close(ratios.pull(grad), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ratios.vjp(grad), expected, atol=1e-5, rtol=1e-5)
 
 
 def plain_objective(behavior, task: ComponentsTask, data, seed: int, epsilon: float) -> list[tuple[Tensor, ...]]:
@@ -182,7 +182,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
         ratio = ratios.log_ratio.exp()
         with torch.no_grad():
             upper = rows.weight * ratio * (ratio > 1 - epsilon)
-            grad = mlp.backward(behavior.net.layers(), x, ratios.pull(upper)).view_as(expected)
+            grad = mlp.backward(behavior.net.layers(), x, ratios.vjp(upper)).view_as(expected)
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(grad, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ratios.log_ratio.double(), log_ratio.detach(), atol=1e-5, rtol=1e-4)
@@ -385,9 +385,7 @@ def test_extreme_adjustments_and_actions_stay_finite(name, options):
     rows = behavior.delta_trainer.store.samples()
     with torch.no_grad():
         ratios = behavior.ratios(mlp.forward(behavior.net.layers(), rows.inputs)[1], rows)
-    assert (
-        ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all() and ratios.pull(rows.weight).isfinite().all()
-    )
+    assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all() and ratios.vjp(rows.weight).isfinite().all()
     assert ratios.log_ratio.max() <= LARGEST_LOG_RATIO
     query = everywhere(task, theta, 0, 20)
     choice = behavior.choose(query, query.get(keys.PARAMETERS))

@@ -229,7 +229,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
         ratio = ratios.log_ratio.exp()
         upper = rows.weight * ratio * (ratio > 1 - epsilon)
         with torch.no_grad():
-            grad = mlp.backward(behavior.net.layers(), x, ratios.pull(upper)).view_as(expected)
+            grad = mlp.backward(behavior.net.layers(), x, ratios.vjp(upper)).view_as(expected)
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(ratios.log_ratio, torch.stack(log_ratio).detach(), atol=1e-5, rtol=1e-4)
@@ -332,7 +332,7 @@ def test_twenty_agents_are_no_more_than_finite_arithmetic(name):
     rows = behavior.delta_trainer.store.samples()
     ratios = behavior.ratios(fused.delta_of(behavior.net.layers(), rows.inputs)[1].detach(), rows)
     assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all()
-    assert ratios.pull(rows.weight).isfinite().all()
+    assert ratios.vjp(rows.weight).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.behavior.update.minibatches import Minibatch
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.stacked.streams import SeedStreams
 
 
@@ -47,7 +47,7 @@ class Samples(NamedTuple):
         """The same, laid out for drawing many minibatches."""
         return PackedSamples(torch.cat([self.inputs, self.target.mT, self.share.mT], 2), self.target.shape[1])
 
-    def most_wrong(self, count: int, streams: SeedStreams) -> "Samples":
+    def subsampled(self, count: int, streams: SeedStreams) -> "Samples":
         """``count`` rows per entry, drawn by how far d_D is from pi_theta there, weighted to stay unbiased.
 
         A row's chance is proportional to sum_k abs(d_D(k) - d_D pi_theta(k)), the size of its share of the first
@@ -180,5 +180,5 @@ def fingerprint(rows: Tensor) -> Tensor:
 
 
 @cache
-def _factors(count: int) -> Constant:
-    return Constant(torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0)))
+def _factors(count: int) -> DeviceCache:
+    return DeviceCache(torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0)))

@@ -78,7 +78,7 @@ class TableTrainer(DeltaTrainer):
         size = fused.padded_rows(-(-rows // settings.minibatches)) if options.compile else 0  # rows per gradient step
         samples = self.store.samples(size if settings.minibatches == 1 else 0)
         if options.max_states is not None and self.store.rows > options.max_states:
-            samples = samples.most_wrong(options.max_states, self.streams)
+            samples = samples.subsampled(options.max_states, self.streams)
         copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
         stats = fused.update_behavior(
             self.net,

@@ -42,8 +42,9 @@ class PettingZoo(Task):
 
     An episode is over when its last agents have left: truncated if one of these was, otherwise terminated. Until then
     an agent that left sees zeros, gets no reward, and what it does counts for nothing. A time limit of the package
-    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no verdict on an episode,
-    so ``success`` is never true: success rates and the share of solved seeds say nothing here, read the return.
+    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not
+    say which episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing
+    here, read the return.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,

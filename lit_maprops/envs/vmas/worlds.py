@@ -54,7 +54,7 @@ class Worlds:
         size: number of worlds, P.
         device: where they live.
         continuous: actions are forces, and messages of agents that talk, instead of numbers of a few of them.
-        verdict: from the scenario after a step to the worlds ``[P]`` that are solved if they ended.
+        is_solved: from the scenario after a step to the worlds ``[P]`` that are solved if they ended.
 
     Raises:
         ConfigError: the scenario cannot be built with these options.
@@ -67,10 +67,10 @@ class Worlds:
         size: int,
         device: torch.device,
         continuous: bool = False,
-        verdict: Callable[[Any], Tensor] | None = None,
+        is_solved: Callable[[Any], Tensor] | None = None,
     ) -> None:
         self.name, self.size, self.device = scenario, size, device
-        self._continuous, self._verdict = continuous, verdict
+        self._continuous, self._is_solved = continuous, is_solved
         with generators_kept(), torch.no_grad():
             seed_all(0)
             self.env = _built(scenario, options, size, device, continuous)
@@ -184,7 +184,7 @@ class Worlds:
         reward = torch.stack([scenario.reward(agent) for agent in agents], 1)
         observation = self.observation()
         over = scenario.done().clone()
-        success = torch.zeros_like(over) if self._verdict is None else over & self._verdict(scenario)
+        success = torch.zeros_like(over) if self._is_solved is None else over & self._is_solved(scenario)
         return Outcome(observation, reward, over, success)
 
     def _command(self, number: int, chosen: Tensor) -> None:
