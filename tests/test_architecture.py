@@ -97,7 +97,9 @@ def test_imports_go_downward(path: Path) -> None:
     assert not upward, f"{room} imports {upward}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if part(path, 0) in INSIDE], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part(path, 0) in INSIDE], ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_go_downward_inside_rooms(path: Path) -> None:
     room, own = part(path, 0), part(path, 1)
     depth = depths(INSIDE[room])
