@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -12,6 +13,8 @@ from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.run.flags import with_flags
+from lit_maprops.system.errors import ConfigError
 
 ALL_TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]
 DISCRETE = [name for name, cls in BEHAVIORS.items() if cls.discrete]
@@ -148,3 +151,10 @@ def adjusted_probabilities(policy: Tensor, delta: Tensor, seed: int, state: int)
 def seen_log_probs(choice_action: Tensor, log_prob: Tensor) -> dict[tuple[int, ...], float]:
     """Joint action -> the log-probability ``choose`` stored with it; ``[E, A]`` and ``[E]``."""
     return {tuple(a): p for a, p in zip(choice_action.tolist(), log_prob.tolist(), strict=True)}
+
+
+def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
+    """The message as the command line shows it; in Python the same without the flags' prefixes."""
+    message = with_flags(error.value.marked)
+    assert "\n" not in message and "--" not in str(error.value)
+    return message

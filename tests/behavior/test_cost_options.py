@@ -4,7 +4,16 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from behavior_helpers import WITH_COST_OPTIONS, StatesTask, built, data_of, everywhere, random_data, random_policy
+from behavior_helpers import (
+    WITH_COST_OPTIONS,
+    StatesTask,
+    built,
+    data_of,
+    everywhere,
+    one_line,
+    random_data,
+    random_policy,
+)
 from stacked_layers import biases, weights
 from torch import Tensor
 
@@ -292,6 +301,6 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
 def test_settings_that_are_refused_by_the_name_of_their_flag(name, flag, options):
     with pytest.raises(ConfigError) as error:
         BEHAVIORS[name](**options)
-    message = str(error.value)
-    assert message.startswith(f"--model.behavior.{flag} ") and "\n" not in message
+    message = one_line(error)
+    assert message.startswith(f"--model.behavior.{flag} ")
     assert str(next(reversed(options.values()))) in message

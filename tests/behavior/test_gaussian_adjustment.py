@@ -13,6 +13,7 @@ from behavior_helpers import (
     data_of,
     everywhere,
     generator,
+    one_line,
     random_data,
     random_policy,
     updated,
@@ -395,8 +396,8 @@ def test_extreme_adjustments_and_actions_stay_finite(name, options):
 def refusal(name: str, task: StatesTask, **options: object) -> str:
     with pytest.raises(ConfigError) as error:
         BEHAVIORS[name](**options).build(task, 0, [0])
-    message = str(error.value)
-    assert "\n" not in message and message.startswith("--model.behavior")
+    message = one_line(error)
+    assert message.startswith("--model.behavior")
     return message
 
 

@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_data, random_policy, updated
+from behavior_helpers import (
+    StatesTask,
+    built,
+    data_of,
+    everywhere,
+    generator,
+    one_line,
+    random_data,
+    random_policy,
+    updated,
+)
 from enumerated import autoregressive_log_probs, divergence, graph_log_probs, joint_actions, log_target
 from scipy.stats import chisquare
 from stacked_layers import weights
@@ -358,8 +368,8 @@ def test_neighbors_are_balanced_where_props_cannot(name):
 def refused(edges: object, n_agents: int = 4) -> str:
     with pytest.raises(ConfigError) as error:
         BEHAVIORS["CoordinationGraph"](edges=edges).build(StatesTask(n_agents=n_agents), 0, [0])
-    message = str(error.value)
-    assert "\n" not in message and message.startswith("--model.behavior.edges")
+    message = one_line(error)
+    assert message.startswith("--model.behavior.edges")
     return message
 
 
