@@ -27,7 +27,7 @@ from lit_maprops.metrics.sampling_error import ESTIMATORS
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.state import identity_of, restore, state_of
-from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
+from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, own_state
 from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_fraction
 from lit_maprops.targets import Learner
 
@@ -102,7 +102,7 @@ class LitMAPROPS(LightningModule):
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
-        self.verdict: dict[str, Evaluation] | None = None  # of validate or test
+        self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
         self._saved: dict[str, Any] | None = None
@@ -196,7 +196,7 @@ class LitMAPROPS(LightningModule):
                 self.ranks.team.copy_first_(self.behavior.parameters())
             seconds["collect"] += behavior_started - started
             seconds["behavior"] += perf_counter() - behavior_started
-        self.faults.look(self.buffer.current())
+        self.faults.check_finite(self.buffer.current())
         self.row = (
             batch_metrics(self.buffer.current(), self.running_return)
             | behavior_metrics(updates)
@@ -223,7 +223,7 @@ class LitMAPROPS(LightningModule):
         """What D keeps of older batches, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
-        self.buffer.recompute_targets(self.learner.policies.given, self.task.family)
+        self.buffer.recompute_targets(self.learner.policies.distribution_parameters, self.task.family)
         return self.buffer.flat(*UPDATE_KEYS, *self._index_key())
 
     def _index_key(self) -> tuple[str, ...]:
@@ -256,11 +256,11 @@ class LitMAPROPS(LightningModule):
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate; the command line prints the result."""
-        self.verdict = self.evaluate("validation", self.eval_episodes)
+        self.evaluation_result = self.evaluate("validation", self.eval_episodes)
 
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate on other episodes than validation."""
-        self.verdict = self.evaluate("test", self.eval_episodes)
+        self.evaluation_result = self.evaluate("test", self.eval_episodes)
 
     # checkpoints
 
@@ -280,7 +280,7 @@ class LitMAPROPS(LightningModule):
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
         check_head(checkpoint)
-        check_continues(ours(checkpoint), identity_of(self))
+        check_continues(own_state(checkpoint), identity_of(self))
         check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ class LitMAPROPS(LightningModule):
         self.check_checkpoint(checkpoint)
         for part in SEED_PARTS:
             checkpoint[part] = self.ranks.sliced(checkpoint[part])
-        self._saved = saved = ours(checkpoint)
+        self._saved = saved = own_state(checkpoint)
         self.iteration = self.data.iterations_done = saved["iteration"]
         self.faults.env_steps = self.env_steps
         self.quarantined = saved["quarantined"]

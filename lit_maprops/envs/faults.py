@@ -107,7 +107,7 @@ class Faults:
         return value.where(self.learning.to(value.device), torch.nan)
 
     @torch.no_grad()
-    def look(self, batch: TensorDictBase) -> None:
+    def check_finite(self, batch: TensorDictBase) -> None:
         """Search the newest env steps ``[R, T, E]`` for numbers that are not finite; one device sync if there are none.
 
         Raises:

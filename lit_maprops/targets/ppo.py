@@ -217,7 +217,7 @@ class PPO(Learner):
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
         rows, data = data.shape[1], data[:, self.team.every]
-        new, family = self.policies.given(data.get(keys.OBSERVATION)), self.policies.family
+        new, family = self.policies.distribution_parameters(data.get(keys.OBSERVATION)), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
