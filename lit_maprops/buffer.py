@@ -82,16 +82,16 @@ class Buffer:
         """The steps of the current batch, ``[R, t, E]``."""
         return self._stored()[:, self.stored_batches, : self.filled]
 
-    def recompute_targets(self, given: Callable[[Tensor], Tensor], family: Family) -> None:
+    def recompute_targets(self, distribution_parameters: Callable[[Tensor], Tensor], family: Family) -> None:
         """Bring log pi_theta of the retained batches up to the present theta.
 
         Args:
-            given: parameters of pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, K]``.
+            distribution_parameters: of pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, K]``.
             family: of pi_theta_i.
         """
         retained = self._stored()[:, : self.stored_batches]
         with torch.no_grad():
-            parameters = given(retained.get(keys.OBSERVATION))
+            parameters = distribution_parameters(retained.get(keys.OBSERVATION))
         log_prob = family.log_prob(parameters, retained.get(keys.ACTION))
         retained.get(keys.PARAMETERS).copy_(parameters)
         retained.get(keys.LOG_PROB).copy_(log_prob)

@@ -41,7 +41,7 @@ class BehaviorActor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
-        parameters = self.policies.given(tensordict.get(keys.OBSERVATION))
+        parameters = self.policies.distribution_parameters(tensordict.get(keys.OBSERVATION))
         choice = self.behavior.choose(tensordict, parameters)
         log_prob = self.policies.family.log_prob(parameters, choice.action)
         tensordict.set(keys.ACTION, choice.action)

@@ -23,7 +23,7 @@ key                                   shape, dtype         meaning (unit)
 ``REWARD`` (under ``"next"``)         [R, E, A, 1] f32     reward of each agent
 ``DONE``, ``TERMINATED``,             [R, E, 1] bool       episode over; by the task's rules; by the time limit
 ``TRUNCATED`` (under ``"next"``)
-``SUCCESS`` (under ``"next"``)        [R, E, 1] bool       the task's own verdict on the step that ends an episode
+``SUCCESS`` (under ``"next"``)        [R, E, 1] bool       the task counts the episode that this step ends as solved
 ====================================  ===================  ======================================================
 """
 

@@ -103,7 +103,7 @@ class LitMAPROPS(ResumableRun):
         self.means: dict[str, float] = {}  # of the same and its evaluation, over seeds
         self.phases = phases.Phases()
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
-        self.verdict: dict[str, Evaluation] | None = None  # of validate or test
+        self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
 
@@ -243,7 +243,7 @@ class LitMAPROPS(ResumableRun):
 
     def _measure(self) -> None:
         """What D says, before theta changes."""
-        self.faults.look(self.buffer.current())
+        self.faults.check_finite(self.buffer.current())
         self.row = (
             batch_metrics(self.buffer.current(), self.running_return)
             | behavior_metrics(self._updates)
@@ -322,6 +322,6 @@ class LitMAPROPS(ResumableRun):
     def _evaluate_and_log(self, purpose: str) -> None:
         # Outside inference mode: what a task or a network keeps for later must stay fit for training.
         with torch.inference_mode(False), torch.no_grad():
-            self.verdict = self.evaluate(purpose, self.eval_episodes)
-        means = means_over_seeds({}, self.verdict)
+            self.evaluation_result = self.evaluate(purpose, self.eval_episodes)
+        means = means_over_seeds({}, self.evaluation_result)
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()})

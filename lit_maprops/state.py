@@ -20,7 +20,7 @@ from lit_maprops.envs import Task
 from lit_maprops.envs.faults import Faults
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, ours
+from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, own_state
 from lit_maprops.targets import Learner
 
 SEED_PARTS = ("state_dict", "optimizer_states", CHECKPOINT_KEY)  # of a checkpoint, whose tensors start with R
@@ -71,7 +71,7 @@ class ResumableRun(LightningModule):
         """What D keeps of older batches ``[R, B]``, its log pi_theta brought up to the new theta; None if nothing."""
         if not self.buffer.stored_batches:
             return None
-        self.buffer.recompute_targets(self.learner.policies.given, self.task.family)
+        self.buffer.recompute_targets(self.learner.policies.distribution_parameters, self.task.family)
         return self.buffer.flat(*update_keys(self.task))
 
     def identity_state(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class ResumableRun(LightningModule):
             ConfigError: the checkpoint is of another program, other seeds, other batches or other networks.
         """
         check_head(checkpoint)
-        check_continues(ours(checkpoint), self.identity_state())
+        check_continues(own_state(checkpoint), self.identity_state())
         check_fits(self.ranks.sliced(checkpoint["state_dict"]), self.state_dict())
 
     @override
@@ -138,7 +138,7 @@ class ResumableRun(LightningModule):
         self.check_checkpoint(checkpoint)
         for part in SEED_PARTS:
             checkpoint[part] = self.ranks.sliced(checkpoint[part])
-        self._saved = saved = ours(checkpoint)
+        self._saved = saved = own_state(checkpoint)
         self.iteration = self.data.iterations_done = saved["iteration"]
         self.faults.env_steps = self.env_steps
         self.quarantined = saved["quarantined"]

@@ -1,6 +1,8 @@
-"""The house: imports go downward only, rooms are small."""
+"""The house: imports go downward and in no circle, files are small, flags are spelled where they belong."""
 
 import ast
+import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,10 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "lit_maprops"
 FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
-# Top to bottom; a room may import those of its own row and of every row below.
+# Top to bottom; whatever stands in a row may import its own row and every row below.
 LAYERS = [
     ["__main__"],
     ["cli"],
@@ -27,47 +31,141 @@ LAYERS = [
     ["keys", "system"],
     ["__init__"],
 ]
-DEPTH = {room: depth for depth, row in enumerate(LAYERS) for room in row}
+# The same inside rooms that have rooms. Two folders of a row are strangers: neither imports the other.
+INSIDE = {
+    "behavior": [
+        ["__init__"],
+        ["autoregressive", "coordination_graph", "gaussian_adjustment", "ma_props", "props", "tabular"],
+        ["enumerated", "structured"],
+        ["adjusted"],
+        ["algorithm2", "base", "message_passing", "stratified", "whitened"],
+        ["update"],
+    ],
+    "envs": [
+        ["__init__"],
+        ["boulder_push", "foraging", "games", "pettingzoo", "vmas"],
+        ["task_env"],
+        ["watched"],
+        ["base", "faults", "global_generators"],
+    ],
+}
+
+MOST_LINES, MOST_BODY_LINES = 300, 50
+LONGER: dict[str, str] = {}  # files of more lines, and the one thought that each of them is
+
+# Files outside cli/ and run/ whose strings hold flags, and why.
+SPELL_FLAGS = {
+    "analyze/subject.py": "parses the configuration of a run as the command line does",
+    "module.py": "documents which flag an argument of every class's is",
+    "sweep/processes.py": "builds the command line of a run",
+}
+FLAG = re.compile(r"(?<![\w-])--[a-z]\w")
+STYLESHEET = re.compile(r"var\(--\w*")  # variables of CSS look like flags
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def depths(layers: list[list[str]]) -> dict[str, int]:
+    return {name: depth for depth, row in enumerate(layers) for name in row}
 
 
-def imported_rooms(tree: ast.AST) -> set[str]:
-    rooms = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lit_maprops":
-            parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+def file_of(dotted: str) -> Path | None:
+    """The file of the package that a module's name stands for."""
+    path = ROOT / dotted.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file in TREES), None)
+
+
+def imported(path: Path) -> set[Path]:
+    """The files of the package that a file imports anywhere in it, for type checking only included."""
+    found: set[Path | None] = set()
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found |= {file_of(f"{node.module}.{alias.name}") or file_of(str(node.module)) for alias in node.names}
         elif isinstance(node, ast.Import):
-            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("lit_maprops.")}
-    return rooms - {"__version__"}
+            found |= {file_of(alias.name) for alias in node.names}
+    return {file for file in found if file is not None}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def part(path: Path, level: int) -> str:
+    """The room of a file (level 0), or what it is inside of that room (level 1)."""
+    return path.relative_to(PACKAGE).parts[level].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_imports_go_downward(path: Path) -> None:
-    room = room_of(path)
-    upward = {other for other in imported_rooms(ast.parse(path.read_text())) if DEPTH[other] < DEPTH[room]}
+    depth, room = depths(LAYERS), part(path, 0)
+    upward = {other for other in (part(file, 0) for file in imported(path)) if depth[other] < depth[room]}
     assert not upward, f"{room} imports {upward}"
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part(path, 0) in INSIDE], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_imports_go_downward_inside_rooms(path: Path) -> None:
+    room, own = part(path, 0), part(path, 1)
+    depth = depths(INSIDE[room])
+    for other in {part(file, 1) for file in imported(path) if part(file, 0) == room} - {own}:
+        assert depth[own] <= depth[other], f"{room}: {own} imports {other}"
+        strangers = depth[own] == depth[other] and all((PACKAGE / room / name).is_dir() for name in (own, other))
+        assert not strangers, f"{room}: {own} imports {other}, its neighbor"
+
+
 def test_every_room_has_a_place() -> None:
-    assert {room_of(path) for path in FILES} == set(DEPTH)
+    assert {part(path, 0) for path in FILES} == set(depths(LAYERS))
+    for room, layers in INSIDE.items():
+        assert {part(path, 1) for path in FILES if part(path, 0) == room} == set(depths(layers))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_rooms_are_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
+def test_no_imports_go_in_a_circle() -> None:
+    """Files that import no file which is left are taken away until none is left; those on a circle stay."""
+    left = {path: imported(path) - {path} for path in FILES}
+    while ready := {path for path, needs in left.items() if not needs & left.keys()}:
+        left = {path: needs for path, needs in left.items() if path not in ready}
+    assert not left, f"a circle among {sorted(str(path.relative_to(PACKAGE)) for path in left)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_files_and_functions_are_small(path: Path) -> None:
+    name, lines = str(path.relative_to(PACKAGE)), len(path.read_text().splitlines())
+    assert (lines > MOST_LINES) == (name in LONGER), f"{name} has {lines} lines"
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert lines <= 50, f"{node.name} has {lines} lines"
+            assert lines <= MOST_BODY_LINES, f"{node.name} has {lines} lines"
+
+
+def test_flags_are_spelled_by_the_command_line_only() -> None:
+    """Other rooms name an argument, ``<behavior.kl_cutoff>``: in Python there are no flags."""
+    spell = set()
+    for path in FILES:
+        strings = (node.value for node in ast.walk(TREES[path]) if isinstance(node, ast.Constant))
+        if any(FLAG.search(STYLESHEET.sub("", text)) for text in strings if isinstance(text, str)):
+            spell.add(str(path.relative_to(PACKAGE)))
+    outside = {name for name in spell if not name.startswith(("cli/", "run/"))}
+    assert outside == set(SPELL_FLAGS), "flags outside cli/ and run/, or an exception that is none any more"
+
+
+def test_ignored_types_say_which_error_and_narrow_nothing() -> None:
+    for path in FILES:
+        with tokenize.open(path) as file:
+            comments = [t for t in tokenize.generate_tokens(file.readline) if t.type == tokenize.COMMENT]
+        for comment in comments:
+            if "type: ignore" in comment.string:
+                code = re.search(r"type: ignore\[([\w-]+)\]", comment.string)
+                where = f"{path}:{comment.start[0]}"
+                assert code, f"{where} ignores every error"
+                assert code[1] != "assignment", f"{where} gives a name a type that its owner does not know"
+
+
+def test_nobody_asks_what_its_own_parts_are() -> None:
+    """A part does what differs between its kinds, or is chosen at build."""
+    asks = re.compile(r"(isinstance|issubclass|hasattr)\((type\()?self\..*|type\(self\.[\w.]+\) (is|==|in)\b.*")
+    found = {str(path.relative_to(PACKAGE)): asks.search(ast.unparse(tree)) for path, tree in TREES.items()}
+    assert not {name: match[0] for name, match in found.items() if match}
 
 
 def test_no_pickle_is_ever_loaded() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(TREES[path]):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads"):
                 assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path

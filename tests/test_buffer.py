@@ -117,12 +117,12 @@ def test_recompute_targets_renews_the_older_batches_only():
         buffer.next_batch()
     buffer.extend(transitions(2 * STEPS, 2))
 
-    def given(observation: torch.Tensor) -> torch.Tensor:
+    def distribution_parameters(observation: torch.Tensor) -> torch.Tensor:
         # A known policy that depends on the observation and the agent.
         preference = torch.arange(ACTIONS) * torch.tensor([1.0, -2.0]).reshape(-1, 1)
         return (preference * (1 + observation % 7)).log_softmax(-1)
 
-    buffer.recompute_targets(given, Categorical(torch.ones(2, ACTIONS).bool()))
+    buffer.recompute_targets(distribution_parameters, Categorical(torch.ones(2, ACTIONS).bool()))
     data = buffer.flat(keys.OBSERVATION, keys.ACTION, keys.PARAMETERS, keys.LOG_PROB, keys.TARGET_LOG_PROB)
     older = 2 * STEPS * ENVS
     for seed in range(SEEDS):

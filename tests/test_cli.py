@@ -21,6 +21,17 @@ BAD_INPUT = {
     "misspelt flag": ([*MATRIX, "--model.num_sedes", "3"], ["--model.num_sedes", "num_seeds"]),
     "misspelt field of the environment": ([*BOULDER, "--data.env.penlty", "1"], ["--data.env.penlty", "penalty"]),
     "misspelt field of the behavior": ([*MATRIX, "--model.behavior.kl_cutof", "1"], ["kl_cutof", "kl_cutoff"]),
+    "misspelt field that samplers share": (
+        [*MATRIX, "--model.behavior.reset_optimiser", "true"],
+        ["--model.behavior.reset_optimiser is not an option (did you mean reset_optimizer?)"],
+    ),
+    **{
+        f"tables' field for {sampler}": (
+            [*MATRIX, "--model.behavior", sampler, "--model.behavior.merge_states", "true"],
+            ["--model.behavior.merge_states is not an option of the chosen class"],
+        )
+        for sampler in ("Autoregressive", "CoordinationGraph", "GaussianAdjustment")
+    },
     "unknown behavior": ([*MATRIX, "--model.behavior", "MAPRPS"], ["--model.behavior", "MAPROPS"]),
     "unknown learner": ([*MATRIX, "--model.learner", "SAC"], ["--model.learner", "IPPO"]),
     "unknown environment": ([*MATRIX, "--data.env", "Chess"], ["--data.env", "BoulderPush"]),

@@ -39,7 +39,7 @@ def test_config_takes_the_overrides_of_the_readme(config: Path, options: list[st
         pytest.skip("a field of another environment")
     behavior = BEHAVIORS[yaml.safe_load(config.read_text())["model"]["behavior"]["class_path"]]
     fields = {option.removeprefix("--model.behavior.") for option in options if "--model.behavior." in option}
-    if not fields <= signature(behavior).parameters.keys():
+    if not fields <= {name for owner in behavior.__mro__ for name in signature(owner.__init__).parameters}:
         pytest.skip("a field of another behavior policy")
     cli = RunCLI(["--config", str(config), *options])
     for flag, value in zip(options[::2], options[1::2], strict=True):

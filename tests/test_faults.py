@@ -170,7 +170,7 @@ def test_the_first_bad_number_is_found() -> None:
         value[1][where] = -math.inf
         faults = Faults("Task", seeds, "quarantine")
         faults.env_steps = 100 + n_steps * n_envs
-        faults.look(batch)
+        faults.check_finite(batch)
         bad = [place for place in np.ndindex(*value.shape[1:]) if bool(where[place])]
         if not bad:
             assert faults.state_dict() == []
@@ -185,7 +185,7 @@ def test_a_sum_that_overflows_is_no_fault() -> None:
     batch = TensorDict(batch_size=(2, 3, 1))
     for key in CHECKED.values():
         batch.set(key, torch.full((2, 3, 1, 2, 1), 3e38))
-    Faults("Task", [0, 1]).look(batch)
+    Faults("Task", [0, 1]).check_finite(batch)
 
 
 def test_without_a_sound_seed_there_is_nothing_to_go_on_with() -> None:

@@ -63,7 +63,7 @@ def test_collection_and_updates_alternate(
         return batch
 
     def spy_update(self: MAPROPS, measure: bool) -> Any:
-        events.append(("update", self.store.steps))
+        events.append(("update", self.delta_trainer.store.steps))
         return update(self, measure)
 
     def spy_reset(self: MAPROPS, data: Any) -> None:
@@ -91,7 +91,7 @@ class BehaviorEqualsTarget(Callback):
         module: LitMAPROPS = pl_module
         task = module.task
         observation = torch.rand(module.num_seeds, 5, task.n_agents, task.observation_dim)
-        logits = module.learner.policies.given(observation)
+        logits = module.learner.policies.distribution_parameters(observation)
         if isinstance(module.behavior, MAPROPS):
             target = joint.joint_log_probs(logits)
             behavior = module.behavior.adjusted(target, torch.rand(module.num_seeds, 5, task.state_dim))
@@ -119,8 +119,10 @@ class KeepsBatches(Callback):
         update = pl_module.learner.update
 
         def spy(buffer: Any) -> Any:
-            self.batches.append((buffer.trajectories().clone(), pl_module.learner.policies.given))
-            expected = pl_module.learner.policies.given(buffer.trajectories().get(keys.OBSERVATION)).detach()
+            self.batches.append((buffer.trajectories().clone(), pl_module.learner.policies.distribution_parameters))
+            expected = pl_module.learner.policies.distribution_parameters(
+                buffer.trajectories().get(keys.OBSERVATION)
+            ).detach()
             self.batches[-1] = (self.batches[-1][0], expected.clone())
             return update(buffer)
 
@@ -253,7 +255,7 @@ def test_history_is_kept_and_brought_up_to_date() -> None:
             module: LitMAPROPS = pl_module
             self.seen.append(module.buffer.stored_batches)
             data = module.buffer.flat(*[keys.OBSERVATION, keys.PARAMETERS, keys.LOG_PROB, keys.ACTION])
-            fresh = module.learner.policies.given(data.get(keys.OBSERVATION))
+            fresh = module.learner.policies.distribution_parameters(data.get(keys.OBSERVATION))
             torch.testing.assert_close(data.get(keys.PARAMETERS), fresh.detach())
             taken = fresh.gather(-1, data.get(keys.ACTION).unsqueeze(-1)).squeeze(-1)
             torch.testing.assert_close(data.get(keys.LOG_PROB), taken.detach())

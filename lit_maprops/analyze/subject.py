@@ -12,7 +12,7 @@ from lit_maprops.envs import Task
 from lit_maprops.run.option_files import run_of
 from lit_maprops.run.options import RunCLI, parsed
 from lit_maprops.run.resume import check_resumes
-from lit_maprops.system.checkpoint import ours, read_checkpoint
+from lit_maprops.system.checkpoint import own_state, read_checkpoint
 from lit_maprops.system.errors import ConfigError, check_choice
 from lit_maprops.targets import Learner
 
@@ -73,12 +73,12 @@ def load(checkpoint: Path) -> Subject:
     model.load_state_dict(content["state_dict"])
     for optimizer, state in zip(model.configure_optimizers(), content["optimizer_states"], strict=True):
         optimizer.load_state_dict(state)
-    saved = ours(content)
+    saved = own_state(content)
     buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches, data.history == "growing")
     buffer.load_state_dict(saved["buffer"], model.device)
     retained = None
     if buffer.stored_batches:
-        buffer.recompute_targets(model.learner.policies.given, data.env.family)
+        buffer.recompute_targets(model.learner.policies.distribution_parameters, data.env.family)
         retained = buffer.trajectories()
     return Subject(
         checkpoint,

@@ -14,13 +14,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from lit_maprops.behavior.update.samples import Minibatch, Samples
+from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.samples import Samples
 from lit_maprops.stacked.mlp import Layers
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
-from lit_maprops.stacked.streams import SeedStreams
 
 
 def log_ratio_and_kl(delta: Tensor, target: Tensor, visits: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,31 +103,3 @@ def update_behavior(
         "first_step_cutoff": ~active & (gradient_steps <= 1),
         "ratio_clipped": clipped.unflatten(0, net.stack),
     }
-
-
-def minibatches_of(
-    streams: SeedStreams, rows: int, epochs: int, parts: int, copies: int = 1, size: int = 0
-) -> list[Minibatch | None]:
-    """``epochs`` shuffled passes over ``rows`` rows in ``parts`` minibatches.
-
-    All are drawn beforehand: how many numbers a seed uses must not depend on when the others stop. A single part is
-    given as None (all rows, no shuffle). With fewer rows than parts every row is its own part.
-
-    Args:
-        streams: random numbers of the R seeds.
-        rows: of D.
-        epochs: passes.
-        parts: minibatches per pass.
-        copies: entries of a seed (the agents of PROPS), which share its order.
-        size: rows that a minibatch is filled up to, with weight 0.
-    """
-    if parts == 1 or rows == 1:
-        return [None] * epochs
-    minibatches: list[Minibatch | None] = []
-    for _ in range(epochs):
-        order = streams.permutation(rows).repeat_interleave(copies, 0)
-        for part in order.tensor_split(min(parts, rows), dim=1):
-            missing = max(0, size - part.shape[1])
-            weight = torch.full((1, part.shape[1]), rows / part.shape[1], device=part.device)
-            minibatches.append(Minibatch(pad(part, (0, missing)), pad(weight, (0, missing))))
-    return minibatches

@@ -58,12 +58,12 @@ class Autoregressive(StructuredPolicy):
         log_ratio = delta - (target * delta.exp()).sum(2, keepdim=True).log()
         taken = taken.unsqueeze(2)
 
-        def pull(grad: Tensor) -> Tensor:
+        def vjp(grad: Tensor) -> Tensor:
             grad = grad.unsqueeze(1).unsqueeze(2)  # of an agent's log r: one-hot - pi_phi_i
-            pulled = (target * log_ratio.exp()).mul_(-grad)
-            return pulled.scatter_add_(2, taken, grad.expand_as(taken)).flatten(0, 1)
+            of_delta = (target * log_ratio.exp()).mul_(-grad)
+            return of_delta.scatter_add_(2, taken, grad.expand_as(taken)).flatten(0, 1)
 
-        return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), pull)
+        return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), vjp)
 
     @override
     @torch.no_grad()

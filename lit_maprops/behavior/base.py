@@ -1,7 +1,8 @@
 """The contract of behavior policies, and the one that changes nothing.
 
 A behavior policy pi_phi collects all training data and is thrown away after training. To add one, subclass
-``BehaviorPolicy`` (or ``AdjustedPolicy`` for anything trained by Algorithm 2) and enter it in ``BEHAVIORS``.
+``BehaviorPolicy`` (for anything trained by Algorithm 2, ``EnumeratedPolicy`` or ``StructuredPolicy``) and enter it in
+``BEHAVIORS``.
 """
 
 from abc import ABC, abstractmethod

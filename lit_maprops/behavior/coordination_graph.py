@@ -1,6 +1,6 @@
 """An adjustment for many agents that couples pairs of them along a graph without cycles."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -28,30 +28,14 @@ class CoordinationGraph(StructuredPolicy):
     at n_actions**2 operations per edge. One network per seed puts out all terms.
 
     Args:
-        clip_epsilon: see ``StructuredPolicy``.
-        kl_cutoff: see ``StructuredPolicy``.
-        epochs: see ``StructuredPolicy``.
-        minibatches: see ``StructuredPolicy``.
-        learning_rate: see ``StructuredPolicy``.
-        hidden: see ``StructuredPolicy``.
-        reset_optimizer: see ``StructuredPolicy``.
         edges: ``chain`` (agent i with i + 1), ``tree`` (binary: agent i with (i - 1) // 2), ``star`` (agent 0 with
             every other) or a list of pairs of agents, which must close no cycle and leave no agent out; several
             components are fine.
+        **adjusted: arguments of ``StructuredPolicy``.
     """
 
-    def __init__(
-        self,
-        clip_epsilon: float = 0.3,
-        kl_cutoff: float = 0.05,
-        epochs: int = 8,
-        minibatches: int = 1,
-        learning_rate: float = 3e-3,
-        hidden: Sequence[int] = (64, 64),
-        reset_optimizer: bool = True,
-        edges: str | list[list[int]] = "chain",
-    ) -> None:
-        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+    def __init__(self, *, edges: str | list[list[int]] = "chain", **adjusted: Any) -> None:
+        super().__init__(**adjusted)
         if isinstance(edges, str):
             check(
                 edges in ("chain", "tree", "star"),
@@ -102,12 +86,12 @@ class CoordinationGraph(StructuredPolicy):
         messages, kl = self._evaluated(delta, log_target)
         taken = self._taken(action)
 
-        def pull(grad: Tensor) -> Tensor:
+        def vjp(grad: Tensor) -> Tensor:
             expected = torch.cat([marginal.flatten(1, -2) for marginal in messages.marginals()], 1)
             grad = grad.unsqueeze(1)
             return expected.mul_(-grad).scatter_add_(1, taken, grad.expand_as(taken))
 
-        return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, pull)
+        return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, vjp)
 
     @override
     @torch.no_grad()

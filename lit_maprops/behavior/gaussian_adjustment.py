@@ -1,6 +1,6 @@
 """A centralized adjustment of the joint Gaussian: MA-PROPS for continuous actions."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -28,32 +28,15 @@ class GaussianAdjustment(StructuredPolicy):
     up for. With ``correlated`` it can, at J (J - 1) / 2 more outputs for J components.
 
     Args:
-        clip_epsilon: see ``StructuredPolicy``.
-        kl_cutoff: see ``StructuredPolicy``.
-        epochs: see ``StructuredPolicy``.
-        minibatches: see ``StructuredPolicy``.
-        learning_rate: see ``StructuredPolicy``.
-        hidden: see ``StructuredPolicy``.
-        reset_optimizer: see ``StructuredPolicy``.
         correlated: adjust the correlations between components, too.
         stratified: see ``BehaviorPolicy``; each component's own noise (a Latin hypercube).
+        **adjusted: arguments of ``StructuredPolicy``.
     """
 
     discrete, continuous = False, True
 
-    def __init__(
-        self,
-        clip_epsilon: float = 0.3,
-        kl_cutoff: float = 0.05,
-        epochs: int = 8,
-        minibatches: int = 1,
-        learning_rate: float = 3e-3,
-        hidden: Sequence[int] = (64, 64),
-        reset_optimizer: bool = True,
-        correlated: bool = False,
-        stratified: bool = False,
-    ) -> None:
-        super().__init__(clip_epsilon, kl_cutoff, epochs, minibatches, learning_rate, hidden, reset_optimizer)
+    def __init__(self, *, correlated: bool = False, stratified: bool = False, **adjusted: Any) -> None:
+        super().__init__(**adjusted)
         self.correlated, self.stratified = correlated, stratified
 
     @override

@@ -8,24 +8,24 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice
+from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check, check_at_least
 
 
-class MAPROPS(AdjustedPolicy):
+class MAPROPS(EnumeratedPolicy):
     """pi_phi(a | s) = softmax(sum_i log pi_theta_i(a_i | o_i) + Delta_phi(s)) over all joint actions.
 
     Args:
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
-        **adjusted: arguments of ``AdjustedPolicy``.
+        **enumerated: arguments of ``EnumeratedPolicy`` and ``AdjustedPolicy``.
     """
 
-    def __init__(self, max_joint_actions: int = 100_000, **adjusted: Any) -> None:
-        super().__init__(**adjusted)
+    def __init__(self, max_joint_actions: int = 100_000, **enumerated: Any) -> None:
+        super().__init__(**enumerated)
         check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.distributions import joint
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 
 Edge = tuple[int, int]  # (parent, child)
 
@@ -50,8 +50,8 @@ class Forest:
                 levels[depth] += level
         self.edges = [edge for level in levels for edge in level]
         self.levels = [len(level) for level in levels]
-        self.roots = Constant(torch.tensor(roots))
-        self.ends = Constant(torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T.contiguous())  # [2, edges]
+        self.roots = DeviceCache(torch.tensor(roots))
+        self.ends = DeviceCache(torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T.contiguous())  # [2, edges]
 
 
 def _levels_below(root: int, neighbors: list[list[int]]) -> list[list[Edge]]:

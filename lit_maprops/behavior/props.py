@@ -6,10 +6,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.base import Choice, UpdateStats, choose_independently
-from lit_maprops.behavior.structured import extend_rows, train_on_rows
-from lit_maprops.behavior.update.rows import Ratios, Rows, RowStore
+from lit_maprops.behavior.enumerated import EnumeratedPolicy
+from lit_maprops.behavior.update.row_trainer import RowTrainer
+from lit_maprops.behavior.update.rows import Ratios, Rows
+from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.behavior.whitened import LARGEST, Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
@@ -18,34 +19,35 @@ from lit_maprops.system.errors import check
 from lit_maprops.targets.policies import agent_network, per_agent
 
 
-class PROPS(AdjustedPolicy):
+class PROPS(EnumeratedPolicy):
     """Each agent's policy adjusted by Delta_phi_i(o_i), each with its own ratio, clip and stop.
 
     Discrete actions: pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i). Continuous ones: Delta_phi_i shifts
     the means, in standard deviations of pi_theta_i, and the log standard deviations. The ratio of each step of D is
     then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused.
 
-    Arguments as ``AdjustedPolicy``.
+    Arguments as ``EnumeratedPolicy``.
     """
 
     continuous = True
 
     @override
-    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
-        super().build(task, run_seed, seed_ids)
-        if task.continuous_actions:
-            used = self.cost_options()
-            check(
-                not used,
-                f"{', '.join(f'<behavior.{name}>' for name in used)} would save arithmetic on tables of actions and "
-                f"{type(task).__name__} has continuous actions: leave the default",
-            )
-            self.store = RowStore()  # type: ignore[assignment]  # as StructuredPolicy's
-
-    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """One network per seed and agent."""
         return agent_network(task, self.hidden, task.family.outputs, False, 0.0, generators)
+
+    @override
+    def make_trainer(self, task: Task) -> DeltaTrainer:
+        if not task.continuous_actions:
+            return super().make_trainer(task)
+        used = self.cost_options.used()
+        check(
+            not used,
+            f"{', '.join(f'<behavior.{name}>' for name in used)} would save arithmetic on tables of actions and "
+            f"{type(task).__name__} has continuous actions: leave the default",
+        )
+        shape = (self.n_seeds, task.n_agents)
+        return RowTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.ratios, shape)
 
     def adjusted(self, parameters: Tensor, observation: Tensor) -> Tensor:
         """Parameters of pi_phi_i from those of pi_theta_i: ``[R, *B, A, K]`` and ``[R, *B, A, O]``, the former back."""
@@ -84,20 +86,8 @@ class PROPS(AdjustedPolicy):
         return Adjustment.of(delta * exists.repeat(1, 2, 1), z.shape[1]).ratios(z, exists)
 
     @override
-    @torch.no_grad()
-    def extend(self, data: TensorDictBase) -> None:
-        if isinstance(self.store, RowStore):
-            extend_rows(self.store, self.experience(data))
-        else:
-            super().extend(data)
-
-    @override
     def update(self, measure: bool = True) -> UpdateStats:
         """Statistics are means over agents, the joint KL their sum (independent agents)."""
-        if isinstance(self.store, RowStore):
-            of_agents = train_on_rows(self, self.store, self.ratios, measure)
-            stats = {name: value.unflatten(0, (self.n_seeds, -1)) for name, value in of_agents.items()}
-        else:
-            stats = super().update(measure)
+        stats = super().update(measure)
         joint_kl = {"kl": stats["kl"].sum(-1)} if measure else {}
         return {name: value.float().mean(-1) for name, value in stats.items()} | joint_kl

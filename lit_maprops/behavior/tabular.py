@@ -140,18 +140,11 @@ class TabularMAPROPS(TabularPolicy):
     Args:
         clip_epsilon: epsilon, how far the ratio pi_phi / pi_theta may fall below 1.
         kl_cutoff: delta, largest KL(pi_theta || pi_phi) in a state (nats).
-        max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
-        stratified: see ``BehaviorPolicy``.
+        **tabular: arguments of ``TabularPolicy``.
     """
 
-    def __init__(
-        self,
-        clip_epsilon: float = 1.0,
-        kl_cutoff: float = 0.3,
-        max_joint_actions: int = 100_000,
-        stratified: bool = False,
-    ) -> None:
-        super().__init__(max_joint_actions, stratified)
+    def __init__(self, clip_epsilon: float = 1.0, kl_cutoff: float = 0.3, **tabular: Any) -> None:
+        super().__init__(**tabular)
         check_positive("behavior.clip_epsilon", clip_epsilon)
         check_positive("behavior.kl_cutoff", kl_cutoff)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff

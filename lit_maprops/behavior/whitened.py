@@ -71,7 +71,7 @@ class Adjustment(NamedTuple):
             exists: 0 for components that are padding, whose m and d must be 0 and get no gradient; ``[G, J, U]``.
         """
 
-        def pull(grad: Tensor) -> Tensor:
+        def vjp(grad: Tensor) -> Tensor:
             grad, (row, column) = grad.unsqueeze(1), self.ends()
             away = z - self.mean
             w = self.times(away)
@@ -79,7 +79,7 @@ class Adjustment(NamedTuple):
             parts = [self.transposed_times(w) * exists, of_log_scale, -w[:, row] * away[:, column]]
             return torch.cat(parts, 1) * grad
 
-        return Ratios(self.log_ratio(z).clamp(max=LARGEST_LOG_RATIO), self.kl(), pull)
+        return Ratios(self.log_ratio(z).clamp(max=LARGEST_LOG_RATIO), self.kl(), vjp)
 
     def draw(self, noise: Tensor) -> Tensor:
         """z for standard normal ``noise``: ``[G, J, U]``, likewise."""

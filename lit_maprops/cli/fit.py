@@ -20,7 +20,7 @@ from lit_maprops.run.resume import check_resumes
 from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
 from lit_maprops.run.wandb_run import check_environment, wandb_logger
-from lit_maprops.system.checkpoint import DurableCheckpointIO, ours, read_checkpoint
+from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
 from lit_maprops.system.errors import WriteError, check, printable
 from lit_maprops.system.files import write_json
 
@@ -107,7 +107,7 @@ def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
     """How far a checkpoint is, which must be one that this model can continue (env steps per seed)."""
     content = read_checkpoint(Path(checkpoint))
     check_resumes(cli.model, content)
-    return ours(content)["iteration"] * cli.datamodule.target_batch_size
+    return own_state(content)["iteration"] * cli.datamodule.target_batch_size
 
 
 def _way_on(folder: RunFolder) -> str:
@@ -130,11 +130,11 @@ def evaluate(cli: RunCLI, command: str) -> int:
     if not cli.trainer.is_global_zero:
         return 0
     result: dict[str, Any] = {
-        "env_steps": ours(content)["iteration"] * cli.datamodule.target_batch_size,
+        "env_steps": own_state(content)["iteration"] * cli.datamodule.target_batch_size,
         "episodes": model.eval_episodes,
         "seeds": model.seed_ids,
     }
-    for name, evaluation in model.verdict.items():
+    for name, evaluation in model.evaluation_result.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
         mean = evaluation.mean_success_rate
@@ -151,5 +151,5 @@ def evaluate(cli: RunCLI, command: str) -> int:
 
 def _without_figure(model: LitMAPROPS) -> list[int]:
     """Numbers of the seeds that validate or test could not evaluate."""
-    rates = torch.stack([evaluation.success_rate for evaluation in (model.verdict or {}).values()])
+    rates = torch.stack([evaluation.success_rate for evaluation in (model.evaluation_result or {}).values()])
     return [seed for seed, lost in zip(model.seed_ids, rates.isnan().any(0).tolist(), strict=True) if lost]

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.distributions import gaussian, joint
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 
 # Standard deviations before squashing. Below the first, ratios of densities swing over orders of magnitude in one
 # gradient step; above the second, tanh sends nine in ten actions beyond +-0.25 and half of them beyond +-0.87.
@@ -37,7 +37,7 @@ class Family(ABC):
     uniforms: tuple[int, ...]
 
     def __init__(self, mask: Tensor) -> None:
-        self.mask, self._mask = mask, Constant(mask)
+        self.mask, self._mask = mask, DeviceCache(mask)
 
     def mask_on(self, device: torch.device) -> Tensor:
         """``mask`` on a device."""

@@ -83,7 +83,7 @@ class Faults:
             raise EnvironmentFault(f"{named}: this process has no other seed to go on with: {CORRECT}") from cause
         self._leave_out()
 
-    def of_no_seed(self, what: str) -> EnvironmentFault:
+    def unattributed(self, what: str) -> EnvironmentFault:
         """A fault that cannot be told to be one seed's, so that none can be quarantined."""
         return EnvironmentFault(f"{self.task}: {what}, at env step {self.env_steps + 1:,}: {CORRECT}")
 
@@ -92,13 +92,13 @@ class Faults:
         seeds = torch.arange(len(self.seed_ids))
         self._rows = torch.where(self.learning, seeds, seeds[self.learning][0])
 
-    def played(self, value: Tensor) -> Tensor:
-        """What is played, ``[R, ...]``: of a quarantined seed's environments, what a sound seed's have or do."""
+    def substituted(self, value: Tensor) -> Tensor:
+        """``[R, ...]`` with what a sound seed's environments have or do in the place of a quarantined seed's."""
         return value if self._rows is None else value[self._rows.to(value.device)]
 
-    def played_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``played`` for every part of a state."""
-        return state if self._rows is None else {name: self.played(value) for name, value in state.items()}
+    def substituted_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``substituted`` for every part of a state."""
+        return state if self._rows is None else {name: self.substituted(value) for name, value in state.items()}
 
     def figures(self, value: Tensor) -> Tensor:
         """``[R]`` with NaN for quarantined seeds."""
@@ -107,7 +107,7 @@ class Faults:
         return value.where(self.learning.to(value.device), torch.nan)
 
     @torch.no_grad()
-    def look(self, batch: TensorDictBase) -> None:
+    def check_finite(self, batch: TensorDictBase) -> None:
         """Search the newest env steps ``[R, T, E]`` for numbers that are not finite; one device sync if there are none.
 
         Raises:
@@ -118,9 +118,9 @@ class Faults:
         # A sum is finite only if all its terms are, and much cheaper; one that overflows costs a closer look.
         sums = torch.stack([value.flatten(1).sum(1, dtype=torch.float32) for value in values.values()])
         for seed in (~sums.isfinite().all(0)).nonzero().flatten().tolist():
-            self._look_at(seed, {name: value[seed] for name, value in values.items()})
+            self._name_first(seed, {name: value[seed] for name, value in values.items()})
 
-    def _look_at(self, seed: int, values: dict[str, Tensor]) -> None:
+    def _name_first(self, seed: int, values: dict[str, Tensor]) -> None:
         """Name the first number of ``[T, E, ...]`` tensors that is not finite."""
         steps, envs = next(iter(values.values())).shape[:2]
         places = [(value.isfinite().logical_not().nonzero(), name) for name, value in values.items()]

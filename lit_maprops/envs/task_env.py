@@ -109,7 +109,7 @@ class TaskEnv(EnvBase):
             noise = self._draw(self.task.start_noise)
         if self.task.fixed_start:
             noise = self._fixed_start_noise.expand_as(noise)
-        noise = self.faults.played(noise)[:, self._own]
+        noise = self.faults.substituted(noise)[:, self._own]
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
             self._state = self._first_state(noise)
@@ -153,7 +153,7 @@ class TaskEnv(EnvBase):
         action = self._executed(tensordict.get(keys.ACTION)[:, self._own])
         outcome = self._watched.transition(self._state, action, step_noise[:, self._own])
         state, reward, terminated, success, cut = outcome
-        state["step"] = self.faults.played(self._state["step"]) + 1
+        state["step"] = self.faults.substituted(self._state["step"]) + 1
         self._state = state
         truncated = state["step"] >= self.task.max_steps
         truncated = (truncated if cut is None else truncated | cut) & ~terminated

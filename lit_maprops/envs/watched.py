@@ -1,4 +1,4 @@
-"""A task whose answers are looked at: exceptions are named, shapes are checked, quarantined seeds are kept from it."""
+"""A task whose answers are checked: exceptions are named, shapes are checked, quarantined seeds are kept from it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,8 +53,8 @@ class Watched:
 
     def transition(self, state: "State", action: Tensor, noise: Tensor) -> tuple["State", Tensor, Tensor, Tensor, Any]:
         """State, reward, terminated, success and truncated (or None); see ``Task.transition``."""
-        played, batch = self.faults.played, noise.shape[:-1]
-        state = self.faults.played_state(state)
+        substituted, batch = self.faults.substituted, noise.shape[:-1]
+        state = self.faults.substituted_state(state)
 
         def read(outcome: tuple) -> tuple["State", Tensor, Tensor, Tensor, Any]:
             following, reward, terminated, success, *rest = outcome
@@ -67,10 +67,16 @@ class Watched:
             self._expect("success", success, batch, torch.bool)
             if cut is not None:
                 self._expect("truncated", cut, batch, torch.bool)
-                cut = played(cut)
-            return self.faults.played_state(following), played(reward), played(terminated), played(success), cut
+                cut = substituted(cut)
+            return (
+                self.faults.substituted_state(following),
+                substituted(reward),
+                substituted(terminated),
+                substituted(success),
+                cut,
+            )
 
-        answer = self._ask("transition", (state, played(action), played(noise)), read)
+        answer = self._ask("transition", (state, substituted(action), substituted(noise)), read)
         if not self._place:
             self.faults.env_steps += self._num_envs
         return answer
@@ -112,11 +118,11 @@ class Watched:
             if is_out_of_memory(error):
                 raise
             what = f"{_described(error)} in {method}{self._place}, which serves all seeds at once"
-            raise self.faults.of_no_seed(what) from error
+            raise self.faults.unattributed(what) from error
 
     def _row_failed(self, method: str, row: int, error: Exception, over: Tensor | None) -> None:
-        played = self._own.stop - self._own.start
-        seed, env = divmod(row, played) if over is None else over.nonzero()[row].tolist()
+        own_envs = self._own.stop - self._own.start
+        seed, env = divmod(row, own_envs) if over is None else over.nonzero()[row].tolist()
         env += self._own.start
         step = self.faults.env_steps + (0 if self._place else env + 1)
         self.faults.found(f"{_described(error)} in {method}{self._place}", seed, env, step, error)
@@ -126,7 +132,7 @@ class Watched:
             found = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             expected = f"{list(shape)} {dtype}"
             what = f"{what} is {found}, expected {expected}{self._place}".replace("torch.", "")
-            raise self.faults.of_no_seed(what)
+            raise self.faults.unattributed(what)
 
 
 def _described(error: Exception) -> str:

@@ -9,7 +9,7 @@ from lit_maprops.analyze.subject import read_run
 from lit_maprops.envs import Task
 from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
-from lit_maprops.system.checkpoint import ours
+from lit_maprops.system.checkpoint import own_state
 from lit_maprops.system.errors import check
 from lit_maprops.system.files import read_table, write_json
 from lit_maprops.targets import TargetPolicies
@@ -48,7 +48,7 @@ def load(checkpoint: Path) -> Trained:
         dict(env.get("init_args") or {}),
         model.run_seed,
         model.seed_ids,
-        ours(content)["iteration"] * data.target_batch_size,
+        own_state(content)["iteration"] * data.target_batch_size,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lit_maprops.distributions import families, gaussian
+from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.base import squashed
 from lit_maprops.targets import TargetPolicies
@@ -46,7 +46,7 @@ class AgentPolicy(nn.Module):
         self.initial_std, self.squash = policies.initial_std, task.squash
         interface, exists = task.interface(agent), task.action_mask()[agent]
         self.family = type(task.family)(exists[exists].unsqueeze(0))  # of an agent who has nothing but its own actions
-        self.continuous = isinstance(self.family, families.Gaussian)
+        self.continuous = task.continuous_actions
         self.outputs = ["mean", "log_std", "action"] if self.continuous else ["log_prob", "action"]
         self.n_observed = len(interface.observation)
         rows = exists.repeat(2) if self.continuous else exists  # a network puts out means, then log stds

@@ -58,7 +58,7 @@ def evaluate(
     player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose, faults)
     while player.step():
         pass
-    player.look(purpose)
+    player.check_finite(purpose)
     success, returns = player.success.float().mean(1), player.episode_return.mean((1, 2))
     # argmax of NaN is action 0, which may well be the best one: a broken policy must not look like a good one.
     figures = (figure.where(player.sound, torch.nan) for figure in (success, returns))
@@ -128,7 +128,7 @@ class _Player:
         observation = self.current.get(keys.OBSERVATION)
         if observation.is_floating_point():
             self.broken += observation.mul(0.0).sum((-2, -1))  # 0 times what is not finite is NaN
-        parameters, family = self.policies.given(observation), self.policies.family
+        parameters, family = self.policies.distribution_parameters(observation), self.policies.family
         self.sound &= ~parameters.isnan().flatten(1).any(1)
         if self.greedy:
             action = family.mode(parameters)
@@ -142,7 +142,7 @@ class _Player:
         self.current = following
         return not bool(self.over.all())
 
-    def look(self, purpose: str) -> None:
+    def check_finite(self, purpose: str) -> None:
         """Name the seeds whose environments gave NaN or infinite numbers."""
         rewards = ~self.episode_return.isfinite().all(-1)
         for seed, env in (rewards | self.broken.isnan()).nonzero().tolist():

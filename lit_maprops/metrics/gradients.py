@@ -52,7 +52,8 @@ def policy_gradient(policies: TargetPolicies, data: TensorDictBase, advantage: T
         advantage: ``[R, B, A]``.
     """
     with torch.enable_grad():
-        log_prob = policies.family.log_prob(policies.given(data.get(keys.OBSERVATION)), data.get(keys.ACTION))
+        parameters = policies.distribution_parameters(data.get(keys.OBSERVATION))
+        log_prob = policies.family.log_prob(parameters, data.get(keys.ACTION))
         objective = (advantage * log_prob).sum(-1).mean(1).sum()
     return torch.autograd.grad(objective, policies.net.flat)[0].flatten(1)
 
@@ -72,7 +73,7 @@ def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
     n_seeds = policies.net.stack[0]
     observation = task.observe(start)[0][:1].expand(n_seeds, 1, -1, -1)
     with torch.enable_grad():
-        parameters = policies.given(observation).expand(-1, n_joint, -1, -1)  # [R, K, A, N]
+        parameters = policies.distribution_parameters(observation).expand(-1, n_joint, -1, -1)  # [R, K, A, N]
         log_prob = policies.family.log_prob(parameters, action.expand(n_seeds, -1, -1))  # [R, K, A]
         chance = log_prob.detach().sum(-1, keepdim=True).exp()
         expected = (chance * reward).sum(1, keepdim=True)  # [R, 1, A], a baseline: it changes rounding only

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.report.analysis import Group, Result, Setting
 from lit_maprops.report.settings import SAMPLER
-from lit_maprops.report.statistics import Interval, curve_interval
+from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import GRID, INK, LINES, MARKERS, MUTED, STYLES, Drawing, color, draw, plain, shorten
 
 FEW = STYLES  # samplers that one figure can tell apart
@@ -49,7 +50,7 @@ def success_curves(setting: Setting) -> Drawing:
             look = line_look(group, len(steps))
             if few or group.on_policy:
                 alpha = 0.2 if len(groups) < 4 else 0.1
-                axes.fill_between(steps, *curve_interval(success), color=color(group.style), alpha=alpha, lw=0)
+                axes.fill_between(steps, *mean_interval(success), color=color(group.style), alpha=alpha, lw=0)
             else:
                 look |= {"lw": 0.8, "marker": "", "ls": "-", "alpha": 0.7}
             axes.plot(steps, success.mean(1), **look)

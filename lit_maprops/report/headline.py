@@ -44,8 +44,8 @@ def _solved(result: Result) -> str:
             text + f"; difference to OnPolicy {signed_points(difference.value)} points, no interval from a single seed."
         )
     ends = f"[{signed_points(difference.low)}, {signed_points(difference.high)}]"
-    verdict = {1: "more than on-policy", -1: "fewer than on-policy", 0: "no difference shown"}[difference.beats(0)]
-    return text + f"; difference to OnPolicy {signed_points(difference.value)} points {ends}: {verdict}."
+    conclusion = {1: "more than on-policy", -1: "fewer than on-policy", 0: "no difference shown"}[difference.beats(0)]
+    return text + f"; difference to OnPolicy {signed_points(difference.value)} points {ends}: {conclusion}."
 
 
 def nan_notes(setting: Setting) -> list[str]:

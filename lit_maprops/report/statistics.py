@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_maprops.metrics.reliability import RESAMPLES, wilson_interval
+from lit_maprops.metrics.reliability import RESAMPLES, difference_interval, wilson_interval
 
 Floats = NDArray[np.floating]
 Strata = Sequence[Floats]
@@ -102,29 +102,9 @@ def share_difference(x: Strata, y: Strata) -> Interval:
     Wilson intervals (Statistics in Medicine 17, 1998, method 10) takes the bootstrap's place.
     """
     if len(x) == 1 and any(s.mean() in (0, 1) for s in (x[0], y[0])):
-        a, b = share(x[0]), share(y[0])
-        difference = a.value - b.value
-        low = difference - math.hypot(a.value - a.low, b.high - b.value)
-        return Interval(difference, low, difference + math.hypot(a.high - a.value, b.value - b.low), "Newcombe")
+        ends = difference_interval(int(x[0].sum()), len(x[0]), int(y[0].sum()), len(y[0]))
+        return Interval(float(x[0].mean() - y[0].mean()), *ends, method="Newcombe")
     return bootstrap(mean_difference, [*x, *y])
-
-
-def curve_interval(success: Floats) -> tuple[Floats, Floats]:
-    """95% interval of the mean over seeds at every point.
-
-    Args:
-        success: ``[points, seeds]``, without NaN.
-
-    Returns:
-        Lower and upper ends, ``[points]``. As ``metrics.reliability.mean_interval``, but by one matrix product, since
-        a report may pool thousands of seeds.
-    """
-    seeds = success.shape[1]
-    if seeds == 1:
-        return success[:, 0], success[:, 0]
-    counts = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    low, high = np.percentile(success @ counts.T / seeds, [2.5, 97.5], axis=1)
-    return low, high
 
 
 @dataclass(frozen=True)

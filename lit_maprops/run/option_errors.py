@@ -145,8 +145,9 @@ def _shown(value: str) -> str:
 def _did_you_mean(name: str) -> str:
     known: set[str] = set(OPTIONS)
     for kind in [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]:
-        code = kind.__init__.__code__
-        known |= set(code.co_varnames[1 : code.co_argcount])
+        for owner in kind.__mro__:  # a class hands on the arguments of those that it extends
+            code = getattr(owner.__init__, "__code__", None)
+            known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
     field = name.rpartition(".")[2]
     if field in known:
         return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""

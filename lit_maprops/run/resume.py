@@ -11,7 +11,7 @@ from lit_maprops.collect import BehaviorActor, saved_like
 from lit_maprops.envs import TaskEnv
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.checkpoint import check_like, ours, refuse
+from lit_maprops.system.checkpoint import check_like, own_state, refuse
 from lit_maprops.system.errors import check
 
 
@@ -25,7 +25,7 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
         ConfigError: what differs.
     """
     module.check_checkpoint(checkpoint)
-    saved, own_seeds = module.ranks.sliced(ours(checkpoint)), module.own_seeds
+    saved, own_seeds = module.ranks.sliced(own_state(checkpoint)), module.own_seeds
     data, behavior = module.data, module.behavior
     behavior.reset(None)
     own_behavior = behavior.checkpoint_state()  # as between target iterations; a step can add to it

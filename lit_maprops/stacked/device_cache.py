@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Constant:
+class DeviceCache:
     """A tensor and its copies, one per device, made when first asked for.
 
     Copying it at every step would make the host wait for the device every time.

@@ -57,7 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise damaged from None
     if not intact:
         raise damaged
-    ours(content, path)
+    own_state(content, path)
     return content
 
 
@@ -71,7 +71,7 @@ def _is_intact(path: Path) -> bool:
         return stored and archive.testzip() is None
 
 
-def ours(content: Any, path: Path | None = None) -> dict[str, Any]:
+def own_state(content: Any, path: Path | None = None) -> dict[str, Any]:
     """Our part of a loaded checkpoint.
 
     Raises:
@@ -93,12 +93,12 @@ def check_head(checkpoint: dict[str, Any]) -> None:
     kinds = {"iteration": int, "seed_ids": list, "run_seed": int, "shape": list, "identity": dict}
     around = {"epoch": int, "global_step": int, "pytorch-lightning_version": str, "state_dict": dict, "callbacks": dict}
     around |= {"optimizer_states": list, "lr_schedulers": list}
-    for part, wanted in ((ours(checkpoint), kinds), (checkpoint, around)):
+    for part, wanted in ((own_state(checkpoint), kinds), (checkpoint, around)):
         for name, kind in wanted.items():
             value: Any = part.get(name)
             fine = isinstance(value, kind) and not isinstance(value, bool)
             refuse(name, unless=fine and (kind is not int or 0 <= value <= MOST))
-    saved = ours(checkpoint)
+    saved = own_state(checkpoint)
     for name in ("seed_ids", "shape"):
         refuse(name, unless=bool(saved[name]) and all(type(number) is int for number in saved[name]))
     version = checkpoint["pytorch-lightning_version"]

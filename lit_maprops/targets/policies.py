@@ -52,13 +52,13 @@ class TargetPolicies(TensorDictModuleBase):
         twin.net = self.net.repeated(times)
         return twin
 
-    def given(self, observation: Tensor) -> Tensor:
+    def distribution_parameters(self, observation: Tensor) -> Tensor:
         """What determines pi_theta_i(. | o_i), ``keys.PARAMETERS``: ``[R, *B, A, O] -> [R, *B, A, K]``."""
         return self.family.from_outputs(per_agent(self.net, observation), self.initial_std)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``PARAMETERS`` from ``OBSERVATION``."""
-        return tensordict.set(keys.PARAMETERS, self.given(tensordict.get(keys.OBSERVATION)))
+        return tensordict.set(keys.PARAMETERS, self.distribution_parameters(tensordict.get(keys.OBSERVATION)))
 
 
 def agent_network(

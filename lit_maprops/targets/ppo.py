@@ -217,7 +217,7 @@ class PPO(Learner):
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
         rows, data = data.shape[1], data[:, self.team.every]
-        new, family = self.policies.given(data.get(keys.OBSERVATION)), self.policies.family
+        new, family = self.policies.distribution_parameters(data.get(keys.OBSERVATION)), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
@@ -239,8 +239,8 @@ class PPO(Learner):
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
 
 
-class _Unasking:
-    """Over a loss of TorchRL, which stops the host at every batch to ask the device whether entropies are finite.
+class _SkipEntropyCheck:
+    """Skips a check of TorchRL's losses: they stop the host at every batch to ask the device if entropies are finite.
 
     Ours always are (see ``distributions``). tests/test_device.py counts what still waits.
     """
@@ -249,11 +249,11 @@ class _Unasking:
         return dist.entropy().unsqueeze(-1)
 
 
-class _IPPOLoss(_Unasking, IPPOLoss):
+class _IPPOLoss(_SkipEntropyCheck, IPPOLoss):
     """TorchRL's."""
 
 
-class _MAPPOLoss(_Unasking, MAPPOLoss):
+class _MAPPOLoss(_SkipEntropyCheck, MAPPOLoss):
     """TorchRL's."""
 
 

@@ -52,7 +52,8 @@ class Reinforce(Learner):
         advantage = returns - returns.mean(1, keepdim=True)
 
         rows, own = advantage.shape[1], self.team.every
-        parameters = self.policies.given(data.get(keys.OBSERVATION).flatten(1, 3)[:, own])  # [R, B, A, K]
+        observation = data.get(keys.OBSERVATION).flatten(1, 3)[:, own]
+        parameters = self.policies.distribution_parameters(observation)  # [R, B, A, K]
         log_prob = self.policies.family.log_prob(parameters, data.get(keys.ACTION).flatten(1, 3)[:, own])
         loss = -((advantage[:, own] * log_prob).sum(1) / rows).sum(-1)  # [R]
         self.optimizer.zero_grad()

@@ -240,7 +240,7 @@ def bytes_of(name: str, n_agents: int) -> dict[str, int]:
     behavior = filled(name, n_agents, SCALED_N, [], 1).behavior
     assert isinstance(behavior, AdjustedPolicy)
     parameters = 3 * behavior.net.flat.numel() * behavior.net.flat.element_size()
-    parts = [part if isinstance(part, tuple) else (part,) for part in behavior.store.samples()]
+    parts = [part if isinstance(part, tuple) else (part,) for part in behavior.delta_trainer.store.samples()]
     d = sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part)
     behavior.update(measure=False)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

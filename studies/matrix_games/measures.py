@@ -116,7 +116,9 @@ def solved_runs(
         enable_model_summary=False,
     )
     trainer.fit(model, datamodule=MultiAgentData(game(), envs, envs, n))
-    joint = joint_log_probs(model.learner.policies.given(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]).exp()
+    joint = joint_log_probs(
+        model.learner.policies.distribution_parameters(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]
+    ).exp()
     best = best_joint_actions(model.task)
     return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
 

@@ -198,7 +198,7 @@ def test_on_policy_is_unbiased_on_continuous_actions(fit: Callable[..., Path]) -
     z = torch.cartesian_prod(points, points)
     weight = torch.cartesian_prod(weights, weights).prod(-1) / weights.sum() ** 2
     policies = subject.learner.policies
-    mean, log_std = policies.given(torch.ones(3, 1, 2, 1)).chunk(2, -1)  # [R, 1, A, 1]
+    mean, log_std = policies.distribution_parameters(torch.ones(3, 1, 2, 1)).chunk(2, -1)  # [R, 1, A, 1]
     action = (mean.squeeze(-1) + log_std.squeeze(-1).exp() * z.float()).tanh().unsqueeze(-1)  # [R, points, A, 1]
     start = subject.task.initial_state(torch.zeros(3, len(z), 0))
     reward = subject.task.transition(start, action, torch.zeros(3, len(z), 0)).reward[..., 0]

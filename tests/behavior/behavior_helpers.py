@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -9,15 +10,17 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
-from lit_maprops.behavior.structured import StructuredPolicy
+from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.run.flags import with_flags
+from lit_maprops.system.errors import ConfigError
 
 ALL_TRAINED = [name for name, cls in BEHAVIORS.items() if issubclass(cls, AdjustedPolicy)]
 DISCRETE = [name for name, cls in BEHAVIORS.items() if cls.discrete]
 CONTINUOUS = [name for name, cls in BEHAVIORS.items() if cls.continuous]
 TRAINED = [name for name in ALL_TRAINED if name in DISCRETE]
-WITH_COST_OPTIONS = [name for name in TRAINED if not issubclass(BEHAVIORS[name], StructuredPolicy)]
+WITH_COST_OPTIONS = [name for name in TRAINED if issubclass(BEHAVIORS[name], EnumeratedPolicy)]
 # Every policy on every kind of actions that it serves.
 SERVED = [(name, kind) for kind, names in (("discrete", DISCRETE), ("continuous", CONTINUOUS)) for name in names]
 SERVED_TRAINED = [(name, kind) for name, kind in SERVED if name in ALL_TRAINED]
@@ -115,7 +118,7 @@ def built(name: str, task: Task, n_seeds: int, **arguments: object) -> BehaviorP
 def updated(behavior: BehaviorPolicy, data: TensorDict) -> dict[str, Tensor]:
     """One update on ``data`` ``[R, B]`` as all of D."""
     if isinstance(behavior, AdjustedPolicy):
-        behavior.store.clear()
+        behavior.delta_trainer.store.clear()
     behavior.extend(data)
     return behavior.update()
 
@@ -148,3 +151,10 @@ def adjusted_probabilities(policy: Tensor, delta: Tensor, seed: int, state: int)
 def seen_log_probs(choice_action: Tensor, log_prob: Tensor) -> dict[tuple[int, ...], float]:
     """Joint action -> the log-probability ``choose`` stored with it; ``[E, A]`` and ``[E]``."""
     return {tuple(a): p for a, p in zip(choice_action.tolist(), log_prob.tolist(), strict=True)}
+
+
+def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
+    """The message as the command line shows it; in Python the same without the flags' prefixes."""
+    message = with_flags(error.value.marked)
+    assert "\n" not in message and "--" not in str(error.value)
+    return message

@@ -42,7 +42,7 @@ def test_no_gradient_below_the_clip_and_the_ratio_itself_elsewhere():
 def gradient_at_zero(behavior, data, epsilon: float) -> Tensor:
     """Gradient of the loss in the table Delta, ``[*S, n_states, K]``."""
     behavior.extend(data)
-    samples, net = behavior.store.samples(), behavior.net
+    samples, net = behavior.delta_trainer.store.samples(), behavior.net
     delta = net(samples.inputs.unflatten(0, net.stack)).flatten(0, -3).mT
     log_ratio, _ = log_ratio_and_kl(delta, samples.target, samples.visits)
     clipped_loss(log_ratio.exp(), samples.share, epsilon).sum().backward()

@@ -15,6 +15,7 @@ from behavior_helpers import (
     everywhere,
     joint_actions,
     joint_probabilities,
+    one_line,
     random_data,
     random_policy,
     seen_log_probs,
@@ -235,12 +236,6 @@ def test_untrained_policies_have_no_statistics():
 # refused settings
 
 
-def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
 @pytest.mark.parametrize("name", ALL_TRAINED)
 @pytest.mark.parametrize("flag", ["clip_epsilon", "kl_cutoff", "learning_rate"])
 @pytest.mark.parametrize("value", [0, -0.1, float("nan")])
@@ -287,4 +282,4 @@ def test_compile_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError) as error:
         BEHAVIORS["MAPROPS"](compile=True)
-    assert "--model.behavior.compile" in str(error.value) and "g++" in str(error.value)
+    assert "--model.behavior.compile" in one_line(error) and "g++" in one_line(error)

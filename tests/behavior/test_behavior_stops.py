@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
-from lit_maprops.behavior.algorithm2 import minibatches_of
+from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.stacked.streams import SeedStreams
 
 LN_HALF = float(torch.tensor(0.5).log())

@@ -4,7 +4,16 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from behavior_helpers import WITH_COST_OPTIONS, StatesTask, built, data_of, everywhere, random_data, random_policy
+from behavior_helpers import (
+    WITH_COST_OPTIONS,
+    StatesTask,
+    built,
+    data_of,
+    everywhere,
+    one_line,
+    random_data,
+    random_policy,
+)
 from stacked_layers import biases, weights
 from torch import Tensor
 
@@ -115,7 +124,7 @@ def test_log_probabilities_are_exact_and_phi_is_theta_after_reset(name, case):
             assert (stats["gradient_steps"] <= stats["gradient_steps_allowed"]).all()
         assert_exact(behavior, theta, moved=True)
         behavior.reset(retained)
-        assert behavior.store.steps == (0 if retained is None else STEPS)
+        assert behavior.delta_trainer.store.steps == (0 if retained is None else STEPS)
         assert_exact(behavior, theta, moved=False)
         behavior.extend(steps_of(8))
         assert (behavior.update()["gradient_steps"] >= 1).all(), "Delta starts from zero after a reset"
@@ -264,7 +273,9 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
         plain.net.zero_last_layer(hit)
         if reset_optimizer:
             plain.optimizer.reset_state()
-        expected = algorithm2.update_behavior(plain.net, plain.optimizer, plain.store.samples(), [None] * 3, 0.3, 0.02)
+        expected = algorithm2.update_behavior(
+            plain.net, plain.optimizer, plain.delta_trainer.store.samples(), [None] * 3, 0.3, 0.02
+        )
         assert torch.equal(stats["gradient_steps"], expected["gradient_steps"])
         torch.testing.assert_close(behavior.net.flat, plain.net.flat, atol=1e-4, rtol=0)
         hit = expected["cutoff_hit"]
@@ -290,6 +301,6 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
 def test_settings_that_are_refused_by_the_name_of_their_flag(name, flag, options):
     with pytest.raises(ConfigError) as error:
         BEHAVIORS[name](**options)
-    message = str(error.value)
-    assert message.startswith(f"--model.behavior.{flag} ") and "\n" not in message
+    message = one_line(error)
+    assert message.startswith(f"--model.behavior.{flag} ")
     assert str(next(reversed(options.values()))) in message

@@ -10,8 +10,9 @@ from behavior_helpers import StatesTask, built, generator, random_data, random_p
 from torch import Tensor
 
 from lit_maprops.behavior import algorithm2
-from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, minibatches_of, plain_mlp
+from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, plain_mlp
 from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import Samples, SampleStore
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import size_of

@@ -13,6 +13,7 @@ from behavior_helpers import (
     data_of,
     everywhere,
     generator,
+    one_line,
     random_data,
     random_policy,
     updated,
@@ -137,7 +138,7 @@ def test_pull_is_the_gradient_of_the_log_ratio(correlated):
     ratios = Adjustment.of(delta, n).ratios(z)
     (expected,) = torch.autograd.grad((ratios.log_ratio * grad).sum(), delta)
     assert expected.abs().max() > 0.5
-    torch.testing.assert_close(ratios.pull(grad), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ratios.vjp(grad), expected, atol=1e-5, rtol=1e-5)
 
 
 def plain_objective(behavior, task: ComponentsTask, data, seed: int, epsilon: float) -> list[tuple[Tensor, ...]]:
@@ -171,7 +172,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
     behavior = randomized(name, options, task, 2, hidden)
     data = random_data(task, random_policy(task, 2), rows=15)
     behavior.extend(data)
-    rows: Rows = behavior.store.samples()
+    rows: Rows = behavior.delta_trainer.store.samples()
     with torch.no_grad():
         x, delta = mlp.forward(behavior.net.layers(), rows.inputs)
         ratios = behavior.ratios(delta, rows)
@@ -182,7 +183,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
         ratio = ratios.log_ratio.exp()
         with torch.no_grad():
             upper = rows.weight * ratio * (ratio > 1 - epsilon)
-            grad = mlp.backward(behavior.net.layers(), x, ratios.pull(upper)).view_as(expected)
+            grad = mlp.backward(behavior.net.layers(), x, ratios.vjp(upper)).view_as(expected)
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(grad, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ratios.log_ratio.double(), log_ratio.detach(), atol=1e-5, rtol=1e-4)
@@ -382,12 +383,10 @@ def test_extreme_adjustments_and_actions_stay_finite(name, options):
     assert stats["kl"].isfinite().all() and behavior.net.flat.isfinite().all()
     with torch.no_grad():
         behavior.net.flat.mul_(1e6)
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     with torch.no_grad():
         ratios = behavior.ratios(mlp.forward(behavior.net.layers(), rows.inputs)[1], rows)
-    assert (
-        ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all() and ratios.pull(rows.weight).isfinite().all()
-    )
+    assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all() and ratios.vjp(rows.weight).isfinite().all()
     assert ratios.log_ratio.max() <= LARGEST_LOG_RATIO
     query = everywhere(task, theta, 0, 20)
     choice = behavior.choose(query, query.get(keys.PARAMETERS))
@@ -397,8 +396,8 @@ def test_extreme_adjustments_and_actions_stay_finite(name, options):
 def refusal(name: str, task: StatesTask, **options: object) -> str:
     with pytest.raises(ConfigError) as error:
         BEHAVIORS[name](**options).build(task, 0, [0])
-    message = str(error.value)
-    assert "\n" not in message and message.startswith("--model.behavior")
+    message = one_line(error)
+    assert message.startswith("--model.behavior")
     return message
 
 

@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_data, random_policy, updated
+from behavior_helpers import (
+    StatesTask,
+    built,
+    data_of,
+    everywhere,
+    generator,
+    one_line,
+    random_data,
+    random_policy,
+    updated,
+)
 from enumerated import autoregressive_log_probs, divergence, graph_log_probs, joint_actions, log_target
 from scipy.stats import chisquare
 from stacked_layers import weights
@@ -167,7 +177,7 @@ def test_two_agents_can_do_all_that_ma_props_can(name):
     data = random_data(task, theta, rows=30)
     full.extend(data)
     own.extend(data)
-    samples, rows = full.store.samples(), own.store.samples()
+    samples, rows = full.delta_trainer.store.samples(), own.delta_trainer.store.samples()
     with torch.no_grad():
         weight, total, kl = fused.weights_and_kl(delta.flatten(1).unsqueeze(2).repeat(1, 1, 30), samples)
         log_ratio, own_kl, _ = own.ratios(fused.delta_of(own.net.layers(), rows.inputs)[1], rows)
@@ -219,7 +229,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
     behavior = randomized(name, task, 2, hidden, scale=0.5, **options)
     data = random_data(task, random_policy(task, 2), rows=7)
     behavior.extend(data)
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     x, delta = fused.delta_of(behavior.net.layers(), rows.inputs)
     with torch.no_grad():
         ratios = behavior.ratios(delta, rows)
@@ -229,7 +239,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
         ratio = ratios.log_ratio.exp()
         upper = rows.weight * ratio * (ratio > 1 - epsilon)
         with torch.no_grad():
-            grad = mlp.backward(behavior.net.layers(), x, ratios.pull(upper)).view_as(expected)
+            grad = mlp.backward(behavior.net.layers(), x, ratios.vjp(upper)).view_as(expected)
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(ratios.log_ratio, torch.stack(log_ratio).detach(), atol=1e-5, rtol=1e-4)
@@ -308,7 +318,7 @@ def test_history_counts_from_the_start_of_the_next_batch(name):
     behavior.reset(old)
     behavior.extend(new)  # needs more memory than the 70 took
     fresh.extend(torch.cat([old, new], 1))
-    (inputs, facts, weight), expected = behavior.store.samples(), fresh.store.samples()
+    (inputs, facts, weight), expected = behavior.delta_trainer.store.samples(), fresh.delta_trainer.store.samples()
     for own, other in zip((inputs, *facts, weight), (expected[0], *expected[1], expected[2]), strict=True):
         assert torch.equal(own, other)
 
@@ -329,10 +339,10 @@ def test_twenty_agents_are_no_more_than_finite_arithmetic(name):
     assert choice.action.shape == (2, 3, 20) and choice.behavior_log_prob.isfinite().all()
     with torch.no_grad():
         behavior.net.flat.mul_(1e4)  # as far from pi_theta as can be
-    rows = behavior.store.samples()
+    rows = behavior.delta_trainer.store.samples()
     ratios = behavior.ratios(fused.delta_of(behavior.net.layers(), rows.inputs)[1].detach(), rows)
     assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all()
-    assert ratios.pull(rows.weight).isfinite().all()
+    assert ratios.vjp(rows.weight).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -358,8 +368,8 @@ def test_neighbors_are_balanced_where_props_cannot(name):
 def refused(edges: object, n_agents: int = 4) -> str:
     with pytest.raises(ConfigError) as error:
         BEHAVIORS["CoordinationGraph"](edges=edges).build(StatesTask(n_agents=n_agents), 0, [0])
-    message = str(error.value)
-    assert "\n" not in message and message.startswith("--model.behavior.edges")
+    message = one_line(error)
+    assert message.startswith("--model.behavior.edges")
     return message
 
 

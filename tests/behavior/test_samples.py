@@ -8,7 +8,8 @@ import torch
 from behavior_helpers import generator
 from torch import Tensor
 
-from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, minibatches_of
+from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl
+from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import Samples, SampleStore, fingerprint
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.streams import SeedStreams
@@ -223,7 +224,7 @@ def test_packed_samples_give_the_same_minibatches():
 
 
 @pytest.mark.parametrize("count", [1, 4, 11])
-def test_the_most_wrong_rows_are_unbiased(count):
+def test_subsampled_rows_are_unbiased(count):
     samples = numbered_samples(12)
     error = (samples.share - samples.visits.unsqueeze(1) * samples.target).abs().sum(1).double()
     ends = (error / error.sum(1, keepdim=True)).cumsum(1) * count
@@ -232,15 +233,15 @@ def test_the_most_wrong_rows_are_unbiased(count):
         cuts = torch.cat([torch.tensor([0.0, 1.0]), ends[seed] % 1]).sort().values
         expected = torch.zeros(ACTIONS, 12, dtype=torch.float64)
         for low, high in itertools.pairwise(cuts.tolist()):
-            drawn = samples.most_wrong(count, Starts(*[(low + high) / 2] * 2))
+            drawn = samples.subsampled(count, Starts(*[(low + high) / 2] * 2))
             assert drawn.inputs.shape == (2, count, 12)
             expected += (high - low) * (drawn.share[seed] @ drawn.inputs[seed]).double()
         torch.testing.assert_close(expected, samples.share[seed].double(), atol=1e-6, rtol=1e-5)
 
 
-def test_the_most_wrong_rows_keep_their_targets_and_seeds_draw_for_themselves():
+def test_subsampled_rows_keep_their_targets_and_seeds_draw_for_themselves():
     samples = Samples(*(tensor[:1].expand(4, *tensor.shape[1:]) for tensor in numbered_samples(20)))
-    drawn = samples.most_wrong(3, Starts(0.1, 0.9))
+    drawn = samples.subsampled(3, Starts(0.1, 0.9))
     rows = drawn.inputs.argmax(-1)
     assert torch.equal(rows[0], rows[1]) and torch.equal(rows[2], rows[3]) and not torch.equal(rows[0], rows[2])
     assert torch.equal(drawn.target, samples.target.gather(2, rows.unsqueeze(1).expand(-1, ACTIONS, -1)))
@@ -250,14 +251,14 @@ def test_the_most_wrong_rows_keep_their_targets_and_seeds_draw_for_themselves():
 def test_rows_without_error_are_not_drawn_and_few_rows_are_all_taken():
     samples = numbered_samples(12, right=5)
     for start in torch.linspace(0, 1, 200)[1:-1].tolist():
-        rows = samples.most_wrong(4, Starts(start, start)).inputs.argmax(-1)
+        rows = samples.subsampled(4, Starts(start, start)).inputs.argmax(-1)
         assert rows.min() >= 5 and rows.max() < 12
     for count in (12, 13):
-        assert samples.most_wrong(count, Starts(0.5, 0.5)) is samples
+        assert samples.subsampled(count, Starts(0.5, 0.5)) is samples
 
 
-def test_the_most_wrong_rows_are_never_unused_ones():
+def test_subsampled_rows_are_never_unused_ones():
     samples = Steps().stored(STEPS, merge_states=True).samples(40)
     for start in (0.0, 1e-7, 0.3, 1 - 1e-7):
-        drawn = samples.most_wrong(10, Starts(start, start))
+        drawn = samples.subsampled(10, Starts(start, start))
         assert drawn.share.isfinite().all() and (drawn.visits > 0).all()

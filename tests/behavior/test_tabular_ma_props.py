@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, data_of, everywhere, joint_actions, joint_probabilities, random_policy
+from behavior_helpers import (
+    StatesTask,
+    built,
+    data_of,
+    everywhere,
+    joint_actions,
+    joint_probabilities,
+    one_line,
+    random_policy,
+)
 from scipy.optimize import brentq
 
 from lit_maprops import keys
@@ -96,7 +105,7 @@ def test_refused_settings_name_the_flag():
     for arguments in ({"clip_epsilon": 0.0}, {"kl_cutoff": -1.0}):
         with pytest.raises(ConfigError) as error:
             TabularMAPROPS(**arguments)
-        assert f"--model.behavior.{next(iter(arguments))}" in str(error.value)
+        assert f"--model.behavior.{next(iter(arguments))}" in one_line(error)
     with pytest.raises(ConfigError) as error:
         built("TabularMAPROPS", StatesTask(numbered=False), 1)
-    assert "TabularMAPROPS is tabular" in str(error.value)
+    assert "TabularMAPROPS is tabular" in one_line(error)

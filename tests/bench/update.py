@@ -6,8 +6,8 @@ import torch
 from figures import hand_over, in_turn, ratio, row, seconds
 from torch import Tensor, nn
 
-from lit_maprops.behavior.algorithm2 import minibatches_of
 from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam

@@ -12,7 +12,7 @@ from foraging_package import GONE, Food, Setting, as_state, purposeful, put, rea
 from scipy.stats import chi2_contingency, chisquare
 
 from lit_maprops.envs import Foraging, TaskEnv
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.errors import ConfigError
 
 KEYS = ("agents", "agent_level", "food", "food_level")
@@ -173,7 +173,7 @@ def test_names_the_package_forms_without_registering_them():
 
 def test_defaults_are_the_well_known_name():
     def values(task: Foraging) -> dict:
-        return {k: v.on(torch.device("cpu")) if isinstance(v, Constant) else v for k, v in vars(task).items()}
+        return {k: v.on(torch.device("cpu")) if isinstance(v, DeviceCache) else v for k, v in vars(task).items()}
 
     named, default = values(Foraging("Foraging-8x8-2p-2f-coop")), values(Foraging())
     assert all(

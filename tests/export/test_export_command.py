@@ -78,7 +78,7 @@ def clone_a_teacher(folder: Path) -> None:
     observation = torch.stack([seen, seen[:, [0, 1, 2, 6, 7, 8, 3, 4, 5]]], 1).expand(len(trained.seed_ids), -1, 2, 9)
     optimizer = torch.optim.Adam(trained.policies.parameters(), 3e-3)
     for _ in range(150):
-        log_prob = trained.policies.given(observation)
+        log_prob = trained.policies.distribution_parameters(observation)
         loss = -(log_prob * one_hot(teacher, 6)).sum(-1).mean((1, 2)).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -128,7 +128,7 @@ def episode_return(task: Foraging, trained: Any, sessions: list[Any], seed: int)
     state, total = as_state([read(package, Food.of(package))]), 0.0
     for _ in range(50):
         observation = task.observe(state)[0].float()  # [1, A, O]
-        parameters = trained.policies.given(observation.expand(2, 1, -1, -1))[1]
+        parameters = trained.policies.distribution_parameters(observation.expand(2, 1, -1, -1))[1]
         action = trained.policies.family.mode(parameters)
         for agent, session in enumerate(sessions):
             assert np.array_equal(seen[agent], observation[0, agent])
@@ -161,7 +161,7 @@ def test_a_torch_export_program_needs_no_class_of_ours(fit: Callable[..., Path],
     file = str(tmp_path / "out" / document["agents"][1]["torch"])
     out = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout
     with torch.no_grad():
-        mean, log_std = load(checkpoint_of(folder)).policies.given(torch.ones(3, 1, 2, 1))[2, 0, 1]
+        mean, log_std = load(checkpoint_of(folder)).policies.distribution_parameters(torch.ones(3, 1, 2, 1))[2, 0, 1]
     assert np.allclose([float(one) for one in out.split()], [mean, log_std, mean.tanh()], atol=1e-5)
 
 

@@ -60,7 +60,7 @@ def observations(task, env, rows, seeds=2):
 
 def expected(task, policies, observation, agent):
     """The outputs an exported agent must give: one dictionary for all seeds, ``[seeds, rows, ...]``."""
-    parameters = policies.given(observation)
+    parameters = policies.distribution_parameters(observation)
     mode = policies.family.mode(parameters)[..., agent] if not task.continuous_actions else None
     mine, has = parameters[..., agent, :], task.action_mask()[agent]
     if mode is not None:
@@ -155,7 +155,7 @@ def test_the_package_goes_where_our_environment_goes(squash):
             assert np.abs(seen[name] - ours.numpy()).max() <= TOLERANCE
             actions[name] = policy(torch.from_numpy(np.float32(seen[name])[None]))[-1][0].numpy()
             assert package.action_space(name).contains(actions[name])
-        mean = policies.family.mode(policies.given(current.get(keys.OBSERVATION)))
+        mean = policies.family.mode(policies.distribution_parameters(current.get(keys.OBSERVATION)))
         before, current = current, env.step(current.clone().set(keys.ACTION, mean)).get("next")
         seen = package.step(actions)[0]
         moved += float((current.get(keys.OBSERVATION) - before.get(keys.OBSERVATION)).abs().max())
@@ -200,7 +200,7 @@ def test_actions_are_in_vmas_units():
         assert task.interface(agent).name == package.agents[agent].name
         assert policy.n_observed == seen.shape[0]
         action = policy(observation[0, :, agent, : policy.n_observed])[-1].numpy()
-        bounded = torch.tanh(policies.given(observation)[0, :, agent, : space.shape[0]]).numpy()
+        bounded = torch.tanh(policies.distribution_parameters(observation)[0, :, agent, : space.shape[0]]).numpy()
         assert np.abs(action - (space.low + (space.high - space.low) * (bounded + 1) / 2)).max() <= TOLERANCE
 
 

@@ -41,7 +41,7 @@ def test_exact_gradient_is_autograd_of_the_enumerated_return(task, hidden):
     reference = exact_reference(policies, task)
     for seed in range(3):
         for agent in range(task.n_agents):
-            logits = policies.given(torch.ones(3, 1, task.n_agents, 1))[seed, 0]
+            logits = policies.distribution_parameters(torch.ones(3, 1, task.n_agents, 1))[seed, 0]
             chances = [Categorical(logits=own).probs for own in logits]
             expected = torch.zeros(())
             for actions in itertools.product(range(task.n_actions), repeat=task.n_agents):
@@ -58,7 +58,7 @@ def test_exact_gradient_is_autograd_of_the_enumerated_return(task, hidden):
 def test_exact_gradient_with_shared_parameters_is_that_of_the_common_return():
     task = MatrixGame("climbing")
     policies = policies_of(task, 2, [4], shared=True)
-    logits = policies.given(torch.ones(2, 1, 2, 1)).squeeze(1).exp()
+    logits = policies.distribution_parameters(torch.ones(2, 1, 2, 1)).squeeze(1).exp()
     payoff = task.payoff[:, 0].reshape(3, 3)
     expected = torch.einsum("ra,rb,ab->r", logits[:, 0], logits[:, 1], payoff)
     full = torch.autograd.grad(expected.sum(), policies.net.flat)[0]
@@ -94,7 +94,7 @@ def test_a_batch_in_exact_proportions_gives_the_exact_gradient(task):
 def sampled(task: Task, policies: TargetPolicies, batches: int, steps: int, logits: Tensor | None = None) -> Tensor:
     """Gradients ``[1, K, P]`` of K batches; actions drawn from ``logits`` ``[A, N]`` or from the policies."""
     if logits is None:
-        logits = policies.given(torch.ones(1, 1, task.n_agents, 1))[0, 0].detach()
+        logits = policies.distribution_parameters(torch.ones(1, 1, task.n_agents, 1))[0, 0].detach()
     agents = [
         torch.multinomial(own.exp(), batches * steps, True, generator=generator(k)) for k, own in enumerate(logits)
     ]
@@ -128,7 +128,7 @@ def test_variance_of_the_batch_mean_falls_as_one_over_n():
     every = torch.tensor(list(itertools.product(range(2), repeat=2)))
     data, reward = batch_of(task, every.unsqueeze(1))
     single = policy_gradient(policies.repeated(4), data, reward)
-    logits = policies.given(torch.ones(1, 1, 2, 1))[0, 0].detach()
+    logits = policies.distribution_parameters(torch.ones(1, 1, 2, 1))[0, 0].detach()
     chance = torch.stack([(logits[0, a] + logits[1, b]).exp() for a, b in every.tolist()])
     one = (chance * single.square().sum(-1)).sum() - reference.gradient.square().sum()
     for steps in (1, 4, 16):

@@ -71,6 +71,15 @@ def test_mean_interval_is_the_percentile_bootstrap():
         assert abs(high[point] - reference.high) < tolerance
 
 
+def test_mean_interval_is_that_of_means_taken_one_by_one():
+    values = np.random.default_rng(5).gamma(2.0, 1.0, (4, 21))
+    values[2, 7] = np.nan
+    resamples = np.random.default_rng(0).integers(0, 21, (2_000, 21))
+    means = [[values[point, row].mean() for row in resamples] for point in range(4)]
+    for end, quantile in zip(mean_interval(values), (0.025, 0.975), strict=True):
+        np.testing.assert_allclose(end, np.quantile(means, quantile, axis=1), rtol=1e-12)
+
+
 def test_mean_interval_has_about_the_normal_width():
     values = np.random.default_rng(3).normal(5.0, 2.0, (1, 400))
     low, high = mean_interval(values)

@@ -104,15 +104,6 @@ def test_verdict_needs_the_whole_interval() -> None:
     assert statistics.Interval(0.2, -0.01, 0.3).beats(0) == 0
 
 
-def test_curve_interval_agrees_with_the_one_of_a_run() -> None:
-    from lit_maprops.metrics.reliability import mean_interval
-
-    values = np.stack([X, X**2, np.ones_like(X)])
-    for ours, theirs in zip(statistics.curve_interval(values), mean_interval(values), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=0.03)
-        assert ours[2] == pytest.approx(1)
-
-
 def test_power_law_by_hand() -> None:
     x = np.array([8.0, 16, 32, 64])
     fit = statistics.power_law(x, 3 * x**-0.5)

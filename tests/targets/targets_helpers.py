@@ -112,7 +112,7 @@ def random_batch(learner: Learner, seed: int = 0, n_seeds: int = SEEDS) -> Tenso
     data.set(("next", keys.DONE), ends < 0.4)
     family = learner.policies.family
     if isinstance(family, Gaussian):  # far from its mean a density is too small for ratios
-        parameters = learner.policies.given(data.get(keys.OBSERVATION)).detach()
+        parameters = learner.policies.distribution_parameters(data.get(keys.OBSERVATION)).detach()
         data.set(keys.ACTION, family.sample(parameters, torch.rand(*shape, *family.uniforms, generator=rng)))
     else:
         action = torch.randint(task.n_actions, (*shape, task.n_agents), generator=rng)
@@ -123,7 +123,7 @@ def random_batch(learner: Learner, seed: int = 0, n_seeds: int = SEEDS) -> Tenso
 
 @torch.no_grad()
 def store_targets(data: TensorDict, policies: TargetPolicies) -> None:
-    parameters = policies.given(data.get(keys.OBSERVATION))
+    parameters = policies.distribution_parameters(data.get(keys.OBSERVATION))
     log_prob = policies.family.log_prob(parameters, data.get(keys.ACTION))
     data.set(keys.PARAMETERS, parameters)
     data.set(keys.LOG_PROB, log_prob)

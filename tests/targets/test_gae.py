@@ -65,9 +65,9 @@ def test_a_batch_of_equal_advantages_does_not_move_the_policies(name, reward):
     store_targets(batch, learner.policies)
     advantage = learner._prepare(filled(batch).trajectories()).get(keys.ADVANTAGE)
     assert (advantage == 0).all()
-    before = learner.policies.given(batch.get(keys.OBSERVATION)).exp()
+    before = learner.policies.distribution_parameters(batch.get(keys.OBSERVATION)).exp()
     learner.update(filled(batch))
-    after = learner.policies.given(batch.get(keys.OBSERVATION)).exp()
+    after = learner.policies.distribution_parameters(batch.get(keys.OBSERVATION)).exp()
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
 
 

@@ -57,10 +57,10 @@ def test_mappos_critic_sees_the_state_only():
 def test_policies_are_decentralized(name, share_parameters):
     learner = built(name, hidden=[8], share_parameters=share_parameters)
     observation = random_batch(learner).get(keys.OBSERVATION)
-    before = learner.policies.given(observation)
+    before = learner.policies.distribution_parameters(observation)
     other = observation.clone()
     other[..., 1, :] += 1
-    after = learner.policies.given(other)
+    after = learner.policies.distribution_parameters(other)
     torch.testing.assert_close(after[..., 0, :], before[..., 0, :])
     assert (after[..., 1, :] != before[..., 1, :]).any(-1).all()
 
@@ -73,7 +73,7 @@ def test_shared_parameters_are_one_network_that_knows_the_agent():
     assert weights(learner.policies.net)[0].shape == (SEEDS, task.observation_dim + task.n_agents, 8)
     observation = random_batch(learner).get(keys.OBSERVATION)
     observation[..., 1, :] = observation[..., 0, :]
-    logits = learner.policies.given(observation)
+    logits = learner.policies.distribution_parameters(observation)
     assert (logits[..., 0, :] != logits[..., 1, :]).any(-1).all()
 
 

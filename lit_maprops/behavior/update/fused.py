@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-from lit_maprops.behavior.update.samples import Minibatch, PackedSamples, Samples
+from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.samples import PackedSamples, Samples
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
 from lit_maprops.stacked.nets import StackedMLP

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.behavior.update import fused
-from lit_maprops.behavior.update.samples import Minibatch
+from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import size_of, split_layers
 from lit_maprops.stacked.nets import StackedMLP
@@ -59,7 +59,7 @@ class Ratios(NamedTuple):
 
     log_ratio: Tensor  # [G, U], log r of the action taken (nats)
     kl: Tensor  # [G, U], KL(pi_theta || pi_phi) in the row's state, or an estimate of it (nats)
-    pull: Callable[[Tensor], Tensor]  # gradient of log_ratio [G, U] -> of Delta [G * C, K, U]
+    vjp: Callable[[Tensor], Tensor]  # vector-Jacobian product: gradient of log_ratio [G, U] -> of Delta [G * C, K, U]
 
 
 RatiosOf = Callable[[Tensor, Rows], Ratios]  # of Delta [G * C, K, U]; G may be some of them
@@ -161,7 +161,7 @@ def _train(
             alive = alive[:0]
             break
         ratio = ratios.log_ratio.exp()
-        grad = ratios.pull(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
+        grad = ratios.vjp(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
         if n_going < len(going):
             _put_back(trained, now, alive, copies)
             kept, networks = going.nonzero().flatten(), going.repeat_interleave(copies).nonzero().flatten()

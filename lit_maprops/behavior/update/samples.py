@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.stacked.streams import SeedStreams
 
 
@@ -31,7 +32,7 @@ class Samples(NamedTuple):
         """Copies of the entries numbered ``kept``."""
         return Samples(*(tensor[kept] for tensor in self))
 
-    def take(self, minibatch: "Minibatch | None") -> "Samples":
+    def take(self, minibatch: Minibatch | None) -> "Samples":
         """A minibatch, weighted to stand for all of D; None is all of D."""
         return self if minibatch is None else self.weighted(*minibatch)
 
@@ -46,7 +47,7 @@ class Samples(NamedTuple):
         """The same, laid out for drawing many minibatches."""
         return PackedSamples(torch.cat([self.inputs, self.target.mT, self.share.mT], 2), self.target.shape[1])
 
-    def most_wrong(self, count: int, streams: SeedStreams) -> "Samples":
+    def subsampled(self, count: int, streams: SeedStreams) -> "Samples":
         """``count`` rows per entry, drawn by how far d_D is from pi_theta there, weighted to stay unbiased.
 
         A row's chance is proportional to sum_k abs(d_D(k) - d_D pi_theta(k)), the size of its share of the first
@@ -73,7 +74,7 @@ class PackedSamples(NamedTuple):
         """Copies of the entries numbered ``kept``."""
         return PackedSamples(self.rows[kept], self.actions)
 
-    def take(self, minibatch: "Minibatch | None") -> Samples:
+    def take(self, minibatch: Minibatch | None) -> Samples:
         """As ``Samples.take``, for a minibatch that is not None."""
         assert minibatch is not None
         entries, rows, _ = self.rows.shape
@@ -82,17 +83,6 @@ class PackedSamples(NamedTuple):
         inputs, of_actions = chosen.unflatten(0, minibatch.rows.shape).tensor_split([-2 * self.actions], 2)
         target, share = of_actions.mT.contiguous().chunk(2, 1)
         return Samples.of(inputs, target, share * minibatch.weight.unsqueeze(1))
-
-
-class Minibatch(NamedTuple):
-    """Rows ``[G, b]`` of every entry and what their shares are multiplied by ``[1, b]``: 0 for rows that fill up."""
-
-    rows: Tensor
-    weight: Tensor
-
-    def of(self, entries: "Tensor | slice") -> "Minibatch":
-        """Of some of the entries."""
-        return Minibatch(self.rows[entries], self.weight)
 
 
 class SampleStore:
@@ -190,5 +180,5 @@ def fingerprint(rows: Tensor) -> Tensor:
 
 
 @cache
-def _factors(count: int) -> Constant:
-    return Constant(torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0)))
+def _factors(count: int) -> DeviceCache:
+    return DeviceCache(torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0)))

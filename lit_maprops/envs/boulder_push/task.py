@@ -13,12 +13,12 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push import render as boulder_push_render
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_reward
 
 DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
 SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
-_MOVES = Constant(torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8))  # (dx, dy) of each direction
+_MOVES = DeviceCache(torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8))  # (dx, dy) of each direction
 
 
 class BoulderPush(Task):
@@ -79,7 +79,7 @@ class BoulderPush(Task):
         self.state_dim = 4 + (n_agents + 1) * (self.width + self.height)
         self.start_noise, self.step_noise = 3 + n_agents, n_agents
         self.fixed_start = fixed_start
-        self.start = None if start is None else Constant(self._checked_start(start))
+        self.start = None if start is None else DeviceCache(self._checked_start(start))
 
     def _check_grid(self) -> None:
         for side, cells in (("height", self.height), ("width", self.width)):

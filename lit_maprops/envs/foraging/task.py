@@ -13,13 +13,15 @@ from typing_extensions import override
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.foraging import names as foraging_names
 from lit_maprops.envs.foraging import render as foraging_render
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.errors import check, check_at_least, check_count, check_reward
 
 ACTIONS = ["none", "north", "south", "west", "east", "load"]
-_MOVES = Constant(torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], dtype=torch.int8))  # (rows, columns)
+_MOVES = DeviceCache(
+    torch.tensor([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], dtype=torch.int8)
+)  # (rows, columns)
 _LOAD = ACTIONS.index("load")
-_UNSEEN = Constant(torch.tensor([-1, -1, 0], dtype=torch.int8))  # (row, column, level)
+_UNSEEN = DeviceCache(torch.tensor([-1, -1, 0], dtype=torch.int8))  # (row, column, level)
 _GONE = -8  # row and column of food that is collected or found no place: no agent gets next to it
 
 
@@ -100,7 +102,7 @@ class Foraging(Task):
         self.start_noise = 2 * (self.n_agents + self.max_num_food)
         # Row i: agent i, then the others by index.
         others = [[i, *(j for j in range(self.n_agents) if j != i)] for i in range(self.n_agents)]
-        self._self_first = Constant(torch.tensor(others))
+        self._self_first = DeviceCache(torch.tensor(others))
 
     def _check_ranges(self) -> None:
         check(3 <= self.size <= 100, f"<env.size> is {self.size}: give a value from 3 to 100")

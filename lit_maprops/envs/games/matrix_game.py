@@ -7,7 +7,7 @@ from typing_extensions import override
 from lit_maprops.distributions.joint import joint_index
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.games.payoffs import named_payoff, payoff_names
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.errors import check, check_at_least, check_reward
 
 Nested = list  # a nested list of numbers, as a config file gives it
@@ -73,7 +73,7 @@ class MatrixGame(OneStepGame):
         self.payoff = tensor.flatten(0, -2)  # [n_joint, n_agents]
         total = self.payoff.sum(-1)
         self.is_best = total == total.max()  # [n_joint]
-        self._payoff, self._is_best = Constant(self.payoff), Constant(self.is_best)
+        self._payoff, self._is_best = DeviceCache(self.payoff), DeviceCache(self.is_best)
 
     @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
@@ -122,10 +122,10 @@ class Coordination(MatrixGame):
             "<env.partial> pays shares of <env.rewards>: give rewards of at least 0 and <env.miscoordination> 0",
         )
         self.partial = partial
-        self.rewards = Constant(torch.tensor(rewards, dtype=torch.float32))
+        self.rewards = DeviceCache(torch.tensor(rewards, dtype=torch.float32))
         self.miscoordination = miscoordination
         possible = [*rewards, miscoordination] if n_agents > 1 else rewards
-        self.best = Constant(torch.tensor(max(possible), dtype=torch.float32))
+        self.best = DeviceCache(torch.tensor(max(possible), dtype=torch.float32))
 
     @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:

@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import State, Transition
 from lit_maprops.envs.games.matrix_game import OneStepGame
-from lit_maprops.stacked.device_cache import Constant
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.errors import check, check_choice, check_count, check_fraction, check_positive
 
 BEST, OTHER = 0.4, -0.6  # where the peaks are, in every component
@@ -57,7 +57,7 @@ class TwoPeaks(OneStepGame):
         check_choice("env.squash", squash, ["tanh", "clip"])
         self.n_agents, self.action_dim, self.squash = n_agents, max(components), squash
         self.width, self.other_reward, self.radius = width, other_reward, radius
-        self._exists = Constant(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]
+        self._exists = DeviceCache(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]
 
     @override
     def action_mask(self) -> Tensor:

@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.faults import RowsFailed
+from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.live import Agents, LiveEpisodes, Outcome, found, one_line
-from lit_maprops.envs.vmas.draws import generators_kept, seed_all
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_count
 from lit_maprops.system.memory import is_out_of_memory
 
@@ -42,8 +42,9 @@ class PettingZoo(Task):
 
     An episode is over when its last agents have left: truncated if one of these was, otherwise terminated. Until then
     an agent that left sees zeros, gets no reward, and what it does counts for nothing. A time limit of the package
-    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no verdict on an episode,
-    so ``success`` is never true: success rates and the share of solved seeds say nothing here, read the return.
+    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not
+    say which episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing
+    here, read the return.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,

@@ -1,53 +1,19 @@
-"""Random numbers for VMAS's worlds, each from a key of its own, and care for the global generators.
+"""Random numbers for VMAS's worlds, each from a key of its own.
 
 VMAS draws the starts of all worlds in one go from PyTorch's global generator. Here the same calls are answered row by
 row: the numbers of a world depend on its key and on which call it is, not on the other worlds.
 """
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-_SECTION = 2**20  # random numbers kept free for one search of a free place
-
-
-def generator_state(device: torch.device) -> Tensor:
-    """State of the device's global generator."""
-    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
-
-
-def all_generator_states() -> tuple:
-    """States of the global generators of PyTorch on the CPU, NumPy and Python; comparable."""
-    _, numbers, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(numbers).tobytes(), *rest, random.getstate()
-
-
-def seed_all(seed: int) -> None:
-    """Seed the global generators of PyTorch on the CPU, NumPy and Python."""
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Leave the global generators as they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-
-
 Uniform = Callable[[], Tensor]
 Draw = Callable[[Uniform, tuple, dict], Tensor]
+
+_SECTION = 2**20  # random numbers kept free for one search of a free place
 
 
 class RowDraws:

@@ -17,7 +17,7 @@ from lit_maprops.envs.vmas.worlds import BLOCK, Worlds
 from lit_maprops.system.errors import ConfigError, check, check_at_least, check_choice, check_count
 
 # Scenarios that tell, when an episode ends, whether it is solved: from the scenario to [P] bool.
-_VERDICTS: dict[str, Callable[[Any], Tensor]] = {
+_SUCCESS_CRITERIA: dict[str, Callable[[Any], Tensor]] = {
     "balance": lambda scenario: ~scenario.on_the_ground,
     "buzz_wire": lambda scenario: ~scenario.collided,
 }
@@ -37,7 +37,7 @@ class VMAS(Task):
     others are padded, observations with zeros. The global state is, decided here, the padded observations of all agents
     one after the other; VMAS has none of its own. The scenario ends episodes (terminated), ``max_steps`` cuts them
     (truncated). Success is an episode that the scenario ends because it is solved, in balance with the package on the
-    goal. Scenarios without such a verdict, such as simple_spread, never report success: there success rates and the
+    goal. Scenarios without such a criterion, such as simple_spread, never report success: there success rates and the
     share of solved seeds say nothing, read the return.
 
     The simulator's state is part of ``State``, one tensor per dtype, and each world's start is drawn from its own
@@ -80,7 +80,7 @@ class VMAS(Task):
         if n_agents is not None:
             check_at_least("env.n_agents", n_agents, 1)
             self.options["n_agents"] = n_agents
-        self._verdict = _VERDICTS.get(scenario) or (_always if scenario in _END_SOLVED else None)
+        self._is_solved = _SUCCESS_CRITERIA.get(scenario) or (_always if scenario in _END_SOLVED else None)
         self._worlds: dict[tuple[int, torch.device], Worlds] = {}
         self._names: list[str] = []
         small, large = (self._built(size * BLOCK, torch.device("cpu")) for size in (1, 2))
@@ -109,7 +109,7 @@ class VMAS(Task):
         key = (size, device)
         if key not in self._worlds:
             self._worlds[key] = Worlds(
-                self.scenario, self.options, size, device, self.continuous_actions, self._verdict
+                self.scenario, self.options, size, device, self.continuous_actions, self._is_solved
             )
             if self._names:
                 self._worlds[key].keep(self._names)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lit_maprops.envs.vmas.draws import RowDraws, all_generator_states, generator_state, generators_kept, seed_all
+from lit_maprops.envs.global_generators import all_generator_states, generator_state, generators_kept, seed_all
+from lit_maprops.envs.vmas.draws import RowDraws
 from lit_maprops.system.errors import ConfigError, check
 
 # Numbers of worlds are multiples of this: vectorized loops may round the rest of a division by it differently.
@@ -53,7 +54,7 @@ class Worlds:
         size: number of worlds, P.
         device: where they live.
         continuous: actions are forces, and messages of agents that talk, instead of numbers of a few of them.
-        verdict: from the scenario after a step to the worlds ``[P]`` that are solved if they ended.
+        is_solved: from the scenario after a step to the worlds ``[P]`` that are solved if they ended.
 
     Raises:
         ConfigError: the scenario cannot be built with these options.
@@ -66,10 +67,10 @@ class Worlds:
         size: int,
         device: torch.device,
         continuous: bool = False,
-        verdict: Callable[[Any], Tensor] | None = None,
+        is_solved: Callable[[Any], Tensor] | None = None,
     ) -> None:
         self.name, self.size, self.device = scenario, size, device
-        self._continuous, self._verdict = continuous, verdict
+        self._continuous, self._is_solved = continuous, is_solved
         with generators_kept(), torch.no_grad():
             seed_all(0)
             self.env = _built(scenario, options, size, device, continuous)
@@ -183,7 +184,7 @@ class Worlds:
         reward = torch.stack([scenario.reward(agent) for agent in agents], 1)
         observation = self.observation()
         over = scenario.done().clone()
-        success = torch.zeros_like(over) if self._verdict is None else over & self._verdict(scenario)
+        success = torch.zeros_like(over) if self._is_solved is None else over & self._is_solved(scenario)
         return Outcome(observation, reward, over, success)
 
     def _command(self, number: int, chosen: Tensor) -> None:

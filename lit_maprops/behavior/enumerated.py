@@ -1,0 +1,87 @@
+"""Behavior policies that enumerate the actions which Delta_phi adjusts."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from typing_extensions import override
+
+from lit_maprops.behavior.adjusted import AdjustedPolicy
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.table_trainer import CostOptions, TableTrainer
+from lit_maprops.behavior.update.trainer import DeltaTrainer
+from lit_maprops.envs import Task
+from lit_maprops.system.errors import check, check_choice, check_count
+
+
+class EnumeratedPolicy(AdjustedPolicy):
+    """An adjusted policy trained on tables of actions; subclasses say of which.
+
+    The defaults are the paper's way. All options but ``stratified`` do less arithmetic; docs/evidence/speed.md measures
+    what each costs in sampling error and in solved runs.
+
+    Args:
+        trained_layers: ``all``, or ``last``: the hidden layers stay random and their output is computed once per step
+            (as ROS, Zhong et al. 2022, and an option of the PROPS authors' code do).
+        merge_states: evaluate Delta once per distinct state of D instead of once per step: the same sums, up to
+            rounding. Needs ``minibatches`` 1.
+        max_states: most rows per update, drawn by how far d_D is from pi_theta in them; None is all. Needs
+            ``minibatches`` 1.
+        max_sample_passes: lowers ``epochs``, to no less than 1, where epochs times rows of D would exceed it; None is
+            off.
+        warm_start: continue from the Delta of the update before, unless ``kl_cutoff`` stopped that one.
+        compile: run gradient steps through torch.compile (a minute at the start; pays in long runs).
+        stratified: see ``BehaviorPolicy``.
+        **adjusted: arguments of ``AdjustedPolicy``.
+    """
+
+    def __init__(
+        self,
+        *,
+        trained_layers: str = "all",
+        merge_states: bool = False,
+        max_states: int | None = None,
+        max_sample_passes: int | None = None,
+        warm_start: bool = False,
+        compile: bool = False,
+        stratified: bool = False,
+        **adjusted: Any,
+    ) -> None:
+        super().__init__(**adjusted)
+        check_choice("behavior.trained_layers", trained_layers, ["all", "last"])
+        for name, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
+            if limit is not None:
+                check_count(f"behavior.{name}", limit)
+        minibatches = self.settings.minibatches
+        for name, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
+            check(
+                minibatches == 1 or not on,
+                f"<behavior.{name}> works on all of D and <behavior.minibatches> is {minibatches}: "
+                "set minibatches to 1",
+            )
+        check(
+            not compile or torch.cuda.is_available() or fused.has_compiler(),
+            "<behavior.compile> is true and there is no C++ compiler: install g++ or name one in CXX, or set "
+            "it to false",
+        )
+        self.cost_options = CostOptions(
+            trained_layers, merge_states, max_states, max_sample_passes, warm_start, compile
+        )
+        self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
+        self.stratified = stratified
+
+    @override
+    def make_trainer(self, task: Task) -> DeltaTrainer:
+        return TableTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.cost_options)
+
+    @override
+    @abstractmethod
+    def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
+        """What Algorithm 2 needs of steps ``[R, b]``.
+
+        Returns:
+            Delta's inputs ``[*stack, b, I]``, log pi_theta of the K actions that Delta adjusts ``[*stack, b, K]``
+            (nats) and the numbers of those taken ``[*stack, b]``.
+        """

@@ -1,0 +1,70 @@
+"""Algorithm 2 on the ratio of each step of D (``lit_maprops.behavior.update.rows``)."""
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lit_maprops.behavior.update.minibatches import minibatches_of
+from lit_maprops.behavior.update.rows import RatiosOf, RowStore, update_rows
+from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+
+
+class RowTrainer(DeltaTrainer):
+    """Trains on steps that stand by themselves; the facts of a step are those of ``Rows``.
+
+    Args:
+        net: see ``DeltaTrainer``.
+        optimizer: see ``DeltaTrainer``.
+        streams: see ``DeltaTrainer``.
+        settings: see ``DeltaTrainer``.
+        ratios: what the adjustment says about rows.
+        shape: of what has a ratio, a clip and a stop of its own: ``(R,)``, or ``(R, A)`` for every agent by itself.
+    """
+
+    def __init__(
+        self,
+        net: StackedMLP,
+        optimizer: SeedAdam,
+        streams: SeedStreams,
+        settings: UpdateSettings,
+        ratios: RatiosOf,
+        shape: tuple[int, ...],
+    ) -> None:
+        super().__init__(net, optimizer, streams, settings)
+        self.ratios, self.shape = ratios, shape
+        self.store = RowStore()
+
+    @override
+    def append(self, inputs: Tensor, *facts: Tensor) -> None:
+        self.store.append(inputs.flatten(0, -3).float(), *facts)
+
+    @override
+    def update(self, measure: bool = True) -> dict[str, Tensor]:
+        """Starts from Delta_phi = 0."""
+        settings = self.settings
+        self.net.zero_last_layer()
+        if settings.reset_optimizer:
+            self.optimizer.reset_state()
+        copies = math.prod(self.shape) // len(self.streams.generators)  # which share a seed's order
+        minibatches = minibatches_of(self.streams, self.store.rows, settings.epochs, settings.minibatches, copies)
+        stats = update_rows(
+            self.net,
+            self.optimizer,
+            self.store.samples(),
+            minibatches,
+            self.ratios,
+            settings.clip_epsilon,
+            settings.kl_cutoff,
+            measure,
+        )
+        stats["gradient_steps_allowed"] = torch.full_like(stats["gradient_steps"], len(minibatches))
+        return {name: value.unflatten(0, self.shape) for name, value in stats.items()}
+
+    @override
+    def clear(self) -> None:
+        self.store.clear()

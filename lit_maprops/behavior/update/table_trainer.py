@@ -1,0 +1,102 @@
+"""Algorithm 2 on tables of actions (``lit_maprops.behavior.update.fused``), and what lets it do less arithmetic."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.minibatches import minibatches_of
+from lit_maprops.behavior.update.samples import SampleStore
+from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.streams import SeedStreams
+
+
+class CostOptions(NamedTuple):
+    """What saves arithmetic; see ``EnumeratedPolicy``. The defaults are the paper's way."""
+
+    trained_layers: str = "all"
+    merge_states: bool = False
+    max_states: int | None = None
+    max_sample_passes: int | None = None
+    warm_start: bool = False
+    compile: bool = False
+
+    def used(self) -> list[str]:
+        """The options that are not at their defaults."""
+        return [name for name, value in self._asdict().items() if value != self._field_defaults[name]]
+
+
+class TableTrainer(DeltaTrainer):
+    """Trains on the table of all actions that Delta_phi adjusts.
+
+    The facts of a step are log pi_theta of those K actions ``[*stack, b, K]`` (nats) and the numbers of the actions
+    taken ``[*stack, b]``.
+
+    Args:
+        net: see ``DeltaTrainer``.
+        optimizer: see ``DeltaTrainer``.
+        streams: see ``DeltaTrainer``.
+        settings: see ``DeltaTrainer``.
+        options: what saves arithmetic.
+    """
+
+    def __init__(
+        self,
+        net: StackedMLP,
+        optimizer: SeedAdam,
+        streams: SeedStreams,
+        settings: UpdateSettings,
+        options: CostOptions,
+    ) -> None:
+        super().__init__(net, optimizer, streams, settings)
+        self.options, self.last_layer = options, options.trained_layers == "last"
+        self.store = SampleStore(options.merge_states)
+        self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
+
+    @override
+    def append(self, inputs: Tensor, *facts: Tensor) -> None:
+        log_probs, taken = facts
+        states = inputs.flatten(0, -3).float()
+        x = self.net.features(inputs) if self.last_layer else states
+        self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2), states)
+
+    @override
+    def update(self, measure: bool = True) -> dict[str, Tensor]:
+        """Starts from Delta_phi = 0, or with ``warm_start`` from that of the update before."""
+        settings, options = self.settings, self.options
+        self.net.zero_last_layer(self._restart if options.warm_start else None)
+        if settings.reset_optimizer:
+            self.optimizer.reset_state()
+        rows = min(self.store.rows, options.max_states or self.store.rows)
+        epochs = settings.epochs
+        if options.max_sample_passes is not None:
+            epochs = max(1, min(epochs, options.max_sample_passes // rows))
+        size = fused.padded_rows(-(-rows // settings.minibatches)) if options.compile else 0  # rows per gradient step
+        samples = self.store.samples(size if settings.minibatches == 1 else 0)
+        if options.max_states is not None and self.store.rows > options.max_states:
+            samples = samples.subsampled(options.max_states, self.streams)
+        copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
+        stats = fused.update_behavior(
+            self.net,
+            self.optimizer,
+            samples,
+            minibatches_of(self.streams, rows, epochs, settings.minibatches, copies, size),
+            settings.clip_epsilon,
+            settings.kl_cutoff,
+            last_layer=self.last_layer,
+            from_zero=not options.warm_start,
+            measure=measure,
+            compiled=options.compile,
+        )
+        self._restart = stats["cutoff_hit"]
+        allowed = epochs * min(settings.minibatches, rows)
+        return stats | {"gradient_steps_allowed": torch.full_like(stats["gradient_steps"], allowed)}
+
+    @override
+    def clear(self) -> None:
+        self._restart = None
+        self.store.clear()
