@@ -324,4 +324,4 @@ class LitMAPROPS(ResumableRun):
         with torch.inference_mode(False), torch.no_grad():
             self.evaluation_result = self.evaluate(purpose, self.eval_episodes)
         means = means_over_seeds({}, self.evaluation_result)
-        self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()})
+        self.log_dict({k: torch.tensor(v, dtype=torch.float64) for k, v in means.items()}, batch_size=1)

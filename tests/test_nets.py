@@ -274,7 +274,7 @@ def test_state_dict_continues_bit_for_bit():
     for step in range(1, 4):
         for group, adam in ((parameters, optimizer), (copies, restored)):
             set_gradients(group, random_gradients(group, step))
-            adam.step(torch.tensor([True, step == 2]))
+            adam.step(active=torch.tensor([True, step == 2]))
     for p, other in zip(parameters, copies, strict=True):
         assert torch.equal(p, other)
 

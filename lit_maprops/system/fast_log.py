@@ -31,9 +31,8 @@ def log_row(module: LightningModule, row: Mapping[str, float], step: int) -> Non
     # Double precision on the CPU: single would round steps beyond 2**24.
     figures = {name: torch.tensor(value, dtype=torch.float64) for name, value in {**row, "step": step}.items()}
     known = {name: results.get(f"training_step.{name}") for name in figures}
-    module.log_dict(
-        {name: figures[name] for name, place in known.items() if place is None}, on_step=True, on_epoch=False
-    )
+    new = {name: figures[name] for name, place in known.items() if place is None}
+    module.log_dict(new, on_step=True, on_epoch=False, batch_size=1)
     for name, place in known.items():
         if place is not None:
             results.update_metrics(f"training_step.{name}", figures[name], 1)

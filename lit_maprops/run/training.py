@@ -1,0 +1,130 @@
+"""A fit with everything around it: the run's folder, loggers, callbacks, and how it ends."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from lit_maprops.run.callbacks import Checkpoints, EnvStepsBar, Recorder, Say
+from lit_maprops.run.failures import one_line_failures
+from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.options import RunCLI
+from lit_maprops.run.resume import check_resumes
+from lit_maprops.run.strategy import RankStrategy, ranks_of
+from lit_maprops.run.summary import Summary
+from lit_maprops.run.wandb_run import Tracker, check_environment, wandb_logger
+from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
+from lit_maprops.system.errors import WriteError
+
+
+def train(
+    cli: RunCLI, say: Say, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+) -> tuple[int, RunFolder]:
+    """Train, from the start or from a checkpoint; writes the run's folder.
+
+    Args:
+        cli: the run's settings, its classes built.
+        say: prints one line.
+        callbacks: in addition to those of ``cli``.
+        loggers: likewise.
+
+    Returns:
+        0, or 128 and the signal that stopped the run; and the run's folder.
+
+    Raises:
+        ConfigError: bad settings, found before anything is written.
+        WriteError: the disk is full or gone; says how to go on.
+    """
+    first = cli.trainer.is_global_zero
+    tell: Say = say if first else _hush
+    config = _prepare(cli)
+    checkpoint = cli.config.ckpt_path
+    resume_from = None if checkpoint is None else _env_steps_of(checkpoint, cli)
+    folder = RunFolder(cli.run_path())
+    config["run_name"] = folder.name
+    if first:  # the only rank that writes
+        folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+    if isinstance(cli.trainer.strategy, RankStrategy):
+        cli.trainer.strategy.name_run(folder.name)
+    tell(f"run folder: {folder.path}")
+    given = [*cli.trainer.loggers, *loggers]
+    tracked = first and not any(isinstance(logger, WandbLogger) for logger in given)
+    wandb = wandb_logger(cli.config.wandb, folder, config, say) if tracked else None
+    for logger in given:
+        logger.log_hyperparams(config)
+    own_loggers = [logger for logger in (folder, wandb) if first and logger is not None]
+    trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
+    trainer.loggers = [*own_loggers, *given]
+    checkpoints = _add_callbacks(trainer, folder, config, tell, callbacks)
+    return _fit(cli, folder, checkpoints, wandb, tell), folder
+
+
+def _hush(message: str) -> None:
+    """What every rank but the first does instead of saying something."""
+
+
+def _prepare(cli: RunCLI) -> dict[str, Any]:
+    """Check that the settings go together, and build the networks; returns the resolved configuration."""
+    check_environment()
+    model, data = cli.model, cli.datamodule
+    model.ranks = ranks_of(cli.trainer, model, data.num_envs)
+    config = cli.resolved_config(cli.config.run_name)
+    model.identity = {
+        "--data.env": config["data"]["env"],
+        "--data.history": config["data"]["history"],
+        "--model.behavior": config["model"]["behavior"]["class_path"],
+        "--model.learner": config["model"]["learner"]["class_path"],
+    }
+    model.prepare(data)
+    return config
+
+
+def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
+    """How far a checkpoint is, which must be one that this model can continue (env steps per seed)."""
+    content = read_checkpoint(Path(checkpoint))
+    check_resumes(cli.model, content)
+    return own_state(content)["iteration"] * cli.datamodule.target_batch_size
+
+
+def _add_callbacks(
+    trainer: Any, folder: RunFolder, config: dict[str, Any], tell: Say, given: Sequence[Callback]
+) -> Checkpoints:
+    """The run's own callbacks after those of its user, whose stops are then saved."""
+    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
+    summary = Summary(folder, recorder, config, tell)
+    own = [recorder, checkpoints, EnvStepsBar(), summary] if trainer.is_global_zero else [checkpoints, summary]
+    trainer.strategy.checkpoint_io = DurableCheckpointIO()
+    trainer.callbacks += [*given, *own]
+    return checkpoints
+
+
+def _fit(cli: RunCLI, folder: RunFolder, checkpoints: Checkpoints, wandb: Tracker | None, tell: Say) -> int:
+    """Lightning's fit, and what is said at its end; returns the exit code."""
+    model, data = cli.model, cli.datamodule
+    code = 1  # of a run that an exception ends
+    try:
+        with one_line_failures(model, folder.path):
+            cli.trainer.fit(model, datamodule=data, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        number = checkpoints.received if model.iteration < data.iterations else None
+        code = 128 + number if number else 0
+    except WriteError as error:
+        again = "no checkpoint was saved yet, give the same command again"
+        way = f"make room, then {_way_on(folder)}" if folder.checkpoint.exists() else again
+        raise WriteError(f"{error.marked}; {way}") from None
+    finally:
+        if wandb is not None:
+            wandb.end(code)
+        folder.close()
+    if code:
+        tell(f"stopped; {_way_on(folder)}")
+    elif model.iteration < data.iterations:
+        done = f"{model.env_steps:,} of {data.iterations * data.target_batch_size:,} env steps"
+        tell(f"stopped at {done}, by a limit of the Trainer or a callback; {_way_on(folder)}")
+    return code
+
+
+def _way_on(folder: RunFolder) -> str:
+    return f"continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}"
