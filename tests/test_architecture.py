@@ -18,6 +18,7 @@ LAYERS = [
     ["module"],
     ["state"],
     ["collect", "data"],
+    ["samplers"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer"],

@@ -99,7 +99,7 @@ class AdjustedPolicy(BehaviorPolicy):
         self.warm_start, self.compile_steps = warm_start, compile
         self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
         self.store = SampleStore(merge_states)
-        self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
+        self.restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
@@ -147,7 +147,7 @@ class AdjustedPolicy(BehaviorPolicy):
     @override
     def update(self, measure: bool = True) -> UpdateStats:
         """Algorithm 2, starting from Delta_phi = 0."""
-        self.net.zero_last_layer(self._restart if self.warm_start else None)
+        self.net.zero_last_layer(self.restart if self.warm_start else None)
         if self.reset_optimizer:
             self.optimizer.reset_state()
         rows = min(self.store.rows, self.max_states or self.store.rows)
@@ -171,14 +171,14 @@ class AdjustedPolicy(BehaviorPolicy):
             measure=measure,
             compiled=self.compile_steps,
         )
-        self._restart = stats["cutoff_hit"]
+        self.restart = stats["cutoff_hit"]
         allowed = epochs * min(self.minibatches, rows)
         return stats | {"gradient_steps_allowed": torch.full_like(stats["gradient_steps"], allowed)}
 
     @override
     def reset(self, data: TensorDictBase | None) -> None:
         self.net.zero_last_layer()
-        self._restart = None
+        self.restart = None
         self.store.clear()
         if data is not None:
             self.extend(data)
