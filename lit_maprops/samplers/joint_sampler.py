@@ -78,6 +78,7 @@ class JointSampler:
             isinstance(behavior, BehaviorPolicy),
             f"behavior is {behavior!r}: give a behavior policy, such as MAPROPS()",
         )
+        check(not hasattr(behavior, "task"), "behavior has served a run already: make a new one")
         check(
             (n_actions is None) != (action_dims is None),
             "n_actions and action_dims exclude each other: give one of them, with one number per agent",
@@ -91,11 +92,12 @@ class JointSampler:
         check(behavior.continuous or not self.continuous, f"{name} has no continuous actions: give n_actions")
         check(behavior.discrete or self.continuous, f"{name} has continuous actions only: give action_dims")
         self.sizes, self.num_envs, self.seed, self.device = list(sizes), num_envs, seed, torch.device(device)
-        self.behavior = copy.deepcopy(behavior)
+        self._unbuilt = copy.deepcopy(behavior)
         self.forget()
 
     def forget(self) -> None:
         """Be as before the first ``act``."""
+        self.behavior = copy.deepcopy(self._unbuilt)
         self.task: PlainTask | None = None
         self.sees_observations = False  # the loop gives observations beside states
         self.drawn: Drawn | None = None

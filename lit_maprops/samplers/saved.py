@@ -62,7 +62,6 @@ def restored(sampler: "JointSampler", state: dict[str, Any]) -> None:
         there = state["identity"].get(name)
         check(there == own, f"state is of a sampler with {name} {there} and this one has {own}: make it with the same")
     twin = copy.copy(sampler)  # which may fail half-way
-    twin.behavior = copy.deepcopy(sampler.behavior)
     twin.forget()
     if state["state_dim"] is not None:
         _fill(twin, state)
@@ -71,8 +70,8 @@ def restored(sampler: "JointSampler", state: dict[str, Any]) -> None:
 
 def _fill(sampler: "JointSampler", state: dict[str, Any]) -> None:
     """Take over what a sampler saved after its first ``act``."""
-    behavior, device = sampler.behavior, sampler.device
     sampler.build(state["state_dim"], state["observation_dim"])
+    behavior, device = sampler.behavior, sampler.device
     own = {name: list(value.shape) for name, value in behavior.state_dict().items()}
     there = {name: list(value.shape) for name, value in state["network"].items()}
     check(

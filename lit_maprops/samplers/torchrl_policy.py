@@ -2,7 +2,8 @@
 
 import torch
 from tensordict import NestedKey, TensorDictBase
-from tensordict.nn import InteractionType, TensorDictModuleBase, interaction_type
+from tensordict.nn import InteractionType, TensorDictModuleBase
+from tensordict.nn.probabilistic import interaction_type
 from torch import Tensor
 
 from lit_maprops.samplers.joint_sampler import JointSampler
