@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=20, help="runs")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--updates", type=int, default=12)
-    parser.add_argument("--num-steps", type=int, default=8, help="steps per update and environment")
+    parser.add_argument("--num-steps", type=int, default=4, help="steps per update and environment")
     parser.add_argument("--num-envs", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=0.05)

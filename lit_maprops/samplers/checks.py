@@ -54,12 +54,11 @@ def check_log_probs(name: str, log_probs: Tensor, mask: Tensor) -> None:
         bool((padding == -torch.inf).all()),
         f"{name} gives probability to an action that its agent does not have: pad with -inf",
     )
-    off = log_probs.logsumexp(-1).abs().max().item()
+    sums = log_probs.logsumexp(-1)
+    worst = sums.flatten()[sums.abs().argmax()].item()
     check(
-        off <= TOLERANCE,
-        f"{name} is not normalized, its probabilities sum to exp({off:.3g}) in some row: give logits.log_softmax(-1)"
-        if off < torch.inf
-        else f"{name} is not normalized, some row holds no finite entry: give logits.log_softmax(-1)",
+        abs(worst) <= TOLERANCE,
+        f"{name} is not normalized, its probabilities sum to exp({worst:.3g}) in some row: give logits.log_softmax(-1)",
     )
 
 

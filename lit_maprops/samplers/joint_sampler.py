@@ -54,7 +54,8 @@ class JointSampler:
         action_dims: instead of ``n_actions``, components of each agent's continuous action.
         num_envs: environments that step together, E. They are not corrected against each other within one step: one
             environment, or ``stratified`` behavior policies, have the least sampling error.
-        seed: fixes all random numbers: those of seed 0 of a ``LitMAPROPS`` run with this ``run_seed``.
+        seed: fixes all random numbers: those of seed 0 of a ``LitMAPROPS`` run with this ``run_seed``, whose collector
+            draws one step on trial first.
         device: where the tensors of the loop live.
 
     Attributes:
