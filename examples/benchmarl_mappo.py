@@ -27,6 +27,7 @@ from torch import nn
 from torchrl import logger
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
+from typing_extensions import override
 
 from lit_maprops.behavior import MAPROPS
 from lit_maprops.samplers import JointSampler, SampledPolicy
@@ -35,52 +36,55 @@ from lit_maprops.samplers import JointSampler, SampledPolicy
 class Figure1Task(TaskClass):
     """The game as a BenchMARL task."""
 
+    @override
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: str
     ) -> Callable[[], EnvBase]:
-        """See ``TaskClass``."""
         return lambda: Figure1(num_envs)
 
+    @override
     def supports_continuous_actions(self) -> bool:
-        """See ``TaskClass``."""
         return False
 
+    @override
     def supports_discrete_actions(self) -> bool:
-        """See ``TaskClass``."""
         return True
 
+    @override
     def max_steps(self, env: EnvBase) -> int:
-        """See ``TaskClass``."""
         return 1
 
+    @override
     def has_render(self, env: EnvBase) -> bool:
-        """See ``TaskClass``."""
         return False
 
+    @override
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:
-        """See ``TaskClass``."""
         return {"agents": [f"agent_{number}" for number in range(N_AGENTS)]}
 
+    @override
     def observation_spec(self, env: EnvBase) -> Composite:
-        """See ``TaskClass``."""
         return env.observation_spec_unbatched
 
+    @override
     def action_spec(self, env: EnvBase) -> Composite:
-        """See ``TaskClass``."""
         return env.full_action_spec_unbatched
 
+    @override
     def state_spec(self, env: EnvBase) -> None:
-        """See ``TaskClass``."""
+        return None
 
+    @override
     def info_spec(self, env: EnvBase) -> None:
-        """See ``TaskClass``."""
+        return None
 
+    @override
     def action_mask_spec(self, env: EnvBase) -> None:
-        """See ``TaskClass``."""
+        return None
 
     @staticmethod
+    @override
     def env_name() -> str:
-        """See ``TaskClass``."""
         return "figure1"
 
 
@@ -89,6 +93,7 @@ class SampledMappo(Mappo):
 
     sampler: JointSampler
 
+    @override
     def _get_policy_for_collection(
         self, policy_for_loss: TensorDictModule, group: str, continuous: bool
     ) -> TensorDictModule:
@@ -112,20 +117,20 @@ class SampledMappoConfig(MappoConfig):
     """As ``MappoConfig``."""
 
     @staticmethod
+    @override
     def associated_class() -> type[Mappo]:
-        """See ``AlgorithmConfig``."""
         return SampledMappo
 
 
 class StartFromTheta(Callback):
     """Resets the sampler whenever theta has changed, and once the collector has tried its policy."""
 
+    @override
     def on_setup(self) -> None:
-        """See ``Callback``."""
         self.experiment.algorithm.sampler.reset()
 
+    @override
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
-        """See ``Callback``."""
         self.experiment.algorithm.sampler.reset()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops.behavior.update.samples import fingerprint
 from lit_maprops.envs import State, Task, Transition
@@ -27,22 +28,26 @@ class PlainTask(Task):
         self.n_agents = len(self.sizes)
         self.n_actions, self.action_dim = (0, max(sizes)) if continuous else (max(sizes), 0)
 
+    @override
     def action_mask(self) -> Tensor:
-        """See ``Task``."""
         return torch.arange(max(self.sizes)) < torch.tensor(self.sizes).unsqueeze(1)
 
+    @override
     def initial_state(self, noise: Tensor) -> State:
-        """See ``Task``; any state will do."""
+        """Any state will do."""
         return {"state": torch.zeros(*noise.shape[:-1], self.state_dim, device=noise.device)}
 
+    @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """See ``Task``; the user's environment does that."""
+        """The user's environment does that."""
         raise NotImplementedError
 
+    @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        """See ``Task``; the user's environment does that."""
+        """The user's environment does that."""
         raise NotImplementedError
 
+    @override
     def state_index(self, state: State) -> Tensor:
-        """See ``Task``; a hash of the state's float32 bits, equal for equal states, also across processes."""
+        """A hash of the state's float32 bits, equal for equal states, also across processes."""
         return fingerprint(state["state"] + 0.0)  # -0.0 becomes 0.0
