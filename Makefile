@@ -28,6 +28,10 @@ test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
+examples: setup ## run examples/ with and without the sampler; BenchMARL in a virtual environment of its own (build/peers)
+	$(BIN)/python tests/bench/peers.py benchmarl
+	$(BIN)/python -m pytest tests/examples
+
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 

@@ -22,6 +22,7 @@ LAYERS = [
     ["module"],
     ["state"],
     ["collect", "data"],
+    ["samplers"],
     ["behavior", "metrics"],
     ["targets"],
     ["buffer"],

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
+from lit_maprops.stacked.agents import agent_network, per_agent
 from lit_maprops.stacked.nets import StackedMLP
-from lit_maprops.targets.policies import agent_network, per_agent
 
 
 class IndependentCritic(TensorDictModuleBase):
@@ -32,7 +32,7 @@ class IndependentCritic(TensorDictModuleBase):
         generators: Sequence[torch.Generator],
     ) -> None:
         super().__init__()
-        self.net = agent_network(task, hidden, 1, share_parameters, 1.0, generators)
+        self.net = agent_network(task.n_agents, task.observation_dim, hidden, 1, share_parameters, 1.0, generators)
 
     def values(self, data: TensorDictBase) -> Tensor:
         """``[R, *B, A, 1]`` from ``OBSERVATION`` (units of return)."""

@@ -27,3 +27,7 @@ def python_of(peer: str) -> str | None:
                 return None
         done.touch()
     return str(python)
+
+
+if __name__ == "__main__":
+    sys.exit(any(python_of(peer) is None for peer in sys.argv[1:]))

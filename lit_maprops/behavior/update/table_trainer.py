@@ -55,7 +55,6 @@ class TableTrainer(DeltaTrainer):
         super().__init__(net, optimizer, streams, settings)
         self.options, self.last_layer = options, options.trained_layers == "last"
         self.store = SampleStore(options.merge_states)
-        self._restart: Tensor | None = None  # [*stack], entries that start from Delta = 0; None: all
 
     @override
     def append(self, inputs: Tensor, *facts: Tensor) -> None:
@@ -68,7 +67,7 @@ class TableTrainer(DeltaTrainer):
     def update(self, measure: bool = True) -> dict[str, Tensor]:
         """Starts from Delta_phi = 0, or with ``warm_start`` from that of the update before."""
         settings, options = self.settings, self.options
-        self.net.zero_last_layer(self._restart if options.warm_start else None)
+        self.net.zero_last_layer(self.restart if options.warm_start else None)
         if settings.reset_optimizer:
             self.optimizer.reset_state()
         rows = min(self.store.rows, options.max_states or self.store.rows)
@@ -92,11 +91,11 @@ class TableTrainer(DeltaTrainer):
             measure=measure,
             compiled=options.compile,
         )
-        self._restart = stats["cutoff_hit"]
+        self.restart = stats["cutoff_hit"]
         allowed = epochs * min(settings.minibatches, rows)
         return stats | {"gradient_steps_allowed": torch.full_like(stats["gradient_steps"], allowed)}
 
     @override
     def clear(self) -> None:
-        self._restart = None
+        self.restart = None
         self.store.clear()

@@ -28,7 +28,12 @@ class DeltaTrainer(ABC):
         optimizer: over ``net``.
         streams: random numbers of the R seeds, for minibatches.
         settings: of Algorithm 2.
+
+    Attributes:
+        restart: entries that the next update starts from Delta_phi = 0, ``[*stack]`` bool; None: all.
     """
+
+    restart: Tensor | None = None
 
     def __init__(self, net: StackedMLP, optimizer: SeedAdam, streams: SeedStreams, settings: UpdateSettings) -> None:
         self.net, self.optimizer, self.streams, self.settings = net, optimizer, streams, settings

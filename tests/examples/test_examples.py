@@ -1,0 +1,65 @@
+"""The examples run, and in each of them the sampler decides more runs of the figure1 game for the better equilibrium.
+
+Seeds are fixed; examples/README.md has shares of many other seeds, with intervals.
+"""
+
+import importlib
+import os
+import re
+import subprocess
+from types import ModuleType
+
+import pytest
+from conftest import ROOT
+from scipy.stats import binomtest
+
+EXAMPLES = ROOT / "examples"
+BENCHMARL = ROOT / "build/peers/benchmarl"
+LINE = re.compile(r"^(on_policy|ma_props): (\d+) of (\d+) runs end at \(A, A\), [\d.]+ \[[\d.]+, [\d.]+\]$", re.M)
+
+
+def wins(output: str, sampler: str, seeds: int) -> int:
+    """How many runs ended at (A, A), as printed."""
+    (line,) = LINE.findall(output)
+    assert (line[0], int(line[2])) == (sampler, seeds)
+    return int(line[1])
+
+
+def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """In this process: importing torch takes longer than the example."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module(name)
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("cleanrl_style_ppo", 12), ("torchrl_multiagent_ppo", 8)])
+def test_the_sampler_makes_the_difference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, seeds: int
+) -> None:
+    ends = {}
+    for sampler in ("on_policy", "ma_props"):
+        example(name, monkeypatch).main(["--sampler", sampler, "--seeds", str(seeds)])
+        ends[sampler] = wins(capsys.readouterr().out, sampler, seeds)
+    assert ends["ma_props"] == seeds
+    assert ends["on_policy"] < seeds
+
+
+@pytest.mark.skipif(not (BENCHMARL / "installed").exists(), reason="no BenchMARL: `make examples` installs it")
+def test_benchmarl() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    program = [str(BENCHMARL / "bin/python"), "-W", "ignore", str(EXAMPLES / "benchmarl_mappo.py"), "--seeds", "5"]
+    started = {
+        sampler: subprocess.Popen([*program, "--sampler", sampler], env=environment, text=True, stdout=subprocess.PIPE)
+        for sampler in ("on_policy", "ma_props")
+    }
+    ends = {sampler: wins(process.communicate()[0], sampler, 5) for sampler, process in started.items()}
+    assert ends["ma_props"] == 5
+    assert ends["on_policy"] < 5
+
+
+def test_both_intervals_are_wilson(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cleanrl_style_ppo", "figure1"):
+        for successes, runs in ((0, 5), (3, 7), (40, 40)):
+            expected = binomtest(successes, runs).proportion_ci(method="wilson")
+            low, high = example(name, monkeypatch).wilson(successes, runs)
+            assert low == pytest.approx(expected.low, abs=1e-4)
+            assert high == pytest.approx(expected.high, abs=1e-4)
