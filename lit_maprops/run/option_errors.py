@@ -25,7 +25,7 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
     "data.env": TASKS,
 }
 OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
-EXAMPLE = "conf/boulderpush.yaml"
+EXAMPLE = "the output of lit-maprops conf boulderpush"  # a file
 TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
 TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
@@ -38,7 +38,7 @@ def one_line(error: Exception) -> str:
     required = re.search(r"arguments are required: (.+)", text)
     if required:
         flags = required[1].replace(", ", ", --")
-        return f"--{flags} is required: give it, or a --config that has it, such as {EXAMPLE}"
+        return f"--{flags} is required: give it, or a --config that has it, such as --config boulderpush"
     line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
     return line or re.sub(r'^Parser key "([\w.]+)":', r"--\1:", " ".join(text.split()))
 
