@@ -1,7 +1,7 @@
 """The wheel and the sdist in dist/ (`make package` builds them): what they hold, and the program from the wheel alone.
 
-The wheel is installed in an environment of its own. The other packages come from the environment of the tests, whose
-own lit_maprops, an editable one, is out of reach there: a path of a .pth file is searched, its .pth files are not read.
+The wheel is installed in an environment of its own. Of the packages of the tests' environment it sees those that a
+plain install brings, by the metadata of all of them: none of an extra, and not the editable lit_maprops.
 """
 
 import os
@@ -10,13 +10,16 @@ import sys
 import sysconfig
 import tarfile
 import venv
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 SHIPPED = {f"lit_maprops/{folder}/{path.name}" for folder in ("conf", "sweeps") for path in (ROOT / folder).iterdir()}
+ALONE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 SMALL = ["--model.num_seeds", "2", "--model.total_env_steps", "64", "--wandb", "disabled"]
 
 
@@ -25,22 +28,43 @@ def built(suffix: str) -> Path:
     return path
 
 
+def plain_install() -> set[str]:
+    """The names at the top of site-packages that the dependencies of lit_maprops bring, and theirs, without extras."""
+    seen, names = set(), set()
+    waiting = [Requirement("lit_maprops")]
+    while waiting:
+        wanted = waiting.pop()
+        if str(wanted) in seen:
+            continue
+        seen.add(str(wanted))
+        try:
+            found = distribution(wanted.name)
+        except PackageNotFoundError:  # of another platform
+            continue
+        if wanted.name != "lit_maprops":
+            names |= {file.parts[0] for file in found.files or ()}
+        for line in map(Requirement, found.requires or ()):
+            if line.marker is None or any(line.marker.evaluate({"extra": e}) for e in ("", *wanted.extras)):
+                waiting.append(line)
+    return names - {"..", "__pycache__"}
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel."""
+    """An environment with the wheel and links to what a plain install brings."""
     home = tmp_path_factory.mktemp("wheel") / "venv"
     venv.create(home, symlinks=True)
     [packages] = home.glob("lib/python*/site-packages")
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    for name in plain_install():
+        (packages / name).symlink_to(Path(sysconfig.get_path("purelib")) / name)
     pip = [sys.executable, "-m", "pip", "--python", home / "bin/python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", built(".whl")], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", built(".whl")], env=ALONE, check=True)
     return home
 
 
 def run(installed: Path, folder: Path, program: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
     """A program of the environment, in a folder outside the repository."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([installed / "bin" / program, *args], cwd=folder, env=env, capture_output=True, text=True)
+    return subprocess.run([installed / "bin" / program, *args], cwd=folder, env=ALONE, capture_output=True, text=True)
 
 
 def output(installed: Path, folder: Path, *args: str) -> str:
@@ -84,19 +108,26 @@ def test_it_trains_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs/game/summary.json").is_file()
 
 
-def test_a_shipped_sweep_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    text = output(installed, tmp_path, "conf", "no_conflict")
-    (tmp_path / "small.yaml").write_text(text + "".join(f"  - {word}\n" for word in SMALL))
-    output(installed, tmp_path, "sweep", "small.yaml", "--max-runs", "1")
-    assert len(list(tmp_path.glob("runs/no_conflict/*/summary.json"))) == 1
-    refused = run(installed, tmp_path, "lit-maprops", "sweep", "no_conflict", "--max-runs", "0")
-    assert "--max-runs" in refused.stderr  # which is checked before FILE
-    refused = run(installed, tmp_path, "lit-maprops", "sweep", "no_conflict", "--runs-dir", "small.yaml")
-    assert "--runs-dir" in refused.stderr  # and FILE before the folder
+@pytest.mark.parametrize(
+    ("args", "extra"),
+    [
+        ("fit --config continuous_game", "continuous"),
+        ("fit --config vmas_balance", "envs"),
+        ("report .", "report"),
+        ("sweep no_conflict", "sweeps"),
+        ("export --ckpt_path none --output new", "export"),
+    ],
+)
+def test_a_missing_extra_is_one_line(args: str, extra: str, installed: Path, tmp_path: Path) -> None:
+    result = run(installed, tmp_path, "lit-maprops", *args.split())
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert f"pip install 'lit_maprops[{extra}]'" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_its_types_are_seen(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text("from lit_maprops.system.errors import check\n\ncheck('yes', 3)\n")
     mypy = [sys.executable, "-m", "mypy", "--python-executable", installed / "bin/python", "user.py"]
-    found = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True).stdout
+    found = subprocess.run(mypy, cwd=tmp_path, env=ALONE, capture_output=True, text=True).stdout
     assert found.count('to "check" has incompatible type') == 2
