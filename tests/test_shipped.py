@@ -91,7 +91,7 @@ def test_sweep_takes_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     assert "--runs-dir" in one_line(capsys, "sweep", "no_conflict", "--runs-dir", "file")  # the sweep file was found
     line = one_line(capsys, "sweep", "no_conflic")
-    assert "no sweep file no_conflic (did you mean no_conflict?)" in line
+    assert "no file no_conflic (did you mean no_conflict?)" in line
 
 
 def test_a_shipped_sweep_runs_from_any_folder(tmp_path: Path) -> None:

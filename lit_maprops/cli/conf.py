@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.shipped import did_you_mean, shipped
+from lit_maprops.system.errors import ConfigError, did_you_mean
+from lit_maprops.system.shipped import shipped
 
 DESCRIPTION = """List the configurations and sweep files that come with the package, or print one, to be redirected to a
 file and edited."""
@@ -37,9 +37,7 @@ def run(args: list[str]) -> int:
         return 0
     files = configurations | sweeps
     if name not in files:
-        raise ConfigError(
-            f"NAME: no shipped file is called {name}{did_you_mean(name, list(files))}: see lit-maprops conf"
-        )
+        raise ConfigError(f"NAME: no shipped file is called {name}{did_you_mean(name, files)}: see lit-maprops conf")
     print(files[name].read_text(encoding="utf-8"), end="")
     return 0
 

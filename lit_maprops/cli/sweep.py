@@ -13,7 +13,7 @@ from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
 from lit_maprops.system.files import lock
-from lit_maprops.system.shipped import did_you_mean, locate, shipped
+from lit_maprops.system.shipped import locate, nothing_there
 
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
 folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
@@ -56,10 +56,7 @@ def run(args: list[str]) -> int:
         check_count("max-runs", options.max_runs, most=MOST_RUNS)
     path = locate("sweeps", options.file)
     if path is None:
-        similar = did_you_mean(options.file, list(shipped("sweeps")))
-        raise ConfigError(
-            f"FILE: there is no sweep file {options.file}{similar}: lit-maprops conf lists the shipped ones"
-        )
+        raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
     file = read_sweep_file(path)
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name

@@ -1,7 +1,6 @@
 """What the parser complains about, in one line that names the flag and the fix."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 from pydoc import locate
@@ -15,7 +14,7 @@ from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.system.errors import check, marked
+from lit_maprops.system.errors import check, did_you_mean, marked
 from lit_maprops.targets import LEARNERS
 
 USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
@@ -150,5 +149,4 @@ def _did_you_mean(name: str) -> str:
     field = name.rpartition(".")[2]
     if field in known:
         return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""
-    close = difflib.get_close_matches(field, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return did_you_mean(field, known)

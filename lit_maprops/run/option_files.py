@@ -8,7 +8,7 @@ import yaml
 from lit_maprops.run.option_errors import one_line
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.safe_yaml import load_yaml
-from lit_maprops.system.shipped import did_you_mean, locate, shipped
+from lit_maprops.system.shipped import locate, nothing_there
 
 
 def run_of(checkpoint: str) -> Path:
@@ -51,8 +51,7 @@ def with_shipped_configs(options: list[str]) -> list[str]:
 def _config(given: str) -> str:
     path = locate("conf", given)
     if path is None and not _is_settings(given):
-        similar = did_you_mean(given, list(shipped("conf")))
-        raise ConfigError(f"--config: there is no file {given}{similar}: lit-maprops conf lists the shipped ones")
+        raise ConfigError(f"--config: {nothing_there('conf', given)}")
     return given if path in (None, Path(given)) else str(path)
 
 

@@ -1,8 +1,9 @@
 """The configurations and sweep files that come with the package, found by their names."""
 
-import difflib
 from pathlib import Path
 from typing import Literal
+
+from lit_maprops.system.errors import did_you_mean
 
 # Links to the repository's top folders; in a wheel, the files themselves.
 PACKAGE = Path(__file__).parent.parent
@@ -25,7 +26,7 @@ def locate(kind: Kind, given: str) -> Path | None:
         return None
 
 
-def did_you_mean(given: str, names: list[str]) -> str:
-    """The one of ``names`` that a path or a name is most like, in parentheses; empty if none is."""
-    close = difflib.get_close_matches(Path(given).name.removesuffix(".yaml"), names, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def nothing_there(kind: Kind, given: str) -> str:
+    """The end of an error line for a path or name that ``locate`` does not find."""
+    similar = did_you_mean(Path(given).name.removesuffix(".yaml"), shipped(kind))
+    return f"there is no file {given}{similar}: lit-maprops conf lists the shipped ones"

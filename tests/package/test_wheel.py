@@ -24,8 +24,9 @@ SMALL = ["--model.num_seeds", "2", "--model.total_env_steps", "64", "--wandb", "
 
 
 def built(suffix: str) -> Path:
-    [path] = (ROOT / "dist").glob(f"lit_maprops-*{suffix}")
-    return path
+    found = list((ROOT / "dist").glob(f"lit_maprops-*{suffix}"))
+    assert len(found) == 1, "`make package` builds dist/ and runs these tests"
+    return found[0]
 
 
 def plain_install() -> set[str]:
