@@ -55,6 +55,8 @@ RUN --mount=type=bind,source=requirements.lock,target=/locks/requirements.lock \
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY lit_maprops lit_maprops
+COPY conf conf
+COPY sweeps sweeps
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM torch-gpu AS gpu

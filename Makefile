@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := python -m pip install --quiet --disable-pip-version-check
+SWEEPS := 'sweeps>=0.3,<0.4' # alone: it asks for numpy below 2
 .DEFAULT_GOAL := help
 
 .PHONY: $(shell grep -ohE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
@@ -13,24 +15,47 @@ setup: $(VENV)/.installed ## make .venv with everything the other targets need
 
 # torch first and alone: with it in place the other packages do not pull another build (gigabytes of CUDA).
 # The versions are those that the images install, so that the tests speak for them.
-$(VENV)/.installed: pyproject.toml requirements.lock
+$(VENV)/.fits: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	sed -n 's/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.lock > $(VENV)/versions.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/versions.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'sweeps>=0.3,<0.4'
+	$(BIN)/$(INSTALL) torch==2.13.0
+	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[media]'
 	@touch $@
 
-fit: setup ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds
+$(VENV)/.installed: $(VENV)/.fits
+	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[dev]'
+	$(BIN)/$(INSTALL) --no-deps $(SWEEPS)
+	@touch $@
+
+fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; installs what it needs alone
 	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
 
 test: setup ## run the tests, one process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
 examples: setup ## run examples/ with and without the sampler; BenchMARL in a virtual environment of its own (build/peers)
 	$(BIN)/python tests/bench/peers.py benchmarl
 	$(BIN)/python -m pytest tests/examples
+
+# What other packages' interfaces change first: the parser, checkpoints, Lightning, W&B, torch's numbers, the environments.
+NEWEST := .venv-newest
+NEWEST_TESTS := tests/test_cli.py tests/test_configs.py tests/test_health.py tests/test_module.py tests/test_resume.py \
+	tests/test_wandb_run.py tests/test_nets.py tests/behavior tests/targets tests/metrics tests/envs tests/export \
+	tests/hostile tests/sweeps/test_sweep_files.py
+
+test-newest: ## run a part of the tests on the newest versions that pyproject.toml allows (6 GB with CUDA)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/$(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(NEWEST)/bin/$(INSTALL) --no-deps $(SWEEPS)
+	$(NEWEST)/bin/python -m pip list | grep -iE '^(torch|torchrl|tensordict|lightning|jsonargparse|omegaconf|wandb) '
+	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile $(NEWEST_TESTS)
+
+package: setup ## build sdist and wheel into dist/, check them, and try the wheel in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/package
 
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
@@ -56,9 +81,9 @@ LOCK = $(BIN)/uv pip compile --quiet --no-config --generate-hashes --custom-comp
 
 lock: ## pin what the images install and the tests run on: requirements*.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/$(INSTALL) uv
 	echo torch==2.13.0+cpu > $(VENV)/torch.txt
-	$(LOCK) pyproject.toml --extra media --extra envs --extra export --constraint $(VENV)/torch.txt --no-emit-package torch \
+	$(LOCK) pyproject.toml --extra media --extra report --extra continuous --extra envs --extra export --constraint $(VENV)/torch.txt --no-emit-package torch \
 		--find-links $(TORCH_CPU) --output-file requirements.lock
 	echo torch==2.13.0+cpu | $(LOCK) - --constraint requirements.lock --find-links $(TORCH_CPU) --output-file requirements-cpu.lock
 	echo torch==2.13.0 | $(LOCK) - --constraint requirements.lock --output-file requirements-gpu.lock
@@ -114,5 +139,5 @@ soak: setup ## watch one run for half an hour: memory, open files, logs; writes 
 gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/gpu.md, or says that there is no GPU
 	$(BIN)/python -m studies.gpu
 
-clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove environments, packages and caches; runs/ stays
+	rm -rf $(VENV) $(NEWEST) dist .pytest_cache .mypy_cache .ruff_cache

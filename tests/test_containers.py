@@ -158,7 +158,7 @@ def test_every_locked_package_has_hashes(name: str) -> None:
 def test_locks_agree_with_pyproject_and_each_other(target: str) -> None:
     common, torch = locked(""), locked(target)
     assert "torch" not in common
-    for requirement in required("media", "envs", "export"):
+    for requirement in required("media", "report", "continuous", "envs", "export"):
         found, _ = (common | torch)[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(found), requirement
     assert all(common[name][0] == torch[name][0] for name in common.keys() & torch.keys())

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export|health``.
+"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|analyze|export|conf|health``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -21,14 +21,15 @@ commands:
   report     compare finished runs on one HTML page
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
   export     agents' policies as ONNX and torch.export programs, which run without this package
+  conf       list the configurations and sweep files that come with the package, or print one
   health     check the installation; with --fit, train for a second, too
 
 examples:
-  python -m lit_maprops fit --config conf/boulderpush.yaml
-  python -m lit_maprops fit --config conf/boulderpush.yaml --model.behavior OnPolicy --run_name baseline
+  python -m lit_maprops fit --config boulderpush
+  python -m lit_maprops fit --config boulderpush --model.behavior OnPolicy --run_name baseline
   python -m lit_maprops fit --ckpt_path runs/baseline/checkpoints/last.ckpt
   python -m lit_maprops test --ckpt_path runs/baseline/checkpoints/last.ckpt
-  python -m lit_maprops sweep sweeps/centralization.yaml --workers 2
+  python -m lit_maprops sweep centralization --workers 2
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
   python -m lit_maprops export --ckpt_path runs/baseline/checkpoints/last.ckpt --output exported
@@ -36,7 +37,7 @@ examples:
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export", "health")
+COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "analyze", "export", "conf", "health")
 ENDED_EARLY, USER_ERROR = 1, 2
 MOST_CHARACTERS = 1000  # of an error
 
@@ -75,6 +76,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.cli.analyze import run
     elif command == "export":
         from lit_maprops.cli.export import run
+    elif command == "conf":
+        from lit_maprops.cli.conf import run
     elif command == "health":
         from lit_maprops.cli.health import run
     else:

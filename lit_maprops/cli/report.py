@@ -7,7 +7,7 @@ from lit_maprops.report.page import make_report
 from lit_maprops.system.errors import ConfigError
 
 EPILOG = """A run folder is what fit writes; each of its seeds is one training run in the statistics. Runs that differ
-in more than the sampler (task, learner, sizes) are compared separately. The figures need the extra `media`."""
+in more than the sampler (task, learner, sizes) are compared separately. The command needs the extra `report`."""
 
 
 class _Parser(argparse.ArgumentParser):

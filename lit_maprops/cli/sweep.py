@@ -13,6 +13,7 @@ from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
 from lit_maprops.system.files import lock
+from lit_maprops.system.shipped import locate, nothing_there
 
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
 folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
@@ -27,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(args: list[str]) -> argparse.Namespace | None:
     parser = _Parser(prog="python -m lit_maprops sweep", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("file", metavar="FILE", type=Path, help="W&B sweep file, such as sweeps/delta_epsilon.yaml")
+    parser.add_argument("file", metavar="FILE", help="W&B sweep file, or the name of one that lit-maprops conf lists")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
     parser.add_argument("--max-runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
@@ -53,7 +54,10 @@ def run(args: list[str]) -> int:
     check_count("workers", options.workers, most=1024)
     if options.max_runs is not None:
         check_count("max-runs", options.max_runs, most=MOST_RUNS)
-    file = read_sweep_file(options.file)
+    path = locate("sweeps", options.file)
+    if path is None:
+        raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
+    file = read_sweep_file(path)
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
     limit = _limit(file, options.max_runs)

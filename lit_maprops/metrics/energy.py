@@ -13,7 +13,6 @@ the expectation E abs(Z - Z') / n, which the figures beside it (``_on_policy``) 
 import math
 
 import torch
-from scipy.special import gammaln, hyp1f1
 from tensordict import TensorDictBase
 from torch import Tensor
 
@@ -48,6 +47,8 @@ def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> 
 
 def energy_distance(z: Tensor) -> Tensor:
     """Between the empirical distributions of ``[R, B, J]`` and N(0, I): ``[R]``, not below 0 but for rounding."""
+    from scipy.special import gammaln  # of the extra `continuous`
+
     to_normal = distance_to_normal(z.norm(dim=-1), z.shape[-1]).mean(1)
     between_normals = 2 * math.exp(gammaln((z.shape[-1] + 1) / 2) - gammaln(z.shape[-1] / 2))
     return (2 * to_normal - mean_distance(z) - between_normals).float()
@@ -55,6 +56,8 @@ def energy_distance(z: Tensor) -> Tensor:
 
 def distance_to_normal(norm: Tensor, dim: int) -> Tensor:
     """E abs(z - Z) for Z ~ N(0, I) in ``dim`` dimensions, given abs(z): the mean of a noncentral chi, any shape."""
+    from scipy.special import gammaln, hyp1f1
+
     factor = math.sqrt(2) * math.exp(gammaln((dim + 1) / 2) - gammaln(dim / 2))
     squares = norm.double().square().cpu().numpy()
     return factor * torch.as_tensor(hyp1f1(-0.5, dim / 2, -0.5 * squares)).to(norm.device)

@@ -13,6 +13,7 @@ it is simply an on-policy batch. Continuous actions: ``lit_maprops.metrics.energ
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 from tensordict import TensorDictBase
@@ -46,6 +47,10 @@ def check_estimator(kind: str | None, task: Task) -> None:
     check(
         kind != "energy" or task.continuous_actions,
         f"<model.sampling_error> is energy and {name} has discrete actions: use tabular, likelihood or null",
+    )
+    check(
+        kind != "energy" or find_spec("scipy") is not None,
+        "<model.sampling_error> energy needs the package scipy: pip install 'lit_maprops[continuous]', or use null",
     )
     check(
         kind != "tabular" or task.numbers_states(),

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from lit_maprops.report.headline import headline, nan_notes
 from lit_maprops.report.load import LeftOut, Run, load_runs
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
-from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.files import write_atomically
 
 MOST_SETTINGS = 8  # with figures; every run is in the table
+PACKAGES = ("jinja2", "matplotlib", "scipy")  # of the extra `report`
 TITLE = "MA-PROPS reliability report"
 
 
@@ -78,8 +80,10 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
         made_on: the date shown; None: now. The only part that differs between equal inputs.
 
     Raises:
-        ConfigError: no run could be read, or matplotlib is missing.
+        ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
+    for package in PACKAGES:
+        check(find_spec(package) is not None, f"report: {package} is missing: pip install 'lit_maprops[report]'")
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)

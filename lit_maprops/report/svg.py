@@ -9,8 +9,6 @@ from typing import Any
 from xml.etree import ElementTree
 from zlib import crc32
 
-from lit_maprops.system.errors import ConfigError
-
 # Colors that stand for the page's CSS variables; nothing else uses these values.
 INK, MUTED, GRID = "#fe00f0", "#fe00f1", "#fe00f2"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
@@ -59,17 +57,11 @@ def color(style: int) -> str:
 
 
 def draw(paint: Callable[[Any], None], height: float, alt: str) -> str:
-    """Let ``paint`` fill the axes of a figure ``height`` inches high; returns an ``<svg>`` element.
+    """Let ``paint`` fill the axes of a figure ``height`` inches high; returns an ``<svg>`` element."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
-    Raises:
-        ConfigError: matplotlib is missing.
-    """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("report: matplotlib is missing: pip install 'lit_maprops[media]'") from None
     # The object interface, not pyplot: no global state, no display.
     with rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's fonts draw the text, not ours

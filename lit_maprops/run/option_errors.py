@@ -1,7 +1,6 @@
 """What the parser complains about, in one line that names the flag and the fix."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 from pydoc import locate
@@ -15,7 +14,7 @@ from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.system.errors import check, marked
+from lit_maprops.system.errors import check, did_you_mean, marked
 from lit_maprops.targets import LEARNERS
 
 USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
@@ -25,7 +24,7 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
     "data.env": TASKS,
 }
 OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
-EXAMPLE = "conf/boulderpush.yaml"
+EXAMPLE = "the output of lit-maprops conf boulderpush"  # a file
 TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
 TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
@@ -38,7 +37,7 @@ def one_line(error: Exception) -> str:
     required = re.search(r"arguments are required: (.+)", text)
     if required:
         flags = required[1].replace(", ", ", --")
-        return f"--{flags} is required: give it, or a --config that has it, such as {EXAMPLE}"
+        return f"--{flags} is required: give it, or a --config that has it, such as --config boulderpush"
     line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
     return line or re.sub(r'^Parser key "([\w.]+)":', r"--\1:", " ".join(text.split()))
 
@@ -151,5 +150,4 @@ def _did_you_mean(name: str) -> str:
     field = name.rpartition(".")[2]
     if field in known:
         return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""
-    close = difflib.get_close_matches(field, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return did_you_mean(field, known)

@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
+import yaml
+
 from lit_maprops.run.option_errors import one_line
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.safe_yaml import load_yaml
+from lit_maprops.system.shipped import locate, nothing_there
 
 
 def run_of(checkpoint: str) -> Path:
@@ -28,9 +32,41 @@ def with_own_config(options: list[str]) -> list[str]:
     return ["--config", str(run_of(known.ckpt_path) / "config.yaml"), *options]
 
 
+def with_shipped_configs(options: list[str]) -> list[str]:
+    """Put the path of a shipped configuration where --config has its name.
+
+    Raises:
+        ConfigError: a --config has neither a path, nor such a name, nor settings.
+    """
+    result = list(options)
+    for i, word in enumerate(options):
+        flag, equals, value = word.partition("=")
+        if flag == "--config" and equals:
+            result[i] = f"--config={_config(value)}"
+        elif i and options[i - 1] in ("--config", "-c"):
+            result[i] = _config(word)
+    return result
+
+
+def _config(given: str) -> str:
+    path = locate("conf", given)
+    if path is None and not _is_settings(given):
+        raise ConfigError(f"--config: {nothing_there('conf', given)}")
+    return given if path in (None, Path(given)) else str(path)
+
+
+def _is_settings(given: str) -> bool:
+    """Whether a text is meant as keys and values, valid or not."""
+    try:
+        return "\0" not in given and isinstance(load_yaml(given), dict)
+    except yaml.YAMLError:
+        return True
+
+
 def config_files(options: list[str]) -> list[Path]:
     """The files given with --config; settings in place of a path are none."""
-    return [path for path in map(Path, _probe(options).config) if path.is_file()]
+    paths = (locate("conf", given) for given in _probe(options).config)
+    return [path for path in paths if path is not None and path.is_file()]
 
 
 def _probe(options: list[str]) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.folder import new_folder
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
-from lit_maprops.run.option_files import config_files, run_of
+from lit_maprops.run.option_files import config_files, run_of, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_positive
@@ -50,6 +50,7 @@ class RunCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], command: str = "fit") -> None:
+        args = with_shipped_configs(args)
         self._command = [command, *args]
         super().__init__(
             LitMAPROPS,

@@ -77,13 +77,13 @@ def read_sweep_file(path: Path) -> SweepFile:
     Raises:
         ConfigError: it is missing, no YAML, or lacks what a sweep needs.
     """
-    content = read_yaml("FILE", path, "sweeps/bayes.yaml")
+    content = read_yaml("FILE", path, "the output of lit-maprops conf bayes")
     check_choice(f"{path}: method", content.get("method"), METHODS)
     parameters = content.get("parameters")
     check(isinstance(parameters, dict) and bool(parameters), f"{path}: parameters is missing: name the flags to sweep")
     check(
         isinstance(content.get("command"), list) and bool(content["command"]),
-        f"{path}: command is missing: give the list of words that start a run, such as sweeps/bayes.yaml has",
+        f"{path}: command is missing: give the list of words that start a run, such as lit-maprops conf bayes shows",
     )
     for key, kind in {"metric": dict, "early_terminate": dict, "run_cap": int}.items():
         check(

@@ -4,8 +4,9 @@ A message names each argument in angle brackets, by who has it: ``<behavior.kl_c
 the name stands alone, ``kl_cutoff``; the command line shows the flag instead (``lit_maprops.run.flags``).
 """
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 ARGUMENT = re.compile(r"<((?:[a-z][\w-]*\.)*)([a-z][\w-]*)>")
 
@@ -45,6 +46,12 @@ def marked(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Replace what does not belong on one line of a terminal, in XML or in UTF-8: control characters, broken names."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The name among ``known`` that ``given`` is most like, in parentheses; empty if none is."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def check(condition: bool, message: str) -> None:

@@ -61,7 +61,7 @@ def test_the_program_takes_every_flag(path: Path, monkeypatch: pytest.MonkeyPatc
             if name != "config":
                 assert _setting(config, name) == value, name
         if "config" in parameters:
-            expected = yaml.safe_load((ROOT / parameters["config"]).read_text())
+            expected = yaml.safe_load((ROOT / "conf" / f"{parameters['config']}.yaml").read_text())
             assert config["data"]["env"]["class_path"].endswith("." + expected["data"]["env"]["class_path"])
 
 

@@ -1,0 +1,58 @@
+"""``lit-maprops conf [NAME]``: the configurations and sweep files that come with the package."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from lit_maprops.system.errors import ConfigError, did_you_mean
+from lit_maprops.system.shipped import shipped
+
+DESCRIPTION = """List the configurations and sweep files that come with the package, or print one, to be redirected to a
+file and edited."""
+MOST_CHARACTERS = 90  # of what a file says of itself
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage."""
+        raise ConfigError(f"{message}: see lit-maprops conf --help")
+
+
+def run(args: list[str]) -> int:
+    """Print the list, or one file; returns the exit code.
+
+    Raises:
+        ConfigError: there is no file of the name.
+    """
+    parser = _Parser("lit-maprops conf", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a configuration or a sweep file")
+    try:
+        name = parser.parse_args(args).name
+    except SystemExit:  # --help
+        return 0
+    configurations, sweeps = shipped("conf"), shipped("sweeps")
+    if name is None:
+        print(_listed("configurations, for fit --config NAME:", configurations))
+        print(_listed("sweep files, for sweep NAME:", sweeps))
+        return 0
+    files = configurations | sweeps
+    if name not in files:
+        raise ConfigError(f"NAME: no shipped file is called {name}{did_you_mean(name, files)}: see lit-maprops conf")
+    print(files[name].read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _listed(title: str, files: dict[str, Path]) -> str:
+    width = max(map(len, files), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {_about(path)}" for name, path in files.items())])
+
+
+def _about(path: Path) -> str:
+    """The first sentence of a file's comment, or its beginning."""
+    words = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        words += line.removeprefix("#").split()
+    sentence = " ".join(words).partition(". ")[0]
+    return sentence if len(sentence) <= MOST_CHARACTERS else f"{sentence[:MOST_CHARACTERS].rpartition(' ')[0]} ..."

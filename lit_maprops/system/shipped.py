@@ -1,0 +1,32 @@
+"""The configurations and sweep files that come with the package, found by their names."""
+
+from pathlib import Path
+from typing import Literal
+
+from lit_maprops.system.errors import did_you_mean
+
+# Links to the repository's top folders; in a wheel, the files themselves.
+PACKAGE = Path(__file__).parent.parent
+
+Kind = Literal["conf", "sweeps"]  # what fit takes as its configuration, and what sweep runs
+
+
+def shipped(kind: Kind) -> dict[str, Path]:
+    """The files of a kind by their names, which are their file names without .yaml."""
+    return {path.stem: path for path in sorted((PACKAGE / kind).glob("*.yaml"))}
+
+
+def locate(kind: Kind, given: str) -> Path | None:
+    """The file at the path ``given``, else the shipped file of that name, else what lies at the path; None: nothing."""
+    path = Path(given)
+    try:
+        found = path if path.is_file() else shipped(kind).get(given)
+        return found or (path if path.exists() else None)
+    except OSError:  # longer than any path can be
+        return None
+
+
+def nothing_there(kind: Kind, given: str) -> str:
+    """The end of an error line for a path or name that ``locate`` does not find."""
+    similar = did_you_mean(Path(given).name.removesuffix(".yaml"), shipped(kind))
+    return f"there is no file {given}{similar}: lit-maprops conf lists the shipped ones"
