@@ -53,8 +53,14 @@ class AdjustedPolicy(BehaviorPolicy):
         check_count("behavior.minibatches", minibatches)
         check_positive("behavior.learning_rate", learning_rate)
         check_layers("behavior.hidden", hidden)
-        self.settings = UpdateSettings(clip_epsilon, kl_cutoff, epochs, minibatches, reset_optimizer)
+        self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
+        self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.hidden = learning_rate, list(hidden)
+
+    @property
+    def settings(self) -> UpdateSettings:
+        """Of Algorithm 2, for the trainer."""
+        return UpdateSettings(self.clip_epsilon, self.kl_cutoff, self.epochs, self.minibatches, self.reset_optimizer)
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
@@ -63,7 +69,7 @@ class AdjustedPolicy(BehaviorPolicy):
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
         self.net = self.make_adjustment(task, generators)
         self.optimizer = SeedAdam(
-            self.net.parameters(), self.learning_rate, self.net.stack, lockstep=self.settings.reset_optimizer
+            self.net.parameters(), self.learning_rate, self.net.stack, lockstep=self.reset_optimizer
         )
         self.delta_trainer = self.make_trainer(task)
 

@@ -54,11 +54,10 @@ class EnumeratedPolicy(AdjustedPolicy):
         for name, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
             if limit is not None:
                 check_count(f"behavior.{name}", limit)
-        minibatches = self.settings.minibatches
         for name, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
             check(
-                minibatches == 1 or not on,
-                f"<behavior.{name}> works on all of D and <behavior.minibatches> is {minibatches}: "
+                self.minibatches == 1 or not on,
+                f"<behavior.{name}> works on all of D and <behavior.minibatches> is {self.minibatches}: "
                 "set minibatches to 1",
             )
         check(
