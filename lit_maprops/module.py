@@ -177,7 +177,8 @@ class LitMAPROPS(ResumableRun):
         self.clock.set_epochs(self.iteration // self.eval_interval)
         self.clock.set(self.env_steps)
         self.data.on_next_iteration = self._set_clock
-        self.trainer.should_stop = self.iteration >= self.data.iterations
+        if self.iteration >= self.data.iterations:
+            self.trainer.should_stop = True
 
     def _set_clock(self) -> None:
         """Lightning, which has counted one batch, hands out the next one; callbacks have not seen it yet."""

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
@@ -44,7 +45,7 @@ def made(env: str = "MatrixGame", *options: str) -> tuple[LitMAPROPS, MultiAgent
 
 def trained(*options: str, env: str = "MatrixGame", ckpt_path: str | None = None, **trainer: Any) -> LitMAPROPS:
     model, data = made(env, *options)
-    Trainer(**QUIET, **(NOTHING | trainer)).fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    Trainer(**(QUIET | NOTHING | trainer)).fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     return model
 
 
@@ -120,10 +121,10 @@ def test_the_table_has_every_argument_of_trainer() -> None:
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_a_run_cannot_do_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    extra = {"gradient_clip_val": 1.0} if name == "gradient_clip_algorithm" else {}
     model, data = made()
-    with pytest.raises(ConfigError, match=name if not extra else "gradient_clip"):
-        Trainer(**QUIET, **NOTHING, **extra, **{name: REFUSED[name]}).fit(model, datamodule=data)
+    # Lightning itself refuses what manual optimization cannot do.
+    with pytest.raises((ConfigError, MisconfigurationException), match=rf"^[^\n]*{name}[^\n]*$"):
+        Trainer(**QUIET, **NOTHING, **{name: REFUSED[name]}).fit(model, datamodule=data)
     assert model.iteration == 0
     capsys.readouterr()
     args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path / "runs"), f"--trainer.{name}={REFUSED[name]}"]
@@ -149,7 +150,7 @@ def test_limits_stop_early_and_the_rest_is_continued(fit: Callable[..., Path], t
     assert trained(fast_dev_run=True).iteration == 1
     assert trained(fast_dev_run=3).iteration == 3
     assert trained(limit_train_batches=0).iteration == 0
-    assert trained(max_time=timedelta(seconds=0)).iteration == 1
+    assert trained(max_time=timedelta(seconds=0)).iteration == 0
 
 
 # callbacks
@@ -200,8 +201,7 @@ def test_early_stopping_and_checkpoints_follow_a_metric(tmp_path: Path) -> None:
     model = trained("--model.eval_interval", "2", callbacks=[stop, best], enable_checkpointing=True)
     assert model.iteration == 2  # at the first evaluation, whose rate is above the threshold
     often = ModelCheckpoint(tmp_path / "often", "{step}", every_n_train_steps=2 * N, save_top_k=-1)
-    with pytest.warns(UserWarning, match="manual optimization"):  # Lightning's, of every manual optimization
-        trained(callbacks=[often], enable_checkpointing=True)
+    trained(callbacks=[often], enable_checkpointing=True)
     assert sorted(path.name for path in (tmp_path / "often").iterdir()) == [f"step={k * N}.ckpt" for k in (2, 4, 6, 8)]
     assert [path.name for path in tmp_path.glob("*.ckpt")] == [f"step={2 * N}.ckpt"]
 
@@ -209,7 +209,7 @@ def test_early_stopping_and_checkpoints_follow_a_metric(tmp_path: Path) -> None:
 def test_lightnings_own_callbacks_work(tmp_path: Path) -> None:
     logger, timer = CSVLogger(tmp_path), Timer(timedelta(hours=1))
     callbacks = [LearningRateMonitor("step"), DeviceStatsMonitor(), timer, RichProgressBar()]
-    trained(callbacks=callbacks, logger=logger, log_every_n_steps=1)
+    trained(callbacks=callbacks, logger=logger, log_every_n_steps=1, enable_progress_bar=True)
     rows = list(csv.DictReader((Path(logger.log_dir) / "metrics.csv").open()))
     rates = {int(row["step"]): float(row["lr-SGD"]) for row in rows if row["lr-SGD"]}
     assert rates == dict.fromkeys([N * k for k in range(8)], 1.0)
@@ -233,12 +233,15 @@ def recorded(folder: Path) -> dict[str, dict[int, float]]:
     }
 
 
-def test_loggers_of_a_plain_trainer_get_what_the_run_folder_has(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_loggers_of_a_plain_trainer_get_what_the_run_folder_has(
+    fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # else it wants a database
     from mlflow import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     wanted = recorded(fit("x"))
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = (tmp_path / "mlflow").as_uri()
     table, board, flow = CSVLogger(tmp_path), TensorBoardLogger(tmp_path / "tb"), MLFlowLogger("x", tracking_uri=uri)
     trained(logger=[table, board, flow], log_every_n_steps=1)
     events = EventAccumulator(board.log_dir)

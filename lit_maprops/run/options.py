@@ -12,6 +12,7 @@ import torch
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -137,6 +138,10 @@ class RunCLI(LightningCLI):
         register_strategy(self._command, self.config.rank_timeout)
         # Under SLURM Lightning continues at any hpc_ckpt_*.ckpt in this folder, whoever wrote it.
         kwargs["default_root_dir"] = self.config.trainer.default_root_dir or self.config.runs_dir
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        for option, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
+            if any(isinstance(callback, kind) for callback in given):
+                kwargs[option] = True
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
