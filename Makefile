@@ -34,6 +34,18 @@ test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
+# An environment of its own, without the package and without torch: the site is made of what stands in the sources.
+# Not --quiet, which hides warnings from --strict, too.
+DOCS := .venv-docs
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > $(DOCS)/docs.txt
+	$(DOCS)/bin/$(INSTALL) -r $(DOCS)/docs.txt
+	@touch $@
+
+docs: $(DOCS)/.installed ## build the documentation site into build/site; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
 examples: setup ## run examples/ with and without the sampler; BenchMARL in a virtual environment of its own (build/peers)
 	$(BIN)/python tests/bench/peers.py benchmarl
 	$(BIN)/python -m pytest tests/examples
@@ -140,4 +152,4 @@ gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/g
 	$(BIN)/python -m studies.gpu
 
 clean: ## remove environments, packages and caches; runs/ stays
-	rm -rf $(VENV) $(NEWEST) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(NEWEST) $(DOCS) dist build/site .pytest_cache .mypy_cache .ruff_cache

@@ -5,26 +5,24 @@ Dimension names: ``R`` num_seeds, ``E`` num_envs per seed, ``A`` n_agents, ``N``
 collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and hands it to updates flattened to
 ``[R, B, ...]``. The key layout is TorchRL's multi-agent convention.
 
-====================================  ===================  ======================================================
-key                                   shape, dtype         meaning (unit)
-====================================  ===================  ======================================================
-``OBSERVATION``                       [R, E, A, O]         local observation of each agent (f32 or u8, by task)
-``STATE``                             [R, E, S]            global state: input of the adjustment and central critic
-``STATE_INDEX``                       [R, E, 1] i64        number of the state, for environments that can number them
-``ACTION``                            [R, E, A] i64        joint action as it was drawn:
-                                      [R, E, A, D] f32     u, which ``TaskEnv`` bounds; padded components are 0
-``PARAMETERS``                        [R, E, A, N] f32     log pi_theta_i of every action at collection (nats)
-                                      [R, E, A, 2 D] f32   means of u_i, then its log standard deviations
-``COLLECTED_PARAMETERS``              as ``PARAMETERS``    the same, kept from collection where D has a history
-``LOG_PROB``                          [R, E, A] f32        log pi_theta_i of the action: PPO's denominator (nats)
-``TARGET_LOG_PROB``                   [R, E] f32           log pi_theta of the joint action (nats)
-``BEHAVIOR_LOG_PROB``                 [R, E] f32           log pi_phi of the joint action (nats)
-``BEHAVIOR_KL``                       [R, E] f32           KL(pi_theta || pi_phi) in the state, exact (nats)
-``REWARD`` (under ``"next"``)         [R, E, A, 1] f32     reward of each agent
-``DONE``, ``TERMINATED``,             [R, E, 1] bool       episode over; by the task's rules; by the time limit
-``TRUNCATED`` (under ``"next"``)
-``SUCCESS`` (under ``"next"``)        [R, E, 1] bool       the task counts the episode that this step ends as solved
-====================================  ===================  ======================================================
+| key | shape, dtype | meaning (unit) |
+|---|---|---|
+| ``OBSERVATION`` | [R, E, A, O] | local observation of each agent (f32 or u8, by task) |
+| ``STATE`` | [R, E, S] | global state: input of the adjustment and central critic |
+| ``STATE_INDEX`` | [R, E, 1] i64 | number of the state, for environments that can number them |
+| ``ACTION`` | [R, E, A] i64 | joint action as it was drawn: |
+| | [R, E, A, D] f32 | u, which ``TaskEnv`` bounds; padded components are 0 |
+| ``PARAMETERS`` | [R, E, A, N] f32 | log pi_theta_i of every action at collection (nats); -inf where masked |
+| | [R, E, A, 2 D] f32 | means of u_i, then its log standard deviations |
+| ``COLLECTED_PARAMETERS`` | as ``PARAMETERS`` | the same, kept from collection where D has a history |
+| ``LOG_PROB`` | [R, E, A] f32 | log pi_theta_i of the action: PPO's denominator (nats) |
+| ``TARGET_LOG_PROB`` | [R, E] f32 | log pi_theta of the joint action (nats) |
+| ``BEHAVIOR_LOG_PROB`` | [R, E] f32 | log pi_phi of the joint action (nats) |
+| ``BEHAVIOR_KL`` | [R, E] f32 | KL(pi_theta, pi_phi) in the state, exact (nats) |
+| ``REWARD`` (under ``"next"``) | [R, E, A, 1] f32 | reward of each agent |
+| ``DONE`` (under ``"next"``) | [R, E, 1] bool | episode over |
+| ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |
+| ``SUCCESS`` (under ``"next"``) | [R, E, 1] bool | the task counts the episode that this step ends as solved |
 """
 
 AGENTS = "agents"

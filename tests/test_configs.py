@@ -1,4 +1,4 @@
-"""Every shipped configuration loads, is commented, and takes every override the README names."""
+"""Every shipped configuration loads, is commented, and takes every override the pages name."""
 
 import re
 from inspect import signature
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
+from pages import PAGES, commands, modules
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.run.options import RunCLI
@@ -14,15 +15,15 @@ from lit_maprops.run.options import RunCLI
 CONFIGS = sorted((ROOT / "conf").glob("*.yaml"))
 
 
-def readme_overrides() -> list[list[str]]:
-    """The options of every fit command in the README, less --config."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    commands = re.findall(r"lit_maprops fit (--config \S+)?(.*)", text)
-    return [options.split() for _, options in commands if options.strip() and "--ckpt_path" not in options]
+def named_overrides() -> list[list[str]]:
+    """The options of every fit command of the pages, less --config; those of the reader's own modules aside."""
+    asked = [args for page in PAGES if not modules(page) for args in commands(page)]
+    options = [args[3:] for args in asked if args[:2] == ["fit", "--config"]]
+    return [list(one) for one in dict.fromkeys(map(tuple, options)) if one]
 
 
-def test_the_readme_names_overrides() -> None:
-    assert len(readme_overrides()) >= 3
+def test_the_pages_name_overrides() -> None:
+    assert len(named_overrides()) >= 10
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -32,9 +33,9 @@ def test_config_loads_and_goes_together(config: Path) -> None:
     assert cli.datamodule.iterations > 1
 
 
-@pytest.mark.parametrize("options", readme_overrides(), ids=" ".join)
+@pytest.mark.parametrize("options", named_overrides(), ids=" ".join)
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_config_takes_the_overrides_of_the_readme(config: Path, options: list[str]) -> None:
+def test_config_takes_the_overrides_of_the_pages(config: Path, options: list[str]) -> None:
     if any(option.startswith("--data.env") for option in options) and config.stem != "matrix_game":
         pytest.skip("a field of another environment")
     behavior = BEHAVIORS[yaml.safe_load(config.read_text())["model"]["behavior"]["class_path"]]

@@ -89,7 +89,8 @@ class BehaviorPolicy(nn.Module, ABC):
 
         Args:
             data: observations and states of one vector step, ``[R, E]``.
-            parameters: ``keys.PARAMETERS`` under the present theta, ``[R, E, A, K]``.
+            parameters: ``keys.PARAMETERS`` under the present theta, ``[R, E, A, K]``; -inf is the log-probability of an
+                action that an agent does not have, and 0 times it is NaN.
         """
 
     @abstractmethod

@@ -1,0 +1,71 @@
+"""The site's parts that do not need MkDocs: pictures, notebooks, and that the reference names all there is."""
+
+import math
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+
+from docs.pictures import numbers
+from docs.pictures.__main__ import PICTURES, SHOWN_D, strong, weak
+from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS
+from lit_maprops.envs import TASKS
+from lit_maprops.targets import LEARNERS
+
+sys.path.insert(0, str(ROOT / "docs" / "site"))
+from notebook_page import as_page
+
+REFERENCE = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [*TASKS, *BEHAVIORS, *LEARNERS])
+def test_the_reference_has_everything_registered(name: str) -> None:
+    assert re.search(rf"^::: [\w.]+\.{name}$", REFERENCE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_what_the_script_draws(name: str) -> None:
+    assert (ROOT / "docs" / "pictures" / f"{name}.svg").read_text() == PICTURES[name]().svg()
+
+
+def test_counts_are_of_all_samples_and_can_be_right_for_agents_and_wrong_for_pairs() -> None:
+    counts = numbers.counts_of(weak(PROPS), 8)
+    assert (counts.sum((1, 2)) == 8).all()
+    shown = counts[2]  # the seed in the picture
+    assert shown.sum(0).tolist() == shown.sum(1).tolist() == [4, 4]
+    assert numbers.total_variation(shown) == 0.25
+
+
+def test_the_update_in_the_picture_pushes_down_what_d_holds() -> None:
+    """Less for what D has too much of, more for what it lacks, and the KL of those very probabilities."""
+    for made in (weak, strong):
+        probabilities, kl = numbers.after_update(made(MAPROPS), SHOWN_D)
+        assert sum(probabilities) == pytest.approx(1)
+        assert probabilities[0] < probabilities[1] < 0.25 < probabilities[3]
+        assert probabilities[1] == pytest.approx(probabilities[2])
+        assert kl == pytest.approx(sum(0.25 * math.log(0.25 / p) for p in probabilities), rel=1e-4)
+
+
+def test_solved_runs_are_those_of_the_page() -> None:
+    found = {(one.setting, one.sampler): one[2:] for one in numbers.differences()}
+    assert found["IPPO", "TabularMAPROPS"] == (26, 15, 36)
+    assert len(found) == 20  # three samplers in seven settings, less TabularMAPROPS with random starts
+
+
+def test_a_notebook_becomes_a_page() -> None:
+    figure = {"output_type": "display_data", "data": {"image/png": "iVBORw0KGgo=\n", "text/plain": ["<Figure>"]}}
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": ["one\n", "two\n"]},
+        {"output_type": "stream", "name": "stderr", "text": ["a warning\n"]},
+        {"output_type": "execute_result", "data": {"text/plain": ["0.5"]}},
+        figure,
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "Words."]},
+        {"cell_type": "code", "source": ["print(1)\n", "0.5"], "outputs": outputs},
+    ]
+    page = as_page({"cells": cells, "nbformat": 4})
+    assert page.startswith("# Title\nWords.\n\n````python\nprint(1)\n0.5\n````\n\n````text\none\ntwo\n````")
+    assert "0.5\n````\n\n<img alt=" in page and "base64,iVBORw0KGgo=" in page
+    assert "warning" not in page and "<Figure>" not in page

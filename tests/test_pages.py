@@ -1,0 +1,77 @@
+"""What the pages tell readers to type and to write runs as it stands, made small; every page in a folder of its own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pages
+import pytest
+import yaml
+from conftest import ROOT, SMALL
+from pages import PAGES
+
+from lit_maprops.cli.main import main
+
+SMALLER = {name: options[2:] for name, options in SMALL.items()}  # without their --config
+SOME_CODE = [page for page in PAGES if pages.commands(page) or pages.scripts(page)]
+
+
+def small_sweep(file: Path) -> None:
+    """A copy of the repository's sweep file with two values per parameter and little to do."""
+    sweep = yaml.safe_load((ROOT / file.relative_to(file.parent.parent)).read_text())
+    for parameter in sweep["parameters"].values():
+        parameter["values"] = parameter["values"][:2]
+    steps = 4 * 64
+    sweep["command"] += ["--model.num_seeds=2", f"--model.total_env_steps={steps}", "--data.target_batch_size=64"]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(sweep))
+
+
+def run(words: list[str], folder: Path) -> None:
+    """Run one line; what the page says comes last, so that it wins over what makes the run small."""
+    if words[0] != "python":
+        return  # make, whose targets are looked at below
+    if words[1:3] != ["-m", "lit_maprops"]:
+        subprocess.run([sys.executable, ROOT / words[1], *words[2:]], check=True)
+        return
+    args = words[3:]
+    small: list[str] = []
+    if args[0] == "sweep":
+        small_sweep(folder / args[1])
+    if args[0] == "fit" and "--config" in args:
+        small = SMALLER["MatrixGame" if "matrix_game" in args[2] else "BoulderPush"]
+    head = args[:3] if "--config" in args else args[:1]
+    assert main([*head, *small, *args[len(head) :]]) == 0, args
+
+
+@pytest.mark.parametrize("page", SOME_CODE, ids=pages.name_of)
+def test_what_a_page_says_runs_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does
+    for name, text in pages.modules(page).items():
+        (tmp_path / name).write_text(text)
+    for words in pages.lines(page):
+        run(words, tmp_path)
+    for text in pages.scripts(page):
+        subprocess.run([sys.executable, "-c", text], check=True)
+    asked = pages.commands(page)
+    sweeps, fits = sum(args[0] == "sweep" for args in asked), sum("--config" in args for args in asked)
+    assert len(list((tmp_path / "runs").rglob("summary.json"))) == fits + 4 * sweeps
+    for args in asked:
+        if args[0] == "report":
+            assert "MAPROPS" in (tmp_path / args[-1]).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for block in pages.blocks(page, "bash"):
+        for target in re.findall(r"^make (\S+)", block, flags=re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(SOME_CODE) > 8
+    assert sum(len(pages.commands(page)) for page in SOME_CODE) > 25
