@@ -16,8 +16,8 @@ from lit_maprops.envs import TASKS
 
 ROOT = Path(__file__).parent.parent
 
-# A run that touches everything and takes about a second. Those of MatrixGame and BoulderPush are spelled out, since
-# tests count on their numbers.
+# A run that touches everything and takes about a second. Those that are spelled out have numbers that
+# tests count on.
 SMALL = {
     "MatrixGame": [
         "--config", str(ROOT / "conf/matrix_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",
@@ -28,6 +28,10 @@ SMALL = {
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
         "--model.sampling_error_interval", "2", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
         "--data.target_batch_size", "32", "--data.env.max_steps", "10",
+    ],
+    "TwoPeaks": [
+        "--config", str(ROOT / "conf/continuous_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",
+        "--model.eval_interval", "2", "--model.eval_episodes", "4", "--model.checkpoint_interval", "1",
     ],
 }  # fmt: skip
 # An environment that is in no file of conf/, or not with these arguments.

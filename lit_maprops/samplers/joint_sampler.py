@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.samplers import checks
-from lit_maprops.samplers.saved import restored, saved_state
+from lit_maprops.samplers.saved import SamplerState, restored, saved_state
 from lit_maprops.samplers.task import PlainTask
 from lit_maprops.system.errors import check, check_at_least, check_count
 
@@ -41,7 +42,7 @@ class Drawn(NamedTuple):
     kl: Tensor  # [E], KL(pi_theta || pi_phi) in each state (nats)
 
 
-class JointSampler:
+class JointSampler(SamplerState):
     """Draws joint actions so that the batch collected so far, D, comes close to pi_theta's own proportions.
 
     ``E`` is ``num_envs``, ``A`` the number of agents, ``N`` the most actions any agent has, ``S`` the numbers in a
@@ -96,16 +97,17 @@ class JointSampler:
         self._unbuilt = copy.deepcopy(behavior)
         self.forget()
 
+    @override
     def forget(self) -> None:
-        """Be as before the first ``act``."""
         self.behavior = copy.deepcopy(self._unbuilt)
-        self.task: PlainTask | None = None
+        self.task = None
         self.sees_observations = False  # the loop gives observations beside states
         self.drawn: Drawn | None = None
         self.steps: list[TensorDictBase] = []  # D, vector steps [1, E], oldest first
         self.chunks: list[int] = []  # vector steps of each part of D that the behavior policy took in
         self._pending: TensorDictBase | None = None  # the step that is drawn and not yet observed
 
+    @override
     def build(self, state_dim: int, observation_dim: int | None) -> None:
         """Create the behavior policy's networks; done by the first ``act``.
 

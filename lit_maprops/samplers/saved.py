@@ -1,21 +1,43 @@
 """A sampler's state between two steps, as tensors and primitives, and back bit for bit."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.behavior.adjusted import AdjustedPolicy
+from lit_maprops.samplers.task import PlainTask
 from lit_maprops.system.errors import check
 
-if TYPE_CHECKING:
-    from lit_maprops.samplers.joint_sampler import JointSampler
+
+class SamplerState(ABC):
+    """What a sampler consists of that must be saved; ``JointSampler`` sets and uses it."""
+
+    behavior: BehaviorPolicy
+    continuous: bool
+    sizes: list[int]
+    num_envs: int
+    device: torch.device
+    task: PlainTask | None
+    sees_observations: bool
+    steps: list[TensorDictBase]
+    chunks: list[int]
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Be as before the first ``act``."""
+
+    @abstractmethod
+    def build(self, state_dim: int, observation_dim: int | None) -> None:
+        """Create the behavior policy's networks."""
 
 
-def identity_of(sampler: "JointSampler") -> dict[str, Any]:
+def identity_of(sampler: SamplerState) -> dict[str, Any]:
     """What the sampler that loads a state must share with the one that saved it."""
     return {
         "behavior": type(sampler.behavior).__name__,
@@ -24,7 +46,7 @@ def identity_of(sampler: "JointSampler") -> dict[str, Any]:
     }
 
 
-def saved_state(sampler: "JointSampler") -> dict[str, Any]:
+def saved_state(sampler: SamplerState) -> dict[str, Any]:
     """See ``JointSampler.state_dict``."""
     state: dict[str, Any] = {"identity": identity_of(sampler), "state_dim": None}
     task, behavior = sampler.task, sampler.behavior
@@ -55,7 +77,7 @@ def _copied(value: Any) -> Any:
     return [_copied(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def restored(sampler: "JointSampler", state: dict[str, Any]) -> None:
+def restored(sampler: SamplerState, state: dict[str, Any]) -> None:
     """See ``JointSampler.load_state_dict``."""
     check(isinstance(state, dict) and "identity" in state, "state is not a state_dict() of a JointSampler")
     for name, own in identity_of(sampler).items():
@@ -68,7 +90,7 @@ def restored(sampler: "JointSampler", state: dict[str, Any]) -> None:
     sampler.__dict__.update(twin.__dict__)
 
 
-def _fill(sampler: "JointSampler", state: dict[str, Any]) -> None:
+def _fill(sampler: SamplerState, state: dict[str, Any]) -> None:
     """Take over what a sampler saved after its first ``act``."""
     sampler.build(state["state_dim"], state["observation_dim"])
     behavior, device = sampler.behavior, sampler.device
