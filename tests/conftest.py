@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from lit_maprops.cli.main import main
+from lit_maprops.envs import TASKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +58,24 @@ SMALL = {
         "--data.target_batch_size", "32", "--data.env.max_steps", "10", "--data.env.n_agents", "2",
     ],
 }  # fmt: skip
+
+
+def derived(name: str) -> list[str]:
+    """A small run of a registered environment with no entry of its own: by its file in conf/, or by defaults."""
+    files = sorted((ROOT / "conf").glob("*.yaml"))
+    of_task = (f for f in files if yaml.safe_load(f.read_text())["data"]["env"]["class_path"] == name)
+    file = next(of_task, None)
+    classes = ["--data.env", name, "--model.behavior", "OnPolicy", "--model.learner", "IPPO"]
+    short = ["--data.env.max_steps", "10"] if "max_steps" in signature(TASKS[name]).parameters else []
+    return [
+        *(classes if file is None else ["--config", str(file)]), *short, "--model.num_seeds", "2",
+        "--model.total_env_steps", "64", "--model.eval_interval", "2", "--model.eval_episodes", "3",
+        "--model.checkpoint_interval", "1", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--data.target_batch_size", "32",
+    ]  # fmt: skip
+
+
+SMALL |= {name: derived(name) for name in TASKS if name not in SMALL}
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, derived
 from PIL import Image
 from scipy.stats import sem
 
@@ -355,10 +355,17 @@ def test_progress_bar_counts_env_steps(
     assert "success=" in err
 
 
-def test_small_runs_are_of_every_environment() -> None:
-    from lit_maprops.envs import TASKS
-
-    assert set(SMALL) | {"Coordination"} == set(TASKS)
+@pytest.mark.parametrize("conf", [True, False])
+def test_an_environment_without_small_settings_gets_some(
+    conf: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its file in conf/, or, where there is none, by the defaults."""
+    if not conf:
+        (tmp_path / "conf").mkdir()
+        monkeypatch.setattr("conftest.ROOT", tmp_path)
+    options = derived("Coordination")
+    assert ("--config" in options) == conf
+    assert main(["fit", *options, "--runs_dir", str(tmp_path), "--run_name", "x"]) == 0
 
 
 @pytest.mark.parametrize("env", list(SMALL))
