@@ -30,8 +30,18 @@ from lit_maprops.system.named_code import only_of
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
 
-# Of files and of values on the command line.
-set_loader("omegaconf+", lambda text: load_yaml(text, get_loader("yaml")), exceptions=(yaml.YAMLError,))
+GONE = ("optimizer", "lr_scheduler")  # null in the config.yaml of runs that were started by version 0.1.0 of 2026-11
+
+
+def _load(text: str) -> Any:
+    """A configuration file, or a value on the command line."""
+    content = load_yaml(text, get_loader("yaml"))
+    if isinstance(content, dict) and "trainer" in content:
+        return {key: value for key, value in content.items() if key not in GONE or value is not None}
+    return content
+
+
+set_loader("omegaconf+", _load, exceptions=(yaml.YAMLError,))
 # Logging, checkpoints and the bar are the run folder's.
 TRAINER_DEFAULTS = {
     "devices": 1,
