@@ -89,7 +89,7 @@ def test_lines_that_give_an_example_give_one_that_works(capsys: pytest.CaptureFi
 
 def test_sweep_takes_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
-    assert "--runs-dir" in one_line(capsys, "sweep", "no_conflict", "--runs-dir", "file")  # the sweep file was found
+    assert "--runs_dir" in one_line(capsys, "sweep", "no_conflict", "--runs_dir", "file")  # the sweep file was found
     line = one_line(capsys, "sweep", "no_conflic")
     assert "no file no_conflic (did you mean no_conflict?)" in line
 
@@ -98,7 +98,7 @@ def test_a_shipped_sweep_runs_from_any_folder(tmp_path: Path) -> None:
     small = ["--model.num_seeds=2", "--model.total_env_steps=64"]
     sweep = yaml.safe_load(shipped("sweeps")["no_conflict"].read_text())
     Path("small.yaml").write_text(yaml.safe_dump(sweep | {"command": [*sweep["command"], *small]}))
-    assert main(["sweep", "small.yaml", "--max-runs", "1"]) == 0
+    assert main(["sweep", "small.yaml", "--max_runs", "1"]) == 0
     assert len(list(tmp_path.glob("runs/no_conflict/*/summary.json"))) == 1
 
 

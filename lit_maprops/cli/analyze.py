@@ -1,27 +1,20 @@
 """``python -m lit_maprops analyze --ckpt_path C``."""
 
-import argparse
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn
 
-from lit_maprops.system.errors import ConfigError, check, check_count
+from lit_maprops.cli.parser import Parser
+from lit_maprops.system.errors import check, check_count
 
 DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
 the checkpoint's own behavior policy and others, against the exact gradient (matrix games) or that of many on-policy
 batches; and how far the returns in D are off, with and without importance weights."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors become one line and exit code 2, as everywhere in this program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"analyze: {message} (see python -m lit_maprops analyze --help)")
-
-
-def _parse(args: list[str]) -> argparse.Namespace | None:
-    parser = _Parser("python -m lit_maprops analyze", description=DESCRIPTION, allow_abbrev=False)
+def _parse(args: list[str]) -> Namespace | None:
+    parser = Parser("analyze", DESCRIPTION)
     parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE", help="checkpoint of a run folder")
     parser.add_argument(
         "--batches", type=int, default=16, metavar="K", help="batches per seed and sampler (default: 16)"
@@ -34,10 +27,7 @@ def _parse(args: list[str]) -> argparse.Namespace | None:
         "--reference_batches", type=int, default=128, metavar="M", help="on-policy batches (default: 128)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: gradients.json in the run's folder")
-    try:
-        return parser.parse_args(args)
-    except SystemExit:  # --help
-        return None
+    return parser.parsed(args)
 
 
 def run(args: list[str]) -> int:

@@ -1,9 +1,8 @@
 """``lit-maprops conf [NAME]``: the configurations and sweep files that come with the package."""
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
+from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, did_you_mean
 from lit_maprops.system.shipped import shipped
 
@@ -12,24 +11,18 @@ file and edited."""
 MOST_CHARACTERS = 90  # of what a file says of itself
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of argparse's usage."""
-        raise ConfigError(f"{message}: see lit-maprops conf --help")
-
-
 def run(args: list[str]) -> int:
     """Print the list, or one file; returns the exit code.
 
     Raises:
         ConfigError: there is no file of the name.
     """
-    parser = _Parser("lit-maprops conf", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser("conf", DESCRIPTION, program="lit-maprops")
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a configuration or a sweep file")
-    try:
-        name = parser.parse_args(args).name
-    except SystemExit:  # --help
+    options = parser.parsed(args)
+    if options is None:
         return 0
+    name = options.name
     configurations, sweeps = shipped("conf"), shipped("sweeps")
     if name is None:
         print(_listed("configurations, for fit --config NAME:", configurations))

@@ -1,15 +1,15 @@
 """``python -m lit_maprops export --ckpt_path C --output DIR``."""
 
-import argparse
 import os
 import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
+from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, check
 
 DESCRIPTION = """Write each agent's decentralized policy as an ONNX file and a torch.export program, agent_0.onnx,
@@ -17,15 +17,8 @@ agent_0.pt2 and so on, and beside them policy.json: what every number of an obse
 the policies are from. They run without this package."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors become one line and exit code 2, as everywhere in this program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"export: {message} (see python -m lit_maprops export --help)")
-
-
-def _parse(args: list[str]) -> argparse.Namespace | None:
-    parser = _Parser("python -m lit_maprops export", description=DESCRIPTION, allow_abbrev=False)
+def _parse(args: list[str]) -> Namespace | None:
+    parser = Parser("export", DESCRIPTION)
     parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE", help="checkpoint of a run folder")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="new folder to write")
     parser.add_argument(
@@ -37,10 +30,7 @@ def _parse(args: list[str]) -> argparse.Namespace | None:
     parser.add_argument(
         "--format", choices=["both", "onnx", "torch"], default="both", help="default: both; onnx needs the extra export"
     )
-    try:
-        return parser.parse_args(args)
-    except SystemExit:  # --help
-        return None
+    return parser.parsed(args)
 
 
 def run(args: list[str]) -> int:

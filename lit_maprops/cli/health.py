@@ -3,7 +3,6 @@
 Without ``--fit`` it imports nothing heavy, so that a container may be asked once a minute while its run goes on.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -12,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from time import perf_counter
-from typing import NoReturn
 
 from packaging.requirements import Requirement
 
+from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, check
 
 DESCRIPTION = """Check the installed packages against what lit_maprops requires, and that runs can be written. With
@@ -29,25 +28,19 @@ FIT = (
 ).split()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of argparse's usage."""
-        raise ConfigError(f"{message}: see python -m lit_maprops health --help")
-
-
 def run(args: list[str]) -> int:
     """Check the installation and print one line; returns the exit code.
 
     Raises:
         ConfigError: the options do not parse, or ask the fit for something that cannot work here.
     """
-    parser = _Parser("python -m lit_maprops health", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser("health", DESCRIPTION)
     parser.add_argument("--fit", action="store_true", help="train for a second, too")
     parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
-    try:
-        options, fit_options = parser.parse_known_args(args)
-    except SystemExit:  # --help
+    parsed = parser.parsed_known(args)
+    if parsed is None:
         return 0
+    options, fit_options = parsed
     check(options.fit or not fit_options, f"{' '.join(fit_options)}: options of a fit need --fit")
     problems = [*wrong_packages(), *unwritable(options.runs_dir)]
     for problem in problems:

@@ -1,12 +1,12 @@
 """``python -m lit_maprops sweep FILE``: runs a W&B sweep file in local processes; the same call continues it."""
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
+from lit_maprops.cli.parser import Parser
 from lit_maprops.sweep.journal import Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
@@ -20,23 +20,17 @@ folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a
 finished runs are kept, interrupted ones go on from their checkpoint."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of argparse's usage."""
-        raise ConfigError(f"{message}: see python -m lit_maprops sweep --help")
-
-
-def _parse(args: list[str]) -> argparse.Namespace | None:
-    parser = _Parser(prog="python -m lit_maprops sweep", description=DESCRIPTION, allow_abbrev=False)
+def _parse(args: list[str]) -> Namespace | None:
+    parser = Parser("sweep", DESCRIPTION)
     parser.add_argument("file", metavar="FILE", help="W&B sweep file, or the name of one that lit-maprops conf lists")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
-    parser.add_argument("--max-runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
-    parser.add_argument("--retry-failed", action="store_true", help="run failed runs again")
-    try:
-        return parser.parse_args(args)
-    except SystemExit:  # --help
-        return None
+    parser.add_argument("--max_runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
+    parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
+    parser.add_argument("--retry_failed", action="store_true", help="run failed runs again")
+    parser.add_former("--max-runs", "max_runs", type=int)
+    parser.add_former("--runs-dir", "runs_dir", type=Path)
+    parser.add_former("--retry-failed", "retry_failed", action="store_true")
+    return parser.parsed(args)
 
 
 def run(args: list[str]) -> int:
@@ -53,7 +47,7 @@ def run(args: list[str]) -> int:
         return 0
     check_count("workers", options.workers, most=1024)
     if options.max_runs is not None:
-        check_count("max-runs", options.max_runs, most=MOST_RUNS)
+        check_count("max_runs", options.max_runs, most=MOST_RUNS)
     path = locate("sweeps", options.file)
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
@@ -86,7 +80,7 @@ def _limit(file: SweepFile, max_runs: int | None) -> int:
     caps = [cap for cap in (max_runs, file.run_cap) if cap is not None]
     check(
         bool(caps) or file.content["method"] == "grid",
-        f"--max-runs is missing: method {file.content['method']} has no end, give it here or run_cap in {file.path}",
+        f"--max_runs is missing: method {file.content['method']} has no end, give it here or run_cap in {file.path}",
     )
     return min(caps, default=MOST_RUNS)
 
@@ -103,11 +97,11 @@ def _alone(folder: Path) -> Iterator[None]:
         held = lock(folder / "sweep.lock")
     except OSError as error:
         raise ConfigError(
-            f"--runs-dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
+            f"--runs_dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
         ) from None
     if held is None:
         raise ConfigError(
-            f"--runs-dir: another sweep command is at work in {folder}: wait for it, or choose another --runs-dir"
+            f"--runs_dir: another sweep command is at work in {folder}: wait for it, or choose another --runs_dir"
         )
     with held:
         yield

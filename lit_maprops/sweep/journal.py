@@ -58,11 +58,11 @@ class Journal:
                 self.entries = [_entry(**entry) for entry in content["runs"]]
                 different = sorted(_differences(dict(content["sweep"]), self._meaning))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                raise ConfigError(f"<runs-dir>: {self.path} is damaged: move it away, or choose a new place") from None
+                raise ConfigError(f"<runs_dir>: {self.path} is damaged: move it away, or choose a new place") from None
             check(
                 not different,
                 f"{file.path} has changed since its runs in {folder} began ({', '.join(different)}): "
-                "choose a new place with <runs-dir>, or another name in the file",
+                "choose a new place with <runs_dir>, or another name in the file",
             )
 
     def add(self, parameters: dict[str, Any]) -> Entry:

@@ -33,7 +33,7 @@ Cell = tuple[float, float]  # delta (nats), epsilon
 
 def run_sweep(folder: Path, workers: int) -> None:
     """All runs of the file, each on one core; finished ones are kept."""
-    command = [sys.executable, "-m", "lit_maprops", "sweep", str(SWEEP), "--runs-dir", str(folder)]
+    command = [sys.executable, "-m", "lit_maprops", "sweep", str(SWEEP), "--runs_dir", str(folder)]
     one_core = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     subprocess.run([*command, "--workers", str(workers)], cwd=ROOT, env=os.environ | one_core, check=True)
 

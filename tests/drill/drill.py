@@ -38,7 +38,7 @@ buffers, random streams, every cell of metrics.csv and eval.csv but times, and t
 that nobody killed, bit for bit, and nothing temporary may be left, neither in the run's folder nor in the system's.
 Most attempts are forks of one process that has imported everything, some are new interpreters with W&B offline.
 
-A sweep is killed, or one of its runs is, at random moments, and the same command with `--retry-failed` is given
+A sweep is killed, or one of its runs is, at random moments, and the same command with `--retry_failed` is given
 again. In the end every combination must be there once, finished, with every step in its table once; runs of `fit`
 must equal those of a sweep that nobody killed.
 

@@ -59,7 +59,7 @@ def kill_sweep(place: Path, content: dict[str, Any], kills: int, seconds: float,
     drill, moments = Drill(), random.Random(seed)
     file, log = place / "sweep.yaml", place / "sweep.log"
     file.write_text(yaml.safe_dump(content))
-    args = ["sweep", str(file), "--runs-dir", str(place / "runs"), "--workers", "2", "--retry-failed"]
+    args = ["sweep", str(file), "--runs_dir", str(place / "runs"), "--workers", "2", "--retry_failed"]
     folder = (place / "runs" / content["name"]).resolve()
     done = 0
     while done < kills:
@@ -117,7 +117,7 @@ def drill_real_sweep(place: Path, kills: int, seed: int) -> Drill:
     other = place / "untouched"
     other.mkdir()
     (other / "sweep.yaml").write_text(yaml.safe_dump(REAL))
-    Attempt(["sweep", str(other / "sweep.yaml"), "--runs-dir", str(other / "runs")], other / "log").finish()
+    Attempt(["sweep", str(other / "sweep.yaml"), "--runs_dir", str(other / "runs")], other / "log").finish()
     if not drill.faults:
         for run in sorted((other / "runs" / "real").glob("*/")):
             drill.faults += [f"{run.name}: {fault}" for fault in compare(run, place / "runs" / "real" / run.name)]

@@ -73,7 +73,7 @@ def test_a_sweep_does_not_notice(
     content = {"name": "toy", "method": "grid", "parameters": {"x": {"values": [1, 2, 3, 4]}}, "command": words}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(content))
-    assert main(["sweep", str(path), "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert main(["sweep", str(path), "--runs_dir", str(tmp_path / "runs")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if " left]" in line]
     assert len(lines) == 3
     for line in lines:

@@ -20,7 +20,7 @@ command: ['${interpreter}', 'toy.py', '${args}']
 parameters:
   x: {values: [1]}
 """
-SWEEP = ["sweep", "sweep.yaml", "--runs-dir", "runs"]
+SWEEP = ["sweep", "sweep.yaml", "--runs_dir", "runs"]
 EVIL = [
     "a b",
     "; touch canary",
@@ -111,7 +111,7 @@ def test_mutated_files(workplace: Path, content: bytes) -> None:
     before = set(contents(workplace))
     with pytest.MonkeyPatch.context() as patch, limited_memory():
         patch.setattr(scheduler.Scheduler, "run", lambda self: None)
-        wrong = complaint([*SWEEP, "--max-runs", "2"], "sweep.yaml")
+        wrong = complaint([*SWEEP, "--max_runs", "2"], "sweep.yaml")
     assert wrong is None, f"{content.decode('utf-8', 'replace')}: {wrong}"
     assert all(name.startswith("runs/") for name in set(contents(workplace)) - before)
 

@@ -47,7 +47,7 @@ def entries(tmp_path: Path, name: str = "toy") -> list[dict[str, Any]]:
 
 
 def run(path: Path, *options: str) -> int:
-    return main(["sweep", str(path), "--runs-dir", str(path.parent / "runs"), *options])
+    return main(["sweep", str(path), "--runs_dir", str(path.parent / "runs"), *options])
 
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -78,7 +78,7 @@ def test_a_grid_is_every_combination_once(sweep: Sweep, tmp_path: Path, capsys: 
 
 def test_finished_runs_are_skipped_and_a_larger_cap_adds_runs(sweep: Sweep, tmp_path: Path) -> None:
     path = sweep()
-    assert run(path, "--max-runs", "2") == 0
+    assert run(path, "--max_runs", "2") == 0
     first = entries(tmp_path)
     assert len(first) == 2
     times = {e["id"]: (tmp_path / "runs" / "toy" / e["id"] / "summary.json").stat().st_mtime_ns for e in first}
@@ -102,7 +102,7 @@ def test_a_failed_run_is_recorded_and_retried_only_on_request(
     starts = Path(entries(tmp_path)[1]["log"]).read_text().count("first line")
     assert run(path) == 1
     assert Path(entries(tmp_path)[1]["log"]).read_text().count("first line") == starts
-    assert run(path, "--retry-failed") == 1
+    assert run(path, "--retry_failed") == 1
     assert Path(entries(tmp_path)[1]["log"]).read_text().count("first line") == starts + 1
 
 
@@ -116,7 +116,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_runs(sweep: Sweep, tmp_p
     """Runs outlive the sweep that started them; none may be written by two processes at once."""
     steps = 6
     path = sweep(f"--steps={steps}", "--pause=0.1")
-    args = ["sweep", str(path), "--runs-dir", str(tmp_path / "runs"), "--workers", "2"]
+    args = ["sweep", str(path), "--runs_dir", str(tmp_path / "runs"), "--workers", "2"]
     moments = random.Random(0)
     kills = 0
     for _ in range(4):
@@ -155,7 +155,7 @@ def _interrupt_a_run(tmp_path: Path) -> str:
 
 def test_a_run_that_outlives_its_sweep_is_not_started_twice(sweep: Sweep, tmp_path: Path) -> None:
     path = sweep("--steps=80", "--pause=0.05", parameters={"x": {"values": [1]}})
-    process = command("sweep", str(path), "--runs-dir", str(tmp_path / "runs"))
+    process = command("sweep", str(path), "--runs_dir", str(tmp_path / "runs"))
     assert _wait_for(lambda: bool(list(tmp_path.glob("runs/toy/*/checkpoints/last.ckpt"))))
     process.kill()
     process.wait()
@@ -187,7 +187,7 @@ def test_a_signal_stops_the_runs_and_leaves_them_to_continue(
     sweep: Sweep, tmp_path: Path, number: int, code: int
 ) -> None:
     path = sweep("--steps=200", "--pause=0.05", parameters={"x": {"values": [1, 2]}})
-    process = command("sweep", str(path), "--runs-dir", str(tmp_path / "runs"), "--workers", "2")
+    process = command("sweep", str(path), "--runs_dir", str(tmp_path / "runs"), "--workers", "2")
     checkpoints = _wait_for(lambda: len(list(tmp_path.glob("runs/toy/*/checkpoints/last.ckpt"))) == 2)
     assert checkpoints
     process.send_signal(number)
@@ -241,14 +241,14 @@ def test_proposals_keep_their_bounds_and_do_not_depend_on_interruptions(
     sweep: Sweep, tmp_path: Path, method: str
 ) -> None:
     path = sweep(method=method, parameters=BOUNDED, metric={"name": "score", "goal": "maximize"})
-    assert run(path, "--max-runs", "6") == 0
+    assert run(path, "--max_runs", "6") == 0
     parameters = [e["parameters"] for e in entries(tmp_path)]
     assert all(0.001 <= p["x"] <= 0.1 and p["y"] in (2, 3, 4, 5) for p in parameters)
     assert len({p["x"] for p in parameters}) == 6
-    again = ["sweep", str(path), "--runs-dir", str(tmp_path / "again")]
+    again = ["sweep", str(path), "--runs_dir", str(tmp_path / "again")]
     for count in ("2", "3", "6"):
         np.random.seed(int(count))
-        assert main([*again, "--max-runs", count]) == 0
+        assert main([*again, "--max_runs", count]) == 0
     journal = json.loads((tmp_path / "again" / "toy" / "sweep.json").read_text())
     assert [e["parameters"] for e in journal["runs"]] == parameters
 
@@ -258,14 +258,14 @@ def test_bayes_learns_from_results(sweep: Sweep, tmp_path: Path) -> None:
     path = sweep(
         method="bayes", parameters={"x": {"min": 0.0, "max": 1.0}}, metric={"name": "score", "goal": "maximize"}
     )
-    assert run(path, "--max-runs", "10", "--workers", "1") == 0
+    assert run(path, "--max_runs", "10", "--workers", "1") == 0
     xs = [e["parameters"]["x"] for e in entries(tmp_path)]
     assert np.mean(xs[5:]) > 0.8
 
 
 def test_two_sweeps_in_one_folder_are_refused(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sweep("--steps=100", "--pause=0.05")
-    first = command("sweep", str(path), "--runs-dir", str(tmp_path / "runs"))
+    first = command("sweep", str(path), "--runs_dir", str(tmp_path / "runs"))
     try:
         assert _wait_for((tmp_path / "runs" / "toy" / "sweep.json").exists)
         assert "another sweep command is at work" in refused(path, capsys)
@@ -282,7 +282,7 @@ def test_a_changed_file_is_refused_and_the_change_named(
     line = refused(sweep(parameters=GRID | {"y": {"values": [1.0]}}), capsys)
     assert "parameters.y" in line
     assert "parameters.x" not in line
-    assert "--runs-dir" in line
+    assert "--runs_dir" in line
     assert (tmp_path / "runs" / "toy" / "sweep.json").read_bytes() == before
 
 
@@ -299,13 +299,13 @@ BAD = {
         [],
         "mean_success_rate",
     ),
-    "endless": ({"method": "random", "parameters": BOUNDED}, [], "--max-runs"),
+    "endless": ({"method": "random", "parameters": BOUNDED}, [], "--max_runs"),
     "unknown macro": ({"command": ["${magic}"]}, [], "${magic}"),
     "own run name": ({"command": ["toy", "--run_name=a", "${args}"]}, [], "run_name"),
     "name of a path": ({"name": "a/b"}, [], "name"),
     "no workers": ({}, ["--workers", "0"], "--workers"),
     "workers no number": ({}, ["--workers", "many"], "--workers"),
-    "no runs": ({}, ["--max-runs", "0"], "--max-runs"),
+    "no runs": ({}, ["--max_runs", "0"], "--max_runs"),
     "unknown option": ({}, ["--wokers", "2"], "--wokers"),
 }
 
@@ -348,7 +348,7 @@ def test_help_imports_nothing_heavy() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert time.perf_counter() - started < 1
     assert out.splitlines()[-1] == "[]"
-    assert "--retry-failed" in out
+    assert "--retry_failed" in out
 
 
 def test_macros_are_replaced_as_the_agent_does(monkeypatch: pytest.MonkeyPatch) -> None:

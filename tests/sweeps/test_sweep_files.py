@@ -94,7 +94,7 @@ def test_our_program_through_the_local_command(tmp_path: Path, monkeypatch: pyte
     content["command"] += ["--model.num_seeds=3", "--model.total_env_steps=64", "--model.eval_episodes=2"]
     path = tmp_path / "short.yaml"
     path.write_text(yaml.safe_dump(content))
-    assert main(["sweep", str(path), "--runs-dir", str(tmp_path), "--max-runs", "1"]) == 0
+    assert main(["sweep", str(path), "--runs_dir", str(tmp_path), "--max_runs", "1"]) == 0
     folder = tmp_path / "no_conflict"
     runs = json.loads((folder / "sweep.json").read_text())["runs"]
     assert [entry["state"] for entry in runs] == ["finished"]

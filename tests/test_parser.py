@@ -1,0 +1,44 @@
+"""What the options of every command but fit, validate and test have in common."""
+
+import pytest
+
+from lit_maprops.cli.main import COMMANDS, TRAINING_COMMANDS, main
+from lit_maprops.cli.parser import Parser
+
+OTHERS = [name for name in COMMANDS if name not in TRAINING_COMMANDS]
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_help_returns_and_wrong_options_are_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"{command} [-h]" in capsys.readouterr().out
+    assert main([command, "a", "--output", "--no_such_option"]) == 2
+    written = capsys.readouterr()
+    [line] = written.err.splitlines()
+    assert line.startswith("lit_maprops: error: ") and f"{command} --help" in line or "need --fit" in line
+    assert written.out == ""
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "no_conflict", "--max", "3"]) == 2
+    assert "sweep: unrecognized arguments: --max 3" in capsys.readouterr().err
+
+
+def test_former_names_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser("sweep", "Nothing.")
+    parser.add_argument("--max_runs", type=int, default=4)
+    parser.add_former("--max-runs", "max_runs", type=int)
+    given = [parser.parsed(words) for words in ([], ["--max_runs", "2"], ["--max-runs", "2"])]
+    assert [options.max_runs for options in given if options] == [4, 2, 2]
+    assert parser.parsed(["--help"]) is None
+    assert "--max-runs" not in capsys.readouterr().out
+    for command in OTHERS:
+        main([command, "--help"])
+    words = [word for word in capsys.readouterr().out.split() if word.strip("[,").startswith("--")]
+    assert words and not [word for word in words if "-" in word.strip("[,").removeprefix("--")]
+
+
+def test_a_sweep_takes_its_former_names(capsys: pytest.CaptureFixture[str]) -> None:
+    for spelling in (["--max-runs", "0"], ["--max_runs", "0"]):
+        assert main(["sweep", "no_conflict", "--retry-failed", "--runs-dir", "nowhere", *spelling]) == 2
+        assert "--max_runs is 0" in capsys.readouterr().err
