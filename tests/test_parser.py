@@ -15,7 +15,8 @@ def test_help_returns_and_wrong_options_are_one_line(command: str, capsys: pytes
     assert main([command, "a", "--output", "--no_such_option"]) == 2
     written = capsys.readouterr()
     [line] = written.err.splitlines()
-    assert line.startswith("lit_maprops: error: ") and f"{command} --help" in line or "need --fit" in line
+    assert line.startswith("lit_maprops: error: ")
+    assert f"{command} --help" in line or "need --fit" in line
     assert written.out == ""
 
 

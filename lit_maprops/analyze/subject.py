@@ -1,23 +1,30 @@
 """A checkpoint as the thing to analyze: its policies, critic and D, and how its behavior policy is made."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from tensordict import TensorDictBase
 
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
+from lit_maprops.run.option_errors import EXAMPLE
 from lit_maprops.run.option_files import run_of
 from lit_maprops.run.options import RunCLI, parsed
 from lit_maprops.run.resume import check_resumes
 from lit_maprops.system.checkpoint import own_state, read_checkpoint
-from lit_maprops.system.errors import ConfigError, check_choice
+from lit_maprops.system.entry_points import resolve
+from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.safe_yaml import read_yaml
 from lit_maprops.targets import Learner
 
 # Nothing is trained: the run's own devices need not be in this machine.
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+# Likewise: parts of the Trainer, which can be of any package.
+OF_TRAINING = ("callbacks", "logger", "plugins", "profiler", "strategy")
 
 
 class Sampler(NamedTuple):
@@ -44,28 +51,40 @@ class Subject(NamedTuple):
     env_steps: int
 
 
-def read_run(checkpoint: Path) -> tuple[dict[str, Any], Path, RunCLI]:
+def read_run(checkpoint: Path, classes: Sequence[str] = ()) -> tuple[dict[str, Any], Path, RunCLI]:
     """A checkpoint's content, its run folder, and what the folder's config.yaml makes, not prepared yet.
+
+    Args:
+        checkpoint: of a run folder.
+        classes: options of a fit that name classes of the run, which the configuration alone may not name
+            (``lit_maprops.run.option_classes``).
 
     Raises:
         ConfigError: the file is missing, damaged, foreign or not in a run folder.
     """
     content = read_checkpoint(checkpoint)
     folder = run_of(str(checkpoint))
+    config = read_yaml("<ckpt_path>", folder / "config.yaml", EXAMPLE)
+    if isinstance(config.get("trainer"), dict):
+        config["trainer"] |= dict.fromkeys(OF_TRAINING)
     try:
-        cli = parsed(["--config", str(folder / "config.yaml"), *HERE])
+        cli = parsed([*classes, *HERE], own=yaml.safe_dump(config))
     except ConfigError as error:
         raise ConfigError(f"<ckpt_path>: config.yaml of {folder}: {error.marked}") from None
     return content, folder, cli
 
 
-def load(checkpoint: Path) -> Subject:
+def load(checkpoint: Path, classes: Sequence[str] = ()) -> Subject:
     """Read a checkpoint of a run folder, whose config.yaml says what it was trained with; changes nothing on disk.
+
+    Args:
+        checkpoint: of a run folder.
+        classes: as ``read_run`` takes them.
 
     Raises:
         ConfigError: as ``read_run``.
     """
-    content, folder, cli = read_run(checkpoint)
+    content, folder, cli = read_run(checkpoint, classes)
     model, data = cli.model, cli.datamodule
     template = copy.deepcopy(model.behavior)
     model.prepare(data)
@@ -99,17 +118,28 @@ def load(checkpoint: Path) -> Subject:
 def samplers_of(subject: Subject, names: list[str]) -> dict[str, Sampler]:
     """On-policy sampling, the checkpoint's own behavior policy as ``own``, and others with their default settings.
 
+    Args:
+        subject: the checkpoint.
+        names: of behavior policies, ours or of installed packages, or import paths.
+
     Raises:
-        ConfigError: a name that is no behavior policy, or one that cannot serve the task.
+        ConfigError: a name that is no behavior policy, or one that cannot serve the task or needs arguments.
     """
     samplers = {"OnPolicy": Sampler(OnPolicy())}
-    own = type(subject.own.template).__name__
-    if own != "OnPolicy":
+    own = type(subject.own.template)
+    if own is not OnPolicy:
         samplers["own"] = subject.own
     for name in names:
-        check_choice("samplers", name, list(BEHAVIORS))
-        if name not in ("OnPolicy", own):
-            samplers[name] = Sampler(BEHAVIORS[name]())
+        kind = resolve("samplers", "model.behavior", name, BEHAVIORS, BehaviorPolicy)
+        if kind not in (OnPolicy, own):
+            samplers[name] = Sampler(_with_defaults(name, kind))
             # One that cannot serve this task says so before anything is drawn.
             copy.deepcopy(samplers[name].template).build(subject.task, subject.run_seed, subject.seed_ids[:1])
     return samplers
+
+
+def _with_defaults(name: str, kind: type[BehaviorPolicy]) -> BehaviorPolicy:
+    try:
+        return kind()
+    except TypeError as error:
+        raise ConfigError(f"<samplers> is {name}, which cannot be made without arguments: {error}") from None

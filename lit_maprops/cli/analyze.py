@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from lit_maprops.cli.parser import Parser
+from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import check, check_count
 
 DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
@@ -22,11 +22,18 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="env steps per seed and batch (default: the run's n)"
     )
-    parser.add_argument("--samplers", nargs="*", default=[], metavar="NAME", help="also these, with default settings")
+    parser.add_argument(
+        "--samplers",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="also these, with default settings: names or import paths",
+    )
     parser.add_argument(
         "--reference_batches", type=int, default=128, metavar="M", help="on-policy batches (default: 128)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: gradients.json in the run's folder")
+    parser.add_classes()
     return parser.parsed(args)
 
 
@@ -48,7 +55,7 @@ def run(args: list[str]) -> int:
     from lit_maprops.analyze.analysis import analyze, reference_of
     from lit_maprops.analyze.subject import load, samplers_of
 
-    subject = load(options.ckpt_path)
+    subject = load(options.ckpt_path, classes_of(options))
     samplers = samplers_of(subject, options.samplers)
     steps, m = options.batch_size or subject.target_batch_size, subject.behavior_batch_size
     check(

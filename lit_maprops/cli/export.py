@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from lit_maprops.cli.parser import Parser
+from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import ConfigError, check
 
 DESCRIPTION = """Write each agent's decentralized policy as an ONNX file and a torch.export program, agent_0.onnx,
@@ -30,6 +30,7 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument(
         "--format", choices=["both", "onnx", "torch"], default="both", help="default: both; onnx needs the extra export"
     )
+    parser.add_classes()
     return parser.parsed(args)
 
 
@@ -56,7 +57,7 @@ def run(args: list[str]) -> int:
     # Only now: these import torch.
     from lit_maprops.export.policies import chosen_seeds, load, write_policies
 
-    trained = load(options.ckpt_path)
+    trained = load(options.ckpt_path, classes_of(options))
     seeds, why = chosen_seeds(trained, options.seed)
     print(f"export: {why}", file=sys.stderr)
     with _one_line(output), _at_once(output) as folder:

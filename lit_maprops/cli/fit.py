@@ -10,7 +10,7 @@ from tqdm import tqdm
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.flags import with_flags
-from lit_maprops.run.option_files import run_of, with_own_config
+from lit_maprops.run.option_files import run_of
 from lit_maprops.run.options import RunCLI, parsed
 from lit_maprops.run.resume import check_resumes
 from lit_maprops.run.strategy import ranks_of
@@ -31,7 +31,7 @@ def run(args: list[str]) -> int:
     Raises:
         ConfigError: bad settings, found before anything is written.
     """
-    cli = parsed(with_own_config(args[1:]), args[0])
+    cli = parsed(args[1:], args[0])
     return train(cli, say)[0] if args[0] == "fit" else evaluate(cli, args[0])
 
 

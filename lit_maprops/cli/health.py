@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from time import perf_counter
@@ -15,11 +16,14 @@ from time import perf_counter
 from packaging.requirements import Requirement
 
 from lit_maprops.cli.parser import Parser
+from lit_maprops.run.flags import with_flags
+from lit_maprops.system.entry_points import GROUPS, load, package_of, registered, root_of
 from lit_maprops.system.errors import ConfigError, check
 
-DESCRIPTION = """Check the installed packages against what lit_maprops requires, and that runs can be written. With
---fit, also train two target iterations of a matrix game in a temporary folder; further options go to that fit, such as
---trainer.accelerator gpu. Exit code 0: all is well; 1: a line on stderr says what is not."""
+DESCRIPTION = """Check the installed packages against what lit_maprops requires, and that runs can be written, and
+name the classes that other packages register. With --fit, also import those, and train two target iterations of a
+matrix game in a temporary folder; further options go to that fit, such as --trainer.accelerator gpu. Exit code 0: all
+is well; 1: a line on stderr says what is not."""
 # Two target iterations of the game of the paper's Figure 1, with behavior updates, an evaluation and a checkpoint.
 ENV_STEPS = 16
 FIT = (
@@ -42,15 +46,16 @@ def run(args: list[str]) -> int:
         return 0
     options, fit_options = parsed
     check(options.fit or not fit_options, f"{' '.join(fit_options)}: options of a fit need --fit")
-    problems = [*wrong_packages(), *unwritable(options.runs_dir)]
+    problems = [*wrong_packages(), *unwritable(options.runs_dir), *broken_packages(imports=options.fit)]
     for problem in problems:
         print(f"lit_maprops: health: {problem}", file=sys.stderr)
     if problems:
         return 1
     trained = f"; {_fit(fit_options)}" if options.fit else ""
-    print(
-        f"healthy: lit_maprops {version('lit_maprops')}, packages as required, runs go to {options.runs_dir}{trained}"
-    )
+    others = [f"{name} ({package_of(entry)})" for kind in GROUPS for name, [entry, *_] in registered(kind).items()]
+    registered_ones = f"; registered by other packages: {', '.join(others)}" if others else ""
+    ours = f"lit_maprops {version('lit_maprops')}"
+    print(f"healthy: {ours}, packages as required, runs go to {options.runs_dir}{trained}{registered_ones}")
     return 0
 
 
@@ -65,6 +70,26 @@ def wrong_packages() -> Iterator[str]:
             found = "missing"
         if found == "missing" or not requirement.specifier.contains(found, prereleases=True):
             yield f"{requirement.name} is {found}: pip install '{requirement.name}{requirement.specifier}'"
+
+
+def broken_packages(imports: bool) -> Iterator[str]:
+    """One line per class that another package registers and that cannot be used.
+
+    Args:
+        imports: import the packages; otherwise it is only asked whether they are there.
+    """
+    for kind in GROUPS:
+        for name, entries in registered(kind).items():
+            root = root_of(entries[0].value)
+            if imports or len(entries) > 1:
+                from lit_maprops.run.option_errors import BASES
+
+                try:
+                    load(kind, name, BASES[kind])
+                except ConfigError as error:
+                    yield with_flags(error.marked)
+            elif find_spec(root) is None:
+                yield f"--{kind} {name}: {package_of(entries[0])} has no package {root}: install it again"
 
 
 def unwritable(runs_dir: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from lit_maprops.system.entry_points import GROUPS
 from lit_maprops.system.errors import ConfigError
 
 
@@ -33,6 +34,12 @@ class Parser(argparse.ArgumentParser):
         """
         self.add_argument(former, dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **kwargs)
 
+    def add_classes(self) -> None:
+        """Take what a fit calls a run's classes, for runs with classes of other packages (``classes_of``)."""
+        for kind in GROUPS:
+            text = "import path of the run's own, if it is of a package without entry points"
+            self.add_argument(f"--{kind}", metavar="PATH", help=text)
+
     def parsed(self, args: Sequence[str]) -> argparse.Namespace | None:
         """The options; None if help was asked for, and printed.
 
@@ -54,3 +61,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line instead of argparse's usage."""
         raise ConfigError(f"{self.command}: {message} (see {self.prog} --help)")
+
+
+def classes_of(options: argparse.Namespace) -> list[str]:
+    """The options of ``Parser.add_classes`` as words of a fit."""
+    given = vars(options)
+    return [f"--{kind}={given[kind]}" for kind in GROUPS if given[kind] is not None]

@@ -1,5 +1,6 @@
 """From a checkpoint to the files of one seed's agents."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +30,17 @@ class Trained(NamedTuple):
     env_steps: int  # per seed
 
 
-def load(checkpoint: Path) -> Trained:
+def load(checkpoint: Path, classes: Sequence[str] = ()) -> Trained:
     """Read the policies of a checkpoint; changes nothing on disk.
+
+    Args:
+        checkpoint: of a run folder.
+        classes: as ``read_run`` takes them.
 
     Raises:
         ConfigError: as ``read_run``.
     """
-    content, folder, cli = read_run(checkpoint)
+    content, folder, cli = read_run(checkpoint, classes)
     model, data = cli.model, cli.datamodule
     model.prepare(data)
     model.check_checkpoint(content)

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pydoc import locate
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -10,12 +10,14 @@ import yaml
 from jsonargparse import Namespace
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_maprops.behavior import BEHAVIORS
+from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import TASKS
+from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.system.entry_points import registered
 from lit_maprops.system.errors import check, did_you_mean, marked
-from lit_maprops.targets import LEARNERS
+from lit_maprops.system.named_code import refusal
+from lit_maprops.targets import LEARNERS, Learner
 
 USER_ERRORS = (argparse.ArgumentError, OmegaConfBaseException, yaml.YAMLError)
 CLASS_CHOICES: dict[str, dict[str, Any]] = {
@@ -23,6 +25,7 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
     "model.learner": LEARNERS,
     "data.env": TASKS,
 }
+BASES: dict[str, type] = {"model.behavior": BehaviorPolicy, "model.learner": Learner, "data.env": Task}
 OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
 EXAMPLE = "the output of lit-maprops conf boulderpush"  # a file
 TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
@@ -88,11 +91,25 @@ def _unknown(text: str) -> str | None:
 def _wrong_class(text: str) -> str | None:
     """The line for a class that does not exist, or is of another kind."""
     key = next((key for key in CLASS_CHOICES if text.startswith(f'Parser key "{key}"')), None)
+    denied = re.search(r"Importing '([\w.]+)' is not allowed", text)
+    if denied:
+        found = re.match(r'Parser key "([\w.]+)"', text)
+        return refusal(f"--{key or (found[1] if found else 'trainer')}", denied[1])
+    missing = re.search(r"given class_path '([^']+)':\s*((?:module .* has no attribute|No module named) \S+)", text)
+    if key and missing:
+        return f"--{key} is {missing[1]}, which cannot be imported ({missing[2]}): {_choices(key)}, or an import path"
     if key is None or "given class_path" in text:
         return None
+    several = re.search(r"Multiple subclasses with name (\w+)\..*?ambiguity: (.*?)\.\s", f"{text} ", re.DOTALL)
+    if several:
+        return f"--{key} is {several[1]}, the name of several classes: give a whole path, {several[2]}"
     given = re.search(r"Expected a path but (.*?) either not", text) or re.search(r"Got value: (.+)", text, re.DOTALL)
     value = "null" if "value: None" in text else _shown(given[1]) if given else "not a class with its init_args"
-    return f"--{key} is {value}: choose one of {', '.join(CLASS_CHOICES[key])}"
+    return f"--{key} is {value}: {_choices(key)}"
+
+
+def _choices(key: str) -> str:
+    return f"choose one of {', '.join([*CLASS_CHOICES[key], *registered(key)])}"
 
 
 def _wrong_type(text: str) -> str | None:
@@ -143,7 +160,8 @@ def _shown(value: str) -> str:
 
 def _did_you_mean(name: str) -> str:
     known: set[str] = set(OPTIONS)
-    for kind in [LitMAPROPS, MultiAgentData, *(c for group in CLASS_CHOICES.values() for c in group.values())]:
+    kinds: list[Any] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in _imported(base))]
+    for kind in kinds:
         for owner in kind.__mro__:  # a class hands on the arguments of those that it extends
             code = getattr(owner.__init__, "__code__", None)
             known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
@@ -151,3 +169,10 @@ def _did_you_mean(name: str) -> str:
     if field in known:
         return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""
     return did_you_mean(field, known)
+
+
+def _imported(kind: Any) -> Iterator[type]:
+    """A class and all that extend it, those of other packages included."""
+    yield kind
+    for extension in kind.__subclasses__():
+        yield from _imported(extension)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import warnings
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.folder import new_folder
+from lit_maprops.run.option_classes import import_named, trusted_packages
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
-from lit_maprops.run.option_files import config_files, run_of, with_shipped_configs
+from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_positive
+from lit_maprops.system.named_code import only_of
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
 
@@ -175,21 +178,29 @@ class RunCLI(LightningCLI):
         return json.loads(dumped)
 
 
-def parsed(options: list[str], command: str = "fit") -> RunCLI:
+def parsed(options: list[str], command: str = "fit", own: str | None = None) -> RunCLI:
     """The options of a run, its classes built.
+
+    A run folder may be somebody else's: code that its configuration names and ``options`` do not is imported only if it
+    is of a package that ``trusted_packages`` gives.
 
     Args:
         options: those of the command line.
         command: see ``RunCLI``.
+        own: what the run folder's configuration holds; None: found by the checkpoint among the options, if there is one
+            and no configuration.
 
     Raises:
         ConfigError: they do not parse, or a class refuses its arguments.
     """
     quiet_packages()
-    for path in config_files(options):
-        read_yaml("--config", path, EXAMPLE)
+    words = with_own_config(options) if own is None else ["--config", own, *options]
+    contents = [read_yaml("--config", path, EXAMPLE) for path in config_files(words)]
+    import_named(words, contents)
+    from_run = len(words) > len(options)
     try:
-        return RunCLI(options, command)
+        with only_of(trusted_packages(options)) if from_run else nullcontext():
+            return RunCLI(words, command)
     except ConfigError:
         raise
     except (*USER_ERRORS, ValueError, ImportError, MisconfigurationException) as error:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lit_maprops.envs.base import Interface
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.named_code import check_named
 
 _EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
 
@@ -34,6 +35,7 @@ def found(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is no such module, or it has no ``parallel_env``.
     """
+    check_named("<env.name>", name, also=_EXTRA)
     named = f"<env.name> is {name!r}"
     try:
         module = _imported(name)

@@ -1,0 +1,74 @@
+"""Classes of other packages that a run's options name: imported by short names, or trusted by import paths."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import yaml
+
+from lit_maprops.run.option_errors import BASES, CLASS_CHOICES
+from lit_maprops.system.entry_points import IMPORT_PATH, load, packages, registered, root_of
+from lit_maprops.system.safe_yaml import load_yaml
+
+OWN_PACKAGES = {"lit_maprops", "lightning"}
+# Arguments below a class's flag that name code, and the one of the Trainer that does not.
+FOLDER = "--trainer.default_root_dir"
+NAMING = ("", ".class_path", ".name", ".init_args.name")
+
+
+def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> None:
+    """Import what packages register under the names that the options have: the parser knows imported classes only.
+
+    Args:
+        options: those of the command line.
+        contents: of the configuration files among them.
+
+    Raises:
+        ConfigError: see ``lit_maprops.system.entry_points.load``.
+    """
+    inline = [_settings(value) for flag in ("--config", "-c") for value in _values(options, flag)]
+    flat = [_flat(content) for content in (*contents, *inline)]
+    for kind, own in CLASS_CHOICES.items():
+        keys = (kind, f"{kind}.class_path")
+        given = {value for key in keys for value in _values(options, f"--{key}")}
+        given |= {str(_settings(value).get("class_path")) for value in given}
+        given |= {str(content[key]) for content in flat for key in keys if key in content}
+        for name in sorted(given & registered(kind).keys() - own.keys()):
+            load(kind, name, BASES[kind])
+
+
+def trusted_packages(options: list[str]) -> set[str]:
+    """The import packages whose code a run folder's configuration may name.
+
+    Ours, Lightning, those with entry points of ours, and those that ``options``, the user's own words, name. Never one
+    of Python itself.
+    """
+    flags = [f"--{kind}{argument}" for kind in CLASS_CHOICES for argument in NAMING]
+    flags += {word.partition("=")[0] for word in options if word.startswith("--trainer.")} - {FOLDER}
+    given = " ".join(value for flag in flags for value in _values(options, flag))
+    named = {root_of(path) for path in IMPORT_PATH.findall(given)}
+    return (OWN_PACKAGES | packages() | named) - sys.stdlib_module_names
+
+
+def _values(options: list[str], flag: str) -> list[str]:
+    """All that is given for a flag, in both spellings."""
+    after = [value for word, value in pairwise(options) if word == flag]
+    return [*after, *(word.partition("=")[2] for word in options if word.startswith(f"{flag}="))]
+
+
+def _settings(text: str) -> Mapping[Any, Any]:
+    """Keys and values that are given as a text; nothing if it is a name, a path or no YAML."""
+    try:
+        content = load_yaml(text)
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration by its dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
