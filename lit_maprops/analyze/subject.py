@@ -66,7 +66,7 @@ def read_run(checkpoint: Path, classes: Sequence[str] = ()) -> tuple[dict[str, A
     folder = run_of(str(checkpoint))
     config = read_yaml("<ckpt_path>", folder / "config.yaml", EXAMPLE)
     if isinstance(config.get("trainer"), dict):
-        config["trainer"] |= dict.fromkeys(OF_TRAINING)
+        config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in OF_TRAINING}
     try:
         cli = parsed([*classes, *HERE], own=yaml.safe_dump(config))
     except ConfigError as error:

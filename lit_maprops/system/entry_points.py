@@ -29,7 +29,7 @@ def registered(kind: str) -> dict[str, list[EntryPoint]]:
         kind: a key of ``GROUPS``.
     """
     found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=GROUPS[kind]):
+    for entry in sorted(entry_points(group=GROUPS[kind]), key=package_of):
         found.setdefault(entry.name, []).append(entry)
     return dict(sorted(found.items()))
 

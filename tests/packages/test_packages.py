@@ -100,7 +100,8 @@ def test_every_command_serves_classes_of_an_installed_package(runs: Any) -> None
     found = [part["class_path"] for part in (config["data"]["env"], config["model"]["behavior"])]
     assert found == [PATHS["--data.env"], PATHS["--model.behavior"]]
     assert config["data"]["env"]["init_args"] == {"width": 4, "max_steps": 6}
-    assert config | {"run_name": "path"} == other
+    config["model"]["total_env_steps"], config["run_name"] = 32, "path"  # of the run that was not made longer
+    assert config == other
     assert json.loads((place / "runs" / "short" / "summary.json").read_text())["env_steps"] == 48
     figures = json.loads((place / "runs" / "short" / "gradients.json").read_text())
     assert figures["behavior"] == "Curious" and set(figures["samplers"]) == {
@@ -181,20 +182,20 @@ def test_a_hostile_configuration_imports_nothing(place_of_class: str, tmp_path: 
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load((ROOT / "conf" / "matrix_game.yaml").read_text())
     evil: Any = {"class_path": "hostile_code.Evil", "init_args": {}}
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump(evil))
+    (tmp_path / "more").write_text(yaml.safe_dump(evil))
     group, _, name = place_of_class.partition(".")
     if place_of_class == "PettingZoo":
         config["data"]["env"] = {"class_path": "PettingZoo", "init_args": {"name": "hostile_code"}}
     elif place_of_class == "text":
         config["data"]["env"] = json.dumps(evil)
     elif place_of_class == "file":
-        config["data"]["env"] = "more.yaml"
+        config["data"]["env"] = "more"
     else:
         config.setdefault(group, {})[name] = [evil] if name == "callbacks" else evil
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     checkpoint = folder / "checkpoints" / "last.ckpt"
     checkpoint.touch()
-    with pytest.raises(ConfigError, match="hostile_code"):
+    with pytest.raises(ConfigError, match="data.env is more: choose" if place_of_class == "file" else "hostile_code"):
         parsed(["--ckpt_path", str(checkpoint)])
     monkeypatch.setattr("lit_maprops.analyze.subject.read_checkpoint", lambda path: {})
     with pytest.raises((ConfigError, KeyError)):  # the latter: of the empty checkpoint
@@ -216,7 +217,7 @@ def test_the_policy_of_a_file_ends_with_it() -> None:
     before = dict(_common.parsing_settings)
     with only_of({"lit_maprops"}):
         assert _common.parsing_settings["import_path_verdicts"]["*"] is False
-        with pytest.raises(ConfigError, match=r"env.name is a\.b in the run's config\.yaml"):
+        with pytest.raises(ConfigError, match=r"name is a\.b in the run's config\.yaml"):
             check_named("<env.name>", "a.b")
         check_named("<env.name>", "mpe2.x", also={"mpe2"})
     check_named("<env.name>", "a.b")
