@@ -17,7 +17,6 @@ from hypothesis import given
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
-from lit_maprops.cli import fit as training_cli
 from lit_maprops.run.options import RunCLI
 
 ENTRIES = {"conf", "case.yaml"}  # of the working directory
@@ -44,7 +43,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setattr(RunCLI, "setup_parser", setup_parser)
         patch.setattr(Trainer, "fit", reached)
-        patch.setattr(training_cli, "wandb_logger", lambda *args: None)
+        patch.setattr("lit_maprops.run.training.wandb_logger", lambda *args: None)
         yield folder
 
 
