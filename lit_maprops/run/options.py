@@ -46,12 +46,12 @@ class RunCLI(LightningCLI):
     """Lightning's parser and instantiation, plus the options of a run.
 
     Args:
-        args: the options.
+        args: the options, or what a configuration holds.
         command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
     """
 
-    def __init__(self, args: list[str], command: str = "fit") -> None:
-        args = with_shipped_configs(args)
+    def __init__(self, args: list[str] | dict[str, Any], command: str = "fit") -> None:
+        args = args if isinstance(args, dict) else with_shipped_configs(args)
         self._command = [command, *args]
         super().__init__(
             LitMAPROPS,
@@ -108,22 +108,22 @@ class RunCLI(LightningCLI):
         accelerator = self.config.trainer.accelerator
         check(
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
-            f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
+            f"<trainer.accelerator> is {accelerator} and torch finds no GPU: use <trainer.accelerator> auto or cpu",
         )
         check_nulls("model", LitMAPROPS, self.config.model)
         check_nulls("data", MultiAgentData, self.config.data)
         check(
             self.config.seed_everything == self.config.model.run_seed,
-            "--seed_everything is true: give a number, so that the run can be repeated",
+            "<run_seed> is true: give a number, so that the run can be repeated",
         )
         runs_dir = self.config.runs_dir
-        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
+        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
             check_choice("wandb", self.config.wandb, list(MODES))
         name = self.config.run_name
         check(
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
-            f"--run_name is {name!r}: give the name of one folder, without / and control characters",
+            f"<run_name> is {name!r}: give the name of one folder, without / and control characters",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -145,7 +145,7 @@ class RunCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"--trainer: {one_line(error)}") from None
+            raise ConfigError(f"<trainer>: {one_line(error)}") from None
 
     def run_path(self) -> Path:
         """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.
@@ -160,7 +160,7 @@ class RunCLI(LightningCLI):
         folder = run_of(checkpoint)
         check(
             name in (None, folder.name),
-            f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
+            f"<run_name> is {name} and <ckpt_path> belongs to {folder.name}: leave <run_name> out, a run continues in "
             "its own folder",
         )
         return folder
@@ -175,19 +175,19 @@ class RunCLI(LightningCLI):
         return json.loads(dumped)
 
 
-def parsed(options: list[str], command: str = "fit") -> RunCLI:
+def parsed(options: list[str] | dict[str, Any], command: str = "fit") -> RunCLI:
     """The options of a run, its classes built.
 
     Args:
-        options: those of the command line.
+        options: those of the command line, or what a configuration holds.
         command: see ``RunCLI``.
 
     Raises:
         ConfigError: they do not parse, or a class refuses its arguments.
     """
     quiet_packages()
-    for path in config_files(options):
-        read_yaml("--config", path, EXAMPLE)
+    for path in config_files(options) if isinstance(options, list) else ():
+        read_yaml("<config>", path, EXAMPLE)
     try:
         return RunCLI(options, command)
     except ConfigError:

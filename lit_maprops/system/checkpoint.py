@@ -43,8 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     check(path.is_file(), f"<ckpt_path>: there is no file {path}")
     damaged = ConfigError(
-        f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
-        "runs/<run_name>/checkpoints/"
+        f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to runs/NAME/checkpoints/"
     )
     try:
         intact = _is_intact(path)
@@ -178,7 +177,8 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     )
     for name, value in own["identity"].items():
         there = saved["identity"].get(name, value)
-        check(there == value, f"{name} differs from the run of <ckpt_path>: leave it as it was, {there}")
+        argument = f"<{name.removeprefix('--')}>"  # the names under which older checkpoints hold them, too
+        check(there == value, f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}")
 
 
 def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
