@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from lit_maprops.api.policies import Policies
-from lit_maprops.api.settings import Settings, configuration, read_configuration
+from lit_maprops.api.settings import Settings, configuration, continued, read_configuration
 from lit_maprops.api.start import as_it_was, start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.export.policies import load
@@ -161,9 +161,9 @@ class RunResult:
         Raises:
             ConfigError: a setting that a run cannot change, or no checkpoint.
         """
-        base = self.config | {"ckpt_path": str(self.checkpoint), "run_name": None}
         objects = {"behavior": behavior, "learner": learner}
-        return RunResult(start(configuration(base, objects, settings), callbacks, loggers))
+        config = configuration(continued(self.checkpoint), objects, settings)
+        return RunResult(start(config, callbacks, loggers))
 
     def report(self, path: str | Path | None = None, beside: Sequence["RunResult"] = ()) -> Report:
         """The page that ``python -m lit_maprops report`` makes; a notebook shows it.

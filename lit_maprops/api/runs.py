@@ -8,7 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from lit_maprops.api.result import RunResult
-from lit_maprops.api.settings import Settings, configuration, read_configuration
+from lit_maprops.api.settings import Settings, configuration, continued, read_configuration
 from lit_maprops.api.start import start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import Task
@@ -21,6 +21,7 @@ def fit(
     env: Task | None = None,
     behavior: BehaviorPolicy | None = None,
     learner: Learner | None = None,
+    ckpt_path: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     **settings: Unpack[Settings],
@@ -35,6 +36,8 @@ def fit(
         env: the task; required, as the other two, unless ``config`` has it.
         behavior: pi_phi, the sampler.
         learner: pi_theta and how it learns.
+        ckpt_path: checkpoint to continue, which brings its run's configuration unless ``config`` is given; ``resume``
+            takes a run's newest.
         callbacks: of Lightning.
         loggers: of Lightning, each of which gets a row per target iteration.
         **settings: arguments of ``LitMAPROPS`` and ``MultiAgentData``; ``run_name``, the folder inside ``runs_dir``
@@ -50,8 +53,10 @@ def fit(
         >>> run = lm.fit(env=lm.MatrixGame("climbing"), behavior=lm.MAPROPS(), learner=lm.IPPO(), num_seeds=16)
         >>> run.solved_share, run.solved_interval
     """
-    base = {} if config is None else read_configuration("<config>", config)
-    base.pop("ckpt_path", None)
+    if config is None:
+        base = {} if ckpt_path is None else continued(ckpt_path)
+    else:
+        base = read_configuration("<config>", config) | {"ckpt_path": None if ckpt_path is None else str(ckpt_path)}
     objects = {"env": env, "behavior": behavior, "learner": learner}
     return RunResult(start(configuration(base, objects, settings), callbacks, loggers))
 

@@ -12,6 +12,7 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.option_errors import EXAMPLE, arguments_of
+from lit_maprops.run.option_files import run_of
 from lit_maprops.system.arguments import Configurable, plain
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.safe_yaml import read_yaml
@@ -91,9 +92,7 @@ def configuration(base: Config, objects: Mapping[str, Any], settings: Mapping[st
         if name == "runs_dir" and isinstance(value, Path):
             value = str(value)
         if name == "trainer":
-            check(
-                isinstance(value, Mapping), f"<trainer> is {_shown(value)}: give its arguments by their names, {{...}}"
-            )
+            check(isinstance(value, Mapping), f"<trainer> is {_shown(value)}: give its arguments, {{name: value}}")
             for argument, item in value.items():
                 _put(base, f"trainer.{argument}", plain(f"<trainer.{argument}>", item))
         else:
@@ -150,6 +149,16 @@ def read_configuration(argument: str, given: str | Path) -> Config:
     if path is None:
         raise ConfigError(f"{argument}: {nothing_there('conf', str(given))}")
     return _nested(read_yaml(argument, path, EXAMPLE))
+
+
+def continued(checkpoint: str | Path) -> Config:
+    """The configuration of the run that a checkpoint belongs to, to be continued there.
+
+    Raises:
+        ConfigError: the checkpoint is missing, or not in a run's folder.
+    """
+    config = read_configuration("<config>", run_of(str(checkpoint)) / "config.yaml")
+    return config | {"ckpt_path": str(checkpoint), "run_name": None}  # the folder may have another name by now
 
 
 def _nested(content: Mapping[Any, Any]) -> Config:

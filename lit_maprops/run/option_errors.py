@@ -151,7 +151,7 @@ def arguments_of(kind: type) -> set[str]:
     """Names of a class's arguments, those included that it hands on to the classes that it extends."""
     known: set[str] = set()
     for owner in kind.__mro__:
-        code = getattr(owner.__init__, "__code__", None)
+        code = getattr(vars(owner).get("__init__"), "__code__", None)
         known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
     return known
 

@@ -178,7 +178,19 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     for name, value in own["identity"].items():
         there = saved["identity"].get(name, value)
         argument = f"<{name.removeprefix('--')}>"  # the names under which older checkpoints hold them, too
-        check(there == value, f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}")
+        check(
+            _named(there) == _named(value),
+            f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}",
+        )
+
+
+def _named(identity: Any) -> Any:
+    """A class of the package by its stable name, whatever module of it an earlier version has written."""
+    if isinstance(identity, dict) and "class_path" in identity:
+        return identity | {"class_path": _named(identity["class_path"])}
+    if isinstance(identity, str) and identity.startswith("lit_maprops."):
+        return identity.rpartition(".")[2]
+    return identity
 
 
 def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
