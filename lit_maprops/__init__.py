@@ -1,3 +1,138 @@
-"""MA-PROPS: centralized adaptive sampling for cooperative multi-agent reinforcement learning (arXiv 2508.01049)."""
+"""MA-PROPS: centralized adaptive sampling for cooperative multi-agent reinforcement learning (arXiv 2508.01049).
 
-__version__ = "0.1.0"
+The names in ``__all__`` are the stable ones. Each is imported when it is first asked for, since torch takes seconds.
+
+Example:
+    >>> import lit_maprops as lm
+    >>> run = lm.fit(env=lm.BoulderPush(size="tiny"), behavior=lm.MAPROPS(), learner=lm.MAPPO(), num_seeds=16)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lit_maprops.system.version import __version__
+
+if TYPE_CHECKING:
+    from lit_maprops import keys, samplers
+    from lit_maprops.api import RunResult, fit, load_run, resume
+    from lit_maprops.behavior import (
+        MAPROPS,
+        PROPS,
+        Autoregressive,
+        BehaviorPolicy,
+        Choice,
+        CoordinationGraph,
+        GaussianAdjustment,
+        Greedy,
+        OnPolicy,
+        TabularMAPROPS,
+    )
+    from lit_maprops.data import MultiAgentData
+    from lit_maprops.envs import (
+        VMAS,
+        BoulderPush,
+        Coordination,
+        Foraging,
+        Interface,
+        MatrixGame,
+        PettingZoo,
+        SparseReacher,
+        Task,
+        Transition,
+        TwoPeaks,
+    )
+    from lit_maprops.module import LitMAPROPS
+    from lit_maprops.samplers import JointSampler
+    from lit_maprops.system.errors import ConfigError
+    from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+
+# Where each name is; a name without a home is a module.
+_HOMES = {
+    "keys": None,
+    "samplers": None,
+    "RunResult": "api",
+    "fit": "api",
+    "load_run": "api",
+    "resume": "api",
+    "MAPROPS": "behavior",
+    "PROPS": "behavior",
+    "Autoregressive": "behavior",
+    "BehaviorPolicy": "behavior",
+    "Choice": "behavior",
+    "CoordinationGraph": "behavior",
+    "GaussianAdjustment": "behavior",
+    "Greedy": "behavior",
+    "OnPolicy": "behavior",
+    "TabularMAPROPS": "behavior",
+    "MultiAgentData": "data",
+    "VMAS": "envs",
+    "BoulderPush": "envs",
+    "Coordination": "envs",
+    "Foraging": "envs",
+    "Interface": "envs",
+    "MatrixGame": "envs",
+    "PettingZoo": "envs",
+    "SparseReacher": "envs",
+    "Task": "envs",
+    "Transition": "envs",
+    "TwoPeaks": "envs",
+    "LitMAPROPS": "module",
+    "JointSampler": "samplers",
+    "ConfigError": "system.errors",
+    "IPPO": "targets",
+    "MAPPO": "targets",
+    "Learner": "targets",
+    "Reinforce": "targets",
+}
+
+__all__ = [
+    "IPPO",
+    "MAPPO",
+    "MAPROPS",
+    "PROPS",
+    "VMAS",
+    "Autoregressive",
+    "BehaviorPolicy",
+    "BoulderPush",
+    "Choice",
+    "ConfigError",
+    "Coordination",
+    "CoordinationGraph",
+    "Foraging",
+    "GaussianAdjustment",
+    "Greedy",
+    "Interface",
+    "JointSampler",
+    "Learner",
+    "LitMAPROPS",
+    "MatrixGame",
+    "MultiAgentData",
+    "OnPolicy",
+    "PettingZoo",
+    "Reinforce",
+    "RunResult",
+    "SparseReacher",
+    "TabularMAPROPS",
+    "Task",
+    "Transition",
+    "TwoPeaks",
+    "__version__",
+    "fit",
+    "keys",
+    "load_run",
+    "resume",
+    "samplers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    value = import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -77,7 +77,7 @@ def test_what_is_no_config_is_one_line(given: str, parts: list[str], capsys: pyt
 
 def test_lines_that_give_an_example_give_one_that_works(capsys: pytest.CaptureFixture[str]) -> None:
     line = one_line(capsys, "fit")
-    assert line.endswith("such as --config boulderpush")
+    assert line.endswith("such as boulderpush")
     RunCLI(["--config", "boulderpush"])
     Path("list.yaml").write_text("- 1")
     assert one_line(capsys, "fit", "--config", "list.yaml").endswith("see the output of lit-maprops conf boulderpush")

@@ -18,6 +18,7 @@ from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
 
 UpdateStats = dict[str, Tensor]
@@ -31,7 +32,7 @@ class Choice(NamedTuple):
     kl: Tensor  # [R, E], KL(pi_theta || pi_phi) in each state, exact (nats)
 
 
-class BehaviorPolicy(nn.Module, ABC):
+class BehaviorPolicy(Configurable, nn.Module, ABC):
     """Contract: ``build`` once; ``choose`` at every step; ``extend``, ``update`` every m steps; ``reset`` at n.
 
     Args:

@@ -19,6 +19,8 @@ from lit_maprops.system.checkpoint import own_state, read_checkpoint
 from lit_maprops.system.errors import check, printable
 from lit_maprops.system.files import write_json
 
+WAY_ON = "python -m lit_maprops fit --ckpt_path {checkpoint}"
+
 
 def say(message: str) -> None:
     """Print one line for the user; stderr, so that stdout stays parsable."""
@@ -32,7 +34,7 @@ def run(args: list[str]) -> int:
         ConfigError: bad settings, found before anything is written.
     """
     cli = parsed(args[1:], args[0])
-    return train(cli, say)[0] if args[0] == "fit" else evaluate(cli, args[0])
+    return train(cli, say, WAY_ON)[0] if args[0] == "fit" else evaluate(cli, args[0])
 
 
 def evaluate(cli: RunCLI, command: str) -> int:

@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if args else USER_ERROR
     if args[0] == "--version":
-        from lit_maprops import __version__
+        from lit_maprops.system.version import __version__
 
         print(__version__)
         return 0

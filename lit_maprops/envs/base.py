@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.distributions import families
+from lit_maprops.system.arguments import Configurable
 
 State = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ class Interface(NamedTuple):
     high: list[float]  # what 1 stands for
 
 
-class Task(ABC):
+class Task(Configurable, ABC):
     """The rules of one cooperative environment.
 
     Attributes:

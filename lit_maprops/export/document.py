@@ -5,9 +5,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from lit_maprops import __version__
 from lit_maprops.envs import Task
 from lit_maprops.export.programs import INPUT, AgentPolicy
+from lit_maprops.system.version import __version__
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "onnx", "onnxscript")

@@ -62,9 +62,26 @@ class AgentPolicy(nn.Module):
         if not self.continuous:
             return parameters.squeeze(1), mode
         mean, log_std = gaussian.split(parameters.squeeze(1))
+        return mean, log_std, self._executed(mode)
+
+    def _executed(self, action: Tensor) -> Tensor:
+        """Continuous actions ``[batch, D_i]`` before bounding, in the environment's units."""
         middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-        action = middle + half * squashed(mode, self.squash)
-        return mean, log_std, action.clamp(self.low, self.high)  # rounding may leave the range
+        return (middle + half * squashed(action, self.squash)).clamp(
+            self.low, self.high
+        )  # rounding may leave the range
+
+    def draw(self, observation: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Actions drawn from the policy, shaped as the output ``action``.
+
+        Args:
+            observation: ``[batch, O_i]``.
+            generator: None: torch's global one.
+        """
+        if not self.continuous:
+            return torch.multinomial(self(observation)[0].exp(), 1, generator=generator).squeeze(-1)
+        mean, log_std, _ = self(observation)
+        return self._executed(mean + log_std.exp() * torch.randn(mean.shape, generator=generator))
 
     def program(self) -> ExportedProgram:
         """The forward pass as a graph of PyTorch's own operators, for any ``batch``."""

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import warnings
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
@@ -10,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
@@ -94,7 +96,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Checkpoints(Callback):
     """Saves ``checkpoints/last.ckpt`` atomically between target iterations; ``STOPPING`` signals stop the run there.
 
-    A second signal of the same kind stops at once. With several ranks a signal to any of them stops all.
+    A second signal of the same kind stops at once: in a notebook its cell, elsewhere the process. With several ranks a
+    signal to any of them stops all. Signals belong to the main thread: a fit in another one leaves them alone.
 
     Args:
         folder: of the run.
@@ -111,11 +114,15 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
         self._saved = own_module(pl_module).iteration
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._own == number:
+            if number == signal.SIGINT and in_notebook():
+                raise KeyboardInterrupt
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._own = self.received = number
@@ -148,24 +155,34 @@ class Checkpoints(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back: the process may have other things to do."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
 
 class EnvStepsBar(Callback):
-    """A progress bar in env steps with the success of finished training episodes; silent without a terminal."""
+    """A progress bar in env steps with the success of finished training episodes.
+
+    In a terminal or a notebook; silent elsewhere.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
         module = own_module(pl_module)
-        self._bar = tqdm(
+        self._bar = _bar_class()(
             total=module.data.iterations * module.data.target_batch_size,
             initial=module.env_steps,
             desc=f"{module.num_seeds} seeds",
             unit=" env steps",
             unit_scale=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() or in_notebook()),
             dynamic_ncols=True,
         )
 
@@ -185,6 +202,23 @@ class EnvStepsBar(Callback):
         """Leave the bar where it stood."""
         if hasattr(self, "_bar"):
             self._bar.close()
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's process."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _bar_class() -> Any:
+    """The bar of a terminal, or that of a notebook where its widgets are installed."""
+    if not in_notebook():
+        return tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # of widgets that are not there: the other bar will do
+        from tqdm.auto import tqdm as notebook_bar
+    return notebook_bar
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:

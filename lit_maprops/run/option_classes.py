@@ -51,6 +51,14 @@ def trusted_packages(options: list[str]) -> set[str]:
     return (OWN_PACKAGES | packages() | named) - sys.stdlib_module_names
 
 
+def imported_packages() -> set[str]:
+    """The import packages whose code a configuration may name in Python: those that the program has imported already, and
+    those of ``trusted_packages``. Never one of Python itself.
+    """
+    imported = {name.partition(".")[0] for name in sys.modules}
+    return (OWN_PACKAGES | packages() | imported) - (sys.stdlib_module_names - {"__main__"})
+
+
 def _values(options: list[str], flag: str) -> list[str]:
     """All that is given for a flag, in both spellings."""
     after = [value for word, value in pairwise(options) if word == flag]

@@ -1,4 +1,4 @@
-"""What the parser complains about, in one line that names the flag and the fix."""
+"""What the parser complains about, in one line that names the argument and the fix."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.entry_points import registered
-from lit_maprops.system.errors import check, did_you_mean, marked
+from lit_maprops.system.errors import ARGUMENT, check, did_you_mean, marked
 from lit_maprops.system.named_code import refusal
 from lit_maprops.targets import LEARNERS, Learner
 
@@ -28,28 +28,34 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
 BASES: dict[str, type] = {"model.behavior": BehaviorPolicy, "model.learner": Learner, "data.env": Task}
 OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
 EXAMPLE = "the output of lit-maprops conf boulderpush"  # a file
-TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see --help"
+TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see <help>"
 TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
 
+def named(name: str) -> str:
+    """The name of an option in angle brackets; as a flag if it is none that an argument can have."""
+    marked_name = f"<{name}>"
+    return marked_name if ARGUMENT.fullmatch(marked_name) else f"--{name}"
+
+
 def one_line(error: Exception) -> str:
-    """An error of the parser as one line that names the flag and the fix."""
+    """An error of the parser as one line that names the argument and the fix."""
     text = marked(error)
     if "is not in bounds" in text:
-        return f"--seed_everything: {text}"
+        return f"<run_seed>: {text}"
     required = re.search(r"arguments are required: (.+)", text)
     if required:
-        flags = required[1].replace(", ", ", --")
-        return f"--{flags} is required: give it, or a --config that has it, such as --config boulderpush"
+        names = ", ".join(named(name) for name in required[1].split(", "))
+        return f"{names} is required: give it, or a <config> that has it, such as boulderpush"
     line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
-    return line or re.sub(r'^Parser key "([\w.]+)":', r"--\1:", " ".join(text.split()))
+    return line or re.sub(r'^Parser key "([\w.]+)":', lambda key: f"{named(key[1])}:", " ".join(text.split()))
 
 
 def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
     """Refuse null where a class wants a value: the parser takes it for every type.
 
     Args:
-        prefix: of the class's flags, without hyphens.
+        prefix: of the names of its arguments.
         owner: the class.
         given: its arguments; classes among them by their ``class_path``.
     """
@@ -59,7 +65,7 @@ def check_nulls(prefix: str, owner: type, given: Namespace) -> None:
     for name, value in vars(given).items():
         nullable = name not in types or type(None) in get_args(types[name])
         fix = "give a list, [] for an empty one" if get_origin(types.get(name)) in (list, Sequence) else "give a value"
-        check(value is not None or nullable, f"--{prefix}.{name} is null: {fix}, or leave it out")
+        check(value is not None or nullable, f"{named(f'{prefix}.{name}')} is null: {fix}, or leave it out")
         if isinstance(value, Namespace) and "init_args" in value:
             inner = locate(value.class_path)
             assert isinstance(inner, type)  # the parser has imported it
@@ -74,7 +80,7 @@ def _unknown(text: str) -> str | None:
     member = re.match(r"Group '(.+?)' does not accept option '(.+)'", text)
     word = re.match(r"unrecognized arguments: ?([^\s=]*)", text)
     if word and not word[1].startswith("--"):
-        return f"{word[1]!r} is no option, which start with --: see --help"
+        return f"{word[1]!r} is no option, which start with --: see <help>"
     if member:
         name = f"{member[1]}.{member[2]}"
     elif field or nested:
@@ -85,7 +91,7 @@ def _unknown(text: str) -> str | None:
         name = word[1].removeprefix("--")
     else:
         return None
-    return f"--{name} is not an option{_did_you_mean(name)}: see --help"
+    return f"{named(name)} is not an option{_did_you_mean(name)}: see <help>"
 
 
 def _wrong_class(text: str) -> str | None:
@@ -94,18 +100,18 @@ def _wrong_class(text: str) -> str | None:
     denied = re.search(r"Importing '([\w.]+)' is not allowed", text)
     if denied:
         found = re.match(r'Parser key "([\w.]+)"', text)
-        return refusal(f"--{key or (found[1] if found else 'trainer')}", denied[1])
+        return refusal(f"<{key or (found[1] if found else 'trainer')}>", denied[1])
     missing = re.search(r"given class_path '([^']+)':\s*((?:module .* has no attribute|No module named) \S+)", text)
     if key and missing:
-        return f"--{key} is {missing[1]}, which cannot be imported ({missing[2]}): {_choices(key)}, or an import path"
+        return f"<{key}> is {missing[1]}, which cannot be imported ({missing[2]}): {_choices(key)}, or an import path"
     if key is None or "given class_path" in text:
         return None
     several = re.search(r"Multiple subclasses with name (\w+)\..*?ambiguity: (.*?)\.\s", f"{text} ", re.DOTALL)
     if several:
-        return f"--{key} is {several[1]}, the name of several classes: give a whole path, {several[2]}"
+        return f"<{key}> is {several[1]}, the name of several classes: give a whole path, {several[2]}"
     given = re.search(r"Expected a path but (.*?) either not", text) or re.search(r"Got value: (.+)", text, re.DOTALL)
     value = "null" if "value: None" in text else _shown(given[1]) if given else "not a class with its init_args"
-    return f"--{key} is {value}: {_choices(key)}"
+    return f"<{key}> is {value}: {_choices(key)}"
 
 
 def _choices(key: str) -> str:
@@ -123,7 +129,7 @@ def _wrong_type(text: str) -> str | None:
     found = union or single
     assert found is not None
     names = [_type_name(name) for name in re.findall(r"<class '[^']+'>|[\w.]+(?:\[[^\]]*\])?", found[1])]
-    return f"--{'.'.join(dict.fromkeys(keys))} is {_shown(value[1])}: give {' or '.join(names)}"
+    return f"{named('.'.join(dict.fromkeys(keys)))} is {_shown(value[1])}: give {' or '.join(names)}"
 
 
 def _type_name(written: str) -> str:
@@ -135,20 +141,20 @@ def _type_name(written: str) -> str:
 def _wrong_text(text: str) -> str | None:
     """The line for what is no configuration at all, an interpolation that leads nowhere, or a key nobody can have."""
     if text.startswith("Unexpected config"):
-        return f"--config holds no keys and values: give a file such as {EXAMPLE}"
+        return f"<config> holds no keys and values: give a file such as {EXAMPLE}"
     if re.fullmatch(r"'[^']*'", text):  # the KeyError of !!bool
         return TAGGED
     linked = re.match(r'Linked "([\w.]+)" must be given via "([\w.]+)"', text)
     if linked:
-        return f"--{linked[1]} cannot be given: it is --{linked[2]}, give that"
+        return f"{named(linked[1])} cannot be given: it is {named(linked[2])}, give that"
     empty = re.match(r'Empty nested key: "(.*)"', text, re.DOTALL)
     if empty:
-        return f"--config: the key {_shown(empty[1])!r} has nothing on one side of a dot: see {EXAMPLE}"
+        return f"<config>: the key {_shown(empty[1])!r} has nothing on one side of a dot: see {EXAMPLE}"
     unresolved = re.search(r"full_key: (\S+)", text)
     if unresolved:
-        return f"--{unresolved[1]} has an interpolation that cannot be resolved: {_shown(text.splitlines()[0])}"
+        return f"{named(unresolved[1])} has an interpolation that cannot be resolved: {_shown(text.splitlines()[0])}"
     if "in keys:" in text or "Problems parsing config" in text:
-        return f"--config: {' '.join(text.split())}"
+        return f"<config>: {' '.join(text.split())}"
     return None
 
 
@@ -158,13 +164,20 @@ def _shown(value: str) -> str:
     return value if len(value) <= 80 else f"{value[:50]} ... {value[-20:]}"
 
 
+def arguments_of(kind: type) -> set[str]:
+    """Names of a class's arguments, those included that it hands on to the classes that it extends."""
+    known: set[str] = set()
+    for owner in kind.__mro__:
+        code = getattr(vars(owner).get("__init__"), "__code__", None)
+        known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
+    return known
+
+
 def _did_you_mean(name: str) -> str:
     known: set[str] = set(OPTIONS)
-    kinds: list[Any] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in _imported(base))]
+    kinds: list[type] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in _imported(base))]
     for kind in kinds:
-        for owner in kind.__mro__:  # a class hands on the arguments of those that it extends
-            code = getattr(owner.__init__, "__code__", None)
-            known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
+        known |= arguments_of(kind)
     field = name.rpartition(".")[2]
     if field in known:
         return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""

@@ -13,13 +13,13 @@ from lit_maprops.system.shipped import locate, nothing_there
 
 def run_of(checkpoint: str) -> Path:
     """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
-    check("\0" not in checkpoint, f"--ckpt_path is {checkpoint!r}: give a file")
+    check("\0" not in checkpoint, f"<ckpt_path> is {checkpoint!r}: give a file")
     path = Path(checkpoint).resolve()
-    check(path.is_file(), f"--ckpt_path: there is no file {path}")
+    check(path.is_file(), f"<ckpt_path>: there is no file {path}")
     run = path.parent.parent
     check(
         path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),
-        f"--ckpt_path: {path} is not in a run folder: give runs/<run_name>/checkpoints/last.ckpt, with its config.yaml",
+        f"<ckpt_path>: {path} is not in a run folder: give runs/NAME/checkpoints/last.ckpt, with its config.yaml",
     )
     return run
 
@@ -51,7 +51,7 @@ def with_shipped_configs(options: list[str]) -> list[str]:
 def _config(given: str) -> str:
     path = locate("conf", given)
     if path is None and not _is_settings(given):
-        raise ConfigError(f"--config: {nothing_there('conf', given)}")
+        raise ConfigError(f"<config>: {nothing_there('conf', given)}")
     return given if path in (None, Path(given)) else str(path)
 
 

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.folder import new_folder
-from lit_maprops.run.option_classes import import_named, trusted_packages
+from lit_maprops.run.option_classes import import_named, imported_packages, trusted_packages
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
@@ -59,12 +59,12 @@ class RunCLI(LightningCLI):
     """Lightning's parser and instantiation, plus the options of a run.
 
     Args:
-        args: the options.
+        args: the options, or what a configuration holds.
         command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
     """
 
-    def __init__(self, args: list[str], command: str = "fit") -> None:
-        args = with_shipped_configs(args)
+    def __init__(self, args: list[str] | dict[str, Any], command: str = "fit") -> None:
+        args = args if isinstance(args, dict) else with_shipped_configs(args)
         self._command = [command, *args]
         super().__init__(
             LitMAPROPS,
@@ -121,22 +121,22 @@ class RunCLI(LightningCLI):
         accelerator = self.config.trainer.accelerator
         check(
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),
-            f"--trainer.accelerator is {accelerator} and torch finds no GPU: use --trainer.accelerator auto or cpu",
+            f"<trainer.accelerator> is {accelerator} and torch finds no GPU: use <trainer.accelerator> auto or cpu",
         )
         check_nulls("model", LitMAPROPS, self.config.model)
         check_nulls("data", MultiAgentData, self.config.data)
         check(
             self.config.seed_everything == self.config.model.run_seed,
-            "--seed_everything is true: give a number, so that the run can be repeated",
+            "<run_seed> is true: give a number, so that the run can be repeated",
         )
         runs_dir = self.config.runs_dir
-        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"--runs_dir is {runs_dir!r}: give a folder")
+        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
             check_choice("wandb", self.config.wandb, list(MODES))
         name = self.config.run_name
         check(
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
-            f"--run_name is {name!r}: give the name of one folder, without / and control characters",
+            f"<run_name> is {name!r}: give the name of one folder, without / and control characters",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -158,7 +158,7 @@ class RunCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"--trainer: {one_line(error)}") from None
+            raise ConfigError(f"<trainer>: {one_line(error)}") from None
 
     def run_path(self) -> Path:
         """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.
@@ -173,7 +173,7 @@ class RunCLI(LightningCLI):
         folder = run_of(checkpoint)
         check(
             name in (None, folder.name),
-            f"--run_name is {name} and --ckpt_path belongs to {folder.name}: leave --run_name out, a run continues in "
+            f"<run_name> is {name} and <ckpt_path> belongs to {folder.name}: leave <run_name> out, a run continues in "
             "its own folder",
         )
         return folder
@@ -188,14 +188,14 @@ class RunCLI(LightningCLI):
         return json.loads(dumped)
 
 
-def parsed(options: list[str], command: str = "fit", own: str | None = None) -> RunCLI:
+def parsed(options: list[str] | dict[str, Any], command: str = "fit", own: str | None = None) -> RunCLI:
     """The options of a run, its classes built.
 
     A run folder may be somebody else's: code that its configuration names and ``options`` do not is imported only if it
-    is of a package that ``trusted_packages`` gives.
+    is of a package that ``trusted_packages`` gives, or from Python ``imported_packages``.
 
     Args:
-        options: those of the command line.
+        options: those of the command line, or what a configuration holds.
         command: see ``RunCLI``.
         own: what the run folder's configuration holds; None: found by the checkpoint among the options, if there is one
             and no configuration.
@@ -204,13 +204,19 @@ def parsed(options: list[str], command: str = "fit", own: str | None = None) -> 
         ConfigError: they do not parse, or a class refuses its arguments.
     """
     quiet_packages()
+    if isinstance(options, dict):
+        return _built(options, command, imported_packages())
     words = with_own_config(options) if own is None else ["--config", own, *options]
-    contents = [read_yaml("--config", path, EXAMPLE) for path in config_files(words)]
+    contents = [read_yaml("<config>", path, EXAMPLE) for path in config_files(words)]
     import_named(words, contents)
-    from_run = len(words) > len(options)
+    return _built(words, command, trusted_packages(options) if len(words) > len(options) else None)
+
+
+def _built(options: list[str] | dict[str, Any], command: str, trusted: set[str] | None) -> RunCLI:
+    """The classes of options, import paths among which must be of trusted packages; None: of any."""
     try:
-        with only_of(trusted_packages(options)) if from_run else nullcontext():
-            return RunCLI(words, command)
+        with nullcontext() if trusted is None else only_of(trusted):
+            return RunCLI(options, command)
     except ConfigError:
         raise
     except (*USER_ERRORS, ValueError, ImportError, MisconfigurationException) as error:

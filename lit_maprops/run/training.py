@@ -21,13 +21,14 @@ from lit_maprops.system.errors import WriteError
 
 
 def train(
-    cli: RunCLI, say: Say, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+    cli: RunCLI, say: Say, way_on: str, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
 ) -> tuple[int, RunFolder]:
     """Train, from the start or from a checkpoint; writes the run's folder.
 
     Args:
         cli: the run's settings, its classes built.
         say: prints one line.
+        way_on: how a run that stopped is continued, with ``{folder}`` or ``{checkpoint}`` for its path.
         callbacks: in addition to those of ``cli``.
         loggers: likewise.
 
@@ -59,7 +60,8 @@ def train(
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
     trainer.loggers = [*own_loggers, *given]
     checkpoints = _add_callbacks(trainer, folder, config, tell, callbacks)
-    return _fit(cli, folder, checkpoints, wandb, tell), folder
+    way_on = f"continue with: {way_on.format(folder=folder.path, checkpoint=folder.checkpoint)}"
+    return _fit(cli, folder, checkpoints, wandb, tell, way_on), folder
 
 
 def _hush(message: str) -> None:
@@ -101,7 +103,9 @@ def _add_callbacks(
     return checkpoints
 
 
-def _fit(cli: RunCLI, folder: RunFolder, checkpoints: Checkpoints, wandb: Tracker | None, tell: Say) -> int:
+def _fit(
+    cli: RunCLI, folder: RunFolder, checkpoints: Checkpoints, wandb: Tracker | None, tell: Say, way_on: str
+) -> int:
     """Lightning's fit, and what is said at its end; returns the exit code."""
     model, data = cli.model, cli.datamodule
     code = 1  # of a run that an exception ends
@@ -111,20 +115,16 @@ def _fit(cli: RunCLI, folder: RunFolder, checkpoints: Checkpoints, wandb: Tracke
         number = checkpoints.received if model.iteration < data.iterations else None
         code = 128 + number if number else 0
     except WriteError as error:
-        again = "no checkpoint was saved yet, give the same command again"
-        way = f"make room, then {_way_on(folder)}" if folder.checkpoint.exists() else again
+        again = "no checkpoint was saved yet, start the run again"
+        way = f"make room, then {way_on}" if folder.checkpoint.exists() else again
         raise WriteError(f"{error.marked}; {way}") from None
     finally:
         if wandb is not None:
             wandb.end(code)
         folder.close()
     if code:
-        tell(f"stopped; {_way_on(folder)}")
+        tell(f"stopped; {way_on}")
     elif model.iteration < data.iterations:
         done = f"{model.env_steps:,} of {data.iterations * data.target_batch_size:,} env steps"
-        tell(f"stopped at {done}, by a limit of the Trainer or a callback; {_way_on(folder)}")
+        tell(f"stopped at {done}, by a limit of the Trainer or a callback; {way_on}")
     return code
-
-
-def _way_on(folder: RunFolder) -> str:
-    return f"continue with: python -m lit_maprops fit --ckpt_path {folder.checkpoint}"

@@ -30,7 +30,7 @@ def check_environment() -> None:
         ConfigError: names the variable.
     """
     mode, seconds = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_FINISH_TIMEOUT", "1")
-    check(not mode or mode in MODES, f"WANDB_MODE is {mode!r}: set it to one of {', '.join(MODES)}, or give --wandb")
+    check(not mode or mode in MODES, f"WANDB_MODE is {mode!r}: set it to one of {', '.join(MODES)}, or give <wandb>")
     try:
         finite = 0 <= float(seconds) < math.inf
     except ValueError:

@@ -43,8 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     check(path.is_file(), f"<ckpt_path>: there is no file {path}")
     damaged = ConfigError(
-        f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to "
-        "runs/<run_name>/checkpoints/"
+        f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to runs/NAME/checkpoints/"
     )
     try:
         intact = _is_intact(path)
@@ -178,7 +177,20 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     )
     for name, value in own["identity"].items():
         there = saved["identity"].get(name, value)
-        check(there == value, f"{name} differs from the run of <ckpt_path>: leave it as it was, {there}")
+        argument = f"<{name.removeprefix('--')}>"  # the names under which older checkpoints hold them, too
+        check(
+            _named(there) == _named(value),
+            f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}",
+        )
+
+
+def _named(identity: Any) -> Any:
+    """A class of the package by its stable name, whatever module of it an earlier version has written."""
+    if isinstance(identity, dict) and "class_path" in identity:
+        return identity | {"class_path": _named(identity["class_path"])}
+    if isinstance(identity, str) and identity.startswith("lit_maprops."):
+        return identity.rpartition(".")[2]
+    return identity
 
 
 def check_fits(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -11,6 +11,11 @@ from collections.abc import Iterable, Sequence
 ARGUMENT = re.compile(r"<((?:[a-z][\w-]*\.)*)([a-z][\w-]*)>")
 
 
+def with_names(marked: str) -> str:
+    """A message as Python shows it: ``<behavior.kl_cutoff>`` as ``kl_cutoff``."""
+    return ARGUMENT.sub(r"\2", marked)
+
+
 class OneLineError(Exception):
     """An error whose message is one line for the user: what it is, the true cause, the fix.
 
@@ -23,7 +28,7 @@ class OneLineError(Exception):
         self.marked = marked
 
     def __str__(self) -> str:
-        return ARGUMENT.sub(r"\2", self.marked)
+        return with_names(self.marked)
 
 
 class ConfigError(OneLineError, ValueError):
@@ -93,6 +98,6 @@ def check_fraction(argument: str, value: float) -> None:
     check(0 <= value <= 1, f"<{argument}> is {value}: give a value from 0 to 1")
 
 
-def check_choice(argument: str, value: object, choices: list[str]) -> None:
+def check_choice(argument: str, value: object, choices: Sequence[object]) -> None:
     """Refuse a value that is none of ``choices``."""
-    check(value in choices, f"<{argument}> is {value!r}: choose one of {', '.join(choices)}")
+    check(value in choices, f"<{argument}> is {value!r}: choose one of {', '.join(map(str, choices))}")

@@ -13,11 +13,12 @@ from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
 from lit_maprops.stacked.ranks import Team
 from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check, check_fraction, check_layers, check_positive
 from lit_maprops.targets.policies import TargetPolicies
 
 
-class Learner(nn.Module, ABC):
+class Learner(Configurable, nn.Module, ABC):
     """Target policies and the way they learn. To add one, subclass and enter it in ``LEARNERS``.
 
     Args:

@@ -1,0 +1,209 @@
+"""What a run has left in its folder, read anew whenever it is asked for."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import numpy as np
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
+
+from lit_maprops.api.policies import Policies
+from lit_maprops.api.settings import Settings, configuration, continued, read_configuration
+from lit_maprops.api.start import as_it_was, start
+from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.export.policies import load
+from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.report import Report, make_report
+from lit_maprops.report.load import Run, Unreadable, read_run
+from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.files import read_table
+from lit_maprops.targets import Learner
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COUNTS = ("env_steps", "iteration", "seed")  # columns of whole numbers
+
+
+class Difference(NamedTuple):
+    """Difference of two shares of solved seeds and its 95% interval (Newcombe 1998, method 10)."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.0f} points [95% {100 * self.low:+.0f} to {100 * self.high:+.0f}]"
+
+
+class RunResult:
+    """A run: its folder, and what its files say at the moment.
+
+    A seed is solved if its greedy policies' success rate in the newest evaluation reaches ``solved_threshold``.
+
+    Args:
+        folder: that ``fit`` wrote.
+
+    Raises:
+        ConfigError: it is no run's folder.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: the newest one, for the commands of the command line.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        check((folder / "config.yaml").is_file(), f"{folder} is not a run's folder: give one that fit wrote")
+        self.folder = folder
+        self.checkpoint = folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's settings with every default."""
+        return read_configuration("<config>", self.folder / "config.yaml")
+
+    @property
+    def metrics(self) -> "DataFrame":
+        """metrics.csv: a row per target iteration, means over seeds."""
+        return self._table("metrics.csv")
+
+    @property
+    def evaluations(self) -> "DataFrame":
+        """eval.csv: a row per evaluation and seed."""
+        return self._table("eval.csv")
+
+    def _table(self, name: str) -> "DataFrame":
+        check(find_spec("pandas") is not None, "tables need the package pandas: pip install 'lit_maprops[notebook]'")
+        from pandas import DataFrame
+
+        check((self.folder / name).is_file(), f"{self.folder} has no {name} yet: train first")
+        columns = read_table(self.folder / name)
+        return DataFrame({n: v.astype(int) if n in COUNTS else v for n, v in columns.items()})
+
+    @property
+    def _run(self) -> Run:
+        try:
+            return read_run(self.folder)
+        except Unreadable as error:
+            raise ConfigError(f"{self.folder} cannot be read: {error}") from None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its ``total_env_steps``."""
+        return self._run.finished
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds' numbers, R of them."""
+        return self._run.seeds.tolist()
+
+    @property
+    def success_rate(self) -> NDArray[np.floating]:
+        """Greedy success rate of each seed in the newest evaluation, ``[R]`` (share); 0 where a seed ended in NaN."""
+        return self._run.final
+
+    @property
+    def success_interval(self) -> NDArray[np.floating]:
+        """95% Wilson interval of each seed's success rate, over its evaluation episodes: ``[R, 2]`` (shares)."""
+        episodes = int(self.config["model"]["eval_episodes"])
+        return np.array([wilson_interval(round(rate * episodes), episodes) for rate in self.success_rate.tolist()])
+
+    @property
+    def solved(self) -> int:
+        """Number of solved seeds."""
+        return self._run.solved
+
+    @property
+    def solved_share(self) -> float:
+        """Share of the seeds that are solved."""
+        run = self._run
+        return run.solved / len(run.seeds)
+
+    @property
+    def solved_interval(self) -> tuple[float, float]:
+        """95% Wilson interval of ``solved_share``."""
+        run = self._run
+        return wilson_interval(run.solved, len(run.seeds))
+
+    @property
+    def policies(self) -> Policies:
+        """The agents' policies at the newest checkpoint.
+
+        Raises:
+            ConfigError: there is none, or the environment cannot be made here.
+        """
+        with as_it_was():
+            return Policies(load(self.checkpoint))
+
+    def resume(
+        self,
+        *,
+        behavior: BehaviorPolicy | None = None,
+        learner: Learner | None = None,
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        **settings: Unpack[Settings],
+    ) -> "RunResult":
+        """Continue at the newest checkpoint, bit for bit.
+
+        Args:
+            behavior: of the same class, with other step sizes or stops from here on; None: as it was.
+            learner: likewise.
+            callbacks: as in ``fit``.
+            loggers: as in ``fit``.
+            **settings: what is to be other than before, such as ``total_env_steps``; as in ``fit``.
+
+        Raises:
+            ConfigError: a setting that a run cannot change, or no checkpoint.
+        """
+        objects = {"behavior": behavior, "learner": learner}
+        config = configuration(continued(self.checkpoint), objects, settings)
+        return RunResult(start(config, callbacks, loggers))
+
+    def report(self, path: str | Path | None = None, beside: Sequence["RunResult"] = ()) -> Report:
+        """The page that ``python -m lit_maprops report`` makes; a notebook shows it.
+
+        Args:
+            path: also write it to this HTML file.
+            beside: other runs on the same page.
+
+        Raises:
+            ConfigError: nothing to read, nowhere to write, or a package of the extra ``report`` is missing.
+        """
+        report = make_report([run.folder for run in (self, *beside)])
+        if path is not None:
+            report.save(path)
+        return report
+
+    def compare(self, other: "RunResult") -> Difference:
+        """Share of solved seeds minus the other run's, with its interval."""
+        own, others = self._run, other._run
+        counts = own.solved, len(own.seeds), others.solved, len(others.seeds)
+        return Difference(counts[0] / counts[1] - counts[2] / counts[3], *difference_interval(*counts))
+
+    def __repr__(self) -> str:
+        return f"RunResult({str(self.folder)!r}): {self._line()}"
+
+    def _line(self) -> str:
+        try:
+            run = self._run
+        except ConfigError:
+            return "no evaluation yet"
+        low, high = wilson_interval(run.solved, len(run.seeds))
+        state = "" if run.finished else f", unfinished at {run.env_steps[-1]:,.0f} env steps"
+        return f"solved {run.solved} of {len(run.seeds)} seeds [95% {low:.0%} to {high:.0%}]{state}"
+
+    def _repr_html_(self) -> str:
+        head, cells = "<tr><th>seed<th>success<th>95% interval", ""
+        with suppress(ConfigError):  # no evaluation yet
+            rows = zip(self.seeds, self.success_rate.tolist(), self.success_interval.tolist(), strict=True)
+            cells = "".join(
+                f"<tr><td>{seed}<td>{rate:.0%}<td>{low:.0%} to {high:.0%}" for seed, rate, (low, high) in rows
+            )
+        summary = f"<b>{escape(self.folder.name)}</b>: {self._line()}<br><code>{escape(str(self.folder))}</code>"
+        return f"<details><summary>{summary}</summary><table>{head}{cells}</table></details>"

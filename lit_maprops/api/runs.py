@@ -1,0 +1,83 @@
+"""``fit``, ``resume`` and ``load_run``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+
+from lit_maprops.api.result import RunResult
+from lit_maprops.api.settings import Settings, configuration, continued, read_configuration
+from lit_maprops.api.start import start
+from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.envs import Task
+from lit_maprops.targets import Learner
+
+
+def fit(
+    config: str | Path | None = None,
+    *,
+    env: Task | None = None,
+    behavior: BehaviorPolicy | None = None,
+    learner: Learner | None = None,
+    ckpt_path: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    **settings: Unpack[Settings],
+) -> RunResult:
+    """Train, and write the run's folder as ``python -m lit_maprops fit`` does: the same settings give the same bits.
+
+    Objects are made anew from the arguments they were made with, which must be plain data; what is done to them
+    afterwards plays no part. An object takes the place of all that ``config`` says of its kind.
+
+    Args:
+        config: file of a configuration, or the name of one that comes with the package (``boulderpush``).
+        env: the task; required, as the other two, unless ``config`` has it.
+        behavior: pi_phi, the sampler.
+        learner: pi_theta and how it learns.
+        ckpt_path: checkpoint to continue, which brings its run's configuration unless ``config`` is given; ``resume``
+            takes a run's newest.
+        callbacks: of Lightning.
+        loggers: of Lightning, each of which gets a row per target iteration.
+        **settings: arguments of ``LitMAPROPS`` and ``MultiAgentData``; ``run_name``, the folder inside ``runs_dir``
+            (default: ``runs``); ``wandb``: online, offline or disabled (default: WANDB_MODE, else offline);
+            ``trainer``: arguments of Lightning's Trainer by their names.
+
+    Raises:
+        ConfigError: settings that cannot work, found before anything is written.
+        KeyboardInterrupt: the run was interrupted and saved; ``resume`` continues it.
+
+    Example:
+        >>> import lit_maprops as lm
+        >>> run = lm.fit(env=lm.MatrixGame("climbing"), behavior=lm.MAPROPS(), learner=lm.IPPO(), num_seeds=16)
+        >>> run.solved_share, run.solved_interval
+    """
+    if config is None:
+        base = {} if ckpt_path is None else continued(ckpt_path)
+    else:
+        base = read_configuration("<config>", config) | {"ckpt_path": None if ckpt_path is None else str(ckpt_path)}
+    objects = {"env": env, "behavior": behavior, "learner": learner}
+    return RunResult(start(configuration(base, objects, settings), callbacks, loggers))
+
+
+def resume(
+    folder: str | Path,
+    *,
+    behavior: BehaviorPolicy | None = None,
+    learner: Learner | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    **settings: Unpack[Settings],
+) -> RunResult:
+    """Continue a run at its newest checkpoint, bit for bit; see ``RunResult.resume``."""
+    return load_run(folder).resume(behavior=behavior, learner=learner, callbacks=callbacks, loggers=loggers, **settings)
+
+
+def load_run(folder: str | Path) -> RunResult:
+    """The run in a folder, finished or not.
+
+    Raises:
+        ConfigError: it is no run's folder.
+    """
+    return RunResult(Path(folder))

@@ -1,0 +1,3 @@
+"""The version, for files and for the command line; pyproject.toml has the same."""
+
+__version__ = "0.1.0"
