@@ -52,10 +52,10 @@ def trusted_packages(options: list[str]) -> set[str]:
 
 
 def imported_packages() -> set[str]:
-    """The import packages whose code a configuration may name in Python: those that the program has imported already, and
-    those of ``trusted_packages``. Never one of Python itself.
+    """The import packages whose code a configuration may name in Python: those that are imported already, and those of
+    ``trusted_packages``. Never one of Python itself.
     """
-    imported = {name.partition(".")[0] for name in sys.modules}
+    imported = {root for name in sys.modules if (root := name.partition(".")[0]).isidentifier()}
     return (OWN_PACKAGES | packages() | imported) - (sys.stdlib_module_names - {"__main__"})
 
 
