@@ -26,6 +26,7 @@ from lit_maprops.api.start import say
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
 from lit_maprops.envs import TASKS
+from lit_maprops.run import callbacks
 from lit_maprops.targets import LEARNERS
 
 # SMALL of conftest as a user of Python writes it: the first without a file, the second on top of one.
@@ -244,6 +245,24 @@ def test_an_interrupted_run_is_saved_and_continues(tmp_path: Path, capsys: pytes
     assert "unfinished at 16 env steps" in repr(run)
     assert not run.finished
     same_bits(lm.resume(run.folder).folder, whole.folder)
+
+
+def test_a_second_interrupt_stops_a_notebooks_cell_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its process, nor the iteration after the newest checkpoint, is waited for or lost."""
+
+    def interrupt_twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    whole = fit(tmp_path, "MatrixGame", run_name="whole")
+    monkeypatch.setattr(callbacks, "in_notebook", lambda: True)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, "MatrixGame", callbacks=[Interrupting(interrupt_twice)])
+    assert signal.getsignal(signal.SIGINT) is before
+    run = lm.load_run(tmp_path / "runs" / "python")
+    assert run.metrics["env_steps"].iloc[-1] == 16  # the third iteration was not recorded yet
+    same_bits(run.resume().folder, whole.folder)
 
 
 def test_what_a_failed_fit_changed_is_given_back(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ class RunResult:
 
     def __init__(self, folder: Path) -> None:
         check((folder / "config.yaml").is_file(), f"{folder} is not a run's folder: give one that fit wrote")
-        self.folder = folder
-        self.checkpoint = folder / "checkpoints" / "last.ckpt"
+        self.folder = folder.absolute()  # wherever the process goes
+        self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lit_maprops.run.option_errors import BASES, CLASS_CHOICES
+from lit_maprops.run.option_errors import BASES, CLASS_CHOICES, imported
 from lit_maprops.system.entry_points import IMPORT_PATH, load, packages, registered, root_of
 from lit_maprops.system.safe_yaml import load_yaml
 
@@ -41,22 +41,15 @@ def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> N
 def trusted_packages(options: list[str]) -> set[str]:
     """The import packages whose code a run folder's configuration may name.
 
-    Ours, Lightning, those with entry points of ours, and those that ``options``, the user's own words, name. Never one
-    of Python itself.
+    Ours, Lightning, those with entry points of ours, those of environments, behavior policies and learners that the
+    program has imported already, and those that ``options``, the user's own words, name. Never one of Python itself.
     """
     flags = [f"--{kind}{argument}" for kind in CLASS_CHOICES for argument in NAMING]
     flags += {word.partition("=")[0] for word in options if word.startswith("--trainer.")} - {FOLDER}
     given = " ".join(value for flag in flags for value in _values(options, flag))
     named = {root_of(path) for path in IMPORT_PATH.findall(given)}
-    return (OWN_PACKAGES | packages() | named) - sys.stdlib_module_names
-
-
-def imported_packages() -> set[str]:
-    """The import packages whose code a configuration may name in Python: those that are imported already, and those of
-    ``trusted_packages``. Never one of Python itself.
-    """
-    imported = {root for name in sys.modules if (root := name.partition(".")[0]).isidentifier()}
-    return (OWN_PACKAGES | packages() | imported) - (sys.stdlib_module_names - {"__main__"})
+    imported_already = {root_of(kind.__module__) for base in BASES.values() for kind in imported(base)}
+    return (OWN_PACKAGES | packages() | named | imported_already) - (sys.stdlib_module_names - {"__main__"})
 
 
 def _values(options: list[str], flag: str) -> list[str]:

@@ -175,7 +175,7 @@ def arguments_of(kind: type) -> set[str]:
 
 def _did_you_mean(name: str) -> str:
     known: set[str] = set(OPTIONS)
-    kinds: list[type] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in _imported(base))]
+    kinds: list[type] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in imported(base))]
     for kind in kinds:
         known |= arguments_of(kind)
     field = name.rpartition(".")[2]
@@ -184,8 +184,8 @@ def _did_you_mean(name: str) -> str:
     return did_you_mean(field, known)
 
 
-def _imported(kind: Any) -> Iterator[type]:
+def imported(kind: Any) -> Iterator[type]:
     """A class and all that extend it, those of other packages included."""
     yield kind
     for extension in kind.__subclasses__():
-        yield from _imported(extension)
+        yield from imported(extension)

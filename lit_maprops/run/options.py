@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.folder import new_folder
-from lit_maprops.run.option_classes import import_named, imported_packages, trusted_packages
+from lit_maprops.run.option_classes import import_named, trusted_packages
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
@@ -192,7 +192,7 @@ def parsed(options: list[str] | dict[str, Any], command: str = "fit", own: str |
     """The options of a run, its classes built.
 
     A run folder may be somebody else's: code that its configuration names and ``options`` do not is imported only if it
-    is of a package that ``trusted_packages`` gives, or from Python ``imported_packages``.
+    is of a package that ``trusted_packages`` gives.
 
     Args:
         options: those of the command line, or what a configuration holds.
@@ -205,7 +205,7 @@ def parsed(options: list[str] | dict[str, Any], command: str = "fit", own: str |
     """
     quiet_packages()
     if isinstance(options, dict):
-        return _built(options, command, imported_packages())
+        return _built(options, command, trusted_packages([]))
     words = with_own_config(options) if own is None else ["--config", own, *options]
     contents = [read_yaml("<config>", path, EXAMPLE) for path in config_files(words)]
     import_named(words, contents)

@@ -177,7 +177,7 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     )
     for name, value in own["identity"].items():
         there = saved["identity"].get(name, value)
-        argument = f"<{name.removeprefix('--')}>"  # the names under which older checkpoints hold them, too
+        argument = f"<{name.removeprefix('--')}>"  # checkpoints hold them by their flags
         check(
             _named(there) == _named(value),
             f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}",
