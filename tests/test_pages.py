@@ -58,6 +58,7 @@ def test_what_a_page_says_runs_in_order(page: Path, tmp_path: Path, monkeypatch:
         subprocess.run([sys.executable, "-c", text], check=True)
     asked = pages.commands(page)
     sweeps, fits = sum(args[0] == "sweep" for args in asked), sum("--config" in args for args in asked)
+    fits += sum(text.count("lm.fit(") for text in pages.scripts(page))
     assert len(list((tmp_path / "runs").rglob("summary.json"))) == fits + 4 * sweeps
     for args in asked:
         if args[0] == "report":
