@@ -24,6 +24,8 @@ $(VENV)/.fits: pyproject.toml requirements.lock
 
 $(VENV)/.installed: $(VENV)/.fits
 	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[dev]'
+	grep -v '^importlib-metadata==' $(VENV)/versions.txt > $(VENV)/older.txt # mlflow asks for one before 10
+	$(BIN)/$(INSTALL) -c $(VENV)/older.txt 'mlflow-skinny>=3'
 	$(BIN)/$(INSTALL) --no-deps $(SWEEPS)
 	@touch $@
 
@@ -59,6 +61,7 @@ NEWEST_TESTS := tests/test_cli.py tests/test_configs.py tests/test_health.py tes
 test-newest: ## run a part of the tests on the newest versions that pyproject.toml allows (6 GB with CUDA)
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/$(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(NEWEST)/bin/$(INSTALL) 'mlflow-skinny>=3'
 	$(NEWEST)/bin/$(INSTALL) --no-deps $(SWEEPS)
 	$(NEWEST)/bin/python -m pip list | grep -iE '^(torch|torchrl|tensordict|lightning|jsonargparse|omegaconf|wandb) '
 	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile $(NEWEST_TESTS)
