@@ -14,7 +14,6 @@ def with_flags(marked: str) -> str:
 
     def flag(match: re.Match[str]) -> str:
         owner, name = match[1].removesuffix("."), match[2]
-        path = [OWNERS.get(owner, owner)] if owner else []
-        return "--" + ".".join([*path, RENAMED.get(name, name)])
+        return f"--{OWNERS.get(owner, owner)}.{name}" if owner else f"--{RENAMED.get(name, name)}"
 
     return ARGUMENT.sub(flag, marked)

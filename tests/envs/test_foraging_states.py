@@ -173,7 +173,11 @@ def test_names_the_package_forms_without_registering_them():
 
 def test_defaults_are_the_well_known_name():
     def values(task: Foraging) -> dict:
-        return {k: v.on(torch.device("cpu")) if isinstance(v, DeviceCache) else v for k, v in vars(task).items()}
+        return {
+            k: v.on(torch.device("cpu")) if isinstance(v, DeviceCache) else v
+            for k, v in vars(task).items()
+            if k != "_given"
+        }
 
     named, default = values(Foraging("Foraging-8x8-2p-2f-coop")), values(Foraging())
     assert all(

@@ -14,6 +14,7 @@ from env_cases import assert_same, make, play, random_actions, trajectory
 from lit_maprops.cli.main import main
 from lit_maprops.envs import PettingZoo, TaskEnv
 from lit_maprops.envs.pettingzoo.live import Agents, found
+from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError
 
 pytest.importorskip("pettingzoo")
@@ -297,7 +298,7 @@ BAD = {
 def test_what_cannot_work_is_one_line(settings, words):
     with pytest.raises(ConfigError) as error:
         PettingZoo(**settings)
-    text = str(error.value)
+    text = with_flags(error.value.marked)
     assert "\n" not in text and all(word in text for word in words), text
 
 
