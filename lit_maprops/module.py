@@ -102,6 +102,8 @@ class LitMAPROPS(ResumableRun):
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.means: dict[str, float] = {}  # of the same and its evaluation, over seeds
         self.phases = phases.Phases()
+        self.clock: TrainerClock | None = None  # during a fit
+        self._steppers: list[Any] = []  # likewise: Lightning's wrappers of the learner's optimizer and phi's
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
@@ -182,13 +184,15 @@ class LitMAPROPS(ResumableRun):
 
     def _set_clock(self) -> None:
         """Lightning, which has counted one batch, hands out the next one; callbacks have not seen it yet."""
-        self.clock.start_batch(self.env_steps, last=self.iteration + 1 >= self.data.iterations)
+        if self.clock is not None:
+            self.clock.start_batch(self.env_steps, last=self.iteration + 1 >= self.data.iterations)
 
     @override
     def on_train_end(self) -> None:
         """Give back what ``on_train_start`` took."""
-        self.clock.stop()
-        self.learner.stepper = None
+        if self.clock is not None:
+            self.clock.stop()
+        self.clock, self.learner.stepper, self._steppers = None, None, []
 
     @override
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -272,8 +276,12 @@ class LitMAPROPS(ResumableRun):
         due = last or self.iteration % self.eval_interval == 0
         self.evaluations = self.evaluate("evaluation", self.eval_episodes) if due else None
         self.quarantined = [entry for own in self.ranks.listed(self.faults.state_dict()) for entry in own]
+        if self.clock is not None:  # else no Trainer runs this
+            self._tell_lightning(self.clock, last)
+
+    def _tell_lightning(self, clock: TrainerClock, last: bool) -> None:
         self.means = means_over_seeds(self.row, self.evaluations)
-        self.clock.set(self.env_steps)
+        clock.set(self.env_steps)
         figures = {name: value for name, value in self.means.items() if not math.isnan(value)}
         log_row(self, figures | {"env_steps": self.env_steps, "iteration": self.iteration}, step=self.env_steps)
         if last:
