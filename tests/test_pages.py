@@ -41,6 +41,8 @@ def run(words: list[str], folder: Path) -> None:
         small_sweep(folder / args[1])
     if args[0] == "fit" and "--config" in args:
         small = SMALLER["MatrixGame" if "matrix_game" in args[2] else "BoulderPush"]
+    elif args[0] == "fit" and "--ckpt_path" not in args:
+        small = SMALLER["MatrixGame"]
     head = args[:3] if "--config" in args else args[:1]
     assert main([*head, *small, *args[len(head) :]]) == 0, args
 
@@ -50,19 +52,25 @@ def test_what_a_page_says_runs_in_order(page: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does
-    for name, text in pages.modules(page).items():
+    for name, text in (pages.modules(ROOT / "docs/how-to/environment.md") | pages.modules(page)).items():
         (tmp_path / name).write_text(text)
     for words in pages.lines(page):
         run(words, tmp_path)
     for text in pages.scripts(page):
         subprocess.run([sys.executable, "-c", text], check=True)
     asked = pages.commands(page)
-    sweeps, fits = sum(args[0] == "sweep" for args in asked), sum("--config" in args for args in asked)
+    sweeps, fits = (
+        sum(args[0] == "sweep" for args in asked),
+        sum(args[0] == "fit" and "--ckpt_path" not in args for args in asked),
+    )
     fits += sum(text.count("lm.fit(") for text in pages.scripts(page))
     assert len(list((tmp_path / "runs").rglob("summary.json"))) == fits + 4 * sweeps
+    configs = (yaml.safe_load(path.read_text()) for path in (tmp_path / "runs").rglob("config.yaml"))
+    samplers = {config["model"]["behavior"]["class_path"].rpartition(".")[2] for config in configs}
     for args in asked:
         if args[0] == "report":
-            assert "MAPROPS" in (tmp_path / args[-1]).read_text()
+            text = (tmp_path / args[-1]).read_text()
+            assert all(sampler in text for sampler in samplers)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name_of)

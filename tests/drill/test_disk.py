@@ -107,7 +107,7 @@ def test_before_its_first_checkpoint_the_same_command_starts_again(
 ) -> None:
     file_limit(8000)
     assert start(tmp_path) == 1
-    assert "the same command again" in error_line(capsys)
+    assert "start the run again" in error_line(capsys)
     file_limit(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     rows = (tmp_path / "x" / "metrics.csv").read_text()
     assert start(tmp_path, "--seed_everything", "1") == 2  # another run: what is there would be lost

@@ -13,6 +13,7 @@ from scipy.stats import ks_2samp
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import VMAS
+from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError
 
 vmas = pytest.importorskip("vmas")
@@ -235,7 +236,7 @@ BAD = {
 def test_what_cannot_work_is_one_line(settings, words):
     with pytest.raises(ConfigError) as error:
         VMAS(**settings)
-    text = str(error.value)
+    text = with_flags(error.value.marked)
     assert "\n" not in text and all(word in text for word in words), text
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_maprops.envs import MatrixGame
+from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError
 
 NUMBERS = st.one_of(
@@ -28,7 +29,7 @@ def test_any_nested_list(payoff: Any, n_agents: int) -> None:
     try:
         game = MatrixGame(payoff, n_agents)
     except ConfigError as error:
-        assert "--data.env." in str(error)
+        assert "--data.env." in with_flags(error.marked)
         assert str(error).isprintable()
     else:
         assert game.payoff.isfinite().all()

@@ -195,7 +195,7 @@ def test_a_hostile_configuration_imports_nothing(place_of_class: str, tmp_path: 
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     checkpoint = folder / "checkpoints" / "last.ckpt"
     checkpoint.touch()
-    with pytest.raises(ConfigError, match="data.env is more: choose" if place_of_class == "file" else "hostile_code"):
+    with pytest.raises(ConfigError, match="env is more: choose" if place_of_class == "file" else "hostile_code"):
         parsed(["--ckpt_path", str(checkpoint)])
     monkeypatch.setattr("lit_maprops.analyze.subject.read_checkpoint", lambda path: {})
     with pytest.raises((ConfigError, KeyError)):  # the latter: of the empty checkpoint
