@@ -1,13 +1,16 @@
 """What data a run collects: the environment and the batch sizes, as a Lightning data module."""
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from lightning.pytorch import LightningDataModule
 from typing_extensions import override
 
 from lit_maprops.collect import step_bytes
 from lit_maprops.envs import Task
-from lit_maprops.system.errors import check, check_choice, check_count
+from lit_maprops.system.argument_types import BatchSize, Count
+from lit_maprops.system.arguments import checked
+from lit_maprops.system.errors import check
 from lit_maprops.system.memory import available_bytes
 
 
@@ -25,21 +28,17 @@ class MultiAgentData(LightningDataModule):
         history: ``fixed``, or ``growing``: D keeps every batch since the start (arXiv 2508.01049, open question 3).
     """
 
+    @checked("data")
     def __init__(
         self,
         env: Task,
-        num_envs: int = 1,
-        behavior_batch_size: int = 1,
-        target_batch_size: int = 256,
-        history_batches: int = 1,
-        history: str = "fixed",
+        num_envs: Count = 1,
+        behavior_batch_size: BatchSize = 1,
+        target_batch_size: BatchSize = 256,
+        history_batches: Count = 1,
+        history: Literal["fixed", "growing"] = "fixed",
     ) -> None:
         super().__init__()
-        check_count("data.num_envs", num_envs)
-        check_count("data.behavior_batch_size", behavior_batch_size, 10**9)
-        check_count("data.target_batch_size", target_batch_size, 10**9)
-        check_count("data.history_batches", history_batches)
-        check_choice("data.history", history, ["fixed", "growing"])
         check(
             history == "fixed" or history_batches == 1,
             f"<data.history> is growing and <data.history_batches> is {history_batches}: leave one of them out, "

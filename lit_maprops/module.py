@@ -9,12 +9,12 @@ counts env steps per seed.
 
 import math
 from collections import defaultdict
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import TypeAliasType, override
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
@@ -22,20 +22,23 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TaskEnv
-from lit_maprops.envs.faults import QUARANTINE, STOP, Faults
+from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.evaluate import Evaluation, evaluate, record
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
-from lit_maprops.metrics.sampling_error import ESTIMATORS
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.state import ResumableRun
-from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_fraction
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, NonNegativeInt, Range, check_value
+from lit_maprops.system.arguments import checked
+from lit_maprops.system.errors import check
 from lit_maprops.system.fast_log import log_row
 from lit_maprops.system.trainer_clock import TrainerClock, set_limits
 from lit_maprops.system.trainer_options import check_trainer
 from lit_maprops.targets import Learner
 
+FirstSeed = TypeAliasType("FirstSeed", Annotated[int, Range(0, 10**15)])
+TotalEnvSteps = TypeAliasType("TotalEnvSteps", Annotated[int, Range(1, 10**15)])
 MEASURED_UPDATES = 8  # behavior updates per iteration, evenly spaced, that also measure what they reached
 
 
@@ -59,36 +62,26 @@ class LitMAPROPS(ResumableRun):
         run_seed: with a seed's number it fixes all that the seed draws; ``--seed_everything`` of the command line.
     """
 
+    @checked("model")
     def __init__(
         self,
         behavior: BehaviorPolicy,
         learner: Learner,
-        num_seeds: int = 1,
-        first_seed: int = 0,
-        total_env_steps: int = 100_000,
-        eval_interval: int = 10,
-        eval_episodes: int = 20,
-        solved_threshold: float = 0.8,
-        sampling_error: str | None = None,
-        sampling_error_interval: int = 1,
-        checkpoint_interval: int = 10,
-        on_fault: str = STOP,
+        num_seeds: Count = 1,
+        first_seed: FirstSeed = 0,
+        total_env_steps: TotalEnvSteps = 100_000,
+        eval_interval: Count = 10,
+        eval_episodes: Count = 20,
+        solved_threshold: ClosedUnitInterval = 0.8,
+        sampling_error: Literal["tabular", "likelihood", "energy"] | None = None,
+        sampling_error_interval: Count = 1,
+        checkpoint_interval: Count = 10,
+        on_fault: Literal["stop", "quarantine"] = STOP,
         run_seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        check_at_least("run_seed", run_seed, 0)
-        check_count("model.num_seeds", num_seeds)
-        check(0 <= first_seed <= 10**15, f"<model.first_seed> is {first_seed}: give at least 0 and at most 10**15")
-        check_count("model.eval_interval", eval_interval)
-        check_count("model.eval_episodes", eval_episodes)
-        check(total_env_steps <= 10**15, f"<model.total_env_steps> is {total_env_steps}: give at most 10**15")
-        check_fraction("model.solved_threshold", solved_threshold)
-        if sampling_error is not None:
-            check_choice("model.sampling_error", sampling_error, ESTIMATORS)
-        check_count("model.sampling_error_interval", sampling_error_interval)
-        check_count("model.checkpoint_interval", checkpoint_interval)
-        check_choice("model.on_fault", on_fault, [STOP, QUARANTINE])
+        check_value("<run_seed>", NonNegativeInt, run_seed)  # no type of its own: the parser fills it in
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes

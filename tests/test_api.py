@@ -119,7 +119,7 @@ def test_settings_are_the_arguments_of_their_owners() -> None:
 
 
 class Meet(lm.MatrixGame):
-    def __init__(self, payoff: str = "figure1", *, size: int = 3, **more: Any) -> None:
+    def __init__(self, payoff: str = "figure1", *, size: Any = 3, **more: Any) -> None:
         super().__init__(payoff)
 
 
@@ -164,7 +164,7 @@ BAD = {
     "no environment": ({"env": None}, ["env is required"]),
     "no number": ({"num_seeds": "many"}, ["num_seeds is many: give int"]),
     "no whole number": ({"target_batch_size": 7.5}, ["target_batch_size is 7.5"]),
-    "no seeds": ({"num_seeds": 0}, ["num_seeds is 0", "at least 1"]),
+    "no seeds": ({"num_seeds": 0}, ["num_seeds is 0", "from 1 to"]),
     "n is no multiple of m": ({"behavior_batch_size": 3}, ["target_batch_size", "multiple of behavior_batch_size"]),
     "two devices": ({"trainer": {"devices": 2, "accelerator": "cpu"}}, ["devices makes 2", "python -m lit_maprops"]),
     "the Trainer's, misspelt": ({"trainer": {"devicess": 1}}, ["devicess is not an option"]),

@@ -21,7 +21,6 @@ from lit_maprops.behavior import MAPROPS
 from lit_maprops.cli.main import main
 from lit_maprops.collect import Collection
 from lit_maprops.envs.faults import CHECKED, Faults
-from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import EnvironmentFault
 from lit_maprops.system.files import read_table
 from lit_maprops.targets import Reinforce

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
-from lit_maprops.module import LitMAPROPS
+from lit_maprops.module import FirstSeed, LitMAPROPS, TotalEnvSteps
 from lit_maprops.run.option_errors import EXAMPLE, arguments_of
 from lit_maprops.run.option_files import run_of
+from lit_maprops.system.argument_types import BatchSize, ClosedUnitInterval, Count
 from lit_maprops.system.arguments import Configurable, plain
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.safe_yaml import read_yaml
@@ -26,23 +27,23 @@ class Settings(TypedDict, total=False):
     """Keyword arguments of ``fit`` and ``resume``; what they mean stands with their owners."""
 
     # LitMAPROPS
-    num_seeds: int
-    first_seed: int
+    num_seeds: Count
+    first_seed: FirstSeed
     run_seed: int
-    total_env_steps: int
-    eval_interval: int
-    eval_episodes: int
-    solved_threshold: float
-    sampling_error: str | None
-    sampling_error_interval: int
-    checkpoint_interval: int
-    on_fault: str
+    total_env_steps: TotalEnvSteps
+    eval_interval: Count
+    eval_episodes: Count
+    solved_threshold: ClosedUnitInterval
+    sampling_error: Literal["tabular", "likelihood", "energy"] | None
+    sampling_error_interval: Count
+    checkpoint_interval: Count
+    on_fault: Literal["stop", "quarantine"]
     # MultiAgentData
-    num_envs: int
-    behavior_batch_size: int
-    target_batch_size: int
-    history_batches: int
-    history: str
+    num_envs: Count
+    behavior_batch_size: BatchSize
+    target_batch_size: BatchSize
+    history_batches: Count
+    history: Literal["fixed", "growing"]
     # the run
     run_name: str | None
     runs_dir: str

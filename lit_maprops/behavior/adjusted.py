@@ -15,7 +15,7 @@ from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.errors import check_count, check_layers, check_positive
+from lit_maprops.system.argument_types import Count, PositiveFloat
 
 
 class AdjustedPolicy(BehaviorPolicy):
@@ -38,21 +38,15 @@ class AdjustedPolicy(BehaviorPolicy):
 
     def __init__(
         self,
-        clip_epsilon: float = 0.3,
-        kl_cutoff: float = 0.05,
-        epochs: int = 8,
-        minibatches: int = 1,
-        learning_rate: float = 3e-3,
-        hidden: Sequence[int] = (64, 64),
+        clip_epsilon: PositiveFloat = 0.3,
+        kl_cutoff: PositiveFloat = 0.05,
+        epochs: Count = 8,
+        minibatches: Count = 1,
+        learning_rate: PositiveFloat = 3e-3,
+        hidden: Sequence[Count] = (64, 64),
         reset_optimizer: bool = True,
     ) -> None:
         super().__init__()
-        check_positive("behavior.clip_epsilon", clip_epsilon)
-        check_positive("behavior.kl_cutoff", kl_cutoff)
-        check_count("behavior.epochs", epochs)
-        check_count("behavior.minibatches", minibatches)
-        check_positive("behavior.learning_rate", learning_rate)
-        check_layers("behavior.hidden", hidden)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.hidden = learning_rate, list(hidden)

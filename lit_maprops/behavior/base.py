@@ -48,6 +48,7 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
             would change.
     """
 
+    argument_owner = "behavior"
     discrete: bool = True
     continuous: bool = False
     optimizer: SeedAdam | None = None

@@ -1,7 +1,7 @@
 """Behavior policies that enumerate the actions which Delta_phi adjusts."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -13,7 +13,8 @@ from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.table_trainer import CostOptions, TableTrainer
 from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.envs import Task
-from lit_maprops.system.errors import check, check_choice, check_count
+from lit_maprops.system.argument_types import Count
+from lit_maprops.system.errors import check
 
 
 class EnumeratedPolicy(AdjustedPolicy):
@@ -40,20 +41,16 @@ class EnumeratedPolicy(AdjustedPolicy):
     def __init__(
         self,
         *,
-        trained_layers: str = "all",
+        trained_layers: Literal["all", "last"] = "all",
         merge_states: bool = False,
-        max_states: int | None = None,
-        max_sample_passes: int | None = None,
+        max_states: Count | None = None,
+        max_sample_passes: Count | None = None,
         warm_start: bool = False,
         compile: bool = False,
         stratified: bool = False,
         **adjusted: Any,
     ) -> None:
         super().__init__(**adjusted)
-        check_choice("behavior.trained_layers", trained_layers, ["all", "last"])
-        for name, limit in (("max_states", max_states), ("max_sample_passes", max_sample_passes)):
-            if limit is not None:
-                check_count(f"behavior.{name}", limit)
         for name, on in (("merge_states", merge_states), ("max_states", max_states is not None)):
             check(
                 self.minibatches == 1 or not on,

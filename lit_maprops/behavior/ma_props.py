@@ -13,7 +13,8 @@ from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
-from lit_maprops.system.errors import check, check_at_least
+from lit_maprops.system.argument_types import PositiveInt
+from lit_maprops.system.errors import check
 
 
 class MAPROPS(EnumeratedPolicy):
@@ -24,9 +25,8 @@ class MAPROPS(EnumeratedPolicy):
         **enumerated: arguments of ``EnumeratedPolicy`` and ``AdjustedPolicy``.
     """
 
-    def __init__(self, max_joint_actions: int = 100_000, **enumerated: Any) -> None:
+    def __init__(self, max_joint_actions: PositiveInt = 100_000, **enumerated: Any) -> None:
         super().__init__(**enumerated)
-        check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
     @override

@@ -12,7 +12,8 @@ from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.system.errors import check, check_at_least, check_positive
+from lit_maprops.system.argument_types import PositiveFloat, PositiveInt
+from lit_maprops.system.errors import check
 
 BISECTIONS = 24  # halvings of the interval that holds the mixing weight
 
@@ -28,9 +29,8 @@ class TabularPolicy(BehaviorPolicy):
     _states: Tensor  # [R, steps counted since the last reset], numbers of the states
     _actions: Tensor  # likewise, numbers of the joint actions
 
-    def __init__(self, max_joint_actions: int = 100_000, stratified: bool = False) -> None:
+    def __init__(self, max_joint_actions: PositiveInt = 100_000, stratified: bool = False) -> None:
         super().__init__(stratified)
-        check_at_least("behavior.max_joint_actions", max_joint_actions, 1)
         self.max_joint_actions = max_joint_actions
 
     @override
@@ -107,7 +107,7 @@ class Greedy(TabularPolicy):
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
     """
 
-    def __init__(self, max_joint_actions: int = 100_000) -> None:
+    def __init__(self, max_joint_actions: PositiveInt = 100_000) -> None:
         super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
 
     @override
@@ -143,10 +143,8 @@ class TabularMAPROPS(TabularPolicy):
         **tabular: arguments of ``TabularPolicy``.
     """
 
-    def __init__(self, clip_epsilon: float = 1.0, kl_cutoff: float = 0.3, **tabular: Any) -> None:
+    def __init__(self, clip_epsilon: PositiveFloat = 1.0, kl_cutoff: PositiveFloat = 0.3, **tabular: Any) -> None:
         super().__init__(**tabular)
-        check_positive("behavior.clip_epsilon", clip_epsilon)
-        check_positive("behavior.kl_cutoff", kl_cutoff)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
     @override

@@ -57,6 +57,7 @@ class Task(Configurable, ABC):
         squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
     """
 
+    argument_owner = "env"
     n_agents: int
     n_actions: int
     observation_dim: int

@@ -9,7 +9,7 @@ they were, bit for bit. What the quarantined seed collects there is not used.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from tensordict import TensorDictBase
@@ -18,7 +18,8 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.system.errors import EnvironmentFault
 
-STOP, QUARANTINE = "stop", "quarantine"
+STOP: Final = "stop"
+QUARANTINE: Final = "quarantine"
 CORRECT = "correct the environment"
 # In the order in which a step brings them; the first two are what it started from.
 CHECKED = {

@@ -1,6 +1,7 @@
 """What the parser complains about, in one line that names the argument and the fix."""
 
 import argparse
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pydoc import locate
@@ -9,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import Namespace
 from omegaconf.errors import OmegaConfBaseException
+from typing_extensions import TypeAliasType
 
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
@@ -123,19 +125,32 @@ def _wrong_type(text: str) -> str | None:
     value = re.search(r"Given value: (.*)", text, re.DOTALL) or re.search(r"Got value: (.*)", text, re.DOTALL)
     union = re.search(r"Subtypes: \[(.*?)\]\s*Errors:", text, re.DOTALL)
     single = re.search(r"Expected a (<class '[^']+'>)", text)
+    choice = re.search(r"Literal\[(.*?)\]", text)
     keys = re.findall(r'[Kk]ey "([\w.]+)"', text.partition("Errors:")[0])
-    if value is None or not keys or not (union or single):
+    if value is None or not keys or not (union or single or choice):
         return None
+    name, given = named(".".join(dict.fromkeys(keys))), _shown(value[1])
+    if choice:
+        null = " or null" if union and "None" in union[1] else ""
+        return f"{name} is {given!r}: choose one of {choice[1].replace(chr(39), '')}{null}"
     found = union or single
     assert found is not None
     names = [_type_name(name) for name in re.findall(r"<class '[^']+'>|[\w.]+(?:\[[^\]]*\])?", found[1])]
-    return f"{named('.'.join(dict.fromkeys(keys)))} is {_shown(value[1])}: give {' or '.join(names)}"
+    return f"{name} is {given}: give {' or '.join(names)}"
 
 
 def _type_name(written: str) -> str:
     plain = re.sub(r"<class '([^']+)'>", r"\1", written)
     name = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", plain)
-    return TYPE_NAMES.get(name, name)
+    return TYPE_NAMES.get(name) or _ranged_types().get(name, name)
+
+
+def _ranged_types() -> dict[str, str]:
+    """The types of numbers in a range that arguments have, see ``argument_types``, to the plain types behind them."""
+    inits = [vars(owner)["__init__"] for kind in _kinds() for owner in kind.__mro__ if "__init__" in vars(owner)]
+    hints = [hint for init in inits for hint in getattr(init, "__annotations__", {}).values()]
+    parts = [part for hint in hints for part in (hint, *get_args(hint)) if isinstance(part, TypeAliasType)]
+    return {part.__name__: get_args(part.__value__)[0].__name__ for part in parts}
 
 
 def _wrong_text(text: str) -> str | None:
@@ -168,15 +183,19 @@ def arguments_of(kind: type) -> set[str]:
     """Names of a class's arguments, those included that it hands on to the classes that it extends."""
     known: set[str] = set()
     for owner in kind.__mro__:
-        code = getattr(vars(owner).get("__init__"), "__code__", None)
+        code = getattr(inspect.unwrap(vars(owner).get("__init__", object.__init__)), "__code__", None)
         known |= set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
     return known
 
 
+def _kinds() -> list[type]:
+    """Everything whose arguments are options."""
+    return [LitMAPROPS, MultiAgentData, *(kind for base in BASES.values() for kind in imported(base))]
+
+
 def _did_you_mean(name: str) -> str:
     known: set[str] = set(OPTIONS)
-    kinds: list[type] = [LitMAPROPS, MultiAgentData, *(c for base in BASES.values() for c in imported(base))]
-    for kind in kinds:
+    for kind in _kinds():
         known |= arguments_of(kind)
     field = name.rpartition(".")[2]
     if field in known:

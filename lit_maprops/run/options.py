@@ -25,7 +25,8 @@ from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nu
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
 from lit_maprops.run.wandb_run import MODES
-from lit_maprops.system.errors import ConfigError, check, check_choice, check_positive
+from lit_maprops.system.argument_types import PositiveFloat, check_value
+from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.named_code import only_of
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
@@ -117,7 +118,7 @@ class RunCLI(LightningCLI):
         for name, value in self.config.trainer.items():
             if value is not None:  # Lightning's default, which is accepted
                 check_option(name, value)
-        check_positive("rank_timeout", self.config.rank_timeout)
+        check_value("<rank_timeout>", PositiveFloat, self.config.rank_timeout)
         accelerator = self.config.trainer.accelerator
         check(
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),

@@ -30,7 +30,9 @@ from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.samplers import checks
 from lit_maprops.samplers.saved import SamplerState, restored, saved_state
 from lit_maprops.samplers.task import PlainTask
-from lit_maprops.system.errors import check, check_at_least, check_count
+from lit_maprops.system.argument_types import Count, NonNegativeInt
+from lit_maprops.system.arguments import checked
+from lit_maprops.system.errors import check
 
 
 class Drawn(NamedTuple):
@@ -66,14 +68,15 @@ class JointSampler(SamplerState):
         ConfigError: arguments that cannot go together.
     """
 
+    @checked("")
     def __init__(
         self,
         behavior: BehaviorPolicy,
         n_actions: Sequence[int] | None = None,
         *,
         action_dims: Sequence[int] | None = None,
-        num_envs: int,
-        seed: int = 0,
+        num_envs: Count,
+        seed: NonNegativeInt = 0,
         device: torch.device | str = "cpu",
     ) -> None:
         check(
@@ -88,8 +91,6 @@ class JointSampler(SamplerState):
         self.continuous = action_dims is not None
         sizes = (action_dims if n_actions is None else n_actions) or []
         checks.check_sizes("action_dims" if self.continuous else "n_actions", sizes)
-        check_count("num_envs", num_envs)
-        check_at_least("seed", seed, 0)
         name = type(behavior).__name__
         check(behavior.continuous or not self.continuous, f"{name} has no continuous actions: give n_actions")
         check(behavior.discrete or self.continuous, f"{name} has continuous actions only: give action_dims")

@@ -65,37 +65,9 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def check_at_least(argument: str, value: float, minimum: float) -> None:
-    """Refuse ``value < minimum`` (and NaN); ``argument`` names it, without brackets."""
-    check(value >= minimum, f"<{argument}> is {value}: give a value of at least {minimum}")
-
-
-def check_positive(argument: str, value: float) -> None:
-    """Refuse ``value <= 0`` (and NaN)."""
-    check(value > 0, f"<{argument}> is {value}: give a value above 0")
-
-
 def check_count(argument: str, value: int, most: int = 1_000_000) -> None:
     """Refuse a number of things outside 1 to ``most``."""
-    check(1 <= value <= most, f"<{argument}> is {value}: give a value of at least 1 and at most {most:,}")
-
-
-def check_layers(argument: str, hidden: Sequence[int] | None) -> None:
-    """Refuse hidden layers that are no list of sizes."""
-    check(hidden is not None, f"<{argument}> is null: give a list of layer sizes, [] for a table")
-    for units in hidden or ():
-        check_count(argument, units)
-
-
-def check_reward(argument: str, *values: float) -> None:
-    """Refuse numbers that are not finite in single precision."""
-    for value in values:
-        check(abs(value) < 1e30, f"<{argument}> is {value}: give a finite number below 1e30")
-
-
-def check_fraction(argument: str, value: float) -> None:
-    """Refuse a value outside [0, 1]."""
-    check(0 <= value <= 1, f"<{argument}> is {value}: give a value from 0 to 1")
+    check(1 <= value <= most, f"<{argument}> is {value}: give a value from 1 to {most:,}")
 
 
 def check_choice(argument: str, value: object, choices: Sequence[object]) -> None:

@@ -2,20 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from typing_extensions import TypeAliasType
 
 from lit_maprops.buffer import Buffer
 from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
 from lit_maprops.stacked.ranks import Team
 from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, PositiveFloat, Range
 from lit_maprops.system.arguments import Configurable
-from lit_maprops.system.errors import check, check_fraction, check_layers, check_positive
+from lit_maprops.system.errors import check
 from lit_maprops.targets.policies import TargetPolicies
+
+InitialStd = TypeAliasType("InitialStd", Annotated[float, Range(SMALLEST_STD, LARGEST_STD, strict=True)])
 
 
 class Learner(Configurable, nn.Module, ABC):
@@ -23,9 +27,9 @@ class Learner(Configurable, nn.Module, ABC):
 
     Args:
         learning_rate: step size at the start.
-        anneal_learning_rate: lower it linearly to 0 at ``total_env_steps``.
         gamma: discount per step.
         hidden: units of each hidden layer of the policies; empty for tables.
+        anneal_learning_rate: lower the learning rate linearly to 0 at ``total_env_steps``.
         share_parameters: one policy network for all agents of a seed.
         initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
 
@@ -34,6 +38,7 @@ class Learner(Configurable, nn.Module, ABC):
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
     """
 
+    argument_owner = "learner"
     policies: TargetPolicies
     team = Team()  # the ranks that share this learner's gradients
     optimizer: torch.optim.Optimizer
@@ -42,21 +47,15 @@ class Learner(Configurable, nn.Module, ABC):
 
     def __init__(
         self,
-        learning_rate: float,
-        anneal_learning_rate: bool,
-        gamma: float,
-        hidden: Sequence[int],
-        share_parameters: bool,
-        initial_std: float | None = None,
+        *,
+        learning_rate: PositiveFloat,
+        gamma: ClosedUnitInterval,
+        hidden: Sequence[Count],
+        anneal_learning_rate: bool = False,
+        share_parameters: bool = False,
+        initial_std: InitialStd | None = None,
     ) -> None:
         super().__init__()
-        check_positive("learner.learning_rate", learning_rate)
-        check_fraction("learner.gamma", gamma)
-        check_layers("learner.hidden", hidden)
-        check(
-            initial_std is None or SMALLEST_STD < initial_std < LARGEST_STD,
-            f"<learner.initial_std> is {initial_std}: give a value between {SMALLEST_STD} and {LARGEST_STD}",
-        )
         self.initial_std = initial_std
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
         self.gamma, self.hidden, self.share_parameters = gamma, list(hidden), share_parameters

@@ -24,7 +24,7 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.errors import check_at_least, check_count, check_fraction, check_positive
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, NonNegativeFloat, PositiveFloat
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
@@ -35,7 +35,6 @@ class PPO(Learner):
 
     Args:
         learning_rate: see ``Learner``.
-        anneal_learning_rate: see ``Learner``.
         gamma: see ``Learner``.
         gae_lambda: lambda of the generalized advantage estimate.
         clip_epsilon: PPO's ratio clip.
@@ -48,8 +47,7 @@ class PPO(Learner):
         kl_stop: mean KL(old || new) per agent at which a seed's update stops, checked after every pass, exact (nats);
             None is off.
         hidden: see ``Learner``; also the critic's.
-        share_parameters: see ``Learner``; also for IPPO's critic.
-        initial_std: see ``Learner``.
+        **learner: the other arguments of ``Learner``; ``share_parameters`` also for IPPO's critic.
     """
 
     optimizer: SeedAdam
@@ -58,33 +56,21 @@ class PPO(Learner):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        anneal_learning_rate: bool = False,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_epsilon: float = 0.2,
-        clip_value: float | None = 0.2,
-        entropy_coeff: float = 0.01,
-        critic_coeff: float = 0.5,
-        epochs: int = 4,
-        minibatches: int = 4,
-        max_grad_norm: float = 0.5,
-        kl_stop: float | None = None,
-        hidden: Sequence[int] = (64, 64),
-        share_parameters: bool = False,
-        initial_std: float | None = None,
+        learning_rate: PositiveFloat = 1e-3,
+        gamma: ClosedUnitInterval = 0.99,
+        gae_lambda: ClosedUnitInterval = 0.95,
+        clip_epsilon: PositiveFloat = 0.2,
+        clip_value: PositiveFloat | None = 0.2,
+        entropy_coeff: NonNegativeFloat = 0.01,
+        critic_coeff: NonNegativeFloat = 0.5,
+        epochs: Count = 4,
+        minibatches: Count = 4,
+        max_grad_norm: PositiveFloat = 0.5,
+        kl_stop: PositiveFloat | None = None,
+        hidden: Sequence[Count] = (64, 64),
+        **learner: Any,
     ) -> None:
-        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
-        check_fraction("learner.gae_lambda", gae_lambda)
-        check_at_least("learner.entropy_coeff", entropy_coeff, 0)
-        check_at_least("learner.critic_coeff", critic_coeff, 0)
-        check_count("learner.epochs", epochs)
-        check_count("learner.minibatches", minibatches)
-        check_positive("learner.clip_epsilon", clip_epsilon)
-        check_positive("learner.max_grad_norm", max_grad_norm)
-        for name, value in (("clip_value", clip_value), ("kl_stop", kl_stop)):
-            if value is not None:
-                check_positive(f"learner.{name}", value)
+        super().__init__(learning_rate=learning_rate, gamma=gamma, hidden=hidden, **learner)
         self.gae_lambda, self.clip_epsilon, self.clip_value = gae_lambda, clip_epsilon, clip_value
         self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
         self.epochs, self.minibatches = epochs, minibatches

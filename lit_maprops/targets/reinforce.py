@@ -1,6 +1,7 @@
 """REINFORCE with a mean baseline (Williams 1992): the plain learner the theory of matrix games speaks about."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -10,6 +11,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, PositiveFloat
 from lit_maprops.targets.learner import Learner
 
 
@@ -21,23 +23,19 @@ class Reinforce(Learner):
 
     Args:
         learning_rate: see ``Learner``.
-        anneal_learning_rate: see ``Learner``.
         gamma: see ``Learner``.
         hidden: see ``Learner``.
-        share_parameters: see ``Learner``.
-        initial_std: see ``Learner``.
+        **learner: the other arguments of ``Learner``.
     """
 
     def __init__(
         self,
-        learning_rate: float = 1.0,
-        anneal_learning_rate: bool = False,
-        gamma: float = 1.0,
-        hidden: Sequence[int] = (),
-        share_parameters: bool = False,
-        initial_std: float | None = None,
+        learning_rate: PositiveFloat = 1.0,
+        gamma: ClosedUnitInterval = 1.0,
+        hidden: Sequence[Count] = (),
+        **learner: Any,
     ) -> None:
-        super().__init__(learning_rate, anneal_learning_rate, gamma, hidden, share_parameters, initial_std)
+        super().__init__(learning_rate=learning_rate, gamma=gamma, hidden=hidden, **learner)
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:

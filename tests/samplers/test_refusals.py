@@ -38,7 +38,7 @@ CONSTRUCTIONS: list[tuple[Callable[[], object], str]] = [
     (lambda: JointSampler(MAPROPS(), [2], action_dims=[2], num_envs=1), "n_actions and action_dims"),
     (lambda: JointSampler(MAPROPS(), [], num_envs=1), "n_actions is []"),
     (lambda: JointSampler(MAPROPS(), [2, 0], num_envs=1), r"n_actions is [2, 0]"),
-    (lambda: JointSampler(MAPROPS(), [2.0, 2.0], num_envs=1), "n_actions is [2.0, 2.0]"),  # type: ignore[list-item]
+    (lambda: JointSampler(MAPROPS(), [2.0, 2.0], num_envs=1), "n_actions is 2.0: give an int"),  # type: ignore[list-item]
     (lambda: JointSampler(MAPROPS(), [2, 2], num_envs=0), "num_envs is 0"),
     (lambda: JointSampler(MAPROPS(), [2, 2], num_envs=1, seed=-1), "seed is -1"),
     (lambda: JointSampler("MAPROPS", [2, 2], num_envs=1), "behavior is 'MAPROPS'"),  # type: ignore[arg-type]

@@ -6,16 +6,19 @@ direction; its position is that of its north-west cell.
 """
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import TypeAliasType, override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push import render as boulder_push_render
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.system.errors import check, check_at_least, check_choice, check_count, check_reward
+from lit_maprops.system.argument_types import Cost, Count, Range, RewardFloat
+from lit_maprops.system.errors import check
 
+SensorRange = TypeAliasType("SensorRange", Annotated[int, Range(0, 100)])
 DIRECTIONS = ["north", "south", "west", "east"]  # also the actions, in this order
 SIZES = {"tiny": 5, "small": 8, "medium": 12, "large": 20}
 _MOVES = DeviceCache(torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8))  # (dx, dy) of each direction
@@ -47,29 +50,20 @@ class BoulderPush(Task):
 
     def __init__(
         self,
-        size: str = "tiny",
+        size: Literal["tiny", "small", "medium", "large"] = "tiny",
         height: int | None = None,
         width: int | None = None,
-        n_agents: int = 2,
-        penalty: float = 0.01,
-        incentive: float = 0.1,
-        push_direction: str | None = None,
-        sensor_range: int = 4,
-        max_steps: int = 50,
+        n_agents: Count = 2,
+        penalty: Cost = 0.01,
+        incentive: RewardFloat = 0.1,
+        push_direction: Literal["north", "south", "west", "east"] | None = None,
+        sensor_range: SensorRange = 4,
+        max_steps: Count = 50,
         fixed_start: bool = False,
         start: list[list[int]] | None = None,
     ) -> None:
-        check_choice("env.size", size, list(SIZES))
         self.height = SIZES[size] if height is None else height
         self.width = SIZES[size] if width is None else width
-        check_at_least("env.n_agents", n_agents, 1)
-        check_at_least("env.penalty", penalty, 0)
-        check_reward("env.penalty", penalty)
-        check_reward("env.incentive", incentive)
-        check(0 <= sensor_range <= 100, f"<env.sensor_range> is {sensor_range}: give a value from 0 to 100")
-        check_count("env.max_steps", max_steps)
-        if push_direction is not None:
-            check_choice("env.push_direction", push_direction, DIRECTIONS)
         self.direction = None if push_direction is None else DIRECTIONS.index(push_direction)
         self.n_agents, self.n_actions = n_agents, len(DIRECTIONS)
         self.penalty, self.incentive = penalty, incentive

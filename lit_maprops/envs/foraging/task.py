@@ -6,15 +6,22 @@ episode starts as in a new environment of the package, whose later episodes keep
 when the last one ended. Cells are (row, column) with rows growing southward.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import TypeAliasType, override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.foraging import names as foraging_names
 from lit_maprops.envs.foraging import render as foraging_render
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.system.errors import check, check_at_least, check_count, check_reward
+from lit_maprops.system.argument_types import Cost, Count, NonNegativeInt, Range
+from lit_maprops.system.errors import check, check_count
+
+GridSize = TypeAliasType("GridSize", Annotated[int, Range(3, 100)])
+UpTo100 = TypeAliasType("UpTo100", Annotated[int, Range(1, 100)])
+PlayerLevel = TypeAliasType("PlayerLevel", Annotated[int, Range(1, 40)])
 
 ACTIONS = ["none", "north", "south", "west", "east", "load"]
 _MOVES = DeviceCache(
@@ -68,18 +75,18 @@ class Foraging(Task):
     def __init__(
         self,
         name: str | None = None,
-        size: int | None = None,
-        n_agents: int | None = None,
-        max_num_food: int | None = None,
+        size: GridSize | None = None,
+        n_agents: UpTo100 | None = None,
+        max_num_food: UpTo100 | None = None,
         force_coop: bool | None = None,
-        sight: int | None = None,
-        penalty: float | None = None,
-        min_player_level: int = 1,
-        max_player_level: int = 2,
-        min_food_level: int = 1,
-        max_food_level: int | None = None,
+        sight: NonNegativeInt | None = None,
+        penalty: Cost | None = None,
+        min_player_level: PlayerLevel = 1,
+        max_player_level: PlayerLevel = 2,
+        min_food_level: Count = 1,
+        max_food_level: UpTo100 | None = None,
         normalize_reward: bool = True,
-        max_steps: int = 50,
+        max_steps: Count = 50,
         fixed_start: bool = False,
     ) -> None:
         given = {
@@ -108,13 +115,8 @@ class Foraging(Task):
         check(3 <= self.size <= 100, f"<env.size> is {self.size}: give a value from 3 to 100")
         check_count("env.n_agents", self.n_agents, min(100, self.size**2))
         check_count("env.max_num_food", self.max_num_food, 100)
-        check_at_least("env.sight", self.sight, 0)
-        check_at_least("env.penalty", self.penalty, 0)
-        check_reward("env.penalty", self.penalty)
-        check_count("env.max_steps", self.max_steps)
         low, high = self.min_player_level, self.max_player_level
         check(1 <= low <= high, f"<env.min_player_level> is {low}: give a value from 1 to max_player_level {high}")
-        check_count("env.max_player_level", high, 40)
         low, agents = self.min_food_level, f"{self.n_agents} agents"
         if self.max_food_level is None:
             lowest = self.min_player_level * min(3, self.n_agents)

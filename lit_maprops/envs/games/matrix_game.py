@@ -1,14 +1,17 @@
 """Stateless games: one step per episode, state and observation are the constant 1."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import TypeAliasType, override
 
 from lit_maprops.distributions.joint import joint_index
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.games.payoffs import named_payoff, payoff_names
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.system.errors import check, check_at_least, check_reward
+from lit_maprops.system.argument_types import Count, Range, RewardFloat
+from lit_maprops.system.errors import check
 
 Nested = list  # a nested list of numbers, as a config file gives it
 
@@ -39,6 +42,9 @@ class OneStepGame(Task):
         return torch.zeros_like(state["episode"])
 
 
+SeveralActions = TypeAliasType("SeveralActions", Annotated[int, Range(2, 1_000_000)])
+
+
 class MatrixGame(OneStepGame):
     """A one-shot game given by its payoffs.
 
@@ -51,8 +57,7 @@ class MatrixGame(OneStepGame):
         n_agents: number of agents; only needed to read a nested list.
     """
 
-    def __init__(self, payoff: str | Nested = "figure1", n_agents: int = 2) -> None:
-        check_at_least("env.n_agents", n_agents, 1)
+    def __init__(self, payoff: str | Nested = "figure1", n_agents: Count = 2) -> None:
         if isinstance(payoff, str):
             check(
                 payoff in payoff_names(),
@@ -100,14 +105,12 @@ class Coordination(MatrixGame):
 
     def __init__(
         self,
-        n_agents: int = 3,
-        n_actions: int = 2,
-        rewards: list[float] | None = None,
-        miscoordination: float = 0.0,
+        n_agents: Count = 3,
+        n_actions: SeveralActions = 2,
+        rewards: list[RewardFloat] | None = None,
+        miscoordination: RewardFloat = 0.0,
         partial: bool = False,
     ) -> None:
-        check_at_least("env.n_agents", n_agents, 1)
-        check_at_least("env.n_actions", n_actions, 2)
         if rewards is None:
             rewards = [max(0.0, round(1.0 - 0.2 * j, 10)) for j in range(n_actions)]
         check(
@@ -115,8 +118,6 @@ class Coordination(MatrixGame):
             f"<env.rewards> has {len(rewards)} numbers: give one for each of the {n_actions} actions",
         )
         self.n_agents, self.n_actions = n_agents, n_actions
-        check_reward("env.rewards", *rewards)
-        check_reward("env.miscoordination", miscoordination)
         check(
             not partial or (miscoordination == 0 and min(rewards) >= 0),
             "<env.partial> pays shares of <env.rewards>: give rewards of at least 0 and <env.miscoordination> 0",

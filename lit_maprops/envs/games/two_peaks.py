@@ -1,5 +1,7 @@
 """A stateless game of continuous actions, the counterpart of Figure 1's matrix game in arXiv 2508.01049."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -7,7 +9,8 @@ from typing_extensions import override
 from lit_maprops.envs.base import State, Transition
 from lit_maprops.envs.games.matrix_game import OneStepGame
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.system.errors import check, check_choice, check_count, check_fraction, check_positive
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, PositiveFloat
+from lit_maprops.system.errors import check
 
 BEST, OTHER = 0.4, -0.6  # where the peaks are, in every component
 OTHER_WIDTH = 0.4
@@ -36,25 +39,18 @@ class TwoPeaks(OneStepGame):
 
     def __init__(
         self,
-        n_agents: int = 2,
-        components: list[int] | None = None,
-        width: float = 0.2,
-        other_reward: float = 0.5,
-        radius: float = 0.2,
-        squash: str = "tanh",
+        n_agents: Count = 2,
+        components: list[Count] | None = None,
+        width: PositiveFloat = 0.2,
+        other_reward: ClosedUnitInterval = 0.5,
+        radius: PositiveFloat = 0.2,
+        squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
-        check_count("env.n_agents", n_agents)
         components = [1] * n_agents if components is None else components
         check(
             len(components) == n_agents,
             f"<env.components> has {len(components)} numbers: give one for each of the {n_agents} agents",
         )
-        for count in components:
-            check_count("env.components", count)
-        check_positive("env.width", width)
-        check_positive("env.radius", radius)
-        check_fraction("env.other_reward", other_reward)
-        check_choice("env.squash", squash, ["tanh", "clip"])
         self.n_agents, self.action_dim, self.squash = n_agents, max(components), squash
         self.width, self.other_reward, self.radius = width, other_reward, radius
         self._exists = DeviceCache(torch.arange(self.action_dim) < torch.tensor(components).unsqueeze(1))  # [A, D]

@@ -4,7 +4,7 @@ The arm is Reacher 2x1 of multi-agent MuJoCo (Peng et al. 2021, arXiv 2003.06709
 arXiv 2508.01049 proposes a sparse variant as a test where good joint actions are rare, without numbers.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from typing_extensions import override
@@ -12,7 +12,7 @@ from typing_extensions import override
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.pettingzoo.live import Outcome
 from lit_maprops.envs.pettingzoo.task import PettingZoo
-from lit_maprops.system.errors import check_positive
+from lit_maprops.system.argument_types import Count, PositiveFloat
 
 
 class SparseReacher(PettingZoo):
@@ -40,12 +40,11 @@ class SparseReacher(PettingZoo):
 
     def __init__(
         self,
-        success_radius: float = 0.02,
-        max_steps: int = 50,
+        success_radius: PositiveFloat = 0.02,
+        max_steps: Count = 50,
         fixed_start: bool = False,
-        squash: str = "tanh",
+        squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
-        check_positive("env.success_radius", success_radius)
         self.success_radius = success_radius
         options = {"scenario": "Reacher", "agent_conf": "2x1", "max_episode_steps": max_steps + 1}
         super().__init__("gymnasium_robotics.mamujoco_v1", options, max_steps, fixed_start, squash)

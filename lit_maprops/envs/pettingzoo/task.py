@@ -14,7 +14,7 @@ again an object with one running episode, which its ``state_dict`` leaves out; i
 rows; and (0.14.1) it fails to stack agents of one group that see or do different numbers of things.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.faults import RowsFailed
 from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.live import Agents, LiveEpisodes, Outcome, found, one_line
-from lit_maprops.system.errors import ConfigError, check, check_choice, check_count
+from lit_maprops.system.argument_types import Count
+from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
 
 _RUNS, _TERMINATED, _TRUNCATED = 0, 1, 2
@@ -68,12 +69,10 @@ class PettingZoo(Task):
         self,
         name: str = "mpe2.simple_spread_v3",
         options: dict[str, Any] | None = None,
-        max_steps: int = 25,
+        max_steps: Count = 25,
         fixed_start: bool = False,
-        squash: str = "tanh",
+        squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
-        check_count("env.max_steps", max_steps)
-        check_choice("env.squash", squash, ["tanh", "clip"])
         self.name, self.options, self.max_steps = name, dict(options or {}), max_steps
         self.fixed_start, self.squash = fixed_start, squash
         self._named = f"<env.name> {name}"

@@ -6,7 +6,7 @@ Learning" (DARS 2022, arXiv 2207.03530); the simulator is the pip package ``vmas
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.vmas.worlds import BLOCK, Worlds
-from lit_maprops.system.errors import ConfigError, check, check_at_least, check_choice, check_count
+from lit_maprops.system.argument_types import Count
+from lit_maprops.system.errors import ConfigError, check
 
 # Scenarios that tell, when an episode ends, whether it is solved: from the scenario to [P] bool.
 _SUCCESS_CRITERIA: dict[str, Callable[[Any], Tensor]] = {
@@ -66,19 +67,16 @@ class VMAS(Task):
     def __init__(
         self,
         scenario: str = "balance",
-        n_agents: int | None = None,
-        max_steps: int = 100,
+        n_agents: Count | None = None,
+        max_steps: Count = 100,
         options: dict[str, Any] | None = None,
         continuous: bool = False,
-        squash: str = "tanh",
+        squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
-        check_count("env.max_steps", max_steps)
-        check_choice("env.squash", squash, ["tanh", "clip"])
         _check_name(scenario)
         self.scenario, self.max_steps, self.options = scenario, max_steps, dict(options or {})
         self.continuous_actions, self.squash = continuous, squash
         if n_agents is not None:
-            check_at_least("env.n_agents", n_agents, 1)
             self.options["n_agents"] = n_agents
         self._is_solved = _SUCCESS_CRITERIA.get(scenario) or (_always if scenario in _END_SOLVED else None)
         self._worlds: dict[tuple[int, torch.device], Worlds] = {}
