@@ -36,6 +36,9 @@ test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
+test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves (10 minutes)
+	$(BIN)/python -m pytest -n auto --dist load -m slow
+
 # An environment of its own, without the package and without torch: the site is made of what stands in the sources.
 # Not --quiet, which hides warnings from --strict, too.
 DOCS := .venv-docs
@@ -75,7 +78,7 @@ package: setup ## build sdist and wheel into dist/, check them, and try the whee
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 
-fuzz: setup ## hostile configurations, sweep files and payoffs: ten times the cases of the tests, drawn anew (about 20 minutes)
+fuzz: setup ## hostile configurations, sweep files and payoffs: forty times the cases of the tests, drawn anew (about 20 minutes)
 	FUZZ=10 $(BIN)/python -m pytest -n auto --dist load tests/hostile
 
 lint: setup ## ruff: rules and format

@@ -26,8 +26,8 @@ SMALL = {
     "BoulderPush": [
         "--config", str(ROOT / "conf/boulderpush.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "192",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
-        "--model.sampling_error_interval", "2", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
-        "--data.target_batch_size", "32", "--data.env.max_steps", "10",
+        "--model.sampling_error_interval", "3", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--data.target_batch_size", "32", "--data.env.max_steps", "10", "--model.learner.epochs", "2",
     ],
     "TwoPeaks": [
         "--config", str(ROOT / "conf/continuous_game.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "64",

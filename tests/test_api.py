@@ -41,7 +41,10 @@ FIGURE1: dict[str, Any] = {
 BOULDER: dict[str, Any] = {
     "config": "boulderpush",
     "env": lm.BoulderPush("tiny", penalty=0.0, push_direction="north", max_steps=10),
-    "num_seeds": 2, "total_env_steps": 192, "eval_episodes": 3, "sampling_error_interval": 2, "num_envs": 2,
+    "learner": lm.MAPPO(
+        learning_rate=2.5e-3, gamma=0.99, clip_value=None, entropy_coeff=0.02, epochs=2, minibatches=8, hidden=[64, 64]
+    ),
+    "num_seeds": 2, "total_env_steps": 192, "eval_episodes": 3, "sampling_error_interval": 3, "num_envs": 2,
     "behavior_batch_size": 8, "target_batch_size": 32,
 }  # fmt: skip
 RUNS = {"MatrixGame": FIGURE1 | SHORT, "BoulderPush": BOULDER | SHORT}

@@ -125,6 +125,7 @@ def test_a_split_seed_gives_what_one_process_gives(runs: Path) -> None:
     assert (epochs < 4).any() and (read_table(runs / "team" / "metrics.csv")["train/episodes"] > 0).any()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_ranks(runs: Path) -> None:
     """1 -> 2, 2 -> 1, and 2 -> 3 under torchrun: all end where one process does."""
     last = Path("checkpoints") / "last.ckpt"
@@ -139,6 +140,7 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(runs: Path) -> None:
         assert_same(folder, runs / "whole")
 
 
+@pytest.mark.slow
 def test_validate_works_on_the_ranks_of_the_run(runs: Path) -> None:
     folder, args = continued(runs / "two" / "checkpoints" / "last.ckpt", runs / "validated")
     process = command("validate", *args[1:])  # its config.yaml says two devices
@@ -206,6 +208,7 @@ def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:
     assert read_table(run.metrics)["iteration"][-1] - iteration in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_killed_first_rank_ends_the_others(tmp_path: Path) -> None:
     run = Started(tmp_path, 2)
     os.kill(run.ranks[0], signal.SIGKILL)

@@ -298,6 +298,7 @@ def test_ma_props_solves_figure1_more_often_than_on_policy() -> None:
     assert solved[MAPROPS] > 0.97
 
 
+@pytest.mark.slow
 def test_learners_improve_on_boulder_push() -> None:
     """A boulder one row from the goal with the agents behind it: a hundred updates must find the joint push."""
     task = BoulderPush(push_direction="north", start=[[1, 1], [1, 2], [2, 2]], max_steps=5)

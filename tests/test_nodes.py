@@ -38,6 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "whole"
 
 
+@pytest.mark.slow
 def test_two_machines_with_two_ranks_each(whole: Path) -> None:
     words = ["-m", "lit_maprops", "fit", *SEEDS, *ALL, "--runs_dir", str(whole.parent), "--run_name", "four"]
     words += ["--trainer.num_nodes", "2", "--trainer.devices", "2"]
@@ -58,6 +59,7 @@ def test_two_machines_under_torchrun(whole: Path) -> None:
     assert_same(whole.parent / "torchrun", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="containers need root")
 def test_machines_of_one_name_that_do_not_see_each_others_processes(whole: Path) -> None:
     """Containers of one host with its network have its name and process ids of their own."""

@@ -109,6 +109,7 @@ def test_another_number_of_tasks_is_one_line(slurm: Slurm, tmp_path: Path) -> No
     assert "Traceback" not in result.stderr and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_documented_script_goes_on_when_it_is_requeued(slurm: Slurm, tmp_path: Path) -> None:
     """In the folder of another project, whose checkpoint Lightning would take for this job's."""
     found = re.search(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs" / "clusters.md").read_text(), re.DOTALL)

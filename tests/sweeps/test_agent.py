@@ -149,6 +149,7 @@ def test_the_real_agent_runs_a_bayesian_search(swept: dict[str, Swept]) -> None:
         assert math.isfinite(run.summary[METRIC])
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_costs_no_local_data(tmp_path: Path) -> None:
     """The run ends by itself, within the bound on uploads, with all its files and W&B's to sync later."""
     bound = 6.0
