@@ -9,6 +9,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -66,8 +67,8 @@ def measure() -> list[Row]:
         if (game, name, n) in known:
             continue
         rate = learning_rate(game_of(game))
-        solved, own, on_policy = solved_runs(maker, lambda game=game: game_of(game), n, SEEDS, rate)
-        errors = {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
+        solved, own, on_policy = solved_runs(maker, partial(game_of, game), n, SEEDS, rate)
+        errors: Row = {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
         rows.append({"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS} | errors)
         with RESULT.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

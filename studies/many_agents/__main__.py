@@ -1,7 +1,7 @@
 """Measures docs/evidence/many_agents.md: what samplers without a table of joint actions do for 10 agents and more.
 
 Every sampler is tuned on its own seeds (run seed 3000) over a grid of equal size, the best is compared on fresh seeds.
-Sampling error at fixed policies, times and memory are measured in scaling.py. Finished parts are kept in
+Sampling error at fixed policies, times and memory are measured in fixed.py and scaling.py. Finished parts are kept in
 runs/many_agents and not measured again.
 """
 
@@ -20,7 +20,8 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from lit_maprops.system.files import read_table
 from studies import ROOT
 from studies.many_agents import scaling
-from studies.many_agents.scaling import COMPARED, GRID, Rows, Setting, setting_name
+from studies.many_agents.fixed import GRID
+from studies.many_agents.samplers import COMPARED, Rows, Setting, setting_name
 from studies.page import write
 from studies.runs import SOLVED, Run
 

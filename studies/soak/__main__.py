@@ -90,7 +90,8 @@ def watch(minutes: float, every: float) -> list[Sample]:
     command += ["--runs_dir", str(FOLDER.parent), "--run_name", FOLDER.name]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    started, samples = time.monotonic(), []
+    started = time.monotonic()
+    samples: list[Sample] = []
     while not samples or samples[-1]["seconds"] < 60 * minutes:
         if process.poll() is not None:
             raise SystemExit(f"the run ended by itself with {process.returncode}")
