@@ -69,7 +69,8 @@ def measure() -> list[Row]:
         rate = learning_rate(game_of(game))
         solved, own, on_policy = solved_runs(maker, partial(game_of, game), n, SEEDS, rate)
         errors: Row = {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
-        rows.append({"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS} | errors)
+        row: Row = {"game": game, "sampler": name, "n": n, "solved": solved, "seeds": SEEDS}
+        rows.append(row | errors)
         with RESULT.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()

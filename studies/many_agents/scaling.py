@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
@@ -41,16 +42,10 @@ STYLES = {  # Okabe and Ito's colors, which the color-blind tell apart
 
 def filled(name: str, n_agents: int, n: int, hidden: list[int], seeds: int) -> LitMAPROPS:
     """A model whose D is full, collected on-policy; updates make all of their 8 gradient steps, the target's 4."""
-    adjusted: dict[str, Any] = {
-        "clip_epsilon": 1.0,
-        "kl_cutoff": NEVER,
-        "epochs": 8,
-        "learning_rate": 1e-3,
-        "hidden": hidden,
-    }
+    adjusted: dict[str, Any] = {"clip_epsilon": 1.0, "kl_cutoff": NEVER, "epochs": 8, "learning_rate": 1e-3}
     learner = IPPO(learning_rate=1e-3, epochs=4, minibatches=1, hidden=hidden)
     made: Callable[..., BehaviorPolicy] = BEHAVIORS[name]
-    model = LitMAPROPS(made(**adjusted), learner, seeds, total_env_steps=n, run_seed=RUN_SEED)
+    model = LitMAPROPS(made(hidden=hidden, **adjusted), learner, seeds, total_env_steps=n, run_seed=RUN_SEED)
     model.prepare(MultiAgentData(Coordination(n_agents, N_ACTIONS, partial=True), 1, 1, n))
     model.on_fit_start()
     while not model.buffer.is_full:
@@ -143,16 +138,12 @@ def scaled(chosen: dict[str, Setting], run_missing: bool, rows: Rows) -> dict[st
             partial(times, team, SCALED_N, [], FEW_SEEDS, names),
         )
         policy = policies(NEAR_UNIFORM, team, SCALED_SEEDS, RUN_SEED)
+
+        def error_of(name: str, team: int = team, policy: Tensor = policy) -> dict[str, list]:
+            return errors(name, chosen.get(name), policy[: error_seeds(name, team)], SCALED_N, RUN_SEED, False)
+
         error = {
-            name: np.array(
-                kept(
-                    f"error {team} agents {name}",
-                    run_missing,
-                    partial(
-                        errors, name, chosen.get(name), policy[: error_seeds(name, team)], SCALED_N, RUN_SEED, False
-                    ),
-                )["pairwise_tv"]
-            )
+            name: np.array(kept(f"error {team} agents {name}", run_missing, partial(error_of, name))["pairwise_tv"])
             for name in ("OnPolicy", *names)
         }
         for name, found in spent.items():
