@@ -37,15 +37,16 @@ NAMES_OF_THE_RUN = {"run_name", "runs_dir"}
 def flatten(config: Mapping[str, Any]) -> dict[str, Hashable]:
     """Nested configuration to one value per flag: ``model.behavior: MAPROPS``, ``model.behavior.kl_cutoff: 0.3``.
 
-    ``class_path`` becomes the class's bare name and ``init_args`` disappears, as on the command line; lists become
-    text.
+    ``class_path`` becomes the class's name, of other packages' classes the path, too: one that is called like one of
+    ours is another. ``init_args`` disappears, as on the command line; lists become text.
     """
     flat: dict[str, Hashable] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             class_path = value.get("class_path")
             if class_path is not None:
-                flat[str(key)] = str(class_path).rpartition(".")[2]
+                path = str(class_path)
+                flat[str(key)] = path.rpartition(".")[2] if path.startswith("lit_maprops.") else path
                 value = value.get("init_args") or {}
                 if not isinstance(value, Mapping):
                     raise ValueError(f"init_args of {key} are no keys and values")

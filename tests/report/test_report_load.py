@@ -24,8 +24,9 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_flags_are_named_as_on_the_command_line() -> None:
-    nested = {"model": {"learner": {"class_path": "x.y.IPPO", "init_args": {"hidden": [64]}}, "n": None}}
-    assert flatten(nested) == {"model.learner": "IPPO", "model.learner.hidden": "[64]", "model.n": None}
+    for path, name in (("lit_maprops.targets.IPPO", "IPPO"), ("IPPO", "IPPO"), ("x.y.IPPO", "x.y.IPPO")):
+        nested = {"model": {"learner": {"class_path": path, "init_args": {"hidden": [64]}}, "n": None}}
+        assert flatten(nested) == {"model.learner": name, "model.learner.hidden": "[64]", "model.n": None}
 
 
 def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
