@@ -2,6 +2,6 @@
 
 import sys
 
-from lit_maprops.cli.main import main
+from lit_maprops.cli.program import program
 
-sys.exit(main())
+sys.exit(program())

@@ -185,7 +185,7 @@ def test_a_checkpoint_without_such_seeds_names_none(tmp_path: Path, saved: dict[
     assert recorder.non_finite == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
     args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x"]
     process = command(*args, "--model.total_env_steps", "80000")

@@ -46,8 +46,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     0: done. 1: ended early (a broken environment, a full disk, failed runs of a sweep), one line on stderr. 2: bad
-    input or too little memory, one line on stderr. 130 / 138 / 143: stopped by SIGINT / SIGUSR1 / SIGTERM after
-    saving.
+    input or too little memory, one line on stderr. 129 / 130 / 138 / 143: stopped by
+    SIGHUP / SIGINT / SIGUSR1 / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):

@@ -37,7 +37,8 @@ def run(args: list[str]) -> int:
     """Run or continue a sweep.
 
     Returns:
-        0: all runs finished (or were stopped early). 1: some failed. 130 / 143: stopped by SIGINT / SIGTERM.
+        0: all runs finished (or were stopped early). 1: some failed. 129 / 130 / 143: stopped by SIGHUP / SIGINT /
+        SIGTERM.
 
     Raises:
         ConfigError: bad input, found before anything is written.

@@ -89,8 +89,8 @@ class Recorder(Callback):
                 self.warnings[name] = message
 
 
-# SIGUSR1 is what SLURM's job scripts for Lightning ask for before the time is up.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# SIGUSR1 is what SLURM's job scripts for Lightning ask for before the time is up; SIGHUP: the terminal is closed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Checkpoints(Callback):
@@ -109,6 +109,7 @@ class Checkpoints(Callback):
         self.received: int | None = None  # by any rank
         self._own: int | None = None
         self._saved = 0  # iteration of the newest checkpoint
+        self._finishing = False  # the last checkpoint is written
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -117,12 +118,16 @@ class Checkpoints(Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for number in STOPPING:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
             self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._own == number:
             if number == signal.SIGINT and in_notebook():
                 raise KeyboardInterrupt
+            if self._finishing and not in_notebook():
+                os._exit(128 + number)  # all is saved; what is left is summary, figures and good-byes
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._own = self.received = number
@@ -139,6 +144,7 @@ class Checkpoints(Callback):
         if number:
             self.received = number
         trainer.should_stop = bool(told_to_stop or (number and not last))
+        self._finishing = last or bool(number)
 
     def _save(self, trainer: Trainer, module: LitMAPROPS) -> None:
         if trainer.is_global_zero:

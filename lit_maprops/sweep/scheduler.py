@@ -42,7 +42,11 @@ class Scheduler:
         """Run; returns the signal that ended it early, if one did."""
         done = sum(entry.state in ("finished", "stopped", "failed") for entry in self.journal.entries)
         self.progress = Progress(done, self.total, self.workers)
-        previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        # SIGHUP: the terminal is closed, which nohup lets the program ignore.
+        stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            stopping.remove(signal.SIGHUP)
+        previous = {number: signal.signal(number, self._receive) for number in stopping}
         try:
             self._loop()
         finally:
@@ -115,8 +119,8 @@ class Scheduler:
 
     def _receive(self, number: int, frame: FrameType | None) -> Any:
         """Stop the runs: the first signal lets them save, the second kills them."""
-        if self.received is None:
-            self.progress.say("stopping the runs; they save first (again: kill them)")
+        first, self.received = self.received is None, self.received or number
         for process in self._active:
-            process.signal(signal.SIGTERM if self.received is None else signal.SIGKILL)
-        self.received = self.received or number
+            process.signal(signal.SIGTERM if first else signal.SIGKILL)
+        if first:
+            self.progress.say("stopping the runs; they save first (again: kill them)")

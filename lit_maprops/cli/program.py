@@ -1,0 +1,28 @@
+"""The process around the command line: its standard streams, Ctrl-C before and after the work, its exit code."""
+
+import signal
+import sys
+
+from lit_maprops.cli.main import ENDED_EARLY, TRAINING_COMMANDS, main
+from lit_maprops.system.console import guard_streams
+
+
+def program() -> int:
+    """Run ``main`` on the arguments of the process; returns the exit code.
+
+    What cannot be written to stderr is lost and changes nothing. What a command prints on stdout is its result: if it
+    cannot be written, the exit code is 1 and a line on stderr says so; a reader that has enough (``| head``) is none
+    of that.
+    """
+    out, err = guard_streams()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before a fit takes over the signal, or in a command that has nothing to save
+        print("lit_maprops: stopped", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    out.settle()
+    if out.failed is not None and code == 0 and not set(TRAINING_COMMANDS) & set(sys.argv[1:2]):
+        print(f"lit_maprops: error: stdout could not be written ({out.failed.strerror})", file=sys.stderr)
+        code = ENDED_EARLY
+    err.settle()
+    return code
