@@ -1,12 +1,12 @@
 """``python -m lit_maprops analyze --ckpt_path C``."""
 
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import check, check_count
+from lit_maprops.system.outputs import check_output
 
 DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
 the checkpoint's own behavior policy and others, against the exact gradient (matrix games) or that of many on-policy
@@ -65,8 +65,7 @@ def run(args: list[str]) -> int:
     check(steps % m == 0, f"--batch_size is {steps}: make it a multiple of the run's m, {m}")
     check(steps > 1, "--batch_size is 1: give at least 2, an advantage needs a second step to compare with")
     output = options.output or subject.folder / "gradients.json"
-    check(output.parent.is_dir() and not output.is_dir(), f"--output: {output.parent} is no folder: create it first")
-    check(os.access(output.parent, os.W_OK), f"--output: {output.parent} cannot be written: choose another folder")
+    check_output("<output>", output, output.with_suffix(".json"), output.with_suffix(".csv"))
 
     def say(line: str) -> None:
         print(line, file=sys.stderr)

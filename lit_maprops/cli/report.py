@@ -1,7 +1,10 @@
 """``python -m lit_maprops report RUNS... -o report.html``."""
 
+from pathlib import Path
+
 from lit_maprops.cli.parser import Parser
 from lit_maprops.report.page import make_report
+from lit_maprops.system.outputs import check_output
 
 EPILOG = """A run folder is what fit writes; each of its seeds is one training run in the statistics. Runs that differ
 in more than the sampler (task, learner, sizes) are compared separately. The command needs the extra `report`."""
@@ -19,6 +22,7 @@ def run(args: list[str]) -> int:
     options = parser.parsed(args)
     if options is None:
         return 0
+    check_output("<output>", Path(options.output))  # before the reading, which may take long
     report = make_report(options.runs)
     report.save(options.output)
     print(f"{report.summary} -> {options.output}")

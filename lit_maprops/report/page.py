@@ -19,6 +19,7 @@ from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, na
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.files import write_atomically
+from lit_maprops.system.outputs import check_output
 
 MOST_SETTINGS = 8  # with figures; every run is in the table
 PACKAGES = ("jinja2", "matplotlib", "scipy")  # of the extra `report`
@@ -51,19 +52,11 @@ class Report:
         """Write the page.
 
         Raises:
-            ConfigError: there is no such folder, or it is not writable.
+            ConfigError: there is no such folder, it is not writable, or the file belongs to a run.
+            WriteError: the disk is full or gone.
         """
-        path = Path(path)
-        if path.is_dir():
-            raise ConfigError(f"report: <output> {path} is a folder: give the name of a file in it")
-        if not path.parent.is_dir():
-            raise ConfigError(f"report: <output> {path}: {path.parent} is no folder: create it first")
-        try:
-            write_atomically(path, self.html)
-        except OSError as error:
-            raise ConfigError(
-                f"report: <output> {path} cannot be written ({error.strerror or error}): choose a writable folder"
-            ) from None
+        check_output("<output>", Path(path))
+        write_atomically(Path(path), self.html)
 
     def _repr_html_(self) -> str:
         from markupsafe import escape

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_maprops.metrics.reliability import mean_interval
+from lit_maprops.system.files import replacing
 
 LINE, BAND = "#0072B2", "#56B4E9"  # Okabe-Ito, distinguishable for color-blind readers
 FRAME_MILLISECONDS = 200
@@ -50,7 +51,8 @@ def success_curve(path: Path, env_steps: NDArray[np.integer], success: NDArray[n
     figure.supxlabel(note, fontsize=8, color="0.35")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def film(path: Path, frames: Tensor) -> None:
@@ -59,4 +61,5 @@ def film(path: Path, frames: Tensor) -> None:
 
     images = [Image.fromarray(frame) for frame in frames.cpu().numpy()]
     durations = [FRAME_MILLISECONDS] * (len(images) - 1) + [5 * FRAME_MILLISECONDS]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    with replacing(path) as file:
+        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lit_maprops.run.diagnosis import RunningMeans
 from lit_maprops.system.errors import ConfigError, WriteError, check
-from lit_maprops.system.files import lock, read_table, sync, write_atomically, writing
+from lit_maprops.system.files import lock, no_link, read_table, sync, write_atomically, writing
 
 TABLES = ("metrics.csv", "eval.csv")
 EVAL_COLUMNS = (
@@ -172,7 +172,7 @@ class RunFolder(Logger):
     def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
         path = self.path / name
         is_new = not path.exists()
-        with writing(path), path.open("a", newline="") as file:
+        with writing(path), open(path, "a", newline="", opener=no_link) as file:
             if is_new:
                 file.write(",".join(columns) + "\n")
             for row in rows:

@@ -58,7 +58,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)  # of a program that was killed, or a link that leads elsewhere
+            with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -80,13 +81,18 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def no_link(path: str, flags: int) -> int:
+    """An opener that follows no symbolic link: one in a run's folder must not lead a write elsewhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def lock(path: Path) -> IO[str] | None:
     """Take a lock that the system lets go of when the returned file is closed or the process ends, however it ends.
 
     Returns:
         None if another process has it. Where the file system knows no locks, everybody gets it.
     """
-    file = path.open("w")
+    file = open(path, "a", opener=no_link)  # noqa: SIM115 (the caller keeps it)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
