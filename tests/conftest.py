@@ -55,6 +55,8 @@ def small_run(env: str) -> list[str]:
     config = ROOT / "conf" / f"{name}.yaml"
     if "max_steps" in inspect.signature(TASKS[env]).parameters:
         options = [*options, "--data.env.max_steps", "10"]
+    if "epochs" in yaml.safe_load(config.read_text())["model"]["learner"].get("init_args", {}):
+        options = [*options, "--model.learner.epochs", "2"]
     return [
         "--config", str(config), *options, "--model.num_seeds", "2", "--model.total_env_steps", "96",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",

@@ -43,7 +43,7 @@ BAD_INPUT = {
     "kl_cutoff 0": ([*MATRIX, "--model.behavior.kl_cutoff", "0"], ["--model.behavior.kl_cutoff", "above 0"]),
     "kl_cutoff -1": ([*MATRIX, "--model.behavior.kl_cutoff", "-1"], ["--model.behavior.kl_cutoff", "above 0"]),
     "kl_cutoff NaN": ([*MATRIX, "--model.behavior.kl_cutoff", ".nan"], ["--model.behavior.kl_cutoff", "above 0"]),
-    "no seeds": ([*MATRIX, "--model.num_seeds", "0"], ["--model.num_seeds", "at least 1"]),
+    "no seeds": ([*MATRIX, "--model.num_seeds", "0"], ["--model.num_seeds", "from 1 to"]),
     "negative run seed": ([*MATRIX, "--seed_everything", "-3"], ["--seed_everything"]),
     "n not a multiple of m": (
         [*MATRIX, "--data.behavior_batch_size", "3"],
@@ -78,13 +78,16 @@ BAD_INPUT = {
         [*MATRIX, "--data.env", "Coordination", "--data.env.rewards", "[1.0e39, 0]"],
         ["--data.env.rewards", "finite"],
     ),
-    "infinite penalty": ([*BOULDER, "--data.env.penalty", ".inf"], ["--data.env.penalty", "finite"]),
+    "infinite penalty": ([*BOULDER, "--data.env.penalty", ".inf"], ["--data.env.penalty", "from 0 to 1e+30"]),
     "clip_epsilon NaN": ([*MATRIX, "--model.behavior.clip_epsilon", "nan"], ["--model.behavior.clip_epsilon", "nan"]),
     "no behavior": ([*MATRIX, "--model.behavior", "null"], ["--model.behavior", "MAPROPS"]),
     "no layers": ([*MATRIX, "--model.behavior.hidden", "null"], ["--model.behavior.hidden", "[]"]),
-    "endless epochs": ([*MATRIX, "--model.behavior.epochs", "100000000000"], ["--model.behavior.epochs", "at most"]),
-    "too many seeds": ([*MATRIX, "--model.num_seeds", "100000000000"], ["--model.num_seeds", "at most"]),
-    "endless training": ([*MATRIX, "--model.total_env_steps", "1" + "0" * 21], ["--model.total_env_steps", "at most"]),
+    "endless epochs": ([*MATRIX, "--model.behavior.epochs", "100000000000"], ["--model.behavior.epochs", "from 1 to"]),
+    "too many seeds": ([*MATRIX, "--model.num_seeds", "100000000000"], ["--model.num_seeds", "from 1 to"]),
+    "endless training": (
+        [*MATRIX, "--model.total_env_steps", "1" + "0" * 21],
+        ["--model.total_env_steps", "from 1 to"],
+    ),
     "crowd": (
         [
             *MATRIX,

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# set_parsing_settings adds to a policy and cannot take back; the policy of the program around us must come back.
-from jsonargparse import _common, set_parsing_settings
-
 from lit_maprops.system.errors import check
 
 _SETTINGS = ("import_path_verdicts", "import_paths_enforced")
@@ -20,6 +17,10 @@ _packages: ContextVar[frozenset[str] | None] = ContextVar("packages", default=No
 @contextmanager
 def only_of(packages: Iterable[str]) -> Iterator[None]:
     """Inside, import paths that arguments name are refused unless they are of these import packages."""
+    # Only here: a sampler in somebody's own loop needs no parser. set_parsing_settings adds to a policy and cannot take
+    # back; the policy of the program around us must come back.
+    from jsonargparse import _common, set_parsing_settings
+
     token = _packages.set(frozenset(packages))
     before = {name: _common.parsing_settings[name] for name in _SETTINGS}
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
