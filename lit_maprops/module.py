@@ -33,6 +33,7 @@ from lit_maprops.system.argument_types import ClosedUnitInterval, Count, NonNega
 from lit_maprops.system.arguments import checked
 from lit_maprops.system.errors import check
 from lit_maprops.system.fast_log import log_row
+from lit_maprops.system.optimizer_steps import steps_are_heard
 from lit_maprops.system.trainer_clock import TrainerClock, set_limits
 from lit_maprops.system.trainer_options import check_trainer
 from lit_maprops.targets import Learner
@@ -96,7 +97,9 @@ class LitMAPROPS(ResumableRun):
         self.means: dict[str, float] = {}  # of the same and its evaluation, over seeds
         self.phases = phases.Phases()
         self.clock: TrainerClock | None = None  # during a fit
-        self._steppers: list[Any] = []  # likewise: Lightning's wrappers of the learner's optimizer and phi's
+        self._steppers: list[
+            Any
+        ] = []  # likewise, if anybody hears them: Lightning's wrappers of the learner's optimizer and phi's
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
@@ -165,9 +168,10 @@ class LitMAPROPS(ResumableRun):
     def on_train_start(self) -> None:
         """Have Lightning count env steps, and step the optimizers; a complete run has nothing to do."""
         self.keep_learning_rates()
-        wrapped = self.optimizers()
-        self._steppers = wrapped if isinstance(wrapped, list) else [wrapped]
-        self.learner.stepper = self._steppers[0]
+        if steps_are_heard(self.trainer, self):
+            wrapped = self.optimizers()
+            self._steppers = wrapped if isinstance(wrapped, list) else [wrapped]
+            self.learner.stepper = self._steppers[0]
         self.clock = TrainerClock(self.trainer, self.data.target_batch_size)
         self.clock.set_epochs(self.iteration // self.eval_interval)
         self.clock.set(self.env_steps)
