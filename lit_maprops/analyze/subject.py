@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from tensordict import TensorDictBase
 
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy, OnPolicy
@@ -18,7 +17,7 @@ from lit_maprops.run.resume import check_resumes
 from lit_maprops.system.checkpoint import own_state, read_checkpoint
 from lit_maprops.system.entry_points import resolve
 from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.safe_yaml import read_yaml
+from lit_maprops.system.safe_yaml import dump_yaml, read_yaml
 from lit_maprops.targets import Learner
 
 # Nothing is trained: the run's own devices need not be in this machine.
@@ -68,7 +67,7 @@ def read_run(checkpoint: Path, classes: Sequence[str] = ()) -> tuple[dict[str, A
     if isinstance(config.get("trainer"), dict):
         config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in OF_TRAINING}
     try:
-        cli = parsed([*classes, *HERE], own=yaml.safe_dump(config))
+        cli = parsed([*classes, *HERE], own=dump_yaml(config))
     except ConfigError as error:
         raise ConfigError(f"<ckpt_path>: config.yaml of {folder}: {error.marked}") from None
     return content, folder, cli

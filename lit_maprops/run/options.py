@@ -37,6 +37,8 @@ GONE = ("optimizer", "lr_scheduler")  # null in the config.yaml of runs that wer
 def _load(text: str) -> Any:
     """A configuration file, or a value on the command line."""
     content = load_yaml(text, get_loader("yaml"))
+    if content is None and text.lstrip().startswith("#") and "\n" not in text:
+        return text  # a value such as --run_name "#1", not a remark
     if isinstance(content, dict) and "trainer" in content:
         return {key: value for key, value in content.items() if key not in GONE or value is not None}
     return content

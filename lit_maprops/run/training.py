@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 
@@ -18,6 +17,7 @@ from lit_maprops.run.summary import Summary
 from lit_maprops.run.wandb_run import Tracker, check_environment, wandb_logger
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
 from lit_maprops.system.errors import WriteError
+from lit_maprops.system.safe_yaml import dump_yaml
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
     if first:  # the only rank that writes
-        folder.open(yaml.safe_dump(config, sort_keys=False), resume_from)
+        folder.open(dump_yaml(config), resume_from)
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
     tell(f"run folder: {folder.path}")

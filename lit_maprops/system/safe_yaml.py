@@ -27,8 +27,35 @@ def load_yaml(text: str, load: Callable[[str], Any] | None = None) -> Any:
     try:
         _check_plain(text)
         return yaml.load(text, Loader=_LOADER) if load is None else load(text)
-    except ValueError as error:  # a number of thousands of digits, a thirteenth month, half of a surrogate pair
+    # A number of thousands of digits, a thirteenth month, half of a surrogate pair; a lone "?".
+    except (ValueError, TypeError) as error:
         raise yaml.YAMLError(str(error)) from None
+
+
+def dump_yaml(content: Any) -> str:
+    """A YAML text of plain data that reads back as it was: by PyYAML, and by the parser, whose rules are YAML 1.2's.
+
+    To the parser 25921e05 is a number, to PyYAML's own dumper a text that needs no quotes.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that either reader would take for something else."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Only here: reports read YAML without the parser.
+    from jsonargparse import get_loader
+
+    try:
+        same = text == get_loader("yaml")(text)
+    except (yaml.YAMLError, ValueError, TypeError):
+        same = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if same else '"')
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 def _check_plain(text: str) -> None:

@@ -29,6 +29,7 @@ PARTS = {
     "environments": ["environments.py"],
     "cost": ["fits.py", "cost"],
     "seeds": ["fits.py", "seeds"],
+    "around": ["fits.py", "around"],
     "start": ["fits.py", "start"],
     "memory": ["fits.py", "memory"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],

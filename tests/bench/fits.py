@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from figures import ROOT, hand_over, in_turn, ratio, row
 from tensordict import TensorDict
@@ -99,6 +100,37 @@ def seed_scaling() -> list[dict[str, str | float]]:
     return [*rows, ratio("seeds side by side: time per seed, 1 seed / 64 seeds", t["1"], t["64"], "5 or more")]
 
 
+def around_the_algorithm() -> list[dict[str, str | float]]:
+    """A whole iteration of a small game against its collection and updates: what Lightning, figures and files add."""
+    whole, alone = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [
+                *PROGRAM,
+                "fit",
+                "--config",
+                "conf/matrix_game.yaml",
+                "--model.num_seeds",
+                "8",
+                "--wandb",
+                "disabled",
+            ]
+            command += ["--model.total_env_steps", "1600", "--model.eval_interval", "1000", "--runs_dir", folder]
+            command += ["--model.sampling_error", "null", "--model.checkpoint_interval", "1000", "--run_name", "bench"]
+            subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True)
+            with (Path(folder) / "bench" / "metrics.csv").open() as file:
+                rows = list(csv.DictReader(file))[20:-1]  # the last one evaluates
+        whole.append((float(rows[-1]["wall_seconds"]) - float(rows[0]["wall_seconds"])) / (len(rows) - 1))
+        alone.append(
+            sum(float(r[f"time/{p}"]) for r in rows[1:] for p in ("collect", "behavior", "target")) / (len(rows) - 1)
+        )
+    place = "figure1, 8 seeds, m = 1, n = 8"
+    return [
+        row(f"{place}: one iteration as the clock sees it", 1e3 * np.array(whole), "ms"),
+        ratio(f"{place}: the same / its collection and updates", whole, alone, "1.1 or less"),
+    ]
+
+
 def start_up() -> list[dict[str, str | float]]:
     """Help, and the first line of metrics.csv."""
 
@@ -162,6 +194,12 @@ def memory_of_d() -> list[dict[str, str | float]]:
 
 
 if __name__ == "__main__":
-    parts = {"cost": cost_of_updates, "seeds": seed_scaling, "start": start_up, "memory": memory_of_d}
+    parts = {
+        "cost": cost_of_updates,
+        "seeds": seed_scaling,
+        "around": around_the_algorithm,
+        "start": start_up,
+        "memory": memory_of_d,
+    }
     for part in sys.argv[1:] or parts:
         hand_over(parts[part]())
