@@ -12,6 +12,7 @@ from lit_maprops.api.settings import Settings, configuration, continued, read_co
 from lit_maprops.api.start import start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import Task
+from lit_maprops.system.files import home_path
 from lit_maprops.targets import Learner
 
 
@@ -80,4 +81,4 @@ def load_run(folder: str | Path) -> RunResult:
     Raises:
         ConfigError: it is no run's folder.
     """
-    return RunResult(Path(folder))
+    return RunResult(home_path(folder))

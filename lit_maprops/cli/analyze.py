@@ -2,10 +2,10 @@
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import check, check_count
+from lit_maprops.system.files import home_path
 from lit_maprops.system.outputs import check_output
 
 DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
@@ -15,7 +15,7 @@ batches; and how far the returns in D are off, with and without importance weigh
 
 def _parse(args: list[str]) -> Namespace | None:
     parser = Parser("analyze", DESCRIPTION)
-    parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE", help="checkpoint of a run folder")
+    parser.add_argument("--ckpt_path", required=True, type=home_path, metavar="FILE", help="checkpoint of a run folder")
     parser.add_argument(
         "--batches", type=int, default=16, metavar="K", help="batches per seed and sampler (default: 16)"
     )
@@ -32,7 +32,9 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument(
         "--reference_batches", type=int, default=128, metavar="M", help="on-policy batches (default: 128)"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: gradients.json in the run's folder")
+    parser.add_argument(
+        "-o", "--output", type=home_path, metavar="FILE", help="default: gradients.json in the run's folder"
+    )
     parser.add_classes()
     return parser.parsed(args)
 

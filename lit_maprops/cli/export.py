@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.files import home_path
 
 DESCRIPTION = """Write each agent's decentralized policy as an ONNX file and a torch.export program, agent_0.onnx,
 agent_0.pt2 and so on, and beside them policy.json: what every number of an observation is, what actions mean, and where
@@ -19,8 +20,8 @@ the policies are from. They run without this package."""
 
 def _parse(args: list[str]) -> Namespace | None:
     parser = Parser("export", DESCRIPTION)
-    parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE", help="checkpoint of a run folder")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="new folder to write")
+    parser.add_argument("--ckpt_path", required=True, type=home_path, metavar="FILE", help="checkpoint of a run folder")
+    parser.add_argument("--output", required=True, type=home_path, metavar="DIR", help="new folder to write")
     parser.add_argument(
         "--seed",
         metavar="K",

@@ -19,6 +19,7 @@ from lit_maprops.cli.parser import Parser
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.entry_points import GROUPS, load, package_of, registered, root_of
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.files import home_path
 
 DESCRIPTION = """Check the installed packages against what lit_maprops requires, and that runs can be written, and
 name the classes that other packages register. With --fit, also import those, and train two target iterations of a
@@ -40,7 +41,9 @@ def run(args: list[str]) -> int:
     """
     parser = Parser("health", DESCRIPTION)
     parser.add_argument("--fit", action="store_true", help="train for a second, too")
-    parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
+    parser.add_argument(
+        "--runs_dir", type=home_path, default=Path("runs"), help="where runs are written (default: runs)"
+    )
     parsed = parser.parsed_known(args)
     if parsed is None:
         return 0

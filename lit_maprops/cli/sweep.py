@@ -12,7 +12,7 @@ from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
-from lit_maprops.system.files import lock
+from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
 
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
@@ -25,10 +25,12 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument("file", metavar="FILE", help="W&B sweep file, or the name of one that lit-maprops conf lists")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
     parser.add_argument("--max_runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
-    parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
+    parser.add_argument(
+        "--runs_dir", type=home_path, default=Path("runs"), help="where runs are written (default: runs)"
+    )
     parser.add_argument("--retry_failed", action="store_true", help="run failed runs again")
     parser.add_former("--max-runs", "max_runs", type=int)
-    parser.add_former("--runs-dir", "runs_dir", type=Path)
+    parser.add_former("--runs-dir", "runs_dir", type=home_path)
     parser.add_former("--retry-failed", "retry_failed", action="store_true")
     return parser.parsed(args)
 

@@ -1,12 +1,14 @@
 """The files that a run's options name, found before all others are parsed: configurations and the checkpoint."""
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 import yaml
 
 from lit_maprops.run.option_errors import one_line
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.files import home_path
 from lit_maprops.system.safe_yaml import load_yaml
 from lit_maprops.system.shipped import locate, nothing_there
 
@@ -14,7 +16,7 @@ from lit_maprops.system.shipped import locate, nothing_there
 def run_of(checkpoint: str) -> Path:
     """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
     check("\0" not in checkpoint, f"<ckpt_path> is {checkpoint!r}: give a file")
-    path = Path(checkpoint).resolve()
+    path = home_path(checkpoint).resolve()
     check(path.is_file(), f"<ckpt_path>: there is no file {path}")
     run = path.parent.parent
     check(
@@ -33,19 +35,23 @@ def with_own_config(options: list[str]) -> list[str]:
 
 
 def with_shipped_configs(options: list[str]) -> list[str]:
-    """Put the path of a shipped configuration where --config has its name.
+    """Put the configurations first, so that flags before them win, too; for the name of a shipped one its path.
 
     Raises:
         ConfigError: a --config has neither a path, nor such a name, nor settings.
     """
-    result = list(options)
-    for i, word in enumerate(options):
+    configs: list[str] = []
+    others: list[str] = []
+    words = iter(options)
+    for word in words:
         flag, equals, value = word.partition("=")
         if flag == "--config" and equals:
-            result[i] = f"--config={_config(value)}"
-        elif i and options[i - 1] in ("--config", "-c"):
-            result[i] = _config(word)
-    return result
+            configs.append(f"--config={_config(value)}")
+        elif word in ("--config", "-c"):
+            configs += [word, *(_config(value) for value in islice(words, 1))]
+        else:
+            others.append(word)
+    return [*configs, *others]
 
 
 def _config(given: str) -> str:

@@ -27,6 +27,7 @@ from lit_maprops.run.strategy import register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.argument_types import PositiveFloat, check_value
 from lit_maprops.system.errors import ConfigError, check, check_choice
+from lit_maprops.system.files import home_path
 from lit_maprops.system.named_code import only_of
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
@@ -132,6 +133,9 @@ class RunCLI(LightningCLI):
             self.config.seed_everything == self.config.model.run_seed,
             "<run_seed> is true: give a number, so that the run can be repeated",
         )
+        for name in ("runs_dir", "ckpt_path"):
+            if self.config[name] is not None:
+                self.config[name] = str(home_path(self.config[name])) if self.config[name] else ""
         runs_dir = self.config.runs_dir
         check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:

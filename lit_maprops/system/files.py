@@ -32,6 +32,11 @@ def _number(cell: str) -> float:
         return math.nan
 
 
+def home_path(text: str | Path) -> Path:
+    """A path that a user gave; ``~`` is their home, which a shell leaves as it is in ``--flag=~/x`` and in files."""
+    return Path(os.path.expanduser(text))
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Name the file that the block writes in what goes wrong there.

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from lit_maprops.system.errors import did_you_mean
+from lit_maprops.system.files import home_path
 
 # Links to the repository's top folders; in a wheel, the files themselves.
 PACKAGE = Path(__file__).parent.parent
@@ -18,7 +19,7 @@ def shipped(kind: Kind) -> dict[str, Path]:
 
 def locate(kind: Kind, given: str) -> Path | None:
     """The file at the path ``given``, else the shipped file of that name, else what lies at the path; None: nothing."""
-    path = Path(given)
+    path = home_path(given)
     try:
         found = path if path.is_file() else shipped(kind).get(given)
         return found or (path if path.exists() else None)

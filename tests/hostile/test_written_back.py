@@ -17,7 +17,7 @@ from lit_maprops.system.safe_yaml import dump_yaml, load_yaml
 
 # Texts that one version of YAML or another takes for numbers, times, truths, nothing, remarks or structure.
 TRICKY = ["25921e05", "1e-4", "1e3", "1e+05", "1_000", "0x1f", "0o17", "017", "0b1", ".5", "5.", ".inf", "-.INF",
-          ".nan",          "NaN", "inf", "1:30", "2026-11-28", "2026-11-28T10:00:00", "yes", "No", "on", "off", "y", "n",
+          ".nan", "NaN", "inf", "1:30", "2026-11-28", "yes", "No", "on", "off", "y", "n",
           "true", "False", "null", "~", "None", "", " ", " a", "a ", "#1", "a #b", "a: b", "- a", "[1]", "{a: 1}", "&a",
           "*a", "!a", "%a", "@a", "`a`", "'", '"', "\\", "|", ">", "?", "=", "<<", "a\nb", "\t", "\x85", "\u2028", "é",
           "12:30:45"]  # fmt: skip
