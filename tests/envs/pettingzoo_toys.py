@@ -117,6 +117,72 @@ class FusedStart(Fused):
         return Toy.step(self, actions)
 
 
+class BothAtOnce(Toy):
+    """Terminated after 3 steps, and truncated in the same step, as packages say that write ``done`` into both."""
+
+    def step(self, actions):
+        seen, rewards, _, _, infos = super().step(actions)
+        done = dict.fromkeys(actions, self.count == 3)
+        self.agents = [] if self.count == 3 else self.agents
+        return seen, rewards, done, dict(done), infos
+
+
+class Lingering(Toy):
+    """The first agent ends after 2 steps, the second is truncated after 4; both stay everywhere, paid 10 and seeing."""
+
+    def step(self, actions):
+        everyone = self.possible_agents[:]
+        self.agents = everyone
+        _, _, _, _, infos = super().step(actions)
+        self.agents = everyone if self.count < 4 else []
+        seen = {agent: np.full(3, 9.0) for agent in everyone}
+        terminated = {"a": self.count >= 2, "b": False}
+        return seen, dict.fromkeys(everyone, 10.0), terminated, dict.fromkeys(everyone, self.count >= 4), infos
+
+
+class ArrayLike(Toy):
+    """Rewards and flags in arrays of one number."""
+
+    def step(self, actions):
+        seen, rewards, terminated, truncated, infos = super().step(actions)
+        flags = [{agent: np.array([value]) for agent, value in flag.items()} for flag in (terminated, truncated)]
+        return seen, {agent: np.array([value], dtype=np.float64) for agent, value in rewards.items()}, *flags, infos
+
+
+class Unpaid(Toy):
+    def step(self, actions):
+        seen, rewards, *rest = super().step(actions)
+        return seen, dict.fromkeys(rewards), *rest
+
+
+class PaidTwice(Toy):
+    def step(self, actions):
+        seen, rewards, *rest = super().step(actions)
+        return seen, dict.fromkeys(rewards, np.ones(2)), *rest
+
+
+class Masked(Toy):
+    def reset(self, seed=None, options=None):
+        seen, _ = super().reset(seed)
+        return seen, {agent: {"action_mask": np.array([1, 0])} for agent in seen}
+
+
+class MaskedLater(Toy):
+    def step(self, actions):
+        *rest, _ = super().step(actions)
+        return *rest, {agent: {"action_mask": np.array([1, 0])} for agent in self.agents}
+
+
+class OldReset(Toy):
+    def reset(self, seed=None, options=None):
+        return super().reset(seed)[0]
+
+
+class Blind(Toy):
+    def seen(self, actions):
+        return {agent: np.full(3, np.nan) for agent in self.agents}
+
+
 class Unseeded(Toy):
     def reset(self):
         return super().reset()
@@ -129,7 +195,13 @@ def toy(**spaces):
 fused, fused_start = (SimpleNamespace(parallel_env=each) for each in (Fused, FusedStart))
 plain, leaving, boxes = (SimpleNamespace(parallel_env=each) for each in (Toy, Leaving, Boxes))
 global_numbers, seeded_globally = (SimpleNamespace(parallel_env=each) for each in (GlobalNumbers, SeededGlobally))
+both_at_once, lingering, array_like = (
+    SimpleNamespace(parallel_env=each) for each in (BothAtOnce, Lingering, ArrayLike)
+)
+unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
+masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))
+whole_numbers, bytes_ = (toy(does=(Box(low, 3, (2,), kind),) * 2) for low, kind in ((0, np.int64), (-1, np.int8)))
 several_numbers = toy(does=(MultiDiscrete([2, 2]),) * 2)
 mixed = toy(does=(Discrete(2), Box(-1, 1, (1,))))
 unbounded = toy(does=(Box(-np.inf, np.inf, (1,)),) * 2)

@@ -13,7 +13,8 @@ from env_cases import assert_same, make, play, random_actions, trajectory
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import PettingZoo, TaskEnv
-from lit_maprops.envs.pettingzoo.live import Agents, found
+from lit_maprops.envs.pettingzoo.agents import Agents
+from lit_maprops.envs.pettingzoo.packages import found
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError
 
@@ -240,6 +241,39 @@ def test_agents_that_leave_early_see_zeros_until_the_last_has_left():
     assert task.observe(state)[0].tolist() == [[[0, 0, 0], [0, 3, 7]]]  # what is left is the first in the list
 
 
+def episode(name, steps):
+    """Outcomes of one episode under action 0."""
+    task = PettingZoo(name, max_steps=9)
+    state, outcomes = task.initial_state(torch.rand(1, 2)), []
+    for _ in range(steps):
+        outcomes.append(task.transition(state, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 0)))
+        state = outcomes[-1].state
+    return outcomes
+
+
+def test_terminated_and_truncated_at_once_is_terminated():
+    """So V is what the rewards of three steps add up to: 2.97, 1.99, 1 at gamma 0.99, and not 99."""
+    outcomes = episode("pettingzoo_toys.both_at_once", 3)
+    assert [bool(o.terminated) for o in outcomes] == [False, False, True]
+    assert not any(o.truncated for o in outcomes)
+
+
+def test_agents_that_stay_after_their_end_are_not_paid_and_see_nothing():
+    outcomes = episode("pettingzoo_toys.lingering", 4)
+    assert [o.reward[0].tolist() for o in outcomes] == [[10, 10], [10, 10], [0, 10], [0, 10]]
+    assert [o.state["observation"][0, 0].tolist() for o in outcomes] == [[9] * 3, [9] * 3, [0] * 3, [0] * 3]
+    assert [bool(o.truncated) for o in outcomes] == [False, False, False, True]
+    assert not any(o.terminated for o in outcomes)
+
+
+def test_numbers_may_come_in_arrays_of_one():
+    for plain, arrays in zip(
+        episode("pettingzoo_toys.plain", 4), episode("pettingzoo_toys.array_like", 4), strict=True
+    ):
+        assert torch.equal(plain.reward, arrays.reward)
+        assert (plain.terminated, plain.truncated) == (arrays.terminated, arrays.truncated)
+
+
 def test_boxes_are_scaled_from_minus_one_to_one():
     task, boxes = PettingZoo("pettingzoo_toys.boxes"), found("pettingzoo_toys.boxes").does
     assert task.action_mask().tolist() == [[True, False, False, False], [True] * 4]
@@ -286,6 +320,14 @@ BAD = {
     "nobody": ({"name": "pettingzoo_toys.anonymous"}, ["possible_agents"]),
     "late": ({"name": "pettingzoo_toys.late"}, ["without some of its agents"]),
     "unseeded": ({"name": "pettingzoo_toys.unseeded"}, ["reset with a seed"]),
+    "an old reset": ({"name": "pettingzoo_toys.old_reset"}, ["old interface", "observations and infos"]),
+    "NaN": ({"name": "pettingzoo_toys.blind"}, ["gives NaN in an observation"]),
+    "no reward": ({"name": "pettingzoo_toys.unpaid"}, ["the reward of agent a is None"]),
+    "two rewards": ({"name": "pettingzoo_toys.paid_twice"}, ["the reward of agent a is an array of shape (2,)"]),
+    "masks": ({"name": "pettingzoo_toys.masked"}, ["action_mask", "not supported"]),
+    "masks later": ({"name": "pettingzoo_toys.masked_later"}, ["action_mask", "not supported"]),
+    "whole numbers": ({"name": "pettingzoo_toys.whole_numbers"}, ["whole numbers (int64)", "Discrete"]),
+    "few whole numbers": ({"name": "pettingzoo_toys.bytes_"}, ["whole numbers (int8)", "Discrete"]),
     "global numbers": ({"name": "pettingzoo_toys.global_numbers"}, ["different episodes"]),
     "seeded globally": ({"name": "pettingzoo_toys.seeded_globally"}, ["different episodes"]),
     "remembers": ({"name": "pettingzoo_toys.remembers"}, ["different episodes"]),

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from lit_maprops.envs.base import Interface
-from lit_maprops.envs.pettingzoo.live import Outcome
+from lit_maprops.envs.pettingzoo.agents import Outcome
 from lit_maprops.envs.pettingzoo.task import PettingZoo
 from lit_maprops.system.argument_types import Count, PositiveFloat
 

@@ -24,7 +24,9 @@ from typing_extensions import override
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.faults import RowsFailed
 from lit_maprops.envs.global_generators import generators_kept, seed_all
-from lit_maprops.envs.pettingzoo.live import Agents, LiveEpisodes, Outcome, found, one_line
+from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
+from lit_maprops.envs.pettingzoo.live import LiveEpisodes
+from lit_maprops.envs.pettingzoo.packages import found, one_line
 from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
@@ -126,6 +128,10 @@ class PettingZoo(Task):
             for place, row in enumerate(some):
                 numbers = torch.cat([value[place].double().flatten() for value in states])
                 played[row].append(numbers)
+        unclear = any(numbers.isnan().any() for episodes in played for numbers in episodes)
+        check(
+            not unclear, f"{self._named} gives NaN in an observation, its state or a reward: choose another, or mend it"
+        )
         same = all(torch.equal(first, again) for first, *others in played for again in others)
         check(
             same,

@@ -1,0 +1,197 @@
+"""What the agents of a PettingZoo environment see and do, as arrays."""
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from lit_maprops.envs.base import Interface
+from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.system.errors import ConfigError, check
+
+
+class Outcome(NamedTuple):
+    """What one step of one environment gives."""
+
+    observation: np.ndarray  # [A, O] float32
+    state: np.ndarray  # [S] float32
+    reward: np.ndarray  # [A] float32
+    terminated: bool
+    truncated: bool
+    success: bool = False
+
+
+class Agents:
+    """What the agents of an environment see and do, as arrays that all share a shape.
+
+    Attributes:
+        names: the package's names of the agents.
+        continuous: actions are boxes.
+        action_sizes: components, or numbers of actions, of each agent.
+        observation_sizes: numbers each agent sees.
+        has_state: the environment gives a global state; otherwise it is all observations one after the other.
+        state_size: numbers in the global state.
+
+    Args:
+        env: an environment that was just made.
+        named: the argument that gave it, for messages.
+
+    Raises:
+        ConfigError: the environment has no fixed set of agents, or spaces that are not served.
+    """
+
+    def __init__(self, env: Any, named: str) -> None:
+        from gymnasium.spaces import Box
+
+        self.names: list[Any] = list(getattr(env, "possible_agents", []))
+        check(bool(self.names), f"{named} has no fixed set of agents (possible_agents): choose another")
+        spaces = [env.action_space(name) for name in self.names]
+        kinds = sorted({type(space).__name__ for space in spaces})
+        check(kinds in (["Box"], ["Discrete"]), f"{named} has actions of kind {' and '.join(kinds)}: choose one with "
+              "Box or Discrete actions for all agents")  # fmt: skip
+        self.continuous = isinstance(spaces[0], Box)
+        seen = [env.observation_space(name) for name in self.names]
+        others = sorted({type(space).__name__ for space in seen if not isinstance(space, Box)})
+        check(not others, f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations")
+        self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
+        self._spaces = spaces
+        if self.continuous:
+            whole = next((space.dtype for space in spaces if not np.issubdtype(space.dtype, np.floating)), None)
+            check(
+                whole is None,
+                f"{named} has Box actions of whole numbers ({whole}), which real numbers would not reach in their "
+                "proportions: choose one with Discrete actions, or with a Box of floats",
+            )
+            bounded = all(np.isfinite(space.low).all() and np.isfinite(space.high).all() for space in spaces)
+            check(bounded, f"{named} has actions without bounds, which [-1, 1] cannot be scaled to: choose another")
+            self.action_sizes = [int(np.prod(space.shape)) for space in spaces]
+            self._middle = [(space.low.astype(np.float64) + space.high) / 2 for space in spaces]
+            self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
+        else:
+            self.action_sizes = [int(space.n) for space in spaces]
+        self._left: WeakKeyDictionary[Any, set[Any]] = (
+            WeakKeyDictionary()
+        )  # agents whose episode is over, by environment
+        try:
+            first = env.reset(seed=0)
+        except Exception as error:
+            lacks = isinstance(error, TypeError) and "seed" in str(error)
+            how = "cannot be reset with a seed" if lacks else "fails at its reset"
+            raise ConfigError(f"{named} {how}: {one_line(error)}") from error
+        check(
+            isinstance(first, tuple) and len(first) == 2,
+            f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
+        )
+        seen, infos = first
+        try:
+            observation = self._stacked(seen)
+        except Exception as error:
+            raise ConfigError(
+                f"{named} starts with observations that are not of their spaces: {one_line(error)}"
+            ) from error
+        _check_masks(named, infos)
+        check(
+            set(env.agents) == set(self.names),
+            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
+        )
+        self.has_state = _gives_state(env)
+        self.state_size = len(self._state(env, observation))
+
+    def interface(self, number: int) -> Interface:
+        """What an agent sees and does, in the package's own numbers."""
+        space, size = self._spaces[number], self.action_sizes[number]
+        first = 0 if self.continuous else int(space.start)
+        return Interface(
+            str(self.names[number]),
+            [f"observation[{k}]" for k in range(self.observation_sizes[number])],
+            [f"action[{k}]" for k in range(first, first + size)],
+            space.low.flatten().tolist() if self.continuous else [],
+            space.high.flatten().tolist() if self.continuous else [],
+        )
+
+    def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Start the episode of ``seed``: observations ``[A, O]`` and global state ``[S]``, float32."""
+        seen, infos = env.reset(seed=seed)
+        _check_masks("the environment", infos)
+        self._left[env] = set()
+        observation = self._stacked(seen)
+        return observation, self._state(env, observation)
+
+    def step(self, env: Any, action: np.ndarray) -> Outcome:
+        """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
+
+        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it. The
+        episode is over when the last have left: truncated if one of these was truncated and not terminated in the same
+        step, otherwise terminated.
+        """
+        acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
+                  if name in env.agents}  # fmt: skip
+        seen, reward, terminated, truncated, infos = env.step(acting)
+        _check_masks("the environment", infos)
+        left = self._left[env]
+        living = [name for name in acting if name not in left]
+        over = {name for name in living if _number("termination", name, terminated.get(name, False))}
+        cut_off = {name for name in living if _number("truncation", name, truncated.get(name, False))} - over
+        ended = len(over | cut_off) == len(living) or not env.agents
+        cut = ended and bool(cut_off)
+        observation = self._stacked({name: seen[name] for name in living if name in seen})
+        rewards = np.zeros(len(self.names), dtype=np.float32)
+        for name in living:
+            rewards[self.names.index(name)] = _number("reward", name, reward.get(name, 0.0))
+        left |= over | cut_off
+        return Outcome(observation, self._state(env, observation), rewards, ended and not cut, cut)
+
+    def _given(self, number: int, action: np.ndarray) -> Any:
+        space = self._spaces[number]
+        if not self.continuous:
+            return int(action + space.start)
+        chosen = action[: self.action_sizes[number]].reshape(space.shape)
+        scaled = self._middle[number] + self._half[number] * chosen
+        return np.clip(scaled.astype(space.dtype), space.low, space.high)  # rounding may leave the box
+
+    def _stacked(self, seen: dict[Any, Any]) -> np.ndarray:
+        out = np.zeros((len(self.names), max(self.observation_sizes)), dtype=np.float32)
+        for number, name in enumerate(self.names):
+            if name in seen:
+                size = self.observation_sizes[number]
+                out[number, :size] = np.asarray(seen[name]).reshape(size)
+        return out
+
+    def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
+        if self.has_state:
+            return np.array(env.state(), dtype=np.float32).reshape(-1)
+        parts = zip(observation, self.observation_sizes, strict=True)
+        return np.concatenate([seen[:size] for seen, size in parts])
+
+
+def _number(what: str, name: Any, value: Any) -> float:
+    """The one number in what a package gave for an agent: a number, or an array of one."""
+    try:
+        (number,) = np.asarray([] if value is None else value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(f"the {what} of agent {name} is {_short(value)}, not a number") from None
+    return float(number)
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"an array of shape {tuple(shape)}" if shape is not None else repr(value)[:60]
+
+
+def _check_masks(named: str, infos: Any) -> None:
+    """Refuse actions that are illegal now and then: the policies would take them."""
+    masked = isinstance(infos, dict) and any(
+        isinstance(info, dict) and "action_mask" in info for info in infos.values()
+    )
+    check(
+        not masked,
+        f"{named} gives an action_mask in its infos, and masks that change are not supported: choose one whose actions "
+        "are always legal",
+    )
+
+
+def _gives_state(env: Any) -> bool:
+    try:
+        return bool(np.asarray(env.state(), dtype=np.float32).size)
+    except Exception:  # NotImplementedError as a rule; wrappers of packages without a state fail in ways of their own
+        return False
