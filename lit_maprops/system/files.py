@@ -33,7 +33,7 @@ def _number(cell: str) -> float:
 
 
 def home_path(text: str | Path) -> Path:
-    """A path that a user gave; ``~`` is their home, which a shell leaves as it is in ``--flag=~/x`` and in files."""
+    """A path that a user gave; ``~`` is their home, which shells leave as it is in the middle of a word, and files everywhere."""
     return Path(os.path.expanduser(text))
 
 

@@ -72,6 +72,16 @@ class Agents:
         self._left: WeakKeyDictionary[Any, set[Any]] = (
             WeakKeyDictionary()
         )  # agents whose episode is over, by environment
+        observation = self._first_sight(env, named)
+        check(
+            set(env.agents) == set(self.names),
+            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
+        )
+        self.has_state = _gives_state(env)
+        self.state_size = len(self._state(env, observation))
+
+    def _first_sight(self, env: Any, named: str) -> np.ndarray:
+        """Observations ``[A, O]`` at a start; refuses an environment that has none."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -83,19 +93,13 @@ class Agents:
             f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
         )
         seen, infos = first
+        _check_masks(named, infos)
         try:
-            observation = self._stacked(seen)
+            return self._stacked(seen)
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations that are not of their spaces: {one_line(error)}"
             ) from error
-        _check_masks(named, infos)
-        check(
-            set(env.agents) == set(self.names),
-            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
-        )
-        self.has_state = _gives_state(env)
-        self.state_size = len(self._state(env, observation))
 
     def interface(self, number: int) -> Interface:
         """What an agent sees and does, in the package's own numbers."""
