@@ -33,7 +33,7 @@ def _number(cell: str) -> float:
 
 
 def home_path(text: str | Path) -> Path:
-    """A path that a user gave; ``~`` is their home, which shells leave as it is in the middle of a word, and files everywhere."""
+    """A path that a user gave; ``~``, which shells leave as it is within a word, is their home."""
     return Path(os.path.expanduser(text))
 
 

@@ -69,9 +69,8 @@ class Agents:
             self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
         else:
             self.action_sizes = [int(space.n) for space in spaces]
-        self._left: WeakKeyDictionary[Any, set[Any]] = (
-            WeakKeyDictionary()
-        )  # agents whose episode is over, by environment
+        # Agents whose end came before the others', by environment.
+        self._left: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
         observation = self._first_sight(env, named)
         check(
             set(env.agents) == set(self.names),
