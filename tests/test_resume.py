@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,16 @@ def test_a_checkpoint_without_such_seeds_names_none(tmp_path: Path, saved: dict[
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
     args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path), "--run_name", "x"]
-    process = command(*args, "--model.total_env_steps", "80000")
+    heard = partial(signal.signal, number, signal.SIG_DFL)  # under nohup, which these tests may be, SIGHUP is ignored
+    process = command(*args, "--model.total_env_steps", "80000", preexec_fn=heard)
     metrics = tmp_path / "x" / "metrics.csv"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 3):
         pass
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=240)
+    try:
+        _, stderr = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr
     saved = torch.load(tmp_path / "x" / "checkpoints" / "last.ckpt", weights_only=True)
