@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 
 import lit_maprops
-from lit_maprops.cli.main import main
+from lit_maprops.cli.program import program as started
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOW = ".github/workflows/ci.yml"
@@ -43,4 +43,4 @@ def test_workflow_runs_what_exists() -> None:
 
 def test_the_program_has_a_name() -> None:
     [program] = entry_points(group="console_scripts", name="lit-maprops")
-    assert program.load() is main
+    assert program.load() is started

@@ -65,7 +65,7 @@ def limit_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action:
     monkeypatch.setattr(owner, name, limited)
 
 
-@pytest.mark.parametrize("full", ["metrics.csv", "last.ckpt", "summary.json", "the folder"])
+@pytest.mark.parametrize("full", ["metrics.csv", "last.ckpt", "summary.json", "success.png"])
 def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_it_continues(
     tmp_path: Path,
     whole: Path,
@@ -83,13 +83,13 @@ def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_it_continues(
     with monkeypatch.context() as patch:
         if full == "summary.json":
             limit_before(patch, summary.Summary, "_summary", lambda *_: file_limit(100))
-        elif full == "the folder":  # the success curve
+        elif full == "success.png":
             limit_before(patch, figures, "success_curve", lambda *_: file_limit(100))
         else:
             limit_before(patch, LitMAPROPS, "training_step", in_iteration_5)
         assert start(tmp_path) == 1
     line = error_line(capsys)
-    assert f"{run if full == 'the folder' else full} could not be written (File too large)" in line
+    assert f"{full} could not be written (File too large)" in line
     assert f"fit --ckpt_path {run / 'checkpoints' / 'last.ckpt'}" in line
     assert not list(run.rglob("*.tmp"))
     if full == "metrics.csv":

@@ -238,7 +238,7 @@ REFUSED = {
     "Broken": "first 1.0 registers and cannot be imported (ModuleNotFoundError: No module named 'no_such_package')",
     "Other": "first 1.0 registers and is the class OnPolicy: register it under that name",
     "Function": "first 1.0 registers and is no BehaviorPolicy: mend its entry point os:getcwd",
-    "Malformed": "first 1.0 registers and cannot be imported (AttributeError",
+    "Malformed": "first 1.0 registers and cannot be imported (",
 }
 
 

@@ -188,7 +188,7 @@ def test_common_settings_are_told_once(tmp_path: Path) -> None:
         (["{tmp}/none"], "{tmp}/none does not exist"),
         (["{tmp}/runs", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["{tmp}/runs", "-o", "{tmp}/no/where.html"], "is no folder: create it first"),
-        (["{tmp}/runs", "-o", "{tmp}"], "is a folder: give the name of a file"),
+        (["{tmp}/runs", "-o", "{tmp}"], ", a folder: give the name of a file"),
     ],
 )
 def test_errors_are_one_line(
