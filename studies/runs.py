@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lit_maprops.cli.main import main as main_command
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from studies import ROOT
 
 SOLVED = 0.8  # greedy success rate

@@ -21,7 +21,7 @@ from test_resume import differences, state_of
 
 from lit_maprops.cli.main import main
 from lit_maprops.stacked.ranks import Ranks, Team, merged, sliced
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 SECONDS = 300  # on a busy machine; nothing here takes long by itself
 # Five seeds on two ranks are three and two. Stops of both kinds matter, and come at different steps in different seeds.

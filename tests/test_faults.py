@@ -22,7 +22,7 @@ from lit_maprops.cli.main import main
 from lit_maprops.collect import Collection
 from lit_maprops.envs.faults import CHECKED, Faults
 from lit_maprops.system.errors import EnvironmentFault
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from lit_maprops.targets import Reinforce
 
 # Three seeds, two environments each, eight iterations of four vector steps.

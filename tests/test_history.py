@@ -25,8 +25,8 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, BoulderPush, MatrixGame, Task, TaskEnv
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.files import read_table
 from lit_maprops.system.memory import available_bytes
+from lit_maprops.system.tables import read_table
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
 
 JOINT = list(itertools.product(range(2), repeat=2))

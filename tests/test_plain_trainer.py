@@ -29,7 +29,7 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.options import parsed
 from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from lit_maprops.system.trainer_options import OPTIONS
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}

@@ -19,7 +19,7 @@ from lit_maprops.run.callbacks import Checkpoints, Recorder
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.summary import Summary
 from lit_maprops.sweep.results import is_complete
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 CASES = {
     "ma_props": ("MatrixGame", []),

@@ -22,7 +22,8 @@ from lit_maprops.run import figures, wandb_run
 from lit_maprops.run.diagnosis import RunningMeans, diagnose
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.wandb_run import Tracker, wandb_logger
-from lit_maprops.system.files import read_table, write_json
+from lit_maprops.system.files import write_json
+from lit_maprops.system.tables import read_table
 
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",

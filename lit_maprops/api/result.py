@@ -21,7 +21,7 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from lit_maprops.report import Report, make_report
 from lit_maprops.report.load import Run, Unreadable, read_run
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from lit_maprops.targets import Learner
 
 if TYPE_CHECKING:

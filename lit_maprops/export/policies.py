@@ -12,7 +12,8 @@ from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
 from lit_maprops.system.checkpoint import own_state
 from lit_maprops.system.errors import check
-from lit_maprops.system.files import read_table, write_json
+from lit_maprops.system.files import write_json
+from lit_maprops.system.tables import read_table
 from lit_maprops.targets import TargetPolicies
 
 SUFFIXES = {"onnx": "onnx", "torch": "pt2"}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lit_maprops.report.settings import TARGET_BATCH, Key, flatten, sampler_key, setting_key
 from lit_maprops.system.errors import ConfigError, printable
-from lit_maprops.system.files import read_table
 from lit_maprops.system.safe_yaml import load_yaml
+from lit_maprops.system.tables import read_table
 
 Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")

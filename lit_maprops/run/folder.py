@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lit_maprops.run.diagnosis import RunningMeans
 from lit_maprops.system.errors import ConfigError, WriteError, check
-from lit_maprops.system.files import lock, no_link, read_table, sync, write_atomically, writing
+from lit_maprops.system.files import lock, no_link, sync, write_atomically, writing
+from lit_maprops.system.tables import read_table
 
 TABLES = ("metrics.csv", "eval.csv")
 EVAL_COLUMNS = (

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 # Numbers of our program's summary worth optimizing; docs/metrics.md explains them.
 SUMMARY_NUMBERS = (

@@ -1,7 +1,6 @@
 """Reading and writing files so that a kill, a power cut or a full disk damages none. Imports nothing heavy."""
 
 import contextlib
-import csv
 import fcntl
 import json
 import math
@@ -10,26 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lit_maprops.system.errors import WriteError
-
-
-def read_table(path: Path) -> dict[str, NDArray[np.floating]]:
-    """Read one of our CSV files: column name to its numbers; an empty cell is NaN. Without a whole line it is empty."""
-    with path.open(newline="") as file:
-        # A kill or a full disk can leave half a line behind, with all its commas even; the resumed run writes it again.
-        header, *rows = list(csv.reader(line for line in file if line.endswith("\n"))) or [[]]
-    rows = [row for row in rows if len(row) == len(header)]
-    return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
 
 
 def home_path(text: str | Path) -> Path:

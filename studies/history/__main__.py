@@ -14,7 +14,7 @@ from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.subject import load
 from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from studies.page import write
 from studies.runs import SOLVED, Run, complete
 

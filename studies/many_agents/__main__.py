@@ -17,7 +17,7 @@ import torch
 
 from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from studies import ROOT
 from studies.many_agents import scaling
 from studies.many_agents.fixed import GRID

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 from studies import ROOT, picture_of, table_of
 from studies.page import write
 from studies.soak.growth import slope

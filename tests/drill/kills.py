@@ -17,7 +17,7 @@ from conftest import ROOT
 from processes import Attempt
 from test_resume import differences, state_of
 
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 # Much state matters here: history, kept Adam moments, minibatch permutations, sampling error now and then, evaluations.
 TASK = [

@@ -16,7 +16,7 @@ from conftest import ROOT
 from kills import Drill, compare
 from processes import Attempt
 
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 TOY = {
     "name": "toy",

@@ -14,7 +14,7 @@ from test_resume import differences, state_of, stop_after
 from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.sweep.progress import Progress
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 DAY = 86_400.0
 

@@ -18,7 +18,8 @@ from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures, summary
 from lit_maprops.run import options as run_cli
-from lit_maprops.system.files import lock, read_table, replacing
+from lit_maprops.system.files import lock, replacing
+from lit_maprops.system.tables import read_table
 
 Fit = Callable[..., Path]
 

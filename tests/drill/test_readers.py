@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, SMALL
 
 from lit_maprops.system.console import Unfailing
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 ENDLESS = ["--model.total_env_steps", "800000", "--model.checkpoint_interval", "100000"]  # saved by a stop only
 # Losses that are not finite are a warning, which the run has to print while nobody reads.

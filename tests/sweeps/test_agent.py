@@ -18,7 +18,7 @@ from conftest import ROOT
 from wandb_server import ENTITY, PROJECT, SWEEP, Run, StandIn
 
 from lit_maprops.sweep.results import best_value, read_summary
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 BIN = Path(sys.executable).parent
 # A run of a second or two; eval at every second of 8 iterations.

@@ -21,7 +21,7 @@ from conftest import ROOT, command
 from lit_maprops.cli.main import main
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.sweep_file import SweepFile
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 TOY = str(ROOT / "tests" / "sweeps" / "toy.py")
 GRID = {"x": {"values": [1, 2, 3]}, "y": {"values": [0.5, 0.25]}}

@@ -16,7 +16,7 @@ from wandb_server import StandIn
 from lit_maprops.cli.main import main
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import wandb_run
-from lit_maprops.system.files import read_table
+from lit_maprops.system.tables import read_table
 
 FINISH_SECONDS = 2
 
