@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -15,6 +15,7 @@ from lit_maprops.run.option_errors import EXAMPLE, arguments_of
 from lit_maprops.run.option_files import run_of
 from lit_maprops.system.argument_types import BatchSize, ClosedUnitInterval, Count
 from lit_maprops.system.arguments import Configurable, plain
+from lit_maprops.system.entry_points import IMPORT_PATH, root_of
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.safe_yaml import read_yaml
 from lit_maprops.system.shipped import locate, nothing_there
@@ -49,6 +50,7 @@ class Settings(TypedDict, total=False):
     runs_dir: str
     wandb: str | None
     trainer: Mapping[str, Any]
+    trust: Sequence[str]
 
 
 OBJECTS = {
@@ -96,6 +98,12 @@ def configuration(base: Config, objects: Mapping[str, Any], settings: Mapping[st
             check(isinstance(value, Mapping), f"<trainer> is {_shown(value)}: give its arguments, {{name: value}}")
             for argument, item in value.items():
                 _put(base, f"trainer.{argument}", plain(f"<trainer.{argument}>", item))
+            if "trust" in base:  # the user's own words, beside those of the run's folder
+                base["trust"] = [*base["trust"], *map(root_of, IMPORT_PATH.findall(str(dict(value))))]
+        elif name == "trust":
+            fits = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
+            check(fits, f"<trust> is {_shown(value)}: give a list of packages")
+            base["trust"] = [*base.get("trust", []), *value]
         else:
             _put(base, PLACES[name], plain(f"<{name}>", value))
     return base
@@ -149,7 +157,9 @@ def read_configuration(argument: str, given: str | Path) -> Config:
     path = locate("conf", str(given))
     if path is None:
         raise ConfigError(f"{argument}: {nothing_there('conf', str(given))}")
-    return _nested(read_yaml(argument, path, EXAMPLE))
+    content = _nested(read_yaml(argument, path, EXAMPLE))
+    check("trust" not in content, f"{argument}: {path} has trust, which is for arguments alone: take it out")
+    return content
 
 
 def continued(checkpoint: str | Path) -> Config:
@@ -159,7 +169,8 @@ def continued(checkpoint: str | Path) -> Config:
         ConfigError: the checkpoint is missing, or not in a run's folder.
     """
     config = read_configuration("<config>", run_of(str(checkpoint)) / "config.yaml")
-    return config | {"ckpt_path": str(checkpoint), "run_name": None}  # the folder may have another name by now
+    # The folder may have another name by now, and may be somebody else's.
+    return config | {"ckpt_path": str(checkpoint), "run_name": None, "trust": []}
 
 
 def _nested(content: Mapping[Any, Any]) -> Config:

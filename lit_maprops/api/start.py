@@ -32,7 +32,7 @@ def start(config: dict[str, Any], callbacks: Sequence[Callback], loggers: Sequen
     """Train what a configuration says; returns the run's folder.
 
     Args:
-        config: see ``lit_maprops.api.settings``.
+        config: see ``lit_maprops.api.settings``; ``trust``: what the configuration of a run's folder may name.
         callbacks: of Lightning, in addition to the run's own.
         loggers: likewise.
 
@@ -43,7 +43,7 @@ def start(config: dict[str, Any], callbacks: Sequence[Callback], loggers: Sequen
     """
     keep_freed_memory()
     with as_it_was():
-        cli = parsed(config)
+        cli = parsed({key: value for key, value in config.items() if key != "trust"}, trust=config.get("trust"))
         check(
             cli.trainer.world_size == 1,
             f"<trainer.devices> makes {cli.trainer.world_size} processes, which only the command line connects: use "

@@ -35,10 +35,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(former, dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **kwargs)
 
     def add_classes(self) -> None:
-        """Take what a fit calls a run's classes, for runs with classes of other packages (``classes_of``)."""
+        """Take what a fit calls a run's classes and its trust, for runs with classes of other packages."""
         for kind in GROUPS:
             text = "import path of the run's own, if it is of a package without entry points"
             self.add_argument(f"--{kind}", metavar="PATH", help=text)
+        text = "package whose classes the run's config may name; may be given again"
+        self.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=text)
 
     def parsed(self, args: Sequence[str]) -> argparse.Namespace | None:
         """The options; None if help was asked for, and printed.
@@ -66,4 +68,5 @@ class Parser(argparse.ArgumentParser):
 def classes_of(options: argparse.Namespace) -> list[str]:
     """The options of ``Parser.add_classes`` as words of a fit."""
     given = vars(options)
-    return [f"--{kind}={given[kind]}" for kind in GROUPS if given[kind] is not None]
+    classes = [f"--{kind}={given[kind]}" for kind in GROUPS if given[kind] is not None]
+    return [*classes, *(f"--trust={package}" for package in options.trust)]

@@ -1,19 +1,37 @@
 """Classes of other packages that a run's options name: imported by short names, or trusted by import paths."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
 import yaml
+from lightning.pytorch import callbacks
 
 from lit_maprops.run.option_errors import BASES, CLASS_CHOICES, imported
 from lit_maprops.system.entry_points import IMPORT_PATH, load, packages, registered, root_of
+from lit_maprops.system.errors import check
 from lit_maprops.system.safe_yaml import load_yaml
 
-OWN_PACKAGES = {"lit_maprops", "lightning"}
+OWN_PACKAGE = "lit_maprops"
+# Lightning's callbacks that take numbers and names alone. Others call what they are given, write where they are told,
+# or send a run's figures to an address.
+PLAIN_CALLBACKS = (
+    callbacks.DeviceStatsMonitor,
+    callbacks.EarlyStopping,
+    callbacks.GradientAccumulationScheduler,
+    callbacks.LearningRateMonitor,
+    callbacks.ModelSummary,
+    callbacks.RichModelSummary,
+    callbacks.RichProgressBar,
+    callbacks.StochasticWeightAveraging,
+    callbacks.TQDMProgressBar,
+    callbacks.Timer,
+)
 # Arguments below a class's flag that name code, and the one of the Trainer that does not.
 FOLDER = "--trainer.default_root_dir"
+TRUST = "--trust"
 NAMING = ("", ".class_path", ".name", ".init_args.name")
 
 
@@ -38,18 +56,59 @@ def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> N
             load(kind, name, BASES[kind])
 
 
-def trusted_packages(options: list[str]) -> set[str]:
-    """The import packages whose code a run folder's configuration may name.
+def trusted_packages(options: list[str], trust: Iterable[str] = ()) -> set[str]:
+    """The import packages, and single classes, that a run folder's configuration may name.
 
-    Ours, Lightning, those with entry points of ours, those of environments, behavior policies and learners that the
-    program has imported already, and those that ``options``, the user's own words, name. Never one of Python itself.
+    Ours, Lightning's plain callbacks, packages with entry points of ours, those of environments, behavior policies and
+    learners that the program has imported already, and those that the user's own words name. Never one of Python
+    itself.
+
+    Args:
+        options: the user's, of the command line.
+        trust: packages that the user trusts.
     """
     flags = [f"--{kind}{argument}" for kind in CLASS_CHOICES for argument in NAMING]
     flags += {word.partition("=")[0] for word in options if word.startswith("--trainer.")} - {FOLDER}
     given = " ".join(value for flag in flags for value in _values(options, flag))
     named = {root_of(path) for path in IMPORT_PATH.findall(given)}
     imported_already = {root_of(kind.__module__) for base in BASES.values() for kind in imported(base)}
-    return (OWN_PACKAGES | packages() | named | imported_already) - (sys.stdlib_module_names - {"__main__"})
+    found = {OWN_PACKAGE, *packages(), *named, *imported_already, *trust}
+    plain = {f"{path}.{kind.__name__}" for kind in PLAIN_CALLBACKS for path in (callbacks.__name__, kind.__module__)}
+    return plain | found - (sys.stdlib_module_names - {"__main__"})
+
+
+def without_trust(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options without ``--trust``, which no configuration holds, and the packages that it names.
+
+    Raises:
+        ConfigError: see ``check_trust``.
+    """
+    others: list[str] = []
+    trust: list[str] = []
+    words = iter(options)
+    for word in words:
+        if word == TRUST:
+            trust.append(next(words, ""))
+        elif word.startswith(f"{TRUST}="):
+            trust.append(word.partition("=")[2])
+        else:
+            others.append(word)
+    check_trust(trust)
+    return others, trust
+
+
+def check_trust(trust: Iterable[str]) -> None:
+    """Refuse to trust what is no import package of this installation.
+
+    Raises:
+        ConfigError: there is none of that name, or it is Python's own.
+    """
+    for name in trust:
+        named = f"<trust> is {name!r}"
+        check(name.isidentifier(), f"{named}: give the name of an import package, such as mypkg")
+        own = name in sys.stdlib_module_names
+        check(not own, f"{named}, which is Python's own and no package of environments or policies: leave it out")
+        check(find_spec(name) is not None, f"{named} and Python finds no such package: install it, or set PYTHONPATH")
 
 
 def _values(options: list[str], flag: str) -> list[str]:

@@ -166,6 +166,9 @@ def _wrong_text(text: str) -> str | None:
     if empty:
         return f"<config>: the key {_shown(empty[1])!r} has nothing on one side of a dot: see {EXAMPLE}"
     unresolved = re.search(r"full_key: (\S+)", text)
+    refused = re.search(r"ConfigError raised while resolving interpolation: (.*)", text)
+    if unresolved and refused:
+        return f"{named(unresolved[1])} has {refused[1]}"
     if unresolved:
         return f"{named(unresolved[1])} has an interpolation that cannot be resolved: {_shown(text.splitlines()[0])}"
     if "in keys:" in text or "Problems parsing config" in text:

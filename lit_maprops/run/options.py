@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.folder import new_folder
-from lit_maprops.run.option_classes import import_named, trusted_packages
+from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import register_strategy
@@ -28,6 +29,7 @@ from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.argument_types import PositiveFloat, check_value
 from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
+from lit_maprops.system.interpolation import without_environment
 from lit_maprops.system.named_code import only_of
 from lit_maprops.system.safe_yaml import load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
@@ -103,6 +105,13 @@ class RunCLI(LightningCLI):
             help="checkpoint to continue (fit) or evaluate; brings its own config unless --config is given",
         )
         parser.add_argument(
+            "--trust",
+            type=str | None,
+            default=None,
+            metavar="PACKAGE",
+            help="package whose classes the run of --ckpt_path may name in its own config; may be given again",
+        )
+        parser.add_argument(
             "--wandb",
             type=str | None,
             default=None,
@@ -118,6 +127,7 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the options that belong to no class, before anything is built."""
+        check(self.config.trust is None, "<trust> stands in a configuration: it is for the command line alone")
         for name, value in self.config.trainer.items():
             if value is not None:  # Lightning's default, which is accepted
                 check_option(name, value)
@@ -158,7 +168,8 @@ class RunCLI(LightningCLI):
         register_strategy(self._command, self.config.rank_timeout)
         # Under SLURM Lightning continues at any hpc_ckpt_*.ckpt in this folder, whoever wrote it.
         kwargs["default_root_dir"] = self.config.trainer.default_root_dir or self.config.runs_dir
-        given = self._get(self.config_init, "trainer.callbacks") or []
+        callbacks = self._get(self.config_init, "trainer.callbacks") or []
+        given = callbacks if isinstance(callbacks, list) else [callbacks]
         for option, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
             if any(isinstance(callback, kind) for callback in given):
                 kwargs[option] = True
@@ -189,13 +200,18 @@ class RunCLI(LightningCLI):
         """The configuration as it runs, with every default, as plain YAML types."""
         config = self.config.clone()
         config.run_name = run_name
-        for key in ("config", "ckpt_path"):
+        for key in ("config", "ckpt_path", "trust"):
             config.pop(key, None)
         dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
         return json.loads(dumped)
 
 
-def parsed(options: list[str] | dict[str, Any], command: str = "fit", own: str | None = None) -> RunCLI:
+def parsed(
+    options: list[str] | dict[str, Any],
+    command: str = "fit",
+    own: str | None = None,
+    trust: Sequence[str] | None = None,
+) -> RunCLI:
     """The options of a run, its classes built.
 
     A run folder may be somebody else's: code that its configuration names and ``options`` do not is imported only if it
@@ -206,23 +222,27 @@ def parsed(options: list[str] | dict[str, Any], command: str = "fit", own: str |
         command: see ``RunCLI``.
         own: what the run folder's configuration holds; None: found by the checkpoint among the options, if there is one
             and no configuration.
+        trust: of what a configuration holds: packages beyond those that a run folder may name; None: it is the user's
+            own word and may name any.
 
     Raises:
         ConfigError: they do not parse, or a class refuses its arguments.
     """
     quiet_packages()
     if isinstance(options, dict):
-        return _built(options, command, trusted_packages([]))
+        check_trust(trust or [])
+        return _built(options, command, None if trust is None else trusted_packages([], trust))
+    options, trust = without_trust(options)
     words = with_own_config(options) if own is None else ["--config", own, *options]
     contents = [read_yaml("<config>", path, EXAMPLE) for path in config_files(words)]
     import_named(words, contents)
-    return _built(words, command, trusted_packages(options) if len(words) > len(options) else None)
+    return _built(words, command, trusted_packages(options, trust) if len(words) > len(options) else None)
 
 
 def _built(options: list[str] | dict[str, Any], command: str, trusted: set[str] | None) -> RunCLI:
     """The classes of options, import paths among which must be of trusted packages; None: of any."""
     try:
-        with nullcontext() if trusted is None else only_of(trusted):
+        with without_environment(), nullcontext() if trusted is None else only_of(trusted):
             return RunCLI(options, command)
     except ConfigError:
         raise

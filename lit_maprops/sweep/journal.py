@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ class Journal:
                 f"{file.path} has changed since its runs in {folder} began ({', '.join(different)}): "
                 "choose a new place with <runs_dir>, or another name in the file",
             )
+            # They become words of a command: a folder of somebody else's may not add its own.
+            for entry in self.entries:
+                foreign = sorted(_foreign(entry.parameters, file.content["parameters"]))
+                check(
+                    not foreign,
+                    f"<runs_dir>: {self.path} has a run {entry.id} with {', '.join(foreign)} as {file.path} never "
+                    "proposes it: move the folder away, or choose a new place",
+                )
 
     def add(self, parameters: dict[str, Any]) -> Entry:
         """Remember a proposal; its id is its number and a hash of its parameters."""
@@ -89,6 +98,23 @@ def _entry(**saved: Any) -> Entry:
         raise ValueError
     entry.parameters = dict(entry.parameters)
     return entry
+
+
+def _foreign(given: Mapping[str, Any], allowed: Mapping[str, Any]) -> set[str]:
+    """Names of parameters that a sweep file does not propose, or not with these values."""
+    found = set()
+    for name, value in given.items():
+        rule = allowed.get(name)
+        if not isinstance(rule, dict):
+            fits = False
+        elif "parameters" in rule:
+            fits = isinstance(value, dict) and not _foreign(value, rule["parameters"])
+        elif "values" in rule or "value" in rule:
+            fits = value in rule.get("values", [rule.get("value")])
+        else:
+            fits = isinstance(value, (int, float))
+        found |= set() if fits else {name}
+    return found
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> set[str]:

@@ -11,7 +11,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import replacing
+from lit_maprops.system.files import replacing, writing
 
 CHECKPOINT_KEY = "lit_maprops"
 OPTIONAL = {"next_start_noise"}  # keys that are not always saved
@@ -31,6 +31,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
+        with writing(Path(path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)  # of a ModelCheckpoint of the user's
         with replacing(Path(path)) as file:
             file.write(content.getbuffer())
 

@@ -4,6 +4,7 @@ While such a file is read, import paths are taken from a few packages only. The 
 import policy; whatever else imports what an argument names asks ``check_named``.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ _packages: ContextVar[frozenset[str] | None] = ContextVar("packages", default=No
 
 @contextmanager
 def only_of(packages: Iterable[str]) -> Iterator[None]:
-    """Inside, import paths that arguments name are refused unless they are of these import packages."""
+    """Inside, import paths that arguments name are refused unless they are of these packages or are given."""
     # Only here: a sampler in somebody's own loop needs no parser. set_parsing_settings adds to a policy and cannot take
     # back; the policy of the program around us must come back.
     from jsonargparse import _common, set_parsing_settings
@@ -49,7 +50,6 @@ def check_named(argument: str, path: str, also: Iterable[str] = ()) -> None:
 
 def refusal(argument: str, path: str) -> str:
     """The line for an import path that only a run folder's configuration names."""
-    return (
-        f"{argument} is {path} in the run's config.yaml, and what only that file names is not imported: if you trust "
-        f"it, give {argument} {path} too"
-    )
+    package = path.partition(".")[0]
+    fix = "take it out" if package in sys.stdlib_module_names else f"if you trust it, give <trust> {package}"
+    return f"{argument} is {path} in the run's config.yaml, and what only that file names is not imported: {fix}"

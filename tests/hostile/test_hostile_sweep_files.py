@@ -128,6 +128,8 @@ JOURNALS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no state": lambda journal: entry(journal).update(state=None),
     "no parameters": lambda journal: entry(journal).update(parameters=None, state="waiting"),
     "odd parameters": lambda journal: entry(journal).update(parameters=3),
+    "a flag of its own": lambda journal: entry(journal).update(parameters={"x": 1, "trust": "evil"}, state="waiting"),
+    "a value of its own": lambda journal: entry(journal).update(parameters={"x": "evil.Evil"}, state="waiting"),
     "another key": lambda journal: entry(journal).update(other=3),
     "odd runs": lambda journal: journal.update(runs=3),
     "a list": lambda journal: journal.update(sweep=[1]),
