@@ -12,8 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.report.settings import TARGET_BATCH, Key, flatten, sampler_key, setting_key
+from lit_maprops.report.settings import TARGET_BATCH, Key, sampler_key, setting_key
+from lit_maprops.run.changes import FILE, Change, parse, until
 from lit_maprops.system.errors import ConfigError, printable
+from lit_maprops.system.flat_settings import flatten
 from lit_maprops.system.safe_yaml import load_yaml
 from lit_maprops.system.tables import read_table
 
@@ -21,6 +23,7 @@ Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
 MOST_STEPS = 10**15  # of env steps, as the program allows; also of any other number
 MOST_BYTES = 200_000_000  # of a file
+NUMBERS = {"model.solved_threshold", "model.total_env_steps", TARGET_BATCH}  # that are reckoned with: the newest counts
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
 
@@ -134,6 +137,8 @@ def read_run(folder: Path) -> Run:
         Unreadable: a file is missing, broken or contradicts another one.
     """
     config = _config(folder / "config.yaml")
+    # Trained with several values: another setting, or another sampler, than with either of them.
+    config |= {k: printable(v) for k, v in until(_changes(folder / FILE), config).items() if k not in NUMBERS}
     summary = _summary(folder / "summary.json")
     metrics, evaluations = _table(folder / "metrics.csv"), _table(folder / "eval.csv")
     _check_numbers(evaluations)
@@ -200,6 +205,13 @@ def _config(path: Path) -> dict[str, Hashable]:
     except (KeyError, ValueError, RecursionError) as error:
         raise Unreadable(f"{path.name} is no configuration of a run: {_first_line(error)}") from None
     return config
+
+
+def _changes(path: Path) -> list[Change]:
+    try:
+        return parse(_text(path)) if path.exists() else []
+    except ValueError as error:
+        raise Unreadable(f"{path.name} is no history of settings: {_first_line(error)}") from None
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

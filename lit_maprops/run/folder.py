@@ -14,9 +14,12 @@ import numpy as np
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
+from lit_maprops.run.changes import FILE as CHANGES
+from lit_maprops.run.changes import Change, continued_with, parse
 from lit_maprops.run.diagnosis import RunningMeans
 from lit_maprops.system.errors import ConfigError, WriteError, check
-from lit_maprops.system.files import lock, no_link, sync, write_atomically, writing
+from lit_maprops.system.files import lock, no_link, sync, write_atomically, write_json, writing
+from lit_maprops.system.safe_yaml import dump_yaml, read_yaml
 from lit_maprops.system.tables import read_table
 
 TABLES = ("metrics.csv", "eval.csv")
@@ -40,6 +43,7 @@ class RunFolder(Logger):
         means: of every column of metrics.csv so far. Rows are on disk and nowhere else: memory is that of one row,
             however long the run.
         newest: the last row of metrics.csv; empty before the first.
+        changes: settings that the run was continued with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,6 +51,7 @@ class RunFolder(Logger):
         self.path = path
         self.means = RunningMeans()
         self.newest: Mapping[str, float] = {}
+        self.changes: list[Change] = []
         self._columns: list[str] = []
         self._lock: IO[str] | None = None
 
@@ -70,7 +75,7 @@ class RunFolder(Logger):
         """The newest checkpoint."""
         return self.path / "checkpoints" / "last.ckpt"
 
-    def open(self, config: str, resume_from: int | None) -> None:
+    def open(self, config: Mapping[str, Any], resume_from: int | None) -> None:
         """Create the folder, or cut an existing one back to where its checkpoint was taken.
 
         A start of the same configuration that ended before its first checkpoint is started again in its folder.
@@ -83,7 +88,8 @@ class RunFolder(Logger):
             ConfigError: the folder cannot be written, holds another run, or another process is at work in it.
         """
         with writable(self.path):
-            if resume_from is None and not self._is_free(config):
+            text = dump_yaml(config)
+            if resume_from is None and not self._is_free(text):
                 way = f", or continue it with <ckpt_path> {self.checkpoint}" if self.checkpoint.exists() else ""
                 raise ConfigError(f"<run_name>: {self.path} already holds a run: choose another <run_name>{way}")
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +98,9 @@ class RunFolder(Logger):
                 self._lock is not None,
                 f"<run_name>: another process is at work in {self.path}: wait for it, or choose another <run_name>",
             )
-            write_atomically(self.path / "config.yaml", config)
+            if resume_from is not None:
+                self._remember(config, resume_from)
+            write_atomically(self.path / "config.yaml", text)
             (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
             if resume_from is None:
                 for name in TABLES:
@@ -102,6 +110,18 @@ class RunFolder(Logger):
                     self._count(row)
                 self._columns = list(self.newest)
                 self._rewind("eval.csv", resume_from)
+
+    def _remember(self, config: Mapping[str, Any], env_steps: int) -> None:
+        """Write down which settings are others from here on; before config.yaml, which a kill may leave as it was."""
+        path = self.path / CHANGES
+        try:
+            earlier = parse(path.read_text()) if path.exists() else []
+        except ValueError as error:
+            raise ConfigError(f"<ckpt_path>: {path} cannot be read ({error}): move it away") from None
+        written = read_yaml("<ckpt_path>", self.path / "config.yaml", "the one that fit wrote")
+        self.changes = continued_with(earlier, written, config, env_steps)
+        if self.changes or earlier:
+            write_json(path, {"changes": [change._asdict() for change in self.changes]})
 
     def _is_free(self, config: str) -> bool:
         """Whether a run can start here: nothing is there, or a start of this configuration without a checkpoint."""

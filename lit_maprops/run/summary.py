@@ -89,6 +89,7 @@ class Summary(Callback):
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": self.recorder.non_finite,
             "quarantined_seeds": module.quarantined,
+            "changes": [change._asdict() for change in self.folder.changes],
             "warnings": [with_flags(warning) for warning in self.recorder.warnings.values()],
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
             "config": self.config,

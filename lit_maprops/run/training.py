@@ -16,8 +16,7 @@ from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
 from lit_maprops.run.wandb_run import Tracker, check_environment, wandb_logger
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
-from lit_maprops.system.errors import WriteError
-from lit_maprops.system.safe_yaml import dump_yaml
+from lit_maprops.system.errors import WriteError, check
 
 
 def train(
@@ -47,13 +46,14 @@ def train(
     folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
     if first:  # the only rank that writes
-        folder.open(dump_yaml(config), resume_from)
+        folder.open(config, resume_from)
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
     tell(f"run folder: {folder.path}")
     given = [*cli.trainer.loggers, *loggers]
     tracked = first and not any(isinstance(logger, WandbLogger) for logger in given)
-    wandb = wandb_logger(cli.config.wandb, folder, config, say) if tracked else None
+    shown = config | ({"changes": [change._asdict() for change in folder.changes]} if folder.changes else {})
+    wandb = wandb_logger(cli.config.wandb, folder, shown, say) if tracked else None
     for logger in given:
         logger.log_hyperparams(config)
     own_loggers = [logger for logger in (folder, wandb) if first and logger is not None]
@@ -88,7 +88,13 @@ def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
     """How far a checkpoint is, which must be one that this model can continue (env steps per seed)."""
     content = read_checkpoint(Path(checkpoint))
     check_resumes(cli.model, content)
-    return own_state(content)["iteration"] * cli.datamodule.target_batch_size
+    done = own_state(content)["iteration"] * cli.datamodule.target_batch_size
+    planned = cli.datamodule.iterations * cli.datamodule.target_batch_size
+    check(
+        done <= planned,
+        f"<model.total_env_steps> makes {planned:,} env steps and the run has done {done:,}: give at least as many",
+    )
+    return done
 
 
 def _add_callbacks(

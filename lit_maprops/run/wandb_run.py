@@ -1,18 +1,21 @@
 """The Weights & Biases run beside a run's folder: offline unless the user is logged in and asks for online.
 
-Nothing that goes wrong there costs the run: its own files are complete without it.
+Nothing that goes wrong there costs the run: its own files are complete without it. Nor does the training wait for W&B,
+whose own process may be slow, or stopped: what is to be logged waits in a queue.
 """
 
 import contextlib
 import math
 import os
 import re
+import subprocess
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_maprops.run.background import Background
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.system.errors import check
 
@@ -21,6 +24,8 @@ RUN_NAME = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder o
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
 WANDB_WRITE_SECONDS = 600  # for an offline run's own file, which a busy machine may be slow to write
+PATIENCE_SECONDS = 60  # without an answer or a byte of W&B's process, after which tracking ends
+MOST_ROWS = 10_000  # that may wait for it
 
 
 def check_environment() -> None:
@@ -43,32 +48,51 @@ def check_environment() -> None:
 
 
 class Tracker(WandbLogger):
-    """W&B's logger, which may fail without costing the run: it says so once and is silent from then on.
+    """W&B's logger, which may fail or hang without costing the run: it says so once and is silent from then on.
 
     Args:
         experiment: the W&B run.
+        folder: of the run.
+        finish_seconds: that the end of the run waits at most.
         say: prints one line.
     """
 
-    def __init__(self, experiment: Any, say: Callable[[str], None]) -> None:
+    def __init__(self, experiment: Any, folder: RunFolder, finish_seconds: float, say: Callable[[str], None]) -> None:
         super().__init__(experiment=experiment)
-        self._say, self._failed = say, False
+        self._files, self._finish_seconds, self._say, self._failed = folder.path / "wandb", finish_seconds, say, False
+        self._background = Background("wandb", MOST_ROWS, PATIENCE_SECONDS)
+
+    def _later(self, action: Callable[[], Any]) -> None:
+        if not self._failed and not self._background.do(lambda: self._attempt(action)):
+            self._give_up()
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         try:
             action()
         except Exception as error:  # of its own classes, of sockets, of files, of a process of its own that died
-            if not self._failed:
-                self._say(
-                    f"W&B: tracking ended ({type(error).__name__}), the run's files are complete; "
-                    "`wandb sync` sends what is on disk"
-                )
+            self._fail(type(error).__name__)
+
+    def _fail(self, reason: str) -> None:
+        if not self._failed:
             self._failed = True
+            way = "the run's files are complete; `wandb sync` sends what is on disk"
+            self._say(f"W&B: tracking ended ({reason}), {way}")
+
+    def _give_up(self) -> None:
+        self._fail(f"its process did not answer for {PATIENCE_SECONDS} s")
+        self._background.stop()
+        _kill_service()
+
+    def _written(self) -> int:
+        """Bytes in W&B's own files of the run."""
+        with contextlib.suppress(OSError):  # it moves some
+            return sum(path.stat().st_size for path in self._files.rglob("*") if path.is_file())
+        return 0
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log one row."""
-        if not self._failed:
-            self._attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
+        row = dict(metrics)
+        self._later(lambda: WandbLogger.log_metrics(self, row, step))
 
     def log_end(self, folder: RunFolder, summary: Mapping[str, Any]) -> None:
         """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
@@ -88,8 +112,7 @@ class Tracker(WandbLogger):
             self.experiment.log(media)
             self.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, (int, float))})
 
-        if not self._failed:
-            self._attempt(log)
+        self._later(log)
 
     def end(self, code: int) -> None:
         """End the W&B run.
@@ -99,10 +122,23 @@ class Tracker(WandbLogger):
         """
         import wandb
 
-        self._attempt(lambda: self.experiment.finish(exit_code=code))
+        self._later(lambda: self.experiment.finish(exit_code=code))
+        if not self._failed and not self._background.finish(self._finish_seconds, self._written):
+            self._give_up()
+        self._background.stop()
         if self._failed:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, SystemExit):  # the latter with the exit code of its process
                 wandb.teardown()  # or it tries once more when the program exits, and prints what it meets
+
+
+def _kill_service() -> None:
+    """End W&B's own process if it is of this one: whoever waits for its answers, at exit too, would wait for ever."""
+    import wandb
+
+    with contextlib.suppress(AttributeError):  # nothing public leads to it
+        process = wandb.setup()._connection._proc._process
+        if isinstance(process, subprocess.Popen):
+            process.kill()
 
 
 def wandb_logger(
@@ -116,6 +152,7 @@ def wandb_logger(
     Under ``wandb agent`` it is the run the agent announced (WANDB_RUN_ID). Its finish is bounded too
     (WANDB_FINISH_TIMEOUT, else ``WANDB_FINISH_SECONDS``): a server that dies while the run trains cannot keep the
     program from ending. Offline there is no server to wait for, only the run's file (``WANDB_WRITE_SECONDS``).
+    A process of W&B's that gives no sign of life for ``PATIENCE_SECONDS`` is given up.
 
     Args:
         mode: ``online``, ``offline`` or ``disabled``; None takes WANDB_MODE, else online under ``wandb agent``
@@ -137,7 +174,8 @@ def wandb_logger(
     for way in ways if mode == "online" else ("offline",):
         try:
             if way == "offline" or wandb.login(prompt=False, verify=False):
-                return Tracker(_start(way, folder, config, known), say)
+                seconds = WANDB_WRITE_SECONDS if way == "offline" else _upload_seconds()
+                return Tracker(_start(way, folder, config, known, seconds), folder, seconds + PATIENCE_SECONDS, say)
             say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
         except Exception as error:  # of its own classes, of its settings' (pydantic), of sockets, of files
             reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
@@ -148,15 +186,18 @@ def wandb_logger(
     return None
 
 
-def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str | None) -> Any:
+def _upload_seconds() -> float:
+    return float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
+
+
+def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str | None, finish_seconds: float) -> Any:
     """The W&B run, new or with the known id, with env steps on its horizontal axes."""
     import wandb
 
-    upload_seconds = float(os.environ.get("WANDB_FINISH_TIMEOUT", WANDB_FINISH_SECONDS))
     settings = wandb.Settings(
         silent=True,
         init_timeout=WANDB_INIT_SECONDS,
-        finish_timeout=WANDB_WRITE_SECONDS if mode == "offline" else upload_seconds,
+        finish_timeout=finish_seconds,
         console="off",
     )
     run = wandb.init(

@@ -112,29 +112,43 @@ def test_a_server_that_stops_serving_in_the_middle(
     assert has_local_file(tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["in the middle", "at the end"])
-def test_wandbs_own_process_dies(fit_online: Any, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    killed = []
+def services() -> list[int]:
+    """W&B's own processes of this program."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            is_it = b"wandb-core" in (folder / "cmdline").read_bytes()
+        except (OSError, IndexError):  # it ended meanwhile
+            continue
+        if parent == os.getpid() and is_it:
+            found.append(int(folder.name))
+    return found
 
-    def kill() -> None:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                is_it = b"wandb-core" in (folder / "cmdline").read_bytes()
-            except (OSError, IndexError):  # it ended meanwhile
-                continue
-            if parent == os.getpid() and is_it:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed.append(folder.name)
+
+@pytest.mark.parametrize("moment", ["in the middle", "at the end"])
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "stops"])
+def test_wandbs_own_process(
+    fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals, moment: str
+) -> None:
+    """A stopped one answers nothing: rows wait, the run is complete, and its end waits no longer than it may."""
+    monkeypatch.setattr(wandb_run, "PATIENCE_SECONDS", 3)
+    met = []
+
+    def strike() -> None:
+        for process in services():
+            os.kill(process, fault)
+            met.append(process)
 
     if moment == "in the middle":
-        in_iteration(monkeypatch, 4, kill)
+        in_iteration(monkeypatch, 4, strike)
     else:
         original = wandb_run.Tracker.end
-        monkeypatch.setattr(wandb_run.Tracker, "end", lambda self, code: (kill(), original(self, code)))
+        monkeypatch.setattr(wandb_run.Tracker, "end", lambda self, code: (strike(), original(self, code)))
     (line,) = fit_online("http://127.0.0.1:9", "offline")
-    assert killed
-    assert "tracking ended" in line
+    assert met
+    assert "tracking ended" in line and ("did not answer for 3 s" in line) == (fault == signal.SIGSTOP)
+    assert not set(met) & set(services())
 
 
 def broken() -> None:
