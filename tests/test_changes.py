@@ -82,7 +82,7 @@ def test_a_damaged_history_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert resumed(tmp_path / "x", *steps(24)) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "changes.json" in err
-    with pytest.raises(load.Unreadable, match="changes.json"):
+    with pytest.raises(load.Unreadable, match=r"changes\.json"):
         load.read_run(tmp_path / "x")
 
 

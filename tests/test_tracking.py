@@ -142,13 +142,13 @@ def test_success_curve_draws_the_numbers(tmp_path: Path) -> None:
 
 def test_csv_keeps_every_bit(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "x")
-    folder.open("a: 1\n", None)
+    folder.open({"a": 1}, None)
     rows = [{"env_steps": float(i), "value": math.pi / 3**i, "empty": math.nan} for i in range(20)]
     for row in rows:
         folder.add_row(row)
     folder.close()
     again = RunFolder(tmp_path / "x")
-    again.open("a: 1\n", 10)
+    again.open({"a": 1}, 10)
     table = read_table(tmp_path / "x" / "metrics.csv")
     assert table["value"].tolist() == [row["value"] for row in rows[:11]]
     assert np.isnan(table["empty"]).all()
@@ -159,12 +159,12 @@ def test_csv_keeps_every_bit(tmp_path: Path) -> None:
 
 def test_a_column_that_comes_later_is_put_in(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "x")
-    folder.open("a: 1\n", None)
+    folder.open({"a": 1}, None)
     for i in range(1, 7):
         folder.add_row({"env_steps": float(i)} | ({"now_and_then": 0.5 * i} if i % 2 == 0 else {}))
     folder.close()
     again = RunFolder(tmp_path / "x")
-    again.open("a: 1\n", 5)
+    again.open({"a": 1}, 5)
     for name, expected in (("now_and_then", [math.nan, 1.0, math.nan, 2.0, math.nan]), ("env_steps", [1, 2, 3, 4, 5])):
         np.testing.assert_array_equal(read_table(tmp_path / "x" / "metrics.csv")[name], expected)
     assert again.mean("now_and_then") == 1.5
@@ -209,7 +209,7 @@ def test_wandb_online_without_a_key_says_so_and_goes_on(tmp_path: Path, monkeypa
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     folder = RunFolder(tmp_path / "x")
-    folder.open("a: 1\n", None)
+    folder.open({"a": 1}, None)
     said: list[str] = []
     logger = wandb_logger("online", folder, {}, said.append)
     assert logger is not None
@@ -225,7 +225,7 @@ def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setattr(wandb_run, "WANDB_INIT_SECONDS", 3)
     folder = RunFolder(tmp_path / "x")
-    folder.open("a: 1\n", None)
+    folder.open({"a": 1}, None)
     said: list[str] = []
     logger = wandb_logger("online", folder, {}, said.append)
     assert logger is not None
@@ -320,7 +320,7 @@ def test_nan_in_one_seed_is_reported_with_its_number_and_stays_there(
         np.testing.assert_array_equal(a[column][others], b[column][others])
 
 
-def test_a_wandb_service_that_died_costs_nothing() -> None:
+def test_a_wandb_service_that_died_costs_nothing(tmp_path: Path) -> None:
     class Dead:
         def finish(self, exit_code: int = 0) -> None:
             raise ConnectionResetError("the service is gone")
@@ -329,7 +329,7 @@ def test_a_wandb_service_that_died_costs_nothing() -> None:
             self.finish()
 
     said: list[str] = []
-    tracker = Tracker(Dead(), said.append)
+    tracker = Tracker(Dead(), RunFolder(tmp_path / "x"), 5.0, said.append)
     for _ in range(2):
         tracker.log_metrics({"env_steps": 1.0})
     tracker.end(0)

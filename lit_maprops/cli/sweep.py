@@ -5,13 +5,14 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lit_maprops.cli.parser import Parser
-from lit_maprops.sweep.journal import Journal
+from lit_maprops.sweep.journal import LOCK, Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
-from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
+from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_count
 from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
 
@@ -64,14 +65,16 @@ def run(args: list[str]) -> int:
     from lit_maprops.sweep.scheduler import Scheduler
 
     search = Search(file, folder)
-    with _alone(folder):
-        journal = Journal(folder, file)
+    with _alone(folder) as held:
+        journal = Journal(folder, file, held)
         for entry in journal.entries:
             if options.retry_failed and entry.state == "failed":
                 entry.state, entry.exit_code, entry.error = "waiting", None, None
         total = max(search.size(limit), len(journal.entries))
         try:
             received = Scheduler(file, folder, search, journal, options.workers, total).run()
+        except FolderLost:
+            raise
         except WriteError as error:
             raise WriteError(
                 f"{error.marked}; runs at work go on: make room, then give the same command again"
@@ -89,7 +92,7 @@ def _limit(file: SweepFile, max_runs: int | None) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[IO[str]]:
     """Hold the folder's lock; the system lets go of it when the process ends, however that happens.
 
     Raises:
@@ -97,7 +100,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder / "sweep.lock")
+        held = lock(folder / LOCK)
     except OSError as error:
         raise ConfigError(
             f"--runs_dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
@@ -107,7 +110,7 @@ def _alone(folder: Path) -> Iterator[None]:
             f"--runs_dir: another sweep command is at work in {folder}: wait for it, or choose another --runs_dir"
         )
     with held:
-        yield
+        yield held
 
 
 def _report(file: SweepFile, folder: Path, journal: Journal, received: int | None) -> int:

@@ -1,8 +1,6 @@
 """Which part of a run is at work, and how long each part of a target iteration took."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 
 COLLECT, BUFFER, BEHAVIOR, TARGET = "collect", "buffer", "behavior", "target"
@@ -26,11 +24,28 @@ class Phases:
         """Count from zero."""
         self.seconds: dict[str, float] = defaultdict(float)
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """The block is phase ``name``."""
-        outer, self.current, started = self.current, name, perf_counter()
-        yield
-        # Not in a finally: an exception leaves the name of the phase that it comes from.
-        self.seconds[name] += perf_counter() - started
-        self.current = outer
+    def __call__(self, name: str) -> "Phase":
+        """A block in which phase ``name`` is at work."""
+        return Phase(self, name)
+
+
+class Phase:
+    """See ``Phases.__call__``. A class: a generator takes several times as long, and a small game's phases are short.
+
+    Args:
+        phases: that it belongs to.
+        name: of it.
+    """
+
+    __slots__ = ("_name", "_outer", "_phases", "_started")
+
+    def __init__(self, phases: Phases, name: str) -> None:
+        self._phases, self._name = phases, name
+
+    def __enter__(self) -> None:
+        self._outer, self._phases.current, self._started = self._phases.current, self._name, perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:  # an exception leaves the name of the phase that it comes from
+            self._phases.seconds[self._name] += perf_counter() - self._started
+            self._phases.current = self._outer

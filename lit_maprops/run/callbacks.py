@@ -131,7 +131,10 @@ class Checkpoints(Callback):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._own = self.received = number
-        self.say(f"{signal.Signals(number).name}: finishing this iteration, then saving")
+        what = "finishing this iteration, then saving"
+        if self._finishing:
+            what = "all is saved, what is left are the summary and figures; once more leaves them out"
+        self.say(f"{signal.Signals(number).name}: {what}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if due, stop if told to."""
@@ -159,15 +162,8 @@ class Checkpoints(Callback):
         if module.iteration > self._saved:
             self._save(trainer, module)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self._give_back()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back: the process may have other things to do."""
-        self._give_back()
-
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give the signals back when all is written and said: the process may have other things to do."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

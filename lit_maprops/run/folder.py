@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lit_maprops.run.changes import FILE as CHANGES
 from lit_maprops.run.changes import Change, continued_with, parse
 from lit_maprops.run.diagnosis import RunningMeans
-from lit_maprops.system.errors import ConfigError, WriteError, check
-from lit_maprops.system.files import lock, no_link, sync, write_atomically, write_json, writing
+from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check
+from lit_maprops.system.files import is_held, lock, no_link, sync, write_atomically, write_json, writing
 from lit_maprops.system.safe_yaml import dump_yaml, read_yaml
 from lit_maprops.system.tables import read_table
 
@@ -37,7 +37,7 @@ class RunFolder(Logger):
     """The folder of one run, which writes its CSV files; for Lightning a logger, so that callbacks write here, too.
 
     Args:
-        path: ``runs_dir/run_name``; created by ``open``, which also locks it until ``close``.
+        path: ``runs_dir/run_name``; created by ``hold``, which also locks it until ``close``.
 
     Attributes:
         means: of every column of metrics.csv so far. Rows are on disk and nowhere else: memory is that of one row,
@@ -75,6 +75,39 @@ class RunFolder(Logger):
         """The newest checkpoint."""
         return self.path / "checkpoints" / "last.ckpt"
 
+    def hold(self) -> None:
+        """Keep other processes away from the folder until ``close``; creates it.
+
+        Raises:
+            ConfigError: it cannot be written, or another process is at work in it.
+        """
+        if self._lock is not None:
+            return
+        with writable(self.path):
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self._lock_path)
+            check(
+                self._lock is not None,
+                f"<run_name>: another process is at work in {self.path}: wait for it, or choose another <run_name>",
+            )
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.checkpoint.parent / ".lock"
+
+    def check_held(self) -> None:
+        """Refuse to write in a folder that is no longer the one that ``hold`` locked.
+
+        A process that was stopped (Ctrl-Z) may go on long after its folder was removed and another run began there.
+
+        Raises:
+            FolderLost: it was removed or made anew.
+        """
+        if self._lock is not None and not is_held(self._lock_path, self._lock):
+            raise FolderLost(
+                f"{self.path} was removed or made anew while this run was at work in it: nothing more is written"
+            )
+
     def open(self, config: Mapping[str, Any], resume_from: int | None) -> None:
         """Create the folder, or cut an existing one back to where its checkpoint was taken.
 
@@ -85,19 +118,14 @@ class RunFolder(Logger):
             resume_from: env steps of the checkpoint the run continues from; None for a new run.
 
         Raises:
-            ConfigError: the folder cannot be written, holds another run, or another process is at work in it.
+            ConfigError: as ``hold``, or the folder holds another run.
         """
         with writable(self.path):
             text = dump_yaml(config)
             if resume_from is None and not self._is_free(text):
                 way = f", or continue it with <ckpt_path> {self.checkpoint}" if self.checkpoint.exists() else ""
                 raise ConfigError(f"<run_name>: {self.path} already holds a run: choose another <run_name>{way}")
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(self.checkpoint.parent / ".lock")
-            check(
-                self._lock is not None,
-                f"<run_name>: another process is at work in {self.path}: wait for it, or choose another <run_name>",
-            )
+            self.hold()
             if resume_from is not None:
                 self._remember(config, resume_from)
             write_atomically(self.path / "config.yaml", text)
@@ -139,9 +167,16 @@ class RunFolder(Logger):
         """Let other processes at the folder; the end of this process does it, too."""
         if self._lock is not None:
             self._lock.close()
+        self._lock = None
 
     def sync(self) -> None:
-        """Wait until every row so far is on the disk: after a power cut no checkpoint is ahead of its rows."""
+        """Wait until every row so far is on the disk: after a power cut no checkpoint is ahead of its rows.
+
+        Raises:
+            FolderLost: see ``check_held``.
+            WriteError: the disk fails.
+        """
+        self.check_held()
         for name in TABLES:
             path = self.path / name
             if path.exists():
@@ -183,6 +218,7 @@ class RunFolder(Logger):
         return list(table), [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
     def _write(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        self.check_held()
         cells = (",".join(_cell(row.get(column, math.nan)) for column in columns) for row in rows)
         write_atomically(self.path / name, "\n".join([",".join(columns), *cells]) + "\n")
 
@@ -191,6 +227,7 @@ class RunFolder(Logger):
         self._append("eval.csv", list(EVAL_COLUMNS), rows)
 
     def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:
+        self.check_held()
         path = self.path / name
         is_new = not path.exists()
         with writing(path), open(path, "a", newline="", opener=no_link) as file:

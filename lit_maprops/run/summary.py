@@ -51,6 +51,7 @@ class Summary(Callback):
         if not trainer.is_global_zero:
             return
         summary = self._summary(module)
+        self.folder.check_held()
         write_json(self.folder.path / "summary.json", summary)
         with writing(self.folder.path):
             self._draw(module, summary, films)

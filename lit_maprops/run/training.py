@@ -1,6 +1,7 @@
 """A fit with everything around it: the run's folder, loggers, callbacks, and how it ends."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
 from lit_maprops.run.wandb_run import Tracker, check_environment, wandb_logger
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
-from lit_maprops.system.errors import WriteError, check
+from lit_maprops.system.errors import FolderLost, WriteError, check
 
 
 def train(
@@ -38,12 +39,26 @@ def train(
         ConfigError: bad settings, found before anything is written.
         WriteError: the disk is full or gone; says how to go on.
     """
+    config = _prepare(cli)
+    with closing(RunFolder(cli.run_path())) as folder:
+        return _train(cli, folder, config, say, way_on, callbacks, loggers), folder
+
+
+def _train(
+    cli: RunCLI,
+    folder: RunFolder,
+    config: dict[str, Any],
+    say: Say,
+    way_on: str,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+) -> int:
     first = cli.trainer.is_global_zero
     tell: Say = say if first else _hush
-    config = _prepare(cli)
     checkpoint = cli.config.ckpt_path
+    if first and checkpoint is not None:
+        folder.hold()  # before the checkpoint is read: who is at work there may write another one
     resume_from = None if checkpoint is None else _env_steps_of(checkpoint, cli)
-    folder = RunFolder(cli.run_path())
     config["run_name"] = folder.name
     if first:  # the only rank that writes
         folder.open(config, resume_from)
@@ -61,7 +76,7 @@ def train(
     trainer.loggers = [*own_loggers, *given]
     checkpoints = _add_callbacks(trainer, folder, config, tell, callbacks)
     way_on = f"continue with: {way_on.format(folder=folder.path, checkpoint=folder.checkpoint)}"
-    return _fit(cli, folder, checkpoints, wandb, tell, way_on), folder
+    return _fit(cli, folder, checkpoints, wandb, tell, way_on)
 
 
 def _hush(message: str) -> None:
@@ -120,6 +135,8 @@ def _fit(
             cli.trainer.fit(model, datamodule=data, ckpt_path=cli.config.ckpt_path, weights_only=True)
         number = checkpoints.received if model.iteration < data.iterations else None
         code = 128 + number if number else 0
+    except FolderLost:
+        raise
     except WriteError as error:
         again = "no checkpoint was saved yet, start the run again"
         way = f"make room, then {way_on}" if folder.checkpoint.exists() else again
@@ -127,7 +144,7 @@ def _fit(
     finally:
         if wandb is not None:
             wandb.end(code)
-        folder.close()
+        checkpoints.give_back()
     if code:
         tell(f"stopped; {way_on}")
     elif model.iteration < data.iterations:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lit_maprops.sweep.sweep_file import SweepFile
-from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import write_json
+from lit_maprops.system.errors import ConfigError, FolderLost, check
+from lit_maprops.system.files import is_held, write_json
 
+LOCK = "sweep.lock"
 ID = r"\d{3,}-[0-9a-f]{6}"
 STATES = ("waiting", "running", "finished", "stopped", "failed")
 
@@ -44,13 +45,14 @@ class Journal:
     Args:
         folder: of the sweep.
         file: the sweep.
+        held: its lock.
 
     Raises:
         ConfigError: the folder holds a sweep of another file.
     """
 
-    def __init__(self, folder: Path, file: SweepFile) -> None:
-        self.path = folder / "sweep.json"
+    def __init__(self, folder: Path, file: SweepFile, held: IO[str]) -> None:
+        self.path, self._held = folder / "sweep.json", held
         self._meaning = json.loads(json.dumps(file.meaning, default=str))
         self.entries: list[Entry] = []
         if self.path.exists():
@@ -83,7 +85,14 @@ class Journal:
         return entry
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the file.
+
+        Raises:
+            FolderLost: it would not be that of this sweep.
+        """
+        if not is_held(self.path.with_name(LOCK), self._held):
+            folder = self.path.parent
+            raise FolderLost(f"{folder} was removed or made anew while this sweep was at work in it: give it again")
         write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
 
 

@@ -39,6 +39,10 @@ class WriteError(OneLineError):
     """A file that could not be written in the middle of the work: the disk is full or gone; exit code 1."""
 
 
+class FolderLost(WriteError):
+    """A run's or sweep's folder that was removed, or made anew by another process, while this one was at work."""
+
+
 class EnvironmentFault(OneLineError, RuntimeError):
     """An environment that broke in the middle of a run; which, where and what to do."""
 

@@ -88,6 +88,14 @@ def lock(path: Path) -> IO[str] | None:
     return file
 
 
+def is_held(path: Path, held: IO[str]) -> bool:
+    """Whether a lock that was taken is that of the file which is there now: its folder may have been made anew."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(held.fileno()))
+    except FileNotFoundError:
+        return False
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file, all or nothing; see ``replacing``."""
     with replacing(path) as file:
