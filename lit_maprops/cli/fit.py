@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ def run(args: list[str]) -> int:
     Raises:
         ConfigError: bad settings, found before anything is written.
     """
+    tqdm.set_lock(RLock())  # its own are semaphores of the system, of which a second signal would leave a line
     cli = parsed(args[1:], args[0])
     return train(cli, say, WAY_ON)[0] if args[0] == "fit" else evaluate(cli, args[0])
 

@@ -115,12 +115,20 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
         self._saved = own_module(pl_module).iteration
+        self._take()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take them over again: Lightning has just put back what it found, and the figures are still to be drawn."""
+        self._take()
+
+    def _take(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in STOPPING:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup
-            self._previous[number] = signal.signal(number, self._receive)
+            found = signal.signal(number, self._receive)
+            self._previous.setdefault(number, found)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._own == number:
