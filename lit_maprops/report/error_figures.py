@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from lit_maprops.report.analysis import Group, HeatMap, Setting, batch_size_families, heat_maps
-from lit_maprops.report.figures import FEW, key_of, label_env_steps, line_look
+from lit_maprops.report.figures import FEW, drawn_points, key_of, label_env_steps, line_look
+from lit_maprops.report.load import Floats
 from lit_maprops.report.settings import Key, show
 from lit_maprops.report.statistics import power_law
 from lit_maprops.report.svg import INK, Drawing, color, draw
@@ -40,11 +41,11 @@ def error_curves(setting: Setting) -> list[Drawing]:
 def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label: str) -> Drawing:
     def paint(axes: Any) -> None:
         for group in groups:
-            steps, values, error = group.error_curve(PREFIX + measure)
+            steps, values, error = _drawn(group.error_curve(PREFIX + measure), len(groups))
             axes.plot(steps, values, **line_look(group, len(steps)))
             ends = values - NORMAL_95 * error, values + NORMAL_95 * error
             axes.fill_between(steps, *ends, color=color(group.style), alpha=0.2, lw=0)
-            steps, values, _ = group.error_curve(PREFIX + measure + BASELINE)
+            steps, values, _ = _drawn(group.error_curve(PREFIX + measure + BASELINE), len(groups))
             axes.plot(steps, values, color=color(group.style), lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
@@ -61,6 +62,11 @@ def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label
         "seeds; bands: 95% intervals of the means, from the standard errors over seeds."
     )
     return Drawing(f"Sampling error, {label}", draw(paint, 2.7, alt), alt, caption, key_of(groups))
+
+
+def _drawn(curve: tuple[Floats, Floats, Floats], curves: int) -> tuple[Floats, ...]:
+    shown = drawn_points(len(curve[0]), 2 * curves)
+    return tuple(values[shown] for values in curve)
 
 
 def error_slopes(settings: Sequence[Setting]) -> list[Drawing]:

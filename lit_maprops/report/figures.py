@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.report.analysis import Group, Result, Setting
@@ -11,6 +12,7 @@ from lit_maprops.report.settings import SAMPLER
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import GRID, INK, LINES, MARKERS, MUTED, STYLES, Drawing, color, draw, plain, shorten
 
+MOST_POINTS = 20_000  # of a figure's curves; of longer ones each so-maniest is drawn
 FEW = STYLES  # samplers that one figure can tell apart
 MOST_ROWS = 40  # of a dot plot or bar chart; the table of numbers has the others
 COMPONENTS = {"time/collect": "collect", "time/behavior": "behavior", "time/target": "target"}
@@ -39,6 +41,17 @@ def interval_text(interval: Interval, form: Callable[[float], str]) -> str:
     return f"{form(interval.value)} [{form(interval.low)}, {form(interval.high)}]"
 
 
+def drawn_points(points: int, curves: int) -> NDArray[np.integer]:
+    """Which points of each curve are drawn, so that a figure has no more than ``MOST_POINTS``; the last one always is.
+
+    Args:
+        points: of a curve.
+        curves: in the figure.
+    """
+    every = max(1, -(-points * curves // MOST_POINTS))
+    return np.unique([*range(0, points, every), points - 1]) if points else np.arange(0)
+
+
 def success_curves(setting: Setting) -> Drawing:
     """Mean greedy success over env steps with 95% bands; more than ``FEW`` samplers become thin lines."""
     groups = [group for group in setting.groups if group.runs]
@@ -47,6 +60,8 @@ def success_curves(setting: Setting) -> Drawing:
     def paint(axes: Any) -> None:
         for group in groups:
             steps, success = group.curve()
+            shown = drawn_points(len(steps), len(groups))
+            steps, success = steps[shown], success[shown]
             look = line_look(group, len(steps))
             if few or group.on_policy:
                 alpha = 0.2 if len(groups) < 4 else 0.1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from lit_maprops.system.tables import read_table
 Floats = NDArray[np.floating]
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
 MOST_STEPS = 10**15  # of env steps, as the program allows; also of any other number
-MOST_BYTES = 200_000_000  # of a file
+MOST_BYTES = 200_000_000  # of a file that is read as a whole
+MOST_METRICS_BYTES = 20_000_000_000  # of metrics.csv, of which rows may be left out
+MOST_KEYS = 2_000  # of a configuration
 NUMBERS = {"model.solved_threshold", "model.total_env_steps", TARGET_BATCH}  # that are reckoned with: the newest counts
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
@@ -46,6 +49,7 @@ class Run:
         final: the last row of ``success``, 0 where that is NaN, ``[R]``.
         nan_seeds: numbers of the seeds whose policies ended in NaN; as in summary.json they count as not solved.
         summary: summary.json; None while the run is unfinished, also after it was given more env steps.
+        thinned: each so-maniest row of a very long metrics.csv is in ``metrics``; 1: all are.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class Run:
     final: Floats
     nan_seeds: tuple[int, ...]
     summary: dict[str, Any] | None
+    thinned: int = 1
     setting: Key = field(init=False)
     sampler: Key = field(init=False)
 
@@ -140,10 +145,14 @@ def read_run(folder: Path) -> Run:
     # Trained with several values: another setting, or another sampler, than with either of them.
     config |= {k: printable(v) for k, v in until(_changes(folder / FILE), config).items() if k not in NUMBERS}
     summary = _summary(folder / "summary.json")
-    metrics, evaluations = _table(folder / "metrics.csv"), _table(folder / "eval.csv")
+    thinned = _every(folder / "metrics.csv")
+    metrics, evaluations = _table(folder / "metrics.csv", thinned), _table(folder / "eval.csv")
     _check_numbers(evaluations)
     seeds = np.unique(evaluations["seed"]).astype(int)
     env_steps = np.unique(evaluations["env_steps"])
+    rows = len(evaluations["seed"])
+    if len(env_steps) * len(seeds) > 2 * rows + len(seeds):  # every evaluation has every seed
+        raise Unreadable(f"eval.csv has {rows:,} rows of {len(env_steps):,} evaluations and {len(seeds):,} seeds")
     success = np.full((len(env_steps), len(seeds)), np.nan)
     cells = np.searchsorted(env_steps, evaluations["env_steps"]), np.searchsorted(seeds, evaluations["seed"])
     success[cells] = evaluations["greedy_success_rate"]
@@ -168,6 +177,7 @@ def read_run(folder: Path) -> Run:
         final=np.nan_to_num(success[-1]),
         nan_seeds=tuple(int(seed) for seed in seeds[np.isnan(success[-1])]),
         summary=summary,
+        thinned=thinned,
     )
 
 
@@ -200,6 +210,8 @@ def _config(path: Path) -> dict[str, Hashable]:
             raise Unreadable(f"{path.name} is empty or holds no settings")
         config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
         float(str(config["model.solved_threshold"]))
+        if len(config) > MOST_KEYS:
+            raise Unreadable(f"{path.name} has {len(config):,} settings, a run has no more than {MOST_KEYS:,}")
     except yaml.YAMLError as error:
         raise Unreadable(f"{path.name} is no YAML: {_first_line(error)}") from None
     except (KeyError, ValueError, RecursionError) as error:
@@ -227,10 +239,19 @@ def _summary(path: Path) -> dict[str, Any] | None:
     return dict(summary)
 
 
-def _table(path: Path) -> dict[str, Floats]:
-    _text(path)  # says what is wrong with an unreadable file
+def _every(path: Path) -> int:
+    """Of how many rows of a table one is read, so that the memory for it is bounded."""
+    size = path.stat().st_size if path.is_file() else 0
+    return 1 if size > MOST_METRICS_BYTES else max(1, math.ceil(size / MOST_BYTES))
+
+
+def _table(path: Path, every: int = 1) -> dict[str, Floats]:
+    if every == 1:
+        _text(path)  # says what is wrong with an unreadable file
     try:
-        table = read_table(path)
+        table = read_table(path, every)
+    except UnicodeDecodeError:
+        raise Unreadable(f"{path.name} is no UTF-8 text") from None
     except csv.Error as error:
         raise Unreadable(f"{path.name} is no table: {_first_line(error)}") from None
     missing = NEEDED[path.name] - set(table)

@@ -21,6 +21,7 @@ from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.outputs import check_output
 
+MOST_COLUMNS = 60  # of settings, in the table of runs
 MOST_SETTINGS = 8  # with figures; every run is in the table
 PACKAGES = ("jinja2", "matplotlib", "scipy")  # of the extra `report`
 TITLE = "MA-PROPS reliability report"
@@ -94,6 +95,7 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
     shown = settings[:MOST_SETTINGS]
     reels, film_notes = films(shown)
     varied, common = _configs(runs)
+    hidden, varied = varied[MOST_COLUMNS:], varied[:MOST_COLUMNS]
     pooled = across([setting for setting in shown if setting.results])
     template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -110,6 +112,8 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
         left_out=left_out,
         film_notes=film_notes,
         columns=varied,
+        hidden_columns=hidden,
+        thinned=[run for run in runs if run.thinned > 1],
         rows=_rows(runs, settings, varied),
         common=common,
         swatches=[_swatch(style) for style in range(STYLES)],

@@ -6,6 +6,7 @@ Runs are compared within one setting (task, learner, sizes) and pooled only if n
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
+from hashlib import sha256
 
 Config = Mapping[str, Hashable]  # flag without dashes -> value
 Key = frozenset[tuple[str, Hashable]]
@@ -30,6 +31,7 @@ POOLED = {
     "model.sampling_error_interval",
     "model.checkpoint_interval",
 }
+MOST_DETAILS = 12  # settings in a name
 NAMES_OF_THE_RUN = {"run_name", "runs_dir"}
 
 
@@ -72,12 +74,15 @@ def short_names(keys: Iterable[Key], heads: tuple[str, ...]) -> dict[Key, str]:
         values = dict(key)
         families.setdefault(", ".join(show(values[h]) for h in heads if h in values) or "unnamed", []).append(key)
     for family, members in families.items():
-        counts = {k: Counter(dict(m).get(k) for m in members) for k in sorted({k for m in members for k, _ in m})}
+        options = [dict(member) for member in members]
+        counts = {k: Counter(o.get(k) for o in options) for k in sorted({k for m in members for k, _ in m})}
         usual = {k: c.most_common(1)[0][0] for k, c in counts.items() if 2 * max(c.values()) > len(members)}
-        for member in members:
-            values = dict(member)
+        for member, values in zip(members, options, strict=True):
             odd = [k for k in counts if k in values and (k not in usual or values[k] != usual[k])]
-            details = ", ".join(f"{k.rpartition('.')[2]}={show(values[k])}" for k in odd)
+            details = ", ".join(f"{k.rpartition('.')[2]}={show(values[k])}" for k in odd[:MOST_DETAILS])
+            if len(odd) > MOST_DETAILS:  # and a mark that keeps it apart from others
+                rest = sha256(repr([(k, values[k]) for k in odd]).encode()).hexdigest()[:6]
+                details += f" and {len(odd) - MOST_DETAILS} more, {rest}"
             names[member] = f"{family} ({details})" if details else family
     return names
 

@@ -2,19 +2,39 @@
 
 import csv
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def read_table(path: Path) -> dict[str, NDArray[np.floating]]:
-    """Read one of our CSV files: column name to its numbers; an empty cell is NaN. Without a whole line it is empty."""
-    with path.open(newline="") as file:
+def read_table(path: Path, every: int = 1) -> dict[str, NDArray[np.floating]]:
+    """Read one of our CSV files: column name to its numbers; an empty cell is NaN. Without a whole line it is empty.
+
+    Args:
+        path: of the file.
+        every: take each so-maniest row, from the first on, and the last one.
+
+    Raises:
+        csv.Error, UnicodeDecodeError: it is no text, or no table.
+        OSError: it cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
         # A kill or a full disk can leave half a line behind, with all its commas even; the resumed run writes it again.
-        header, *rows = list(csv.reader(line for line in file if line.endswith("\n"))) or [[]]
-    rows = [row for row in rows if len(row) == len(header)]
+        lines = (line for line in file if line.endswith("\n"))
+        header = next(csv.reader(lines), [])
+        rows = [row for row in csv.reader(_thinned(lines, every)) if len(row) == len(header)]
     return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
+
+
+def _thinned(lines: Iterator[str], every: int) -> Iterator[str]:
+    line, number = "", -1
+    for number, line in enumerate(lines):
+        if number % every == 0:
+            yield line
+    if number % every:
+        yield line
 
 
 def _number(cell: str) -> float:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from synthetic import three_samplers, write_run
 
-from lit_maprops.report import load_runs
+from lit_maprops.report import load, load_runs
 from lit_maprops.report.analysis import by_setting, heat_maps
-from lit_maprops.report.settings import flatten
+from lit_maprops.report.page import make_report
+from lit_maprops.report.settings import short_names
 from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.flat_settings import flatten
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -176,3 +178,43 @@ def test_a_summary_that_is_not_ours_cannot_crash(tmp_path: Path) -> None:
     (tmp_path / "b" / "summary.json").write_text("[1, 2]")
     runs, left_out = load_runs([tmp_path])
     assert not runs and len(left_out) == 2
+
+
+def test_an_evaluation_table_that_asks_for_gigabytes_is_left_out(tmp_path: Path) -> None:
+    """Distinct pairs of step and seed: the grid of all of them would have 60,000 x 60,000 cells."""
+    folder = write_run(tmp_path / "a", [1, 0])
+    header = (folder / "eval.csv").read_text().splitlines()[0]
+    rows = [f"{i + 1},{i},1,1,0,0" for i in range(60_000)]
+    (folder / "eval.csv").write_text("\n".join([header, *rows]) + "\n")
+    runs, left_out = load_runs([tmp_path])
+    assert not runs and "60,000 rows of 60,000 evaluations and 60,000 seeds" in left_out[0].reason
+
+
+def test_a_configuration_without_end_is_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", [1, 0])
+    with (folder / "config.yaml").open("a") as file:
+        file.writelines(f"key{i}: {i}\n" for i in range(20_000))
+    runs, left_out = load_runs([tmp_path])
+    assert not runs and "settings, a run has no more than 2,000" in left_out[0].reason
+
+
+def test_of_a_very_long_run_some_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path / "a", [1, 0], rows=1000, joint_tv=0.25)
+    whole = load.read_run(folder)
+    size = (folder / "metrics.csv").stat().st_size
+    monkeypatch.setattr(load, "MOST_BYTES", size // 7 + 1)
+    run = load.read_run(folder)
+    assert (whole.thinned, run.thinned) == (1, 7)
+    assert run.metrics["iteration"].tolist() == [*range(1, 1001, 7), 1000]
+    assert run.finished and run.mean("sampling_error/joint_tv") == pytest.approx(0.25)
+    assert run.metrics["wall_seconds"][-1] == whole.metrics["wall_seconds"][-1]
+    assert "one row in 7 is read" in make_report([tmp_path]).html
+    monkeypatch.setattr(load, "MOST_METRICS_BYTES", size - 1)
+    with pytest.raises(load.Unreadable, match=r"metrics\.csv has more than"):
+        load.read_run(folder)
+
+
+def test_names_of_many_differences_are_short_and_unique() -> None:
+    keys = [frozenset({("model.behavior", "X"), *((f"o{i}", i * j % 97) for i in range(50))}) for j in range(40)]
+    names = short_names(keys, ("model.behavior",))
+    assert len(set(names.values())) == len(set(keys)) and max(map(len, names.values())) < 200

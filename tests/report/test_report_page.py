@@ -164,6 +164,18 @@ def test_many_samplers_are_counted_not_picked(tmp_path: Path) -> None:
     assert all(f"MAPROPS (clip_epsilon={i % 10}, kl_cutoff={i // 10})" in page.text for i in range(60))
 
 
+def test_a_page_of_hundreds_of_samplers_stays_small(tmp_path: Path) -> None:
+    """With a hundred options each, and long curves; what has no place is counted."""
+    for i in range(150):
+        options = {"kl_cutoff": 0.1} | {f"option_{k}": i * k for k in range(1, 101)}
+        write_run(
+            tmp_path / str(i), [1.0, 0.0], "MAPROPS", rows=400, evaluations=400, model__behavior__init_args=options
+        )
+    html = make_report([tmp_path]).html
+    assert len(html) < 4_000_000
+    assert "40 more settings differ and have no column" in html
+
+
 def test_films_are_embedded_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = three_samplers(tmp_path / "runs")
     (runs / "props" / "success.gif").write_bytes(b"no gif")
