@@ -17,7 +17,7 @@ from tqdm import TqdmWarning, tqdm
 from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.diagnosis import diagnose
-from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.folder import TABLES, RunFolder
 
 Say = Callable[[str], None]
 
@@ -41,7 +41,16 @@ class Recorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints: a resumed run neither forgets nor repeats a warning, nor forgets a seed."""
-        return {"warnings": self.warnings, "non_finite": self.non_finite}
+        return {"warnings": self.warnings, "non_finite": self.non_finite, "rows": dict(self.folder.rows)}
+
+    @classmethod
+    def rows_of(cls, checkpoint: dict[str, Any]) -> dict[str, int] | None:
+        """Rows of each table that a checkpoint counts on; None: it is of a version that did not say."""
+        callbacks = checkpoint.get("callbacks")
+        own = callbacks.get(cls.__qualname__) if isinstance(callbacks, dict) else None
+        rows = own.get("rows") if isinstance(own, dict) else None
+        fits = isinstance(rows, dict) and set(rows) == set(TABLES) and all(type(n) is int for n in rows.values())
+        return rows if fits else None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""

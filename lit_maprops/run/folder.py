@@ -4,6 +4,7 @@ The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row pe
 ``eval.csv`` one per evaluation and seed.
 """
 
+import csv
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -44,6 +45,7 @@ class RunFolder(Logger):
             however long the run.
         newest: the last row of metrics.csv; empty before the first.
         changes: settings that the run was continued with.
+        rows: of each table so far; a checkpoint has them, so that a run is not continued with others.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,6 +54,7 @@ class RunFolder(Logger):
         self.means = RunningMeans()
         self.newest: Mapping[str, float] = {}
         self.changes: list[Change] = []
+        self.rows: dict[str, int] = dict.fromkeys(TABLES, 0)
         self._columns: list[str] = []
         self._lock: IO[str] | None = None
 
@@ -108,7 +111,9 @@ class RunFolder(Logger):
                 f"{self.path} was removed or made anew while this run was at work in it: nothing more is written"
             )
 
-    def open(self, config: Mapping[str, Any], resume_from: int | None) -> None:
+    def open(
+        self, config: Mapping[str, Any], resume_from: int | None, counted: Mapping[str, int] | None = None
+    ) -> None:
         """Create the folder, or cut an existing one back to where its checkpoint was taken.
 
         A start of the same configuration that ended before its first checkpoint is started again in its folder.
@@ -116,9 +121,10 @@ class RunFolder(Logger):
         Args:
             config: the resolved configuration, written to config.yaml.
             resume_from: env steps of the checkpoint the run continues from; None for a new run.
+            counted: rows of each table that the checkpoint counts on; None: it does not say.
 
         Raises:
-            ConfigError: as ``hold``, or the folder holds another run.
+            ConfigError: as ``hold``; the folder holds another run, or a table that is not the checkpoint's.
         """
         with writable(self.path):
             text = dump_yaml(config)
@@ -126,6 +132,7 @@ class RunFolder(Logger):
                 way = f", or continue it with <ckpt_path> {self.checkpoint}" if self.checkpoint.exists() else ""
                 raise ConfigError(f"<run_name>: {self.path} already holds a run: choose another <run_name>{way}")
             self.hold()
+            kept = {} if resume_from is None else {name: self._kept(name, resume_from, counted) for name in TABLES}
             if resume_from is not None:
                 self._remember(config, resume_from)
             write_atomically(self.path / "config.yaml", text)
@@ -133,11 +140,12 @@ class RunFolder(Logger):
             if resume_from is None:
                 for name in TABLES:
                     (self.path / name).unlink(missing_ok=True)
-            else:
-                for row in self._rewind("metrics.csv", resume_from):
-                    self._count(row)
-                self._columns = list(self.newest)
-                self._rewind("eval.csv", resume_from)
+            for name, (columns, rows) in kept.items():
+                self._write(name, columns, rows) if columns else (self.path / name).unlink(missing_ok=True)
+                self.rows[name] = len(rows)
+            for row in kept["metrics.csv"][1] if kept else []:
+                self._count(row)
+            self._columns = list(self.newest)
 
     def _remember(self, config: Mapping[str, Any], env_steps: int) -> None:
         """Write down which settings are others from here on; before config.yaml, which a kill may leave as it was."""
@@ -183,17 +191,30 @@ class RunFolder(Logger):
                 with writing(path):
                     sync(path)
 
-    def _rewind(self, name: str, env_steps: int) -> list[dict[str, float]]:
-        """Drop the rows after ``env_steps``: the resumed run writes them again."""
+    def _kept(
+        self, name: str, env_steps: int, counted: Mapping[str, int] | None
+    ) -> tuple[list[str], list[dict[str, float]]]:
+        """Columns and rows without those after ``env_steps``, which the resumed run writes again.
+
+        Raises:
+            ConfigError: they are not the rows that the checkpoint counts on.
+        """
         path = self.path / name
-        if path.exists() and not read_table(path):
-            path.unlink()  # a kill before its first line was whole
-        if not path.exists():
-            return []
-        columns, rows = self._read(name)
+        refused = f"<ckpt_path>: {path} {{}}: put back the run's own file, or start the run anew"
+        check(path.is_file() or not path.exists(), refused.format("is no file"))
+        try:
+            columns, rows = self._read(name) if path.exists() else ([], [])
+        except (UnicodeDecodeError, csv.Error):
+            raise ConfigError(refused.format("is no table")) from None
+        check(
+            not rows or {"env_steps", "seed" if name == "eval.csv" else "iteration"} <= set(columns),
+            refused.format("is no table of a run"),
+        )
         rows = [row for row in rows if row["env_steps"] <= env_steps]
-        self._write(name, columns, rows)
-        return rows
+        if counted is not None and len(rows) != counted[name]:
+            have = f"has {len(rows):,} of the {counted[name]:,} rows up to the checkpoint" if rows else "is missing"
+            raise ConfigError(refused.format(have))
+        return columns, rows
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Nothing: Lightning rounds to single precision and may leave out rows; ``add_row`` gets all of all."""
@@ -201,6 +222,7 @@ class RunFolder(Logger):
     def add_row(self, row: dict[str, float]) -> None:
         """Append one row to metrics.csv; a column that comes later (a figure measured now and then) is put in."""
         self._count(row)
+        self.rows["metrics.csv"] += 1
         new = [name for name in row if name not in self._columns]
         self._columns += new
         if new and self.means.rows > 1:
@@ -224,6 +246,7 @@ class RunFolder(Logger):
 
     def log_evaluation(self, rows: list[dict[str, float]]) -> None:
         """Append one evaluation to eval.csv: a row per seed with ``EVAL_COLUMNS``."""
+        self.rows["eval.csv"] += len(rows)
         self._append("eval.csv", list(EVAL_COLUMNS), rows)
 
     def _append(self, name: str, columns: list[str], rows: list[dict[str, float]]) -> None:

@@ -58,10 +58,10 @@ def _train(
     checkpoint = cli.config.ckpt_path
     if first and checkpoint is not None:
         folder.hold()  # before the checkpoint is read: who is at work there may write another one
-    resume_from = None if checkpoint is None else _env_steps_of(checkpoint, cli)
+    resume_from, rows = (None, None) if checkpoint is None else _place_of(checkpoint, cli)
     config["run_name"] = folder.name
     if first:  # the only rank that writes
-        folder.open(config, resume_from)
+        folder.open(config, resume_from, rows)
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
     tell(f"run folder: {folder.path}")
@@ -99,8 +99,8 @@ def _prepare(cli: RunCLI) -> dict[str, Any]:
     return config
 
 
-def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
-    """How far a checkpoint is, which must be one that this model can continue (env steps per seed)."""
+def _place_of(checkpoint: str, cli: RunCLI) -> tuple[int, dict[str, int] | None]:
+    """How far a checkpoint is (env steps per seed), which this model must be able to continue, and its tables' rows."""
     content = read_checkpoint(Path(checkpoint))
     check_resumes(cli.model, content)
     done = own_state(content)["iteration"] * cli.datamodule.target_batch_size
@@ -109,7 +109,7 @@ def _env_steps_of(checkpoint: str, cli: RunCLI) -> int:
         done <= planned,
         f"<model.total_env_steps> makes {planned:,} env steps and the run has done {done:,}: give at least as many",
     )
-    return done
+    return done, Recorder.rows_of(content)
 
 
 def _add_callbacks(
