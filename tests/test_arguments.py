@@ -132,7 +132,7 @@ LINES = {
     "--data.env.size big": "--data.env.size is 'big': choose one of tiny, small, medium, large",
     "--data.num_envs 0": "--data.num_envs is 0: give a value from 1 to 1,000,000",
     "--seed_everything -1": "--seed_everything: -1 is not in bounds, numpy accepts from 0 to 4294967295",
-    "--rank_timeout 0": "--rank_timeout is 0.0: give a value above 0",
+    "--rank_timeout 0": "--rank_timeout is 0.0: give a value between 0 and 1,000,000,000",
 }
 
 
@@ -160,7 +160,7 @@ def test_a_class_of_somebody_else_is_checked_where_its_arguments_arrive() -> Non
 
     assert Slow(0.5).init_args == {"pace": 0.5}
     for make, line in (
-        (lambda: Slow(-1.0), "learning_rate is -1.0: give a value above 0"),
+        (lambda: Slow(-1.0), "learning_rate is -1.0: give a value between 0 and 1e+30"),
         (lambda: Slow("fast"), "pace is 'fast': give a float"),
         (lambda: Slow(rounds=4), "rounds is 4: give a value from 1 to 3"),
     ):

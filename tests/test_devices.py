@@ -75,7 +75,7 @@ def assert_same(folder: Path, whole: Path) -> None:
                 np.testing.assert_allclose(own[column], expected[column], 1e-3, 1e-5, err_msg=f"{name} {column}")
     own, expected = (json.loads((run / "summary.json").read_text()) for run in (folder, whole))
     assert own["warnings"] == expected["warnings"]
-    for key in expected.keys() - {"wall_seconds", "env_steps_per_second", "machine", "config", "warnings"}:
+    for key in expected.keys() - {"wall_seconds", "env_steps_per_second", "machine", "config", "warnings", "changes"}:
         assert own[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5, nan_ok=True), key
 
 

@@ -72,7 +72,7 @@ def test_machines_of_one_name_that_do_not_see_each_others_processes(whole: Path)
     assert_same(whole.parent / "containers", whole)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_machine_that_nobody_joins_says_so(tmp_path: Path, number: int) -> None:
     words = ["-m", "lit_maprops", "fit", *SEEDS, *ALL, "--runs_dir", str(tmp_path), "--run_name", "alone"]
     words += ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--rank_timeout", "3"]

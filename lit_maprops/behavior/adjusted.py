@@ -15,7 +15,7 @@ from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import Count, PositiveFloat
+from lit_maprops.system.argument_types import Count, LearningRate, PositiveFloat
 
 
 class AdjustedPolicy(BehaviorPolicy):
@@ -42,7 +42,7 @@ class AdjustedPolicy(BehaviorPolicy):
         kl_cutoff: PositiveFloat = 0.05,
         epochs: Count = 8,
         minibatches: Count = 1,
-        learning_rate: PositiveFloat = 3e-3,
+        learning_rate: LearningRate = 3e-3,
         hidden: Sequence[Count] = (64, 64),
         reset_optimizer: bool = True,
     ) -> None:

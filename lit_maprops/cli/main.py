@@ -3,11 +3,13 @@
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError, EnvironmentFault, WriteError, printable
+from lit_maprops.system.launch import check_address_space, check_launch
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -61,6 +63,10 @@ def main(args: Sequence[str] | None = None) -> int:
     if args[0] not in COMMANDS:
         return _fail(f"{args[0]!r} is not a command: choose one of {', '.join(COMMANDS)}")
     try:
+        os.getcwd()
+    except FileNotFoundError:
+        return _fail("the working directory is no longer there: change to one that is")
+    try:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(error.marked)
@@ -86,6 +92,8 @@ def _run_light(command: str, options: list[str]) -> int:
 
 
 def _run_training(args: list[str]) -> int:
+    check_launch()
+    check_address_space()
     from lit_maprops.cli.fit import run
     from lit_maprops.stacked.ranks import RanksLost
     from lit_maprops.system.memory import OutOfMemory, is_out_of_memory, keep_freed_memory

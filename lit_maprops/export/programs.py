@@ -4,6 +4,7 @@ A program knows no seeds, no padding and no randomness. It takes the agent's own
 agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
 """
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -115,8 +116,10 @@ def _layers(
 
 def write_torch(program: ExportedProgram, path: Path) -> None:
     """Write what ``torch.export.load`` reads, with no class of ours in it."""
+    content = io.BytesIO()  # straight to a full disk, torch would end the process
     with _quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
 
 
 def write_onnx(program: ExportedProgram, path: Path, outputs: list[str]) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +12,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from lit_maprops.report.find import MARKS, find
 from lit_maprops.report.settings import TARGET_BATCH, Key, sampler_key, setting_key
 from lit_maprops.run.changes import FILE, Change, parse, until
-from lit_maprops.system.errors import ConfigError, printable
+from lit_maprops.system.errors import printable
 from lit_maprops.system.flat_settings import flatten
 from lit_maprops.system.safe_yaml import load_yaml
 from lit_maprops.system.tables import read_table
 
 Floats = NDArray[np.floating]
-MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
 MOST_STEPS = 10**15  # of env steps, as the program allows; also of any other number
 MOST_BYTES = 200_000_000  # of a file that is read as a whole
 MOST_METRICS_BYTES = 20_000_000_000  # of metrics.csv, of which rows may be left out
@@ -114,25 +113,6 @@ def load_runs(paths: Sequence[str | Path]) -> tuple[list[Run], list[LeftOut]]:
             left_out.append(LeftOut(printable(str(folder)), printable(str(error))))
     runs, repeats = _without_repeats(runs)
     return runs, left_out + repeats
-
-
-def find(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
-    """Folders at or below ``paths`` that hold files, each with whether it looks like a run; not looked into further."""
-    found: dict[Path, tuple[Path, bool]] = {}
-    for given in map(Path, paths):
-        if not given.is_dir():
-            fault = "is a file" if given.exists() else "does not exist"
-            raise ConfigError(
-                f"report: {given} {fault}: give run folders, or a folder that contains them, such as runs"
-            )
-        for top, folders, files in os.walk(given):
-            is_run = any(mark in files or mark in folders for mark in MARKS)
-            # A run's own subfolders (checkpoints, wandb) are no runs.
-            folders[:] = [] if is_run else sorted(f for f in folders if not f.startswith("."))
-            foreign = not is_run and not folders and bool(files)
-            if is_run or foreign:
-                found.setdefault(Path(top).resolve(), (Path(top), is_run))
-    return list(found.values())
 
 
 def read_run(folder: Path) -> Run:

@@ -119,7 +119,8 @@ class Checkpoints(Callback):
         self._own: int | None = None
         self._saved = 0  # iteration of the newest checkpoint
         self._finishing = False  # the last checkpoint is written
-        self._previous: dict[int, Any] = {}
+        self._taken: set[signal.Signals] = set()
+        self._found = {number: signal.getsignal(number) for number in STOPPING}  # before Lightning takes some
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals (after Lightning, which would end with exit code 0 or, under SLURM, not at all)."""
@@ -136,8 +137,8 @@ class Checkpoints(Callback):
         for number in STOPPING:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup
-            found = signal.signal(number, self._receive)
-            self._previous.setdefault(number, found)
+            signal.signal(number, self._receive)
+            self._taken.add(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._own == number:
@@ -181,9 +182,9 @@ class Checkpoints(Callback):
 
     def give_back(self) -> None:
         """Give the signals back when all is written and said: the process may have other things to do."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        for number in self._taken:
+            signal.signal(number, self._found[number] or signal.SIG_DFL)  # None: of no Python
+        self._taken = set()
 
 
 class EnvStepsBar(Callback):

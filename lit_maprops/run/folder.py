@@ -6,8 +6,7 @@ The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row pe
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from lit_maprops.run.changes import FILE as CHANGES
 from lit_maprops.run.changes import Change, continued_with, parse
 from lit_maprops.run.diagnosis import RunningMeans
-from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check
+from lit_maprops.run.new_folder import writable
+from lit_maprops.system.errors import ConfigError, FolderLost, check
 from lit_maprops.system.files import is_held, lock, no_link, sync, write_atomically, write_json, writing
 from lit_maprops.system.safe_yaml import dump_yaml, read_yaml
 from lit_maprops.system.tables import read_table
@@ -281,34 +281,3 @@ def _cell(value: float) -> str:
         return ""
     # repr round-trips, so a rewound file keeps its numbers.
     return repr(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-@contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Refuse a folder in which the block cannot write.
-
-    Raises:
-        ConfigError: instead of WriteError and any OSError.
-    """
-    try:
-        with writing(path):
-            yield
-    except WriteError as error:
-        raise ConfigError(f"<runs_dir>: {error.marked}: choose another folder or <run_name>") from None
-
-
-def new_folder(path: Path) -> Path:
-    """Create ``path``, or the first of ``path-2``, ``path-3``, ... that is not there yet, and return it.
-
-    Runs that start within one second have one default name, and so have runs an hour apart when the clock is put back.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    folder, number = path, 1
-    while True:
-        with writable(folder), suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
-        number += 1
-        folder = path.with_name(f"{path.name}-{number}")

@@ -20,13 +20,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.run.folder import new_folder
+from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
-from lit_maprops.run.strategy import register_strategy
+from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
-from lit_maprops.system.argument_types import PositiveFloat, check_value
+from lit_maprops.system.argument_types import check_value
 from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
@@ -131,7 +131,7 @@ class RunCLI(LightningCLI):
         for name, value in self.config.trainer.items():
             if value is not None:  # Lightning's default, which is accepted
                 check_option(name, value)
-        check_value("<rank_timeout>", PositiveFloat, self.config.rank_timeout)
+        check_value("<rank_timeout>", RankTimeout, self.config.rank_timeout)
         accelerator = self.config.trainer.accelerator
         check(
             accelerator not in ("gpu", "cuda") or torch.cuda.is_available() or torch.backends.mps.is_available(),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import Trainer
@@ -17,11 +17,15 @@ from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy, StrategyRegistry
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed, nn
+from typing_extensions import TypeAliasType
 
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.watch import LAUNCHER, Watch
 from lit_maprops.stacked.ranks import Ranks, RanksLost, answered
+from lit_maprops.system.argument_types import Range
 from lit_maprops.system.errors import ConfigError, check
+
+RankTimeout = TypeAliasType("RankTimeout", Annotated[float, Range(0, 10**9, strict=True)])  # seconds
 
 
 def register_strategy(command: Sequence[str], timeout: float) -> None:

@@ -1,8 +1,10 @@
 """Checkpoint files: written all or nothing, read without unpickling objects, and told in one line what is wrong."""
 
 import io
+import pickletools
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,13 @@ from lit_maprops.system.files import replacing, writing
 
 CHECKPOINT_KEY = "lit_maprops"
 OPTIONAL = {"next_start_noise"}  # keys that are not always saved
+CALLED = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch device",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_tensor_v2",
+}
 MOST = 10**15  # of any number in it
 
 
@@ -69,7 +78,23 @@ def _is_intact(path: Path) -> bool:
     """
     with zipfile.ZipFile(path) as archive:
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
-        return stored and archive.testzip() is None
+        return stored and archive.testzip() is None and all(_is_ours(name) for name in _names(archive))
+
+
+def _names(archive: zipfile.ZipFile) -> Iterator[str]:
+    """What the pickles of a checkpoint call by name, as ``module name``."""
+    for record in archive.namelist():
+        if record.endswith(".pkl"):
+            for opcode, argument, _ in pickletools.genops(archive.read(record)):
+                if "GLOBAL" in opcode.name or opcode.name in ("INST", "EXT1", "EXT2", "EXT4"):
+                    yield str(argument)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a checkpoint of ours may call it. torch.load calls more, such as ``bytearray`` of any size."""
+    module, _, what = name.partition(" ")
+    is_kind = what.endswith("Storage") or isinstance(vars(torch).get(what), torch.dtype)
+    return name in CALLED or (module == "torch" and is_kind)
 
 
 def own_state(content: Any, path: Path | None = None) -> dict[str, Any]:

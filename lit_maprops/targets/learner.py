@@ -14,7 +14,7 @@ from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
 from lit_maprops.stacked.ranks import Team
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import ClosedUnitInterval, Count, PositiveFloat, Range
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, Range
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
 from lit_maprops.targets.policies import TargetPolicies
@@ -48,7 +48,7 @@ class Learner(Configurable, nn.Module, ABC):
     def __init__(
         self,
         *,
-        learning_rate: PositiveFloat,
+        learning_rate: LearningRate,
         gamma: ClosedUnitInterval,
         hidden: Sequence[Count],
         anneal_learning_rate: bool = False,

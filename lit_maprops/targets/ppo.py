@@ -24,7 +24,7 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import ClosedUnitInterval, Count, NonNegativeFloat, PositiveFloat
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
@@ -56,7 +56,7 @@ class PPO(Learner):
 
     def __init__(
         self,
-        learning_rate: PositiveFloat = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         gamma: ClosedUnitInterval = 0.99,
         gae_lambda: ClosedUnitInterval = 0.95,
         clip_epsilon: PositiveFloat = 0.2,

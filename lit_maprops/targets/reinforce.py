@@ -11,7 +11,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
-from lit_maprops.system.argument_types import ClosedUnitInterval, Count, PositiveFloat
+from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate
 from lit_maprops.targets.learner import Learner
 
 
@@ -30,7 +30,7 @@ class Reinforce(Learner):
 
     def __init__(
         self,
-        learning_rate: PositiveFloat = 1.0,
+        learning_rate: LearningRate = 1.0,
         gamma: ClosedUnitInterval = 1.0,
         hidden: Sequence[Count] = (),
         **learner: Any,

@@ -11,7 +11,7 @@ def test_killed_again_and_again_a_run_and_a_sweep_end_as_if_nothing_had_happened
         sys.executable,
         str(ROOT / "tests/drill/drill.py"),
         "--kills",
-        "3",
+        "2",
         "--cold",
         "0",
         "--parts",
@@ -20,4 +20,4 @@ def test_killed_again_and_again_a_run_and_a_sweep_end_as_if_nothing_had_happened
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "(3 kills" in done.stdout
+    assert "(2 kills" in done.stdout

@@ -17,7 +17,7 @@ from lit_maprops.cli.main import main
 
 CALLBACKS = "lightning.pytorch.callbacks"
 EVIL = "evil_code"
-KEYS = 24  # of a configuration's 150 or so that one run of the tests tries
+KEYS = 12  # of a configuration's 150 or so that one run of the tests tries
 
 
 @pytest.fixture(scope="module")
