@@ -21,6 +21,7 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from lit_maprops.report import Report, make_report
 from lit_maprops.report.load import Run, Unreadable, read_run
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 from lit_maprops.system.tables import read_table
 from lit_maprops.targets import Learner
 
@@ -78,7 +79,7 @@ class RunResult:
         return self._table("eval.csv")
 
     def _table(self, name: str) -> "DataFrame":
-        check(find_spec("pandas") is not None, "tables need the package pandas: pip install 'lit_maprops[notebook]'")
+        check(find_spec("pandas") is not None, f"tables need the package pandas: {install('notebook')}")
         from pandas import DataFrame
 
         check((self.folder / name).is_file(), f"{self.folder} has no {name} yet: train first")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 from lit_maprops.system.files import home_path
 
 DESCRIPTION = """Write each agent's decentralized policy as an ONNX file and a torch.export program, agent_0.onnx,
@@ -48,8 +49,7 @@ def run(args: list[str]) -> int:
     for package in ("onnx", "onnxscript") if "onnx" in formats else ():
         check(
             find_spec(package) is not None,
-            f"--format {options.format} needs the package {package}: pip install 'lit_maprops[export]', or give "
-            "--format torch",
+            f"--format {options.format} needs the package {package}: {install('export')}, or give --format torch",
         )
     output = options.output.resolve()
     with _one_line(output):

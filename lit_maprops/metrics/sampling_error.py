@@ -28,6 +28,7 @@ from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import check
+from lit_maprops.system.extras import install
 
 ESTIMATORS = ["tabular", "likelihood", "energy"]
 REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
@@ -50,7 +51,7 @@ def check_estimator(kind: str | None, task: Task) -> None:
     )
     check(
         kind != "energy" or find_spec("scipy") is not None,
-        "<model.sampling_error> energy needs the package scipy: pip install 'lit_maprops[continuous]', or use null",
+        f"<model.sampling_error> energy needs the package scipy: {install('continuous')}, or use null",
     )
     check(
         kind != "tabular" or task.numbers_states(),

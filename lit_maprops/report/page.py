@@ -18,6 +18,7 @@ from lit_maprops.report.load import LeftOut, Run, load_runs
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.outputs import check_output
 
@@ -77,7 +78,7 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
         ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
     for package in PACKAGES:
-        check(find_spec(package) is not None, f"report: {package} is missing: pip install 'lit_maprops[report]'")
+        check(find_spec(package) is not None, f"report: {package} is missing: {install('report')}")
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)

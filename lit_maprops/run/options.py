@@ -16,6 +16,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_maprops.data import MultiAgentData
@@ -166,8 +167,8 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""
         register_strategy(self._command, self.config.rank_timeout)
-        # Under SLURM Lightning continues at any hpc_ckpt_*.ckpt in this folder, whoever wrote it.
         kwargs["default_root_dir"] = self.config.trainer.default_root_dir or self.config.runs_dir
+        self._check_no_other_start(Path(kwargs["default_root_dir"]))
         callbacks = self._get(self.config_init, "trainer.callbacks") or []
         given = callbacks if isinstance(callbacks, list) else [callbacks]
         for option, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
@@ -177,6 +178,16 @@ class RunCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
             raise ConfigError(f"<trainer>: {one_line(error)}") from None
+
+    def _check_no_other_start(self, root: Path) -> None:
+        """Under SLURM Lightning starts a fit at any hpc_ckpt_*.ckpt in its root folder, whoever wrote it."""
+        found = sorted(root.glob("hpc_ckpt_*")) if SLURMEnvironment.detect() and self.config.ckpt_path is None else []
+        argument = "<trainer.default_root_dir>" if self.config.trainer.default_root_dir else "<runs_dir>"
+        check(
+            not found,
+            f"{argument} holds {found[0] if found else ''}, at which Lightning would start under SLURM: move it away, "
+            "or choose another folder",
+        )
 
     def run_path(self) -> Path:
         """The folder of this run: the checkpoint's, the named one, or one created here so that it is ours alone.

@@ -13,6 +13,7 @@ from lit_maprops.run.callbacks import Recorder, Say, own_module
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.wandb_run import Tracker
+from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_json, writing
 
 WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif")  # at a run's end
@@ -98,7 +99,7 @@ class Summary(Callback):
 
     def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, torch.Tensor]) -> None:
         if not figures.available():
-            self.say("no figures: install the extra `media` (pip install 'lit_maprops[media]')")
+            self.say(f"no figures: their packages (the extra `media`) are missing: {install('media')}")
             return
         names = (type(module.task), type(module.behavior), type(module.learner))
         title = "{}: {} + {}".format(*(kind.__name__ for kind in names))

@@ -17,8 +17,8 @@ from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.results import read_history, read_summary
 from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 
-MISSING = "the package sweeps is missing: install the extra `sweeps` (pip install 'lit_maprops[sweeps]')"
 # What W&B's search calls the states of our journal. A run stopped early counts with what it reached.
 STATES = {"waiting": "pending", "running": "running", "finished": "finished", "stopped": "finished", "failed": "failed"}
 
@@ -93,7 +93,7 @@ def _import_sweeps() -> ModuleType:
         try:
             import sweeps
         except ImportError:
-            raise ConfigError(MISSING) from None
+            raise ConfigError(f"the package sweeps is missing: {install('sweeps')}") from None
     return sweeps
 
 

@@ -245,7 +245,7 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys, tmp_path):
     config = ["--config", str(ROOT / "conf/vmas_balance.yaml"), "--runs_dir", str(tmp_path)]
     assert main(["fit", *config]) == 2
     error = capsys.readouterr().err.strip()
-    assert "pip install 'lit_maprops[envs]'" in error and len(error.splitlines()) == 1
+    assert "pip install 'vmas<1.6,>=1.5.2'" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("behavior", "learner"), [("MAPROPS", "MAPPO"), ("OnPolicy", "IPPO")])

@@ -83,3 +83,17 @@ def test_a_disk_too_small_for_an_export(place: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (code == 2 and "--output" in err and "could not be written" in err) or "cannot be written" in err, err
     assert not Path("o").exists()
+
+
+@pytest.mark.parametrize("argument", ["runs_dir", "trainer.default_root_dir"])
+def test_a_checkpoint_that_slurm_would_bring_in(place: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+    """Lightning takes the newest hpc_ckpt_*.ckpt of its root folder for the start of a new fit, with no word of it."""
+    root = place / ("runs" if argument == "runs_dir" else "root")
+    root.mkdir()
+    (root / "hpc_ckpt_1.ckpt").write_bytes(b"of another program")
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "a", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    options = [*FIT, "--trainer.devices", "1", "--trainer.default_root_dir", str(root)]
+    code, _, err = run(options if argument != "runs_dir" else options[:-2])
+    assert code == 2 and err.count("\n") == 1 and f"--{argument} holds" in err and "hpc_ckpt_1.ckpt" in err, err
+    assert not (place / "runs" / "x").exists()

@@ -336,7 +336,7 @@ def test_without_the_package_the_extra_is_named(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "sweeps", None)
-    assert "lit_maprops[sweeps]" in refused(sweep(), capsys)
+    assert "pip install 'sweeps<0.4,>=0.3'" in refused(sweep(), capsys)
 
 
 def test_help_imports_nothing_heavy() -> None:

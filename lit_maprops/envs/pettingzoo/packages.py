@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from typing import Any
 
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 from lit_maprops.system.named_code import check_named
 
 _EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
@@ -27,7 +28,7 @@ def found(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if missing in _EXTRA:
-            fix = "pip install 'lit_maprops[envs]'"
+            fix = install("envs")
         elif f"{name}.".startswith(f"{missing}."):
             fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
         else:

@@ -16,6 +16,7 @@ from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.vmas.worlds import BLOCK, Worlds
 from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.extras import install
 
 # Scenarios that tell, when an episode ends, whether it is solved: from the scenario to [P] bool.
 _SUCCESS_CRITERIA: dict[str, Callable[[Any], Tensor]] = {
@@ -199,7 +200,7 @@ def _check_name(scenario: str) -> None:
     try:
         vmas = importlib.import_module("vmas")
     except ImportError as error:
-        raise ConfigError("<data.env> VMAS needs the package vmas: pip install 'lit_maprops[envs]'") from error
+        raise ConfigError(f"<data.env> VMAS needs the package vmas: {install('envs')}") from error
     names = [*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios]
     check(
         scenario in names,
