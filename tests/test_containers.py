@@ -191,6 +191,17 @@ def test_compose_services_keep_their_runs(profile: str) -> None:
     assert service["cap_drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize("profile", ["run", "agents", "multi-gpu"])
+def test_compose_services_have_limits(profile: str) -> None:
+    """One container can neither fill its machine nor change its image."""
+    for env, limit in (({}, (64 if profile == "multi-gpu" else 16) * 2**30), ({"MEMORY_LIMIT": "3g"}, 3 * 2**30)):
+        service: dict = compose(profile, **env)
+        assert service["read_only"] is True and int(service["mem_limit"]) == limit and service["pids_limit"] == 4096
+        written = {mount.partition(":")[0] for mount in service["tmpfs"]}
+        assert written == {"/tmp", "/home/maprops"}
+        assert [volume["target"] for volume in service["volumes"]] == ["/runs"]
+
+
 def test_compose_takes_keys_from_the_calling_shell_only() -> None:
     content = yaml.safe_load((ROOT / "compose.yaml").read_text())
     for service in content["services"].values():
