@@ -16,6 +16,7 @@ from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check
 from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
 
+MOST_HOURS = 1_000_000
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
 folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
 finished runs are kept, interrupted ones go on from their checkpoint."""
@@ -29,6 +30,7 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument(
         "--runs_dir", type=home_path, default=Path("runs"), help="where runs are written (default: runs)"
     )
+    parser.add_argument("--run_hours", type=float, help="hours that a run may take; then it saves and counts as failed")
     parser.add_argument("--retry_failed", action="store_true", help="run failed runs again")
     parser.add_former("--max-runs", "max_runs", type=int)
     parser.add_former("--runs-dir", "runs_dir", type=home_path)
@@ -52,6 +54,10 @@ def run(args: list[str]) -> int:
     check_count("workers", options.workers, most=1024)
     if options.max_runs is not None:
         check_count("max_runs", options.max_runs, most=MOST_RUNS)
+    hours = options.run_hours
+    check(
+        hours is None or 0 < hours <= MOST_HOURS, f"--run_hours is {hours}: give a value between 0 and {MOST_HOURS:,}"
+    )
     path = locate("sweeps", options.file)
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
@@ -72,7 +78,7 @@ def run(args: list[str]) -> int:
                 entry.state, entry.exit_code, entry.error = "waiting", None, None
         total = max(search.size(limit), len(journal.entries))
         try:
-            received = Scheduler(file, folder, search, journal, options.workers, total).run()
+            received = Scheduler(file, folder, search, journal, options.workers, total, hours).run()
         except FolderLost:
             raise
         except WriteError as error:

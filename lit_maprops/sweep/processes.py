@@ -1,12 +1,15 @@
 """One run of a sweep as a process: its command line, its environment, its log, and what is left of it after a kill."""
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from lit_maprops.system.errors import check
 from lit_maprops.system.files import writing
 
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+GRACE_SECONDS = 60.0  # for a run whose time is up, to save
 ERROR_CHARACTERS = 300  # of a failed run's last line that are worth a line in the journal
 
 
@@ -69,8 +73,10 @@ class Process:
         self.run = folder / entry.id
         self.log = folder / f"{entry.id}.log"
         self.stopping = False  # hyperband gave it up
+        self.late = False  # its time was up
         self.adopted = False  # an earlier sweep started it, and it is still at work
         self._popen: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
 
     def start(self, file: SweepFile, workers: int) -> None:
         """Start or continue the run, unless it is still at work.
@@ -90,6 +96,7 @@ class Process:
                 command = [*command_line(file, self.entry.parameters), *self._own_flags(file)]
                 log.write(f"$ {' '.join(command)}\n".encode())
                 log.flush()
+                self._started = time.monotonic()
                 # A process group of its own: Ctrl-C reaches the sweep alone, which then stops its runs.
                 self._popen = subprocess.Popen(
                     command,
@@ -130,6 +137,18 @@ class Process:
         """Send a signal; one left by an earlier sweep just goes on, and the next sweep finds it."""
         if self._popen is not None and self._popen.poll() is None:
             self._popen.send_signal(number)
+
+    def keep_to(self, seconds: float) -> None:
+        """End the run if it has been at work for longer: it may save first, and is killed with its children if not."""
+        if self._popen is None or self._popen.poll() is not None:
+            return
+        over = time.monotonic() - self._started - seconds
+        if over > 0 and not self.late:
+            self.late = True
+            self.signal(signal.SIGTERM)
+        elif over > GRACE_SECONDS:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
 
     def last_line(self) -> str:
         """The last line the run printed."""

@@ -27,13 +27,21 @@ class Scheduler:
         journal: of the sweep.
         workers: runs at a time.
         total: runs in all.
+        run_hours: that a run may take; None: any time.
     """
 
     def __init__(
-        self, file: SweepFile, folder: Path, search: Search, journal: Journal, workers: int, total: int
+        self,
+        file: SweepFile,
+        folder: Path,
+        search: Search,
+        journal: Journal,
+        workers: int,
+        total: int,
+        run_hours: float | None = None,
     ) -> None:
         self.file, self.folder, self.search, self.journal = file, folder, search, journal
-        self.workers, self.total = workers, total
+        self.workers, self.total, self.run_hours = workers, total, run_hours
         self.received: int | None = None
         self._active: list[Process] = []
         self._next_look = 0.0
@@ -67,6 +75,9 @@ class Scheduler:
             for process in [process for process in self._active if not process.alive()]:
                 self._active.remove(process)
                 self._settle(process)
+            if self.run_hours is not None:
+                for process in self._active:
+                    process.keep_to(3600 * self.run_hours)
             if self.file.stops_early and self.received is None and time.monotonic() >= self._next_look:
                 self._stop_early()
                 self._next_look = time.monotonic() + HYPERBAND_SECONDS
@@ -98,6 +109,9 @@ class Scheduler:
             entry.state = "finished"
         elif process.stopping:
             entry.state = "stopped"
+        elif process.late:
+            entry.state, entry.exit_code = "failed", code
+            entry.error = f"it took longer than {self.run_hours:g} hours; given again, it goes on from its checkpoint"
         elif process.adopted or self.received is not None:
             return  # interrupted: it stays `running` and is continued, now or by the next sweep
         else:
