@@ -42,9 +42,10 @@ def fit(
         callbacks: of Lightning.
         loggers: of Lightning, each of which gets a row per target iteration.
         **settings: arguments of ``LitMAPROPS`` and ``MultiAgentData``; ``run_name``, the folder inside ``runs_dir``
-            (default: ``runs``); ``wandb``: online, offline or disabled (default: WANDB_MODE, else offline);
-            ``trainer``: arguments of Lightning's Trainer by their names; ``trust``: packages whose classes the
-            configuration of a run that is continued may name, beyond those that this program has imported.
+            (default: ``runs``); ``keep``: older checkpoints that stay; ``wandb``: online, offline or disabled (default:
+            WANDB_MODE, else offline); ``trainer``: arguments of Lightning's Trainer by their names; ``trust``: packages
+            whose classes the configuration of a run that is continued may name, beyond those that this program has
+            imported.
 
     Raises:
         ConfigError: settings that cannot work, found before anything is written.

@@ -13,7 +13,7 @@ from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import FirstSeed, LitMAPROPS, TotalEnvSteps
 from lit_maprops.run.option_errors import EXAMPLE, arguments_of
 from lit_maprops.run.option_files import run_of
-from lit_maprops.system.argument_types import BatchSize, ClosedUnitInterval, Count
+from lit_maprops.system.argument_types import BatchSize, ClosedUnitInterval, Count, NonNegativeInt
 from lit_maprops.system.arguments import Configurable, plain
 from lit_maprops.system.entry_points import IMPORT_PATH, root_of
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     # the run
     run_name: str | None
     runs_dir: str
+    keep: NonNegativeInt
     wandb: str | None
     trainer: Mapping[str, Any]
     trust: Sequence[str]

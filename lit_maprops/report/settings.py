@@ -24,6 +24,7 @@ POOLED = {
     "runs_dir",
     "wandb",
     "ckpt_path",
+    "keep",
     "model.num_seeds",
     "model.first_seed",
     "model.eval_interval",

@@ -111,10 +111,11 @@ class Checkpoints(Callback):
     Args:
         folder: of the run.
         say: prints one line.
+        keep: older checkpoints that stay beside the newest.
     """
 
-    def __init__(self, folder: RunFolder, say: Say) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, folder: RunFolder, say: Say, keep: int = 0) -> None:
+        self.folder, self.say, self.keep = folder, say, keep
         self.received: int | None = None  # by any rank
         self._own: int | None = None
         self._saved = 0  # iteration of the newest checkpoint
@@ -170,6 +171,8 @@ class Checkpoints(Callback):
     def _save(self, trainer: Trainer, module: LitMAPROPS) -> None:
         if trainer.is_global_zero:
             self.folder.sync()
+            if self.keep:
+                self.folder.keep_checkpoint(self._saved * module.data.target_batch_size, self.keep)
         with module.phases(CHECKPOINT):
             trainer.save_checkpoint(self.folder.checkpoint)  # rank 0 writes it
         self._saved = module.iteration

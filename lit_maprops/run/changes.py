@@ -11,7 +11,7 @@ from lit_maprops.system.flat_settings import flatten
 
 FILE = "changes.json"
 # Where a run is, how it is tracked and how long its ranks wait: none of what it is trained with.
-APART = {"run_name", "runs_dir", "ckpt_path", "wandb", "rank_timeout"}
+APART = {"run_name", "runs_dir", "ckpt_path", "keep", "wandb", "rank_timeout"}
 
 
 class Change(NamedTuple):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lit_maprops.run.changes import FILE as CHANGES
 from lit_maprops.run.changes import Change, continued_with, parse
 from lit_maprops.run.diagnosis import RunningMeans
+from lit_maprops.run.kept import drop_later, keep
 from lit_maprops.run.new_folder import writable
 from lit_maprops.system.errors import ConfigError, FolderLost, check
 from lit_maprops.system.files import is_held, lock, no_link, sync, write_atomically, write_json, writing
@@ -140,6 +141,7 @@ class RunFolder(Logger):
             if resume_from is None:
                 for name in TABLES:
                     (self.path / name).unlink(missing_ok=True)
+            drop_later(self.checkpoint, resume_from or 0)
             for name, (columns, rows) in kept.items():
                 self._write(name, columns, rows) if columns else (self.path / name).unlink(missing_ok=True)
                 self.rows[name] = len(rows)
@@ -190,6 +192,11 @@ class RunFolder(Logger):
             if path.exists():
                 with writing(path):
                     sync(path)
+
+    def keep_checkpoint(self, env_steps: int, most: int) -> None:
+        """Let the newest checkpoint stay when the next one takes its place; see ``lit_maprops.run.kept.keep``."""
+        self.check_held()
+        keep(self.checkpoint, env_steps, most)
 
     def _kept(
         self, name: str, env_steps: int, counted: Mapping[str, int] | None

@@ -28,7 +28,17 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
     "data.env": TASKS,
 }
 BASES: dict[str, type] = {"model.behavior": BehaviorPolicy, "model.learner": Learner, "data.env": Task}
-OPTIONS = ("config", "run_name", "runs_dir", "ckpt_path", "wandb", "seed_everything")  # of no class
+OPTIONS = (
+    "config",
+    "run_name",
+    "runs_dir",
+    "ckpt_path",
+    "keep",
+    "trust",
+    "wandb",
+    "rank_timeout",
+    "seed_everything",
+)  # of no class
 EXAMPLE = "the output of lit-maprops conf boulderpush"  # a file
 TAGGED = "one of the values has a YAML tag (!!...): give a plain one, see <help>"
 TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}

@@ -27,7 +27,7 @@ from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nu
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
-from lit_maprops.system.argument_types import check_value
+from lit_maprops.system.argument_types import NonNegativeInt, check_value
 from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
@@ -106,6 +106,12 @@ class RunCLI(LightningCLI):
             help="checkpoint to continue (fit) or evaluate; brings its own config unless --config is given",
         )
         parser.add_argument(
+            "--keep",
+            type=NonNegativeInt,
+            default=0,
+            help="older checkpoints to keep beside last.ckpt, the newest ones, as env_steps_N.ckpt",
+        )
+        parser.add_argument(
             "--trust",
             type=str | None,
             default=None,
@@ -132,6 +138,7 @@ class RunCLI(LightningCLI):
         for name, value in self.config.trainer.items():
             if value is not None:  # Lightning's default, which is accepted
                 check_option(name, value)
+        check_value("<keep>", NonNegativeInt, self.config.keep)
         check_value("<rank_timeout>", RankTimeout, self.config.rank_timeout)
         accelerator = self.config.trainer.accelerator
         check(

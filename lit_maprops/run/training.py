@@ -116,7 +116,7 @@ def _add_callbacks(
     trainer: Any, folder: RunFolder, config: dict[str, Any], tell: Say, given: Sequence[Callback]
 ) -> Checkpoints:
     """The run's own callbacks after those of its user, whose stops are then saved."""
-    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell)
+    recorder, checkpoints = Recorder(folder, tell), Checkpoints(folder, tell, config["keep"])
     summary = Summary(folder, recorder, config, tell)
     own = [recorder, checkpoints, EnvStepsBar(), summary] if trainer.is_global_zero else [checkpoints, summary]
     trainer.strategy.checkpoint_io = DurableCheckpointIO()
