@@ -214,7 +214,7 @@ class RunFolder(Logger):
         except (UnicodeDecodeError, csv.Error):
             raise ConfigError(refused.format("is no table")) from None
         check(
-            not rows or {"env_steps", "seed" if name == "eval.csv" else "iteration"} <= set(columns),
+            not rows or {"env_steps", *(["seed"] if name == "eval.csv" else [])} <= set(columns),
             refused.format("is no table of a run"),
         )
         rows = [row for row in rows if row["env_steps"] <= env_steps]
