@@ -243,7 +243,8 @@ def test_settings_that_must_be_positive(name, flag, value):
     with pytest.raises(ConfigError) as error:
         BEHAVIORS[name](**{flag: value})
     message = one_line(error)
-    assert f"--model.behavior.{flag}" in message and str(value) in message and "above 0" in message
+    rule = "give a value between 0 and 1e+30" if flag == "learning_rate" else "give a value above 0"
+    assert f"--model.behavior.{flag}" in message and str(value) in message and rule in message
 
 
 @pytest.mark.parametrize("name", ALL_TRAINED)

@@ -17,7 +17,7 @@ from lit_maprops.system.tables import read_table
 
 ENDLESS = ["--model.total_env_steps", "800000", "--model.checkpoint_interval", "100000"]  # saved by a stop only
 # Losses that are not finite are a warning, which the run has to print while nobody reads.
-WARNS = ["--model.learner.learning_rate", "1e29", "--model.total_env_steps", "16"]
+WARNS = ["--model.learner", "IPPO", "--model.learner.learning_rate", "1e29", "--model.total_env_steps", "16"]
 
 
 def shell(line: str, folder: Path) -> subprocess.Popen[str]:
