@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.distributions.families import Family
+from lit_maprops.envs.ends import living
 
 
 class Buffer:
@@ -92,6 +93,9 @@ class Buffer:
         retained = self._stored()[:, : self.stored_batches]
         with torch.no_grad():
             parameters = distribution_parameters(retained.get(keys.OBSERVATION))
+        present = living(retained)
+        if present is not None:
+            parameters = family.idle(parameters, ~present)
         log_prob = family.log_prob(parameters, retained.get(keys.ACTION))
         retained.get(keys.PARAMETERS).copy_(parameters)
         retained.get(keys.LOG_PROB).copy_(log_prob)

@@ -11,6 +11,7 @@ from torchrl.collectors import Collector
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.envs.ends import living
 from lit_maprops.targets import TargetPolicies
 
 
@@ -42,6 +43,9 @@ class BehaviorActor(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
         parameters = self.policies.distribution_parameters(tensordict.get(keys.OBSERVATION))
+        present = living(tensordict)
+        if present is not None:
+            parameters = self.policies.family.idle(parameters, ~present)
         choice = self.behavior.choose(tensordict, parameters)
         log_prob = self.policies.family.log_prob(parameters, choice.action)
         tensordict.set(keys.ACTION, choice.action)

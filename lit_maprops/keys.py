@@ -22,6 +22,7 @@ collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and
 | ``REWARD`` (under ``"next"``) | [R, E, A, 1] f32 | reward of each agent |
 | ``DONE`` (under ``"next"``) | [R, E, 1] bool | episode over |
 | ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |
+| ``END`` | [R, E, A] u8 | how each agent's own episode has ended (``envs.ends``), of tasks whose agents may leave |
 | ``SUCCESS`` (under ``"next"``) | [R, E, 1] bool | the task counts the episode that this step ends as solved |
 """
 
@@ -41,8 +42,10 @@ DONE = "done"
 TERMINATED = "terminated"
 TRUNCATED = "truncated"
 SUCCESS = "success"
+END = (AGENTS, "end")
 
 # Written by a learner's update, read by TorchRL's loss.
 VALUE = (AGENTS, "state_value")
 VALUE_TARGET = (AGENTS, "value_target")
 ADVANTAGE = (AGENTS, "advantage")
+WEIGHT = (AGENTS, "weight")  # see ``envs.ends.weights``

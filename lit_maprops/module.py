@@ -16,7 +16,6 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from typing_extensions import TypeAliasType, override
 
-from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, update_keys
@@ -290,8 +289,7 @@ class LitMAPROPS(ResumableRun):
         if self.sampling_error is None or (self.iteration + 1) % self.sampling_error_interval:
             return {}
         with self.phases(phases.SAMPLING_ERROR):
-            index = [keys.STATE_INDEX] if self.task.numbers_states() else []
-            data = self.buffer.flat(*sampling_error.REQUIRED_KEYS, *index)
+            data = self.buffer.flat(*sampling_error.required_keys(self.task))
             # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
             figures = sampling_error.estimate(
                 self.sampling_error, data, self.task.family, self.metric_streams, self.learner.hidden

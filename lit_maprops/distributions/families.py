@@ -69,6 +69,10 @@ class Family(ABC):
         """The most probable action of each agent."""
 
     @abstractmethod
+    def idle(self, parameters: Tensor, left: Tensor) -> Tensor:
+        """``[*B, A, K]`` in which agents that have ``left``, ``[*B, A]`` bool, have nothing to choose."""
+
+    @abstractmethod
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
         """Draw actions from numbers on [0, 1), ``[*B, *uniforms]``."""
 
@@ -106,6 +110,13 @@ class Categorical(Family):
     def mode(self, parameters: Tensor) -> Tensor:
         """The first of equals."""
         return parameters.argmax(-1)
+
+    @override
+    def idle(self, parameters: Tensor, left: Tensor) -> Tensor:
+        """The first action that the agent has, and no other."""
+        first = self.mask_on(parameters.device).int().argmax(-1, keepdim=True)
+        only = parameters.new_full(self.mask.shape, -torch.inf).scatter(-1, first, 0.0)
+        return torch.where(left.unsqueeze(-1), only, parameters)
 
     @override
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:
@@ -152,6 +163,11 @@ class Gaussian(Family):
     def mode(self, parameters: Tensor) -> Tensor:
         """The mean of u, which under tanh is the median of the executed action."""
         return gaussian.split(parameters)[0]
+
+    @override
+    def idle(self, parameters: Tensor, left: Tensor) -> Tensor:
+        """Standard normal noise, which no policy decides and the task does not hear."""
+        return torch.where(left.unsqueeze(-1), 0.0, parameters)
 
     @override
     def sample(self, parameters: Tensor, uniform: Tensor) -> Tensor:

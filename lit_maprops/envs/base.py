@@ -55,6 +55,7 @@ class Task(Configurable, ABC):
         action_dim: components of an agent's continuous action, D, the most any agent has.
         starts_on_cpu: ``initial_state`` works on the CPU whatever the device, and takes long.
         squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
+        agents_leave: an agent's episode may be over before the others'; ``agent_ends`` says whose is.
     """
 
     argument_owner = "env"
@@ -72,6 +73,7 @@ class Task(Configurable, ABC):
     action_dim: int = 0
     starts_on_cpu: bool = False
     squash: str = "tanh"
+    agents_leave: bool = False
 
     @abstractmethod
     def initial_state(self, noise: Tensor) -> State:
@@ -112,6 +114,16 @@ class Task(Configurable, ABC):
     def numbers_states(self) -> bool:
         """Whether ``state_index`` gives numbers."""
         return self.state_index(self.initial_state(torch.zeros(1, self.start_noise))) is not None
+
+    def agent_ends(self, state: State) -> Tensor:
+        """How each agent's own episode has ended, ``[*B, n_agents]`` uint8: ``envs.ends``. For ``agents_leave``.
+
+        From then on what the agent does must count for nothing, and its reward be 0; learners leave those steps out.
+
+        Raises:
+            NotImplementedError: agents leave, and the task does not say which.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which agents have left")
 
     def render(self, state: State) -> Tensor:
         """Draw the state: ``[*B, height, width, 3]`` uint8 RGB.

@@ -74,6 +74,8 @@ class TaskEnv(EnvBase):
             keys.STATE: Unbounded((*batch, task.state_dim), dtype=task.observation_dtype, device=device),
             keys.SUCCESS: flag(),
         }
+        if task.agents_leave:
+            observation[keys.AGENTS]["end"] = Unbounded((*batch, task.n_agents), dtype=torch.uint8, device=device)
         if task.numbers_states():
             observation[keys.STATE_INDEX] = Unbounded((*batch, 1), dtype=torch.int64, device=device)
         self.observation_spec = Composite(observation, shape=batch)
@@ -173,8 +175,10 @@ class TaskEnv(EnvBase):
         own = {name: value.unsqueeze(-1) for name, value in outcome.items()}
         own |= {"observation": observation, keys.STATE: state}
         own |= {} if index is None else {keys.STATE_INDEX: index.unsqueeze(-1)}
+        if self.task.agents_leave:
+            own["end"] = self._watched.agent_ends(self._state, outcome["success"].shape)
         shown = self._team.gather(own)
-        agents = {name: shown.pop(name) for name in ("observation", "reward") if name in shown}
+        agents = {name: shown.pop(name) for name in ("observation", "reward", "end") if name in shown}
         shown[keys.AGENTS] = TensorDict(agents, batch_size=self.batch_size)
         return TensorDict(shown, batch_size=self.batch_size, device=self.device)
 

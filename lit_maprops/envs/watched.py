@@ -98,6 +98,15 @@ class Watched:
         """See ``Task.state_index``."""
         return self._ask("state_index", (state,), lambda index: index)
 
+    def agent_ends(self, state: "State", batch: torch.Size) -> Tensor:
+        """See ``Task.agent_ends``."""
+
+        def read(end: Tensor) -> Tensor:
+            self._expect("agent_ends", end, (*batch, self.task.n_agents), torch.uint8)
+            return end
+
+        return self._ask("agent_ends", (state,), read)
+
     def _ask(self, method: str, arguments: tuple, read: Callable[[Any], Answer], over: Tensor | None = None) -> Answer:
         """Call ``method`` of the task and ``read`` its answer.
 

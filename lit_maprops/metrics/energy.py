@@ -19,6 +19,7 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.distributions import gaussian
 from lit_maprops.distributions.families import Family
+from lit_maprops.envs.ends import living
 from lit_maprops.stacked.streams import SeedStreams
 
 ROWS_AT_ONCE = 1024  # of D, whose distances to all others stand in memory
@@ -28,7 +29,8 @@ def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> 
     """``joint_energy``, ``agent_energy`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]``.
 
     The first is that of all J components together, the second the mean over agents of their own components'; both in
-    standard deviations. Takes B^2 operations where there is more than one component.
+    standard deviations. Takes B^2 operations where there is more than one component. Components of an agent that left
+    before the others are those of the on-policy batch.
 
     Args:
         data: D with ``ACTION`` and ``PARAMETERS``.
@@ -37,6 +39,9 @@ def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> 
     """
     own = gaussian.whiten(data.get(keys.PARAMETERS), data.get(keys.ACTION), family.mask)  # [R, B, J]
     fresh = gaussian.standard_normal(streams.uniform(*own.shape[1:]))
+    present = living(data)
+    if present is not None:  # of an agent that has left there is nothing to compare
+        own = torch.where(present.repeat_interleave(family.mask.sum(-1).to(own.device), -1), own, fresh)
     result = {}
     for suffix, z in {"": own, "_on_policy": fresh}.items():
         result[f"joint_energy{suffix}"] = energy_distance(z)

@@ -10,10 +10,14 @@ near 1 whatever the sampler, and pairs are what can still be told apart.
 Each figure stands beside that of an on-policy batch of the same size from the same theta. Decided here: that batch
 holds fresh on-policy actions in the very states of D, so that the two differ by the sampler alone; for stateless games
 it is simply an on-policy batch. Continuous actions: ``lit_maprops.metrics.energy``.
+
+An agent that left before the others has no choice left, so it adds nothing to joint figures; those of agents and pairs
+are means over the steps that are theirs.
 """
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -23,6 +27,7 @@ from lit_maprops import keys
 from lit_maprops.distributions import joint
 from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living, weights
 from lit_maprops.metrics.energy import energy_error
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -32,6 +37,12 @@ from lit_maprops.system.extras import install
 
 ESTIMATORS = ["tabular", "likelihood", "energy"]
 REQUIRED_KEYS = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
+
+
+def required_keys(task: Task) -> list[Any]:
+    """What ``estimate`` reads of D."""
+    index = [keys.STATE_INDEX] if task.numbers_states() else []
+    return [*REQUIRED_KEYS, *index, *([keys.END] if task.agents_leave else [])]
 
 
 def check_estimator(kind: str | None, task: Task) -> None:
@@ -85,20 +96,28 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
         data: D with ``STATE_INDEX``, ``ACTION`` and ``PARAMETERS``.
         streams: random numbers for the on-policy actions.
     """
-    logits, state = data.get(keys.PARAMETERS), data.get(keys.STATE_INDEX).squeeze(-1)
+    logits, state, present = data.get(keys.PARAMETERS), data.get(keys.STATE_INDEX).squeeze(-1), living(data)
     result = {}
     for suffix, action in _own_and_on_policy(data, streams).items():
         log_prob = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [R, B, A]
         taken = joint.joint_index(action, logits.shape[-1])
         result[f"joint_tv{suffix}"] = total_variation(state, taken, log_prob.sum(-1))
         per_agent = [total_variation(state, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
-        result[f"agent_tv{suffix}"] = torch.stack(per_agent).mean(0)
+        result[f"agent_tv{suffix}"] = _own_steps(torch.stack(per_agent, -1), data).mean(-1)
         if action.shape[-1] > 2:
-            result[f"pairwise_tv{suffix}"] = pairwise_variation(state, action, log_prob, logits.shape[-1])
+            result[f"pairwise_tv{suffix}"] = pairwise_variation(state, action, log_prob, logits.shape[-1], present)
     return result
 
 
-def pairwise_variation(state: Tensor, action: Tensor, log_prob: Tensor, n_actions: int) -> Tensor:
+def _own_steps(figure: Tensor, data: TensorDictBase) -> Tensor:
+    """Means over D ``[R, B]`` of figures ``[R, A]`` that are 0 after an agent has left, as means over its own steps."""
+    weight = weights(data)
+    return figure if weight is None else figure * weight.amax(1)
+
+
+def pairwise_variation(
+    state: Tensor, action: Tensor, log_prob: Tensor, n_actions: int, present: Tensor | None = None
+) -> Tensor:
     """Mean over pairs of agents of ``total_variation`` of their actions: ``[R]``.
 
     Args:
@@ -106,15 +125,22 @@ def pairwise_variation(state: Tensor, action: Tensor, log_prob: Tensor, n_action
         action: ``[R, B, A]`` int64.
         log_prob: log pi_theta_i of them, ``[R, B, A]`` (nats).
         n_actions: of each agent.
+        present: which agents have not left, ``[R, B, A]`` bool, the same in equal states; None: all. A pair is compared
+            where both are there.
     """
     n_agents, total = action.shape[-1], torch.zeros(len(state), device=state.device)
     for first in range(n_agents - 1):  # with each of the agents after it, which stand in for more seeds
         others = slice(first + 1, None)
         pair = action[..., first, None] * n_actions + action[..., others]
         joint_log_prob = log_prob[..., first, None] + log_prob[..., others]
+        scale: Tensor | float = 1.0
+        if present is not None:  # elsewhere they have no choice, which adds 0
+            both = present[..., first, None] & present[..., others]
+            pair, joint_log_prob = torch.where(both, pair, 0), torch.where(both, joint_log_prob, 0.0)
+            scale = both.shape[1] / both.sum(1).clamp(min=1)
         rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (pair, joint_log_prob)]
         of_pairs = total_variation(state.repeat_interleave(pair.shape[-1], 0), *rows)
-        total += of_pairs.unflatten(0, (len(state), -1)).sum(1)
+        total += (of_pairs.unflatten(0, (len(state), -1)) * scale).sum(1)
     return total / (n_agents * (n_agents - 1) / 2)
 
 
@@ -190,7 +216,7 @@ def likelihood_error(
         held_out = streams.permutation(action.shape[1]) < action.shape[1] // 5  # [R, B]
         of_agents = logits.transpose(1, 2), action.mT, held_out.unsqueeze(1).expand(-1, n_agents, -1)
         agent = fitted_kl(observation, *of_agents, hidden, streams, steps)
-        result[f"agent_kl{suffix}"] = agent.mean(-1)
+        result[f"agent_kl{suffix}"] = _own_steps(agent, data).mean(-1)
         if n_actions**n_agents <= max_joint_actions:
             result[f"joint_kl{suffix}"] = fitted_kl(
                 data.get(keys.STATE),

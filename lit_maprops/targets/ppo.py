@@ -3,7 +3,8 @@
 TorchRL supplies the generalized advantage estimate and the losses; this file supplies the seed dimension: advantages
 are normalized, losses reduced, gradients clipped and KL stops decided per seed. The ratio's denominator is log
 pi_theta_i at collection, never pi_phi (arXiv 2508.01049, section 5: no importance correction). A team of ranks splits
-the rows of a minibatch and adds up what it finds before every clip and every stop, so that its members agree.
+the rows of a minibatch and adds up what it finds before every clip and every stop, so that its members agree. An agent
+that left before the others learns from its own steps alone.
 """
 
 from collections import defaultdict
@@ -22,6 +23,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
@@ -153,14 +155,15 @@ class PPO(Learner):
     @override
     def advantages(self, data: TensorDictBase) -> Tensor:
         """The generalized advantage estimate of the present critic."""
-        return self._estimates(data)[1].squeeze(-1)
+        advantage = self._estimates(data)[1].squeeze(-1)
+        return weighted(advantage.flatten(2, 3), weights(data.flatten(2, 3))).reshape(advantage.shape)
 
     @torch.no_grad()
     def _estimates(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages and value targets of ``[R, k, T, E]``, each ``[R, k, T, E, A, 1]``."""
         following = data.get("next")
         value, next_value = self.critic.values(data), self.critic.values(following)
-        flags = [following.get(key).unsqueeze(-2).expand_as(value).flatten(3) for key in (keys.DONE, keys.TERMINATED)]
+        flags = [flag(following).flatten(3) for flag in (own_done, own_terminated)]
         # TorchRL wants [*batch, T, features]; environments and agents are features here.
         advantage, target = generalized_advantage_estimate(
             self.gamma,
@@ -178,7 +181,10 @@ class PPO(Learner):
         value, advantage, target = self._estimates(data)
         names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
-        flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE)))
+        weight = weights(data.flatten(1, 3))
+        if weight is not None:
+            flat.set(keys.WEIGHT, weight)
+        flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
     def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor | None) -> dict[str, Tensor]:
@@ -189,7 +195,8 @@ class PPO(Learner):
             "critic_loss": out["loss_critic"],
             "entropy_loss": out["loss_entropy"],
         }
-        per_seed = {name: (part.sum(1) / count).sum(-1) for name, part in parts.items()}  # agents add up
+        weight = own.get(keys.WEIGHT, None)
+        per_seed = {name: (weighted(part, weight).sum(1) / count).sum(-1) for name, part in parts.items()}  # agents add
         self.optimizer.zero_grad()
         torch.stack(list(per_seed.values())).sum().backward()
         stats = {name: value.detach() for name, value in per_seed.items()}
@@ -208,7 +215,9 @@ class PPO(Learner):
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
         clipped = ((ratio - 1).abs() > self.clip_epsilon).float()
-        means = [value.sum((1, 2)) / (rows * value.shape[2]) for value in (kl, clipped, family.entropy(new))]
+        weight = data.get(keys.WEIGHT, None)
+        figures = (weighted(value, weight) for value in (kl, clipped, family.entropy(new)))
+        means = [value.sum((1, 2)) / (rows * value.shape[2]) for value in figures]
         self.team.add_(means)
         return means[0], means[1], means[2]
 
@@ -257,18 +266,27 @@ class MAPPO(PPO):
     loss_class = _MAPPOLoss
 
 
-def _normalized(advantage: Tensor, value: Tensor) -> Tensor:
+def _normalized(advantage: Tensor, value: Tensor, weight: Tensor | None) -> Tensor:
     """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``; 0 where all are equal up to rounding.
 
-    Rounding must not be blown up to size 1: a batched product need not give equal rows equal bits.
+    Rounding must not be blown up to size 1: a batched product need not give equal rows equal bits. ``weight``
+    ``[R, B, A]`` is that of ``envs.ends.weights``: steps of an agent that has left count for nothing.
     """
     wide = advantage.double()
-    centered = wide - wide.mean(1, keepdim=True)
-    deviation = wide.std(1, keepdim=True, correction=0)
-    size = (value.double().square() + wide.square()).mean(1, keepdim=True).sqrt()
+    squares = value.double().square() + wide.square()
+    mean, deviation = wide.mean(1, keepdim=True), wide.std(1, keepdim=True, correction=0)
+    if weight is not None:
+        weight = weight.double().unsqueeze(-1)
+        own = weighted(wide, weight).mean(1, keepdim=True)
+        spread = weighted((wide - own).square(), weight).mean(1, keepdim=True).sqrt()
+        whole = (weight == 1).all(1, keepdim=True)  # the same bits as without a weight
+        mean, deviation = torch.where(whole, mean, own), torch.where(whole, deviation, spread)
+        squares = weighted(squares, weight)
+    centered = wide - mean
+    size = squares.mean(1, keepdim=True).sqrt()
     # Not "> ", which would turn the NaN of a broken seed into a 0.
     normalized = torch.where(deviation <= 1e-6 * size, 0.0, centered / (deviation + 1e-8))
-    return normalized.to(advantage.dtype)
+    return weighted(normalized, None if weight is None else (weight != 0).double()).to(advantage.dtype)
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:

@@ -11,6 +11,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import own_done, weighted, weights
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate
 from lit_maprops.targets.learner import Learner
 
@@ -19,7 +20,7 @@ class Reinforce(Learner):
     """One gradient step per target batch: every agent ascends mean((G - mean G) grad log pi_theta_i).
 
     G is the discounted return to go, its mean that of the seed's batch. Plain gradient ascent without momentum.
-    A return is cut where a batch ends.
+    A return is cut where a batch ends. The means over D are those over every agent's own steps, if agents leave.
 
     Args:
         learning_rate: see ``Learner``.
@@ -46,8 +47,9 @@ class Reinforce(Learner):
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         data = buffer.trajectories()  # [R, k, T, E]
         reward = data.get(("next", *keys.REWARD)).squeeze(-1)  # [R, k, T, E, A]
-        returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma).flatten(1, 3)  # [R, B, A]
-        advantage = returns - returns.mean(1, keepdim=True)
+        returns = returns_to_go(reward, own_done(data.get("next")).squeeze(-1), self.gamma).flatten(1, 3)  # [R, B, A]
+        weight = weights(data.flatten(1, 3))
+        advantage = weighted(returns - weighted(returns, weight).mean(1, keepdim=True), weight)
 
         rows, own = advantage.shape[1], self.team.every
         observation = data.get(keys.OBSERVATION).flatten(1, 3)[:, own]
@@ -57,6 +59,7 @@ class Reinforce(Learner):
         self.optimizer.zero_grad()
         loss.sum().backward()
         entropy = self.policies.family.entropy(parameters)
+        entropy = weighted(entropy, None if weight is None else weight[:, own])
         entropy = entropy.sum((1, 2)) / (rows * entropy.shape[2])
         stats = {"policy_loss": loss.detach(), "entropy": entropy.detach()}
         self.sum_over_team(stats)
@@ -75,9 +78,12 @@ class Reinforce(Learner):
         gradient by the factor 1 - 1/n; leaving the own one out (Kool et al. 2019) removes that bias.
         """
         reward = data.get(("next", *keys.REWARD)).squeeze(-1)  # [R, k, T, E, A]
-        returns = returns_to_go(reward, data.get(("next", keys.DONE)), self.gamma)
-        steps = returns.shape[2] * returns.shape[3]
-        return (returns - returns.mean((2, 3), keepdim=True)) * (steps / max(1, steps - 1))
+        returns = returns_to_go(reward, own_done(data.get("next")).squeeze(-1), self.gamma)
+        flat, weight = returns.flatten(2, 3), weights(data.flatten(2, 3))
+        steps = flat.shape[2] if weight is None else (weight != 0).sum(2, keepdim=True)
+        others = flat - weighted(flat, weight).mean(2, keepdim=True)
+        scale = steps / max(1, steps - 1) if isinstance(steps, int) else steps / (steps - 1).clamp(min=1)
+        return weighted(others * scale, weight).reshape(returns.shape)
 
 
 def returns_to_go(reward: Tensor, done: Tensor, gamma: float) -> Tensor:
@@ -87,7 +93,7 @@ def returns_to_go(reward: Tensor, done: Tensor, gamma: float) -> Tensor:
 
     Args:
         reward: ``[R, k, T, E, A]``.
-        done: ``[R, k, T, E, 1]`` bool.
+        done: of every agent by itself, ``[R, k, T, E, A]`` bool, or of all at once, ``[R, k, T, E, 1]``.
         gamma: discount per step.
 
     Returns:

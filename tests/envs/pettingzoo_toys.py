@@ -52,6 +52,29 @@ class Leaving(Toy):
         return self.count == {"a": 2, "b": 3}[agent]
 
 
+class Survivor(Toy):
+    """Ends at steps 2 and 4, and the third agent, truncated at 6; 1 a step to each; the second disappears silently."""
+
+    sees, does = (Box(-np.inf, np.inf, (3,)),) * 3, (Discrete(2), Discrete(3, start=5), Discrete(2))
+
+    def __init__(self):
+        self.possible_agents = ["a", "b", "c"]
+
+    def step(self, actions):
+        assert list(actions) == self.agents
+        self.count += 1
+        seen, rewards = self.seen(actions), dict.fromkeys(self.agents, 1.0)
+        terminated = {agent: agent == "a" and self.count == 2 for agent in self.agents}
+        truncated = {agent: self.count == 6 for agent in self.agents}
+        last = {"a": 2, "b": 4, "c": 6}
+        self.agents = [agent for agent in self.agents if self.count < last[agent]]
+        return seen, rewards, terminated, truncated, {}
+
+
+class SurvivorInBoxes(Survivor):
+    does = (Box(-1.0, 1.0, (1,)), Box(-1.0, 1.0, (2,)), Box(-1.0, 1.0, (1,)))
+
+
 class Boxes(Toy):
     """Boxes of different shapes and ranges."""
 
@@ -193,6 +216,7 @@ def toy(**spaces):
 
 
 fused, fused_start = (SimpleNamespace(parallel_env=each) for each in (Fused, FusedStart))
+survivor, survivor_in_boxes = (SimpleNamespace(parallel_env=each) for each in (Survivor, SurvivorInBoxes))
 plain, leaving, boxes = (SimpleNamespace(parallel_env=each) for each in (Toy, Leaving, Boxes))
 global_numbers, seeded_globally = (SimpleNamespace(parallel_env=each) for each in (GlobalNumbers, SeededGlobally))
 both_at_once, lingering, array_like = (

@@ -11,12 +11,17 @@ import torch
 from conftest import ROOT
 from env_cases import assert_same, make, play, random_actions, trajectory
 
+from lit_maprops import keys
+from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
+from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import PettingZoo, TaskEnv
 from lit_maprops.envs.pettingzoo.agents import Agents
 from lit_maprops.envs.pettingzoo.packages import found
+from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.errors import ConfigError
+from lit_maprops.targets import LEARNERS
 
 pytest.importorskip("pettingzoo")
 mpe2, mujoco = pytest.importorskip("mpe2"), pytest.importorskip("gymnasium_robotics")
@@ -266,6 +271,18 @@ def test_agents_that_stay_after_their_end_are_not_paid_and_see_nothing():
     assert not any(o.terminated for o in outcomes)
 
 
+def test_every_agents_end_is_its_own():
+    """Of the survivor's truncation the others, who had terminated before it, know nothing."""
+    task = PettingZoo("pettingzoo_toys.survivor", max_steps=9)
+    state, ends = task.initial_state(torch.rand(1, 2)), []
+    for _ in range(6):
+        outcome = task.transition(state, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 0))
+        state = outcome.state
+        ends.append(task.agent_ends(state)[0].tolist())
+    assert ends == [[0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 2]]
+    assert outcome.truncated.all() and not outcome.terminated.any()
+
+
 def test_numbers_may_come_in_arrays_of_one():
     for plain, arrays in zip(
         episode("pettingzoo_toys.plain", 4), episode("pettingzoo_toys.array_like", 4), strict=True
@@ -370,3 +387,41 @@ def test_a_small_run_of_agents_that_differ(tmp_path, options, behavior):
     rows = pd.read_csv(tmp_path / "x" / "metrics.csv")
     assert len(rows) == 2 and (rows["train/episode_return"] < 0).all() and (rows["behavior/kl"] >= 0).all()
     assert (rows["train/success_rate"] == 0).all()
+
+
+DISCRETE = sorted(
+    name for name, kind in BEHAVIORS.items() if kind.discrete and name not in ("Greedy", "TabularMAPROPS")
+)
+SAMPLERS = [(name, "survivor") for name in DISCRETE]
+SAMPLERS += [(name, "survivor_in_boxes") for name in sorted(BEHAVIORS) if BEHAVIORS[name].continuous]
+
+
+@pytest.mark.parametrize("learner", ["IPPO", "Reinforce"])
+@pytest.mark.parametrize(("behavior", "toy"), SAMPLERS)
+def test_agents_that_left_choose_nothing_whatever_samples(behavior, toy, learner):
+    """Two batches under every sampler; D holds their first action, with probability 1, and all figures are finite."""
+    run = LitMAPROPS(BEHAVIORS[behavior](), LEARNERS[learner](), num_seeds=2, total_env_steps=96, eval_episodes=1,
+                     sampling_error="energy" if "boxes" in toy else "likelihood")  # fmt: skip
+    data = MultiAgentData(PettingZoo(f"pettingzoo_toys.{toy}", max_steps=8), num_envs=2, behavior_batch_size=12,
+                          target_batch_size=48)  # fmt: skip
+    run.prepare(data)
+    run.on_fit_start()
+    for _ in range(2):
+        run._start_iteration()
+        while not run.buffer.is_full:
+            collected = run._collect()
+            if not run.buffer.is_full:
+                run._update_behavior(collected)
+        run._measure()
+        batch = run.buffer.current().clone()
+        run._update_targets()
+        left = batch.get(keys.END) != 0
+        assert left[..., 0].sum() > 0 and left[..., 2].sum() == 0
+        assert (batch.get(keys.LOG_PROB)[left] == 0).all() or "boxes" in toy
+        if "boxes" not in toy:
+            assert not batch.get(keys.ACTION)[left].any()
+        figures = {name: value for name, value in run.row.items() if "success" not in name}
+        assert all(value.isfinite().all() for value in figures.values()), figures
+    # 2 + 4 + 6 steps are paid 1 each; the mean is over agents.
+    assert run.row["train/episode_return"].tolist() == [4, 4]
+    assert all(parameter.isfinite().all() for parameter in run.parameters())

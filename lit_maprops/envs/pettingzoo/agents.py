@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from lit_maprops.envs.base import Interface
+from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.packages import one_line
 from lit_maprops.system.errors import ConfigError, check
 
@@ -18,6 +19,7 @@ class Outcome(NamedTuple):
     reward: np.ndarray  # [A] float32
     terminated: bool
     truncated: bool
+    end: np.ndarray  # [A] uint8, how each agent's own episode has ended: ``envs.ends``
     success: bool = False
 
 
@@ -69,8 +71,7 @@ class Agents:
             self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
         else:
             self.action_sizes = [int(space.n) for space in spaces]
-        # Agents whose end came before the others', by environment.
-        self._left: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+        self._ends: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # ``Outcome.end``, by environment
         observation = self._first_sight(env, named)
         check(
             set(env.agents) == set(self.names),
@@ -116,33 +117,37 @@ class Agents:
         """Start the episode of ``seed``: observations ``[A, O]`` and global state ``[S]``, float32."""
         seen, infos = env.reset(seed=seed)
         _check_masks("the environment", infos)
-        self._left[env] = set()
+        self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
         observation = self._stacked(seen)
         return observation, self._state(env, observation)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
 
-        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it. The
-        episode is over when the last have left: truncated if one of these was truncated and not terminated in the same
-        step, otherwise terminated.
+        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it; one
+        that the package drops without a word is terminated. The episode is over when the last have left: truncated if
+        one of these was truncated and not terminated in the same step, otherwise terminated.
         """
         acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
         _check_masks("the environment", infos)
-        left = self._left[env]
-        living = [name for name in acting if name not in left]
-        over = {name for name in living if _number("termination", name, terminated.get(name, False))}
-        cut_off = {name for name in living if _number("truncation", name, truncated.get(name, False))} - over
-        ended = len(over | cut_off) == len(living) or not env.agents
-        cut = ended and bool(cut_off)
+        before = self._ends[env]
+        end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
+        living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
+        for name, number in living.items():
+            rewards[number] = _number("reward", name, reward.get(name, 0.0))
+            if _number("termination", name, terminated.get(name, False)):
+                end[number] = TERMINATED
+            elif _number("truncation", name, truncated.get(name, False)):
+                end[number] = TRUNCATED
+            elif name not in env.agents:
+                end[number] = TERMINATED
+        self._ends[env] = end
+        over = bool((end != RUNS).all())
+        cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
         observation = self._stacked({name: seen[name] for name in living if name in seen})
-        rewards = np.zeros(len(self.names), dtype=np.float32)
-        for name in living:
-            rewards[self.names.index(name)] = _number("reward", name, reward.get(name, 0.0))
-        left |= over | cut_off
-        return Outcome(observation, self._state(env, observation), rewards, ended and not cut, cut)
+        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end)
 
     def _given(self, number: int, action: np.ndarray) -> Any:
         space = self._spaces[number]

@@ -22,6 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
+from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.faults import RowsFailed
 from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
@@ -31,7 +32,6 @@ from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
 
-_RUNS, _TERMINATED, _TRUNCATED = 0, 1, 2
 _TRIED = 12  # steps of the episodes that the constructor plays several times
 
 
@@ -43,11 +43,12 @@ class PettingZoo(Task):
     are flattened to float32. The global state is the package's own, or the observations of all agents one after the
     other where it has none.
 
-    An episode is over when its last agents have left: truncated if one of these was, otherwise terminated. Until then
-    an agent that left sees zeros, gets no reward, and what it does counts for nothing. A time limit of the package
-    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not
-    say which episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing
-    here, read the return.
+    Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
+    error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
+    over when the last agents have left: truncated if one of these was, otherwise terminated. A time limit of the
+    package (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not say which
+    episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing here, read
+    the return.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
@@ -66,6 +67,7 @@ class PettingZoo(Task):
 
     start_noise = 2  # 31 bits of a seed
     starts_on_cpu = True
+    agents_leave = True
 
     def __init__(
         self,
@@ -180,7 +182,8 @@ class PettingZoo(Task):
             "seed": seed,
             "taken": torch.zeros(rows, dtype=torch.int32),
             "actions": actions,
-            "end": torch.full((rows,), _RUNS, dtype=torch.uint8),
+            "end": torch.full((rows,), RUNS, dtype=torch.uint8),
+            "agents_end": torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8),
             "observation": observation,
             "vector": vector,
         }
@@ -196,7 +199,7 @@ class PettingZoo(Task):
         if self.continuous_actions:
             action = action.masked_fill(~self._mask.to(action.device), 0.0)
         chosen = action.detach().cpu().reshape(rows, *action.shape[len(batch) :]).numpy()
-        names = ("seed", "taken", "actions", "end", "observation", "vector")
+        names = ("seed", "taken", "actions", "end", "agents_end", "observation", "vector")
         following = {n: state[n].detach().cpu().reshape(rows, *state[n].shape[len(batch) :]).clone() for n in names}
         reward, success = torch.zeros(rows, self.n_agents), torch.zeros(rows, dtype=torch.bool)
         past = {name: value.numpy() for name, value in following.items()}
@@ -204,7 +207,7 @@ class PettingZoo(Task):
         errors: dict[int, Exception] = {}
         with generators_kept():
             for row in range(rows):
-                if past["end"][row] == _RUNS and past["taken"][row] < self.max_steps:
+                if past["end"][row] == RUNS and past["taken"][row] < self.max_steps:
                     try:
                         outcome = self._step(past, row, chosen[row])
                     except Exception as error:
@@ -212,7 +215,7 @@ class PettingZoo(Task):
                         continue
                     reward[row], success[row] = torch.from_numpy(outcome.reward), outcome.success
         end = following["end"]
-        results = (reward, end == _TERMINATED, success, end == _TRUNCATED)
+        results = (reward, end == TERMINATED, success, end == TRUNCATED)
 
         def shaped(value: Tensor) -> Tensor:
             return value.reshape(batch + value.shape[1:]).to(action.device)
@@ -237,9 +240,10 @@ class PettingZoo(Task):
         actions[taken] = chosen
         past["taken"][row] = taken + 1
         past["observation"][row], past["vector"][row] = outcome.observation, outcome.state
+        past["agents_end"][row] = outcome.end
         if outcome.terminated or outcome.truncated:
-            past["end"][row] = _TERMINATED if outcome.terminated else _TRUNCATED
-        if past["end"][row] != _RUNS or taken + 1 == self.max_steps:
+            past["end"][row] = TERMINATED if outcome.terminated else TRUNCATED
+        if past["end"][row] != RUNS or taken + 1 == self.max_steps:
             self._live.release(env)
         else:
             self._live.keep(env, seed, actions[: taken + 1])
@@ -252,3 +256,7 @@ class PettingZoo(Task):
     @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:
         return state["observation"], state["vector"]
+
+    @override
+    def agent_ends(self, state: State) -> Tensor:
+        return state["agents_end"]
