@@ -2,10 +2,11 @@
 
 Miettinen and Nurminen, Statistics in Medicine 4, 1985: the variance is that of the most likely shares which have the
 difference in question, times N / (N - 1), N the runs of both samplers. So it is not 0 where all are solved or none.
-Two things are ours. Only the mean difference over settings is held fixed, not one difference for all: a sampler may
-help in one setting and hurt in another. And half of the largest step of the estimate, the most that one run changes it,
-is taken off its distance (a continuity correction): without, 95% intervals cover some shares near 0 and 1 with 82%
-only, as Wilson's and Newcombe's do. Exact coverage: tests/metrics/test_score_interval.py.
+Two things are ours. Only the mean difference over settings is held fixed, not one difference for all, as a sampler may
+help in one setting and hurt in another; the factor then takes account of the further shares that are fitted. And half
+of the largest step of the estimate, the most that one run changes it, is taken off its distance (a continuity
+correction): without, 95% intervals cover some shares near 0 and 1 with 82% only, as Wilson's and Newcombe's do.
+Coverage: tests/metrics/test_score_interval.py.
 """
 
 import numpy as np
@@ -36,8 +37,9 @@ def score_interval(
     runs = np.concatenate([runs_a, runs_b]).astype(float)
     settings = len(runs) // 2
     weights = np.repeat([1.0, -1.0], settings) / settings
-    both = np.tile(runs[:settings] + runs[settings:], 2)
-    inflation = both / (both - 1)
+    # A share fitted to n runs takes 1 / n off the mean of its variance, less its part in the one thing held fixed.
+    part = weights**2 / runs / (weights**2 / runs).sum()
+    inflation = 1 / (1 - (1 - part) / runs)  # in one setting N / (N - 1)
     step = float((np.abs(weights) / runs).max()) / 2 if continuity else 0.0
     # With every run's outcome turned around the difference changes its sign, and its upper end becomes the lower one.
     low = _lower_end(solved, runs, weights, inflation, step)

@@ -1,6 +1,7 @@
 """Score intervals of differences: published numbers, brute force, and exact coverage."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_ends_are_what_the_data_just_do_not_reject(
     """The most likely shares of each difference by a general optimizer; only the definition is shared."""
     solved, runs = np.array(a + b), np.array(runs_a + runs_b)
     weights = np.repeat([1, -1], len(a)) / len(a)
-    both = np.array([runs_a[i % len(a)] + runs_b[i % len(a)] for i in range(len(runs))])
+    part = (weights**2 / runs) / (weights**2 / runs).sum()
     step = max(1 / count for count in runs) / len(a) / 2
 
     def statistic(difference: float) -> float:
@@ -53,7 +54,7 @@ def test_the_ends_are_what_the_data_just_do_not_reject(
         start = np.where(weights > 0, 0.5 + difference / 2, 0.5 - difference / 2)
         bounds = [(1e-9, 1 - 1e-9)] * len(runs)
         p = minimize(loss, start, bounds=bounds, constraints=[fixed], options={"ftol": 1e-13, "maxiter": 500}).x
-        variance = (weights**2 * both / (both - 1) * p * (1 - p) / runs).sum()
+        variance = (weights**2 * p * (1 - p) / (runs - 1 + part)).sum()
         return float((abs(weights @ (solved / runs) - difference) - step) / np.sqrt(variance))
 
     for end in score_interval(a, runs_a, b, runs_b):
@@ -97,6 +98,24 @@ def test_coverage_in_several_settings(runs_a: tuple[int, ...], runs_b: tuple[int
     assert coverage(runs_a, runs_b) > LEAST_COVERAGE
 
 
+@pytest.mark.parametrize(
+    ("settings", "runs"), [(3, 2), (4, 4), (6, 3), (8, 2), pytest.param(8, 3, marks=pytest.mark.slow)]
+)
+def test_coverage_in_many_alike_settings(settings: int, runs: int) -> None:
+    """Exact: which setting gave which count does not matter, so that few outcomes are left."""
+    counts = np.array(list(itertools.combinations_with_replacement(range(runs + 1), settings)))
+    orders = [
+        math.factorial(settings) / math.prod(math.factorial(n) for n in np.bincount(row).tolist()) for row in counts
+    ]
+    first, second = np.divmod(np.arange(len(counts) ** 2), len(counts))
+    low, high = score_interval(counts[first], [runs] * settings, counts[second], [runs] * settings)
+    shares = [0.0, 0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.95, 1.0]
+    mass = {p: np.array(orders) * np.prod(binom.pmf(counts, runs, p), axis=1) for p in shares}
+    for p, q in itertools.product(shares, shares):
+        covered = ((low <= p - q + 1e-9) & (high >= p - q - 1e-9)).reshape(len(counts), -1)
+        assert mass[p] @ covered @ mass[q] > LEAST_COVERAGE
+
+
 @pytest.mark.parametrize("settings", [2, 4, 8])
 @pytest.mark.parametrize("runs", [2, 4, 16, 64])
 def test_coverage_in_settings_unlike_each_other(settings: int, runs: int) -> None:
@@ -115,11 +134,12 @@ def test_all_against_none_leaves_room() -> None:
     """16 of 16 against 0 of 16, in one setting and in two: resampling gave [1, 1]."""
     one, _ = score_interval([16], [16], [0], [16])
     two, high = score_interval([16, 16], [16, 16], [0, 0], [16, 16])
-    # At the end both shares are 1 - e and e: 2 e - 1 / 32 = z sqrt(2 e (1 - e) / 16 * 32 / 31) in one setting.
+    # At the end both shares are 1 - e and e: 2 e - 1 / 32 = z sqrt(2 e (1 - e) / 16 * 32 / 31) in one setting; in two
+    # a share's variance is e (1 - e) / (16 - 3 / 4).
     z, e = norm.ppf(0.975), (1 - float(one)) / 2
     assert 2 * e - 1 / 32 == pytest.approx(z * np.sqrt(2 * e * (1 - e) / 16 * 32 / 31), abs=1e-9)
     e = (1 - float(two)) / 2
-    assert 2 * e - 1 / 64 == pytest.approx(z * np.sqrt(2 * e * (1 - e) / 32 * 32 / 31), abs=1e-9)
+    assert 2 * e - 1 / 64 == pytest.approx(z * np.sqrt(4 * e * (1 - e) / 4 / 15.25), abs=1e-9)
     assert one < two < 1 == high
 
 
