@@ -17,7 +17,8 @@ from lit_maprops.api.settings import Settings, configuration, continued, read_co
 from lit_maprops.api.start import as_it_was, start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.export.policies import load
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
+from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import Report, make_report
 from lit_maprops.report.load import Run, Unreadable, read_run
 from lit_maprops.system.errors import ConfigError, check
@@ -32,7 +33,7 @@ COUNTS = ("env_steps", "iteration", "seed")  # columns of whole numbers
 
 
 class Difference(NamedTuple):
-    """Difference of two shares of solved seeds and its 95% interval (Newcombe 1998, method 10)."""
+    """Difference of two shares of solved seeds and its 95% score interval (``metrics.score_interval``)."""
 
     value: float
     low: float
@@ -184,8 +185,9 @@ class RunResult:
     def compare(self, other: "RunResult") -> Difference:
         """Share of solved seeds minus the other run's, with its interval."""
         own, others = self._run, other._run
-        counts = own.solved, len(own.seeds), others.solved, len(others.seeds)
-        return Difference(counts[0] / counts[1] - counts[2] / counts[3], *difference_interval(*counts))
+        low, high = score_interval([own.solved], [len(own.seeds)], [others.solved], [len(others.seeds)])
+        value = own.solved / len(own.seeds) - others.solved / len(others.seeds)
+        return Difference(value, float(low), float(high))
 
     def __repr__(self) -> str:
         return f"RunResult({str(self.folder)!r}): {self._line()}"

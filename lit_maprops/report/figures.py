@@ -197,16 +197,21 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
     if difference:
         numbers = [abs(end) for _, i in difference for end in (i.value, i.low, i.high) if np.isfinite(end)]
         edge = 1.1 * max([0.1, *numbers])
-        caption = "Percentage points of solved seeds, 95% bootstrap interval. Holds 0: no difference shown."
-        if any(interval.method == "Newcombe" for _, interval in difference):
-            caption += " Newcombe's interval where all seeds of a sampler agree, since resampling them shows nothing."
+        caption = (
+            "Percentage points of solved seeds, 95% score interval (Miettinen and Nurminen's, with a continuity "
+            "correction). Holds 0: no difference shown."
+        )
         title = "Solved share minus on-policy"
         drawings.append(dots(title, caption, difference, signed_points, (-edge, edge, 0), place))
-    caption = "Mean of the middle half of the seeds' final success rates; 95% stratified bootstrap interval."
+    caption = (
+        "Mean of the middle half of the seeds' final success rates; 95% stratified bootstrap interval. It has no "
+        "width where all seeds end alike: resampling them shows nothing."
+    )
     drawings.append(dots("IQM of final success", caption, iqm, two_digits, (0, 1, None), place))
     if improvement:
         caption = (
-            "Probability that a seed of this sampler ends with more success than an on-policy seed, ties counting half."
+            "Probability that a seed of this sampler ends with more success than an on-policy seed, ties counting "
+            "half. 95% stratified bootstrap interval; Newcombe's where all seeds of a sampler end alike."
         )
         title = "P(improvement) over on-policy"
         drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))

@@ -39,10 +39,6 @@ def _solved(result: Result) -> str:
     difference = result.difference
     if difference is None:
         return text + "."
-    if difference.low != difference.low:
-        return (
-            text + f"; difference to OnPolicy {signed_points(difference.value)} points, no interval from a single seed."
-        )
     ends = f"[{signed_points(difference.low)}, {signed_points(difference.high)}]"
     conclusion = {1: "more than on-policy", -1: "fewer than on-policy", 0: "no difference shown"}[difference.beats(0)]
     return text + f"; difference to OnPolicy {signed_points(difference.value)} points {ends}: {conclusion}."

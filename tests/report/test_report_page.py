@@ -50,7 +50,7 @@ def test_headline_claims_a_clear_difference(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [0.0] * 20)
     write_run(tmp_path / "b", [1.0] * 20, "MAPROPS")
     text = Page(make_report([tmp_path]).html).text
-    assert "difference to OnPolicy +100 points [+77, +100]: more than on-policy." in text
+    assert "difference to OnPolicy +100 points [+78, +100]: more than on-policy." in text
     assert "Fewer than" not in text
 
 

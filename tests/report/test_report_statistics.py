@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import statistics
 
 RNG = np.random.default_rng(5)
@@ -45,12 +46,30 @@ def test_share_against_statsmodels() -> None:
     assert (share.low, share.high) == pytest.approx(expected)
 
 
-def test_newcombe_where_resampling_shows_nothing() -> None:
-    proportion = pytest.importorskip("statsmodels.stats.proportion")
-    difference = statistics.share_difference([np.ones(8)], [np.repeat([1.0, 0.0], [3, 7])])
-    expected = proportion.confint_proportions_2indep(8, 8, 3, 10, method="newcomb", compare="diff")
-    assert difference.method == "Newcombe"
-    assert (difference.low, difference.high) == pytest.approx(expected)
+def test_difference_of_shares_counts_every_stratum_once() -> None:
+    """All of a sampler's seeds agree in one stratum, as many as can be in the other."""
+    x, y = [np.ones(8), np.repeat([1.0, 0.0], [3, 7])], [np.zeros(4), np.repeat([1.0, 0.0], [3, 3])]
+    difference = statistics.share_difference(x, y)
+    assert difference.value == pytest.approx((1 + 3 / 10 - 3 / 6) / 2)
+    assert (difference.low, difference.high) == pytest.approx(score_interval([8, 3], [8, 10], [0, 3], [4, 6]))
+    one = statistics.share_difference(x[:1], y[:1])
+    assert one.value == 1 == one.high and 0 < one.low < 0.7
+
+
+def test_equal_scores_have_an_interval_of_the_improvement() -> None:
+    """16 seeds at 1 against 16 at 0: resampling gave [1, 1]. The end solves Newcombe's equation (2006, method 5)."""
+    found = statistics.improvement([np.ones(16)], [np.zeros(16)])
+    end = found.low
+    variance = end * (1 - end) / 16**2 * (1 + 15 * ((1 - end) / (2 - end) + end / (1 + end)))
+    assert (1 - end) ** 2 == pytest.approx(1.959964**2 * variance, rel=1e-4)
+    assert 0.8 < end < found.high == found.value == 1
+    turned = statistics.improvement([np.zeros(16)], [np.ones(16)])
+    assert (turned.low, turned.value, turned.high) == pytest.approx((0, 0, 1 - end))
+    tied = statistics.improvement([np.ones(16)], [np.ones(16)])
+    assert tied.value == 0.5 and tied.low == pytest.approx(1 - tied.high) and tied.high > 0.6
+    # Two such strata, each with half the weight.
+    two = statistics.improvement([np.ones(16)] * 2, [np.zeros(16)] * 2)
+    assert 1 - two.low == pytest.approx((1 - end) / np.sqrt(2))
 
 
 @pytest.mark.parametrize("sizes", [(30,), (12, 18)], ids=["one stratum", "two strata"])
@@ -82,14 +101,13 @@ def test_improvement_against_rliable() -> None:
     assert ours.value == pytest.approx(metrics.probability_of_improvement(X[:, None], Y[:, None]))
 
 
-def test_intervals_of_two_samples_against_arch() -> None:
+def test_improvement_interval_against_arch() -> None:
     arch = pytest.importorskip("arch.bootstrap")
-    for ours, function in (
-        (statistics.improvement([X], [Y]), lambda x, y: (x[:, None] > y).mean() + 0.5 * (x[:, None] == y).mean()),
-        (statistics.share_difference([X], [Y]), lambda x, y: x.mean() - y.mean()),
-    ):
-        ends = arch.IndependentSamplesBootstrap(X, Y, seed=3).conf_int(function, 4000, method="percentile")
-        assert (ours.low, ours.high) == pytest.approx(ends[:, 0], abs=0.02)
+    ours = statistics.improvement([X], [Y])
+    ends = arch.IndependentSamplesBootstrap(X, Y, seed=3).conf_int(
+        lambda x, y: (x[:, None] > y).mean() + 0.5 * (x[:, None] == y).mean(), 4000, method="percentile"
+    )
+    assert (ours.low, ours.high) == pytest.approx(ends[:, 0], abs=0.02)
 
 
 def test_a_single_seed_has_no_interval() -> None:
