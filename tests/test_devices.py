@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ SEEDS = [
     "--config", str(ROOT / "conf/matrix_game.yaml"), "--model.num_seeds", "5", "--model.eval_interval", "2",
     "--model.eval_episodes", "4", "--model.checkpoint_interval", "1", "--model.learner", "IPPO",
     "--model.learner.learning_rate", "0.2", "--model.learner.kl_stop", "0.02", "--model.behavior.kl_cutoff", "0.3",
+    "--model.learner.hidden", "[]",
 ]  # fmt: skip
 HALF, ALL = ["--model.total_env_steps", "32"], ["--model.total_env_steps", "64"]
 TEAM = [
@@ -193,6 +195,34 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses at which a process waits for connections, as the kernel writes them."""
+    held = {str(os.readlink(file)) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+    rows = [
+        line.split()
+        for family in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]
+    ]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held}
+
+
+def test_ranks_of_one_machine_wait_for_connections_at_its_loopback_only(tmp_path: Path) -> None:
+    run = Started(tmp_path, 2)
+    assert [listening(pid) for pid in run.ranks.values()] == [{"0100007F"}] * 2  # 127.0.0.1: gloo, and rank 0's store
+    os.kill(run.ranks[0], signal.SIGTERM)
+    done(run.process, 128 + signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        stderr = done(command("fit", *SEEDS, *HALF, "--runs_dir", str(tmp_path), "--trainer.devices", "2"), 1)
+    assert f"cannot meet at this machine's port {port} (Address already in use): unset MASTER_PORT" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Recorder(Callback):
         for entry in module.quarantined:
             line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
             found[f"quarantine {entry['seed']}"] = line.format(**entry)
-        for name, message in found.items():
+        for name, message in (found | module.data.env.remarks()).items():
             if name not in self.warnings:
                 self.say(f"warning: {message}")
                 self.warnings[name] = message

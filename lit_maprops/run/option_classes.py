@@ -45,13 +45,13 @@ def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> N
     Raises:
         ConfigError: see ``lit_maprops.system.entry_points.load``.
     """
-    inline = [_settings(value) for flag in ("--config", "-c") for value in _values(options, flag)]
-    flat = [_flat(content) for content in (*contents, *inline)]
+    inline = [settings(value) for flag in ("--config", "-c") for value in _values(options, flag)]
+    by_key = [flat(content) for content in (*contents, *inline)]
     for kind, own in CLASS_CHOICES.items():
         keys = (kind, f"{kind}.class_path")
         given = {value for key in keys for value in _values(options, f"--{key}")}
-        given |= {str(_settings(value).get("class_path")) for value in given}
-        given |= {str(content[key]) for content in flat for key in keys if key in content}
+        given |= {str(settings(value).get("class_path")) for value in given}
+        given |= {str(content[key]) for content in by_key for key in keys if key in content}
         for name in sorted(given & registered(kind).keys() - own.keys()):
             load(kind, name, BASES[kind])
 
@@ -117,7 +117,7 @@ def _values(options: list[str], flag: str) -> list[str]:
     return [*after, *(word.partition("=")[2] for word in options if word.startswith(f"{flag}="))]
 
 
-def _settings(text: str) -> Mapping[Any, Any]:
+def settings(text: str) -> Mapping[Any, Any]:
     """Keys and values that are given as a text; nothing if it is a name, a path or no YAML."""
     try:
         content = load_yaml(text)
@@ -126,9 +126,9 @@ def _settings(text: str) -> Mapping[Any, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+def flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """A configuration by its dotted keys."""
-    flat: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values

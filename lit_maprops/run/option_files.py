@@ -1,6 +1,7 @@
 """The files that a run's options name, found before all others are parsed: configurations and the checkpoint."""
 
 import argparse
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -71,16 +72,21 @@ def _is_settings(given: str) -> bool:
 
 def config_files(options: list[str]) -> list[Path]:
     """The files given with --config; settings in place of a path are none."""
-    paths = (locate("conf", given) for given in _probe(options).config)
+    paths = (locate("conf", given) for given in given_configs(options))
     return [path for path in paths if path is not None and path.is_file()]
 
 
-def _probe(options: list[str]) -> argparse.Namespace:
+def given_configs(options: Sequence[str]) -> list[str]:
+    """What is given with --config, in order: paths, names of shipped files, or settings."""
+    return _probe(options).config
+
+
+def _probe(options: Sequence[str]) -> argparse.Namespace:
     """The options that name files, before all others are parsed."""
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     probe.add_argument("--config", "-c", action="append", default=[])
     probe.add_argument("--ckpt_path")
     try:
-        return probe.parse_known_args(options)[0]
+        return probe.parse_known_args(list(options))[0]
     except argparse.ArgumentError as error:
         raise ConfigError(one_line(error)) from None

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.class_swaps import leave_behind
 from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
@@ -68,6 +69,9 @@ class RunCLI(LightningCLI):
     Args:
         args: the options, or what a configuration holds.
         command: ``fit``, ``validate`` or ``test``: what further ranks are to do.
+
+    Attributes:
+        notes: lines for the user about the options.
     """
 
     def __init__(self, args: list[str] | dict[str, Any], command: str = "fit") -> None:
@@ -170,6 +174,7 @@ class RunCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except AttributeError:
             raise ConfigError(TAGGED) from None
+        self.notes = [] if isinstance(args, dict) else leave_behind(self.config, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""

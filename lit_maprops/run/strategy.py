@@ -20,6 +20,7 @@ from torch import distributed, nn
 from typing_extensions import TypeAliasType
 
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.rendezvous import connect_on_loopback, stay_on_loopback
 from lit_maprops.run.watch import LAUNCHER, Watch
 from lit_maprops.stacked.ranks import Ranks, RanksLost, answered
 from lit_maprops.system.argument_types import Range
@@ -85,6 +86,7 @@ class RankStrategy(DDPStrategy):
         super().__init__(timeout=timeout)
         self._command = list(command or [])
         self.watch = Watch()
+        self.variables: list[str] = []  # that this rank has set in the environment
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -102,6 +104,11 @@ class RankStrategy(DDPStrategy):
         assert self._timeout is not None
         try:
             super().setup_environment()
+        except OSError as error:
+            raise RanksLost(
+                f"the ranks cannot meet at this machine's port {self._port()} ({error.strerror}): unset MASTER_PORT, "
+                "or set it to a free one"
+            ) from error
         except distributed.DistError as error:
             raise RanksLost(
                 f"<trainer.devices> times <trainer.num_nodes> makes {self.ranks.size} ranks, which could not connect "
@@ -110,6 +117,22 @@ class RankStrategy(DDPStrategy):
             ) from error
         self.ranks.connect(self._timeout)
         self.watch.connect()
+
+    def setup_distributed(self) -> None:
+        """Make the process group; ranks that one of them has started are on this machine and keep to it."""
+        environment = self.cluster_environment
+        assert environment is not None and self._timeout is not None
+        if self.num_nodes == 1 and (LAUNCHER in os.environ or not environment.creates_processes_externally):
+            self.set_world_ranks()
+            self.variables = stay_on_loopback()
+            device = self.root_device if self.root_device.type != "cpu" else None
+            backend = self._get_process_group_backend()
+            connect_on_loopback(backend, self.global_rank, self.world_size, self._port(), self._timeout, device)
+        super().setup_distributed()  # which leaves a group that exists as it is
+
+    def _port(self) -> int:
+        assert self.cluster_environment is not None
+        return self.cluster_environment.main_port
 
     def setup(self, trainer: Trainer) -> None:
         """Move the module to its device as it is: ranks have parameters of different seeds."""
@@ -146,7 +169,7 @@ class Launcher(_SubprocessScriptLauncher):
     def __init__(self, strategy: RankStrategy, command: Sequence[str]) -> None:
         assert strategy.cluster_environment is not None
         super().__init__(strategy.cluster_environment, strategy.num_processes, strategy.num_nodes)
-        self._watch, self._command = strategy.watch, command
+        self._strategy, self._watch, self._command = strategy, strategy.watch, command
 
     def launch(self, function: Callable, *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
         """Start the ranks, call ``function`` in this one, and wait until all are done."""
@@ -163,8 +186,8 @@ class Launcher(_SubprocessScriptLauncher):
         for process in self.procs:
             process.wait()
         if self.procs:  # another run of this process finds its own
-            os.environ.pop("MASTER_ADDR", None)
-            os.environ.pop("MASTER_PORT", None)
+            for variable in ("MASTER_ADDR", "MASTER_PORT", *self._strategy.variables):
+                os.environ.pop(variable, None)
         return result
 
     def _call_children_scripts(self) -> None:

@@ -64,7 +64,8 @@ def _train(
         folder.open(config, resume_from, rows)
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
-    tell(f"run folder: {folder.path}")
+    for line in (*cli.notes, f"run folder: {folder.path}"):
+        tell(line)
     given = [*cli.trainer.loggers, *loggers]
     tracked = first and not any(isinstance(logger, WandbLogger) for logger in given)
     shown = config | ({"changes": [change._asdict() for change in folder.changes]} if folder.changes else {})

@@ -40,7 +40,8 @@ class PPO(Learner):
         gamma: see ``Learner``.
         gae_lambda: lambda of the generalized advantage estimate.
         clip_epsilon: PPO's ratio clip.
-        clip_value: how far the value may move per update before its loss is clipped (return units); None is off.
+        clip_value: how far the value may move per update before its loss is clipped (return units, so a good number
+            depends on the size of the rewards); None is off.
         entropy_coeff: weight of the entropy bonus (per nat).
         critic_coeff: weight of the squared value error.
         epochs: passes over D per update.
@@ -62,7 +63,7 @@ class PPO(Learner):
         gamma: ClosedUnitInterval = 0.99,
         gae_lambda: ClosedUnitInterval = 0.95,
         clip_epsilon: PositiveFloat = 0.2,
-        clip_value: PositiveFloat | None = 0.2,
+        clip_value: PositiveFloat | None = None,
         entropy_coeff: NonNegativeFloat = 0.01,
         critic_coeff: NonNegativeFloat = 0.5,
         epochs: Count = 4,

@@ -43,7 +43,7 @@ STYLES = {  # Okabe and Ito's colors, which the color-blind tell apart
 def filled(name: str, n_agents: int, n: int, hidden: list[int], seeds: int) -> LitMAPROPS:
     """A model whose D is full, collected on-policy; updates make all of their 8 gradient steps, the target's 4."""
     adjusted: dict[str, Any] = {"clip_epsilon": 1.0, "kl_cutoff": NEVER, "epochs": 8, "learning_rate": 1e-3}
-    learner = IPPO(learning_rate=1e-3, epochs=4, minibatches=1, hidden=hidden)
+    learner = IPPO(learning_rate=1e-3, clip_value=0.2, epochs=4, minibatches=1, hidden=hidden)
     made: Callable[..., BehaviorPolicy] = BEHAVIORS[name]
     model = LitMAPROPS(made(hidden=hidden, **adjusted), learner, seeds, total_env_steps=n, run_seed=RUN_SEED)
     model.prepare(MultiAgentData(Coordination(n_agents, N_ACTIONS, partial=True), 1, 1, n))

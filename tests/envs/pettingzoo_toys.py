@@ -211,6 +211,29 @@ class Unseeded(Toy):
         return super().reset()
 
 
+class Long(Toy):
+    """All are truncated after 100 steps, which nothing says."""
+
+    length = 100
+
+    def step(self, actions):
+        seen, rewards, terminated, _, infos = super().step(actions)
+        self.agents = [] if self.count == self.length else self.possible_agents[:]
+        return seen, rewards, terminated, dict.fromkeys(actions, self.count == self.length), infos
+
+
+class Cycles(Long):
+    """As ``Long``, for as many steps as an option of the usual name says."""
+
+    def __init__(self, max_cycles=30):
+        super().__init__()
+        self.length = self.max_cycles = max_cycles
+
+
+class Endless(Long):
+    length = None
+
+
 def toy(**spaces):
     return SimpleNamespace(parallel_env=type("Other", (Toy,), spaces))
 
@@ -224,6 +247,7 @@ both_at_once, lingering, array_like = (
 )
 unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
+long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))
 whole_numbers, bytes_ = (toy(does=(Box(low, 3, (2,), kind),) * 2) for low, kind in ((0, np.int64), (-1, np.int8)))
 several_numbers = toy(does=(MultiDiscrete([2, 2]),) * 2)

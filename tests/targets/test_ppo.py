@@ -18,9 +18,11 @@ from targets_helpers import (
     layers_of,
     random_batch,
     randomize_heads,
+    store_targets,
 )
 from tensordict import TensorDict
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
@@ -177,3 +179,25 @@ def test_the_ratio_is_against_the_stored_log_prob():
         advantage = data["advantage"]
         expected = -torch.minimum(0.5 * advantage, 0.8 * advantage).mean(0).sum()
         torch.testing.assert_close(stats["policy_loss"][seed], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PPOS)
+def test_the_critic_learns_large_returns(name):
+    """Episodes of three steps with reward 100: V = 100 + 99 + 98.01, 100 + 99 and 100, by the default arguments."""
+    learner = built(name, [0], hidden=[], learning_rate=10.0, anneal_learning_rate=True, epochs=2, minibatches=1)
+    batch = random_batch(learner, n_seeds=1)
+    step = torch.arange(STEPS).reshape(1, -1, 1).expand(batch.shape) % 3
+    for prefix, number in (((), step), (("next",), (step + 1) % 3)):
+        batch.set((*prefix, keys.STATE), one_hot(number, 5).float())
+        batch.set((*prefix, *keys.OBSERVATION), one_hot(number, 4).float().unsqueeze(-2).repeat(1, 1, 1, 2, 1))
+    batch.set(("next", *keys.REWARD), torch.full((*batch.shape, 2, 1), 100.0))
+    batch.set(("next", keys.TRUNCATED), torch.zeros(*batch.shape, 1, dtype=torch.bool))
+    for end in (keys.TERMINATED, keys.DONE):
+        batch.set(("next", end), (step == 2).unsqueeze(-1))
+    for update in range(60):
+        learner.anneal(update / 60)
+        store_targets(batch, learner.policies)
+        learner.update(filled(batch))
+    values = learner.critic.values(batch)[:, :3, 0, :, 0].detach()  # [R, 3, A]
+    expected = torch.tensor([297.01, 199.0, 100.0]).reshape(1, 3, 1).expand(values.shape)
+    torch.testing.assert_close(values, expected, rtol=1e-3, atol=0)

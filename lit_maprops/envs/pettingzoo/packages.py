@@ -4,8 +4,9 @@ import importlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
+from numbers import Integral
 from typing import Any
 
 from lit_maprops.system.errors import ConfigError, check
@@ -13,6 +14,10 @@ from lit_maprops.system.extras import install
 from lit_maprops.system.named_code import check_named
 
 _EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
+
+# What packages call their time limits, and the environments that wrappers hold.
+_LIMITS = ("max_cycles", "max_episode_steps", "max_steps", "max_iter", "episode_limit", "time_limit", "horizon")
+_INNER = ("unwrapped", "aec_env", "single_agent_env", "env")
 
 
 def found(name: str) -> Callable[..., Any]:
@@ -52,6 +57,29 @@ def _imported(name: str) -> Any:
             path = f"{path}.{part}"
             thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(path)
     return thing
+
+
+def time_limit(env: Any, options: Mapping[str, Any]) -> int | None:
+    """Steps after which an environment ends its episodes by itself, as far as it says so.
+
+    Args:
+        env: an environment that was just made.
+        options: it was made with.
+    """
+    inner = [env, *(_attribute(env, name) for name in _INNER)]
+    things = [*inner, *(_attribute(thing, "unwrapped") for thing in inner), *(_attribute(t, "spec") for t in inner)]
+    found = [options.get(name) for name in _LIMITS]
+    found += [_attribute(thing, name) for thing in things for name in _LIMITS]
+    numbers = [int(value) for value in found if isinstance(value, Integral) and not isinstance(value, bool)]
+    return next((number for number in numbers if number > 0), None)
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """Of an object of another package, whatever that raises; None if there is none."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
 
 
 def one_line(error: Exception) -> str:

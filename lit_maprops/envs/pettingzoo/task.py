@@ -27,12 +27,13 @@ from lit_maprops.envs.faults import RowsFailed
 from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
 from lit_maprops.envs.pettingzoo.live import LiveEpisodes
-from lit_maprops.envs.pettingzoo.packages import found, one_line
+from lit_maprops.envs.pettingzoo.packages import found, one_line, time_limit
 from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
 
 _TRIED = 12  # steps of the episodes that the constructor plays several times
+_MOST = 1000  # steps of an episode that the user has not limited; a state has room for the actions of all of them
 
 
 class PettingZoo(Task):
@@ -55,6 +56,9 @@ class PettingZoo(Task):
             ``gymnasium_robotics.mamujoco_v1``, ...
         options: keyword arguments of ``parallel_env``.
         max_steps: time limit of an episode (steps); a state, so a checkpoint, has room for the actions of all of them.
+            None: the package's own, as far as it has one and says so (an option or attribute ``max_cycles``,
+            ``max_episode_steps``, ``max_steps``, ...), and at most 1000; a fit warns where that cut an episode which
+            the package had not ended.
         fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
             evaluation: its starts, and what it draws within episodes, are then always the same.
         squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
@@ -73,16 +77,20 @@ class PettingZoo(Task):
         self,
         name: str = "mpe2.simple_spread_v3",
         options: dict[str, Any] | None = None,
-        max_steps: Count = 25,
+        max_steps: Count | None = None,
         fixed_start: bool = False,
         squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
-        self.name, self.options, self.max_steps = name, dict(options or {}), max_steps
+        self.name, self.options = name, dict(options or {})
         self.fixed_start, self.squash = fixed_start, squash
         self._named = f"<env.name> {name}"
         self._parallel_env = found(name)
         with generators_kept():
-            self._agents = Agents(self._made(), self._named)
+            env = self._made()
+            self._agents = Agents(env, self._named)
+            limit = time_limit(env, self.options) if max_steps is None else None
+        self.max_steps = min(limit or _MOST, _MOST) if max_steps is None else max_steps
+        self._chosen_here, self._cut = max_steps is None, False
         self._live = LiveEpisodes(self._made, self._agents)
         sizes = torch.tensor(self._agents.action_sizes)
         self.n_agents, most = len(sizes), int(sizes.max())
@@ -95,6 +103,7 @@ class PettingZoo(Task):
         except RowsFailed as failed:
             error = next(iter(failed.errors.values()))
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
+        self._cut = False
 
     def _made(self) -> Any:
         try:
@@ -149,6 +158,15 @@ class PettingZoo(Task):
     def interface(self, agent: int) -> Interface:
         """The package has names for agents only."""
         return self._agents.interface(agent)
+
+    @override
+    def remarks(self) -> dict[str, str]:
+        """That episodes were cut where nobody has said so."""
+        line = (
+            f"{self._named}: episodes were cut after {self.max_steps} steps, before the package ended them: give "
+            "<env.max_steps>, the steps that an episode may take"
+        )
+        return {"cut": line} if self._cut else {}
 
     def numbers_states(self) -> bool:
         """False: what identifies a state is the whole past of its episode."""
@@ -214,7 +232,8 @@ class PettingZoo(Task):
                         self._lost(row, error, errors)
                         continue
                     reward[row], success[row] = torch.from_numpy(outcome.reward), outcome.success
-        end = following["end"]
+        end, whole = following["end"], following["taken"] == self.max_steps
+        self._cut |= self._chosen_here and bool((whole & (end == RUNS)).any())
         results = (reward, end == TERMINATED, success, end == TRUNCATED)
 
         def shaped(value: Tensor) -> Tensor:
