@@ -16,6 +16,7 @@ from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.marks import without_marks
 from lit_maprops.system.entry_points import registered
 from lit_maprops.system.errors import ARGUMENT, check, did_you_mean, marked
 from lit_maprops.system.named_code import refusal
@@ -52,7 +53,7 @@ def named(name: str) -> str:
 
 def one_line(error: Exception) -> str:
     """An error of the parser as one line that names the argument and the fix."""
-    text = marked(error)
+    text = without_marks(marked(error))
     if "is not in bounds" in text:
         return f"<run_seed>: {text}"
     required = re.search(r"arguments are required: (.+)", text)

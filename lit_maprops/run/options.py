@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_dumper, set_loader
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,6 +25,8 @@ from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
+from lit_maprops.run.option_values import RunParser, marked, read_marked
+from lit_maprops.run.place import follow_checkpoint
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.argument_types import NonNegativeInt, check_value
@@ -32,7 +34,7 @@ from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
 from lit_maprops.system.named_code import only_of
-from lit_maprops.system.safe_yaml import load_yaml, read_yaml
+from lit_maprops.system.safe_yaml import dump_yaml, load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
 
 GONE = ("optimizer", "lr_scheduler")  # null in the config.yaml of runs that were started by version 0.1.0 of 2026-11
@@ -49,6 +51,7 @@ def _load(text: str) -> Any:
 
 
 set_loader("omegaconf+", _load, exceptions=(yaml.YAMLError,))
+set_dumper("omegaconf+", dump_yaml)  # the parser reads again what it has dumped: a text "1e3" must stay one
 # Logging, checkpoints and the bar are the run folder's.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -73,11 +76,14 @@ class RunCLI(LightningCLI):
     def __init__(self, args: list[str] | dict[str, Any], command: str = "fit") -> None:
         args = args if isinstance(args, dict) else with_shipped_configs(args)
         self._command = [command, *args]
+        self._words = None if isinstance(args, dict) else args
+        args = args if isinstance(args, dict) else marked(args)
         super().__init__(
             LitMAPROPS,
             MultiAgentData,
             args=args,
             run=False,
+            parser_class=RunParser,
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,  # learners and behavior policies have their own
@@ -163,13 +169,16 @@ class RunCLI(LightningCLI):
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
             f"<run_name> is {name!r}: give the name of one folder, without / and control characters",
         )
+        if self.config.ckpt_path is not None:
+            follow_checkpoint(self.config, self._words)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Say in one line what PyYAML makes of tags it cannot read, in values on the command line."""
+        """Read what is marked; say in one line what PyYAML makes of tags that it cannot read."""
         try:
             super().parse_arguments(parser, args)
         except AttributeError:
             raise ConfigError(TAGGED) from None
+        read_marked(self.config, _load)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, with our strategy for several devices; what it says of devices and plugins names the flag."""
@@ -201,18 +210,11 @@ class RunCLI(LightningCLI):
 
         Of ranks other than the first, which write nothing, a new run's folder is a name only.
         """
-        name, checkpoint = self.config.run_name, self.config.ckpt_path
-        if checkpoint is None:
-            runs = Path(self.config.runs_dir)
-            path = runs / (name or _default_name(self.config))
-            return path if name or not self.trainer.is_global_zero else new_folder(path)
-        folder = run_of(checkpoint)
-        check(
-            name in (None, folder.name),
-            f"<run_name> is {name} and <ckpt_path> belongs to {folder.name}: leave <run_name> out, a run continues in "
-            "its own folder",
-        )
-        return folder
+        if self.config.ckpt_path is not None:
+            return run_of(self.config.ckpt_path)
+        name = self.config.run_name
+        path = Path(self.config.runs_dir) / (name or _default_name(self.config))
+        return path if name or not self.trainer.is_global_zero else new_folder(path)
 
     def resolved_config(self, run_name: str | None) -> dict[str, Any]:
         """The configuration as it runs, with every default, as plain YAML types."""
