@@ -281,6 +281,6 @@ def _default_name(config: Namespace) -> str:
 def quiet_packages() -> None:
     """Keep packages' notes off the terminal; warnings of our own still show."""
     logging.raiseExceptions = False  # on a full disk packages cannot write their logs: no traceback for each line
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")
