@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -193,7 +194,10 @@ class RunCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"<trainer>: {one_line(error)}") from None
+            line = one_line(error)
+            # Lightning writes `devices` and `accelerator='x'`.
+            named = [name for name in self.config.trainer.keys() if re.search(rf"`{name}[`=]", line)]
+            raise ConfigError(f"<{'.'.join(['trainer', *named[:1]])}>: {line}") from None
 
     def _check_no_other_start(self, root: Path) -> None:
         """Under SLURM Lightning starts a fit at any hpc_ckpt_*.ckpt in its root folder, whoever wrote it."""

@@ -155,6 +155,16 @@ class Unpaid(Toy):
         return seen, dict.fromkeys(rewards), *rest
 
 
+class BrokenState(Toy):
+    def state(self):
+        return np.concatenate([])
+
+
+class BrokenStateLater(Toy):
+    def state(self):
+        return np.concatenate([np.ones(2)] * (self.count < 2))
+
+
 class PaidTwice(Toy):
     def step(self, actions):
         seen, rewards, *rest = super().step(actions)
@@ -199,6 +209,7 @@ both_at_once, lingering, array_like = (
     SimpleNamespace(parallel_env=each) for each in (BothAtOnce, Lingering, ArrayLike)
 )
 unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
+broken_state, broken_state_later = (SimpleNamespace(parallel_env=each) for each in (BrokenState, BrokenStateLater))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))
 whole_numbers, bytes_ = (toy(does=(Box(low, 3, (2,), kind),) * 2) for low, kind in ((0, np.int64), (-1, np.int8)))
