@@ -196,7 +196,7 @@ class RunCLI(LightningCLI):
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
             line = one_line(error)
             # Lightning writes `devices` and `accelerator='x'`.
-            named = [name for name in self.config.trainer.keys() if re.search(rf"`{name}[`=]", line)]
+            named = [name for name in vars(self.config.trainer) if re.search(rf"`{name}[`=]", line)]
             raise ConfigError(f"<{'.'.join(['trainer', *named[:1]])}>: {line}") from None
 
     def _check_no_other_start(self, root: Path) -> None:
