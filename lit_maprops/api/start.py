@@ -20,7 +20,7 @@ from lit_maprops.system.errors import check, printable, with_names
 from lit_maprops.system.memory import keep_freed_memory
 
 WAY_ON = 'lm.resume("{folder}")'
-QUIETED = ("lightning.pytorch", "lightning.fabric")
+QUIETED = ("lightning.pytorch", "lightning.fabric", "matplotlib.font_manager")
 
 
 def say(message: str) -> None:

@@ -5,6 +5,7 @@ import sys
 
 from lit_maprops.cli.main import ENDED_EARLY, TRAINING_COMMANDS, main
 from lit_maprops.system.console import guard_streams
+from lit_maprops.system.home import spare_home
 
 
 def program() -> int:
@@ -15,6 +16,7 @@ def program() -> int:
     of that.
     """
     out, err = guard_streams()
+    spare_home()
     try:
         code = main()
     except KeyboardInterrupt:  # before a fit takes over the signal, or in a command that has nothing to save

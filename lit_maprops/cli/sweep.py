@@ -140,5 +140,5 @@ def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) ->
         return
     best = (max if file.maximizes else min)(found, key=lambda run_id: found[run_id])
     parameters = next(e.parameters for e in journal.entries if e.id == best)
-    flags = " ".join(f"--{name}={value}" for name, value in parameters.items())
+    flags = " ".join(f"--{name}={'null' if value is None else value}" for name, value in parameters.items())
     print(f"best: {best}, {metric} {found[best]:.4g} with {flags}", file=sys.stderr)

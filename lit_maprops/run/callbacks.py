@@ -18,6 +18,7 @@ from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.diagnosis import diagnose
 from lit_maprops.run.folder import TABLES, RunFolder
+from lit_maprops.run.leftovers import leftovers
 
 Say = Callable[[str], None]
 
@@ -60,8 +61,13 @@ class Recorder(Callback):
         self.non_finite = [seed for seed in seeds if type(seed) is int] if isinstance(seeds, list) else []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a resumed run goes on from its last row."""
+        """Start the clock, a resumed run goes on from its last row; say what the run's length leaves out."""
         self._started = perf_counter() - self.folder.newest.get("wall_seconds", 0.0)
+        found = leftovers(own_module(pl_module))
+        for name in ("length", "no sampling error"):  # a resumed run may have others
+            if self.warnings.get(name) != found.get(name):
+                self.warnings.pop(name, None)
+        self._say_new(found)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log the iteration."""
@@ -92,7 +98,11 @@ class Recorder(Callback):
         for entry in module.quarantined:
             line = "seed {seed}: {reason}, at env step {env_step:,}; it is quarantined and counts as not solved"
             found[f"quarantine {entry['seed']}"] = line.format(**entry)
-        for name, message in (found | module.data.env.remarks()).items():
+        self._say_new(found | module.data.env.remarks())
+
+    def _say_new(self, found: dict[str, str]) -> None:
+        """Say warnings that were not said before."""
+        for name, message in found.items():
             if name not in self.warnings:
                 self.say(f"warning: {message}")
                 self.warnings[name] = message

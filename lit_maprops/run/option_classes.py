@@ -45,11 +45,11 @@ def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> N
     Raises:
         ConfigError: see ``lit_maprops.system.entry_points.load``.
     """
-    inline = [settings(value) for flag in ("--config", "-c") for value in _values(options, flag)]
+    inline = [settings(value) for flag in ("--config", "-c") for value in values_of(options, flag)]
     by_key = [flat(content) for content in (*contents, *inline)]
     for kind, own in CLASS_CHOICES.items():
         keys = (kind, f"{kind}.class_path")
-        given = {value for key in keys for value in _values(options, f"--{key}")}
+        given = {value for key in keys for value in values_of(options, f"--{key}")}
         given |= {str(settings(value).get("class_path")) for value in given}
         given |= {str(content[key]) for content in by_key for key in keys if key in content}
         for name in sorted(given & registered(kind).keys() - own.keys()):
@@ -69,7 +69,7 @@ def trusted_packages(options: list[str], trust: Iterable[str] = ()) -> set[str]:
     """
     flags = [f"--{kind}{argument}" for kind in CLASS_CHOICES for argument in NAMING]
     flags += {word.partition("=")[0] for word in options if word.startswith("--trainer.")} - {FOLDER}
-    given = " ".join(value for flag in flags for value in _values(options, flag))
+    given = " ".join(value for flag in flags for value in values_of(options, flag))
     named = {root_of(path) for path in IMPORT_PATH.findall(given)}
     imported_already = {root_of(kind.__module__) for base in BASES.values() for kind in imported(base)}
     found = {OWN_PACKAGE, *packages(), *named, *imported_already, *trust}
@@ -111,7 +111,7 @@ def check_trust(trust: Iterable[str]) -> None:
         check(find_spec(name) is not None, f"{named} and Python finds no such package: install it, or set PYTHONPATH")
 
 
-def _values(options: list[str], flag: str) -> list[str]:
+def values_of(options: list[str], flag: str) -> list[str]:
     """All that is given for a flag, in both spellings."""
     after = [value for word, value in pairwise(options) if word == flag]
     return [*after, *(word.partition("=")[2] for word in options if word.startswith(f"{flag}="))]

@@ -16,6 +16,7 @@ from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.marks import without_marks
 from lit_maprops.system.entry_points import registered
 from lit_maprops.system.errors import ARGUMENT, check, did_you_mean, marked
 from lit_maprops.system.named_code import refusal
@@ -52,7 +53,7 @@ def named(name: str) -> str:
 
 def one_line(error: Exception) -> str:
     """An error of the parser as one line that names the argument and the fix."""
-    text = marked(error)
+    text = without_marks(marked(error))
     if "is not in bounds" in text:
         return f"<run_seed>: {text}"
     required = re.search(r"arguments are required: (.+)", text)
@@ -91,6 +92,7 @@ def _unknown(text: str) -> str | None:
     nested = re.search(r"NestedArg\(key='(.+?)', val=", text)
     member = re.match(r"Group '(.+?)' does not accept option '(.+)'", text)
     word = re.match(r"unrecognized arguments: ?([^\s=]*)", text)
+    inner = re.search(r"given class_path '[^']+':\s*unrecognized arguments: --([\w.]+)", text)
     if word and not word[1].startswith("--"):
         return f"{word[1]!r} is no option, which start with --: see <help>"
     if member:
@@ -99,10 +101,17 @@ def _unknown(text: str) -> str | None:
         found = field or nested
         assert found is not None
         name = f"{keys[1]}.{found[1]}" if keys else found[1]
+    elif keys and inner:
+        name = f"{keys[1]}.{inner[1]}"
     elif word:
         name = word[1].removeprefix("--")
     else:
         return None
+    if name.partition(".")[0] in ("optimizer", "lr_scheduler"):  # Lightning's, of other modules
+        return (
+            f"{named(name)} is not an option: every learner and behavior policy has its own optimizer, see "
+            "<learner.learning_rate>, <behavior.learning_rate> and <help>"
+        )
     return f"{named(name)} is not an option{_did_you_mean(name)}: see <help>"
 
 

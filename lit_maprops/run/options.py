@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_dumper, set_loader
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -26,6 +27,8 @@ from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
+from lit_maprops.run.option_values import RunParser, marked, read_marked
+from lit_maprops.run.place import follow_checkpoint
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.argument_types import NonNegativeInt, check_value
@@ -33,7 +36,7 @@ from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
 from lit_maprops.system.named_code import only_of
-from lit_maprops.system.safe_yaml import load_yaml, read_yaml
+from lit_maprops.system.safe_yaml import dump_yaml, load_yaml, read_yaml
 from lit_maprops.system.trainer_options import check_option
 
 GONE = ("optimizer", "lr_scheduler")  # null in the config.yaml of runs that were started by version 0.1.0 of 2026-11
@@ -50,6 +53,7 @@ def _load(text: str) -> Any:
 
 
 set_loader("omegaconf+", _load, exceptions=(yaml.YAMLError,))
+set_dumper("omegaconf+", dump_yaml)  # the parser reads again what it has dumped: a text "1e3" must stay one
 # Logging, checkpoints and the bar are the run folder's.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -77,11 +81,14 @@ class RunCLI(LightningCLI):
     def __init__(self, args: list[str] | dict[str, Any], command: str = "fit") -> None:
         args = args if isinstance(args, dict) else with_shipped_configs(args)
         self._command = [command, *args]
+        self._words = None if isinstance(args, dict) else args
+        args = args if isinstance(args, dict) else marked(args)
         super().__init__(
             LitMAPROPS,
             MultiAgentData,
             args=args,
             run=False,
+            parser_class=RunParser,
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,  # learners and behavior policies have their own
@@ -167,13 +174,16 @@ class RunCLI(LightningCLI):
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),
             f"<run_name> is {name!r}: give the name of one folder, without / and control characters",
         )
+        if self.config.ckpt_path is not None:
+            follow_checkpoint(self.config, self._words)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Say in one line what PyYAML makes of tags it cannot read, in values on the command line."""
+        """Read what is marked; say in one line what PyYAML makes of tags that it cannot read."""
         try:
             super().parse_arguments(parser, args)
         except AttributeError:
             raise ConfigError(TAGGED) from None
+        read_marked(self.config, _load)
         self.notes = [] if isinstance(args, dict) else leave_behind(self.config, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -189,7 +199,10 @@ class RunCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"<trainer>: {one_line(error)}") from None
+            line = one_line(error)
+            # Lightning writes `devices` and `accelerator='x'`.
+            named = [name for name in vars(self.config.trainer) if re.search(rf"`{name}[`=]", line)]
+            raise ConfigError(f"<{'.'.join(['trainer', *named[:1]])}>: {line}") from None
 
     def _check_no_other_start(self, root: Path) -> None:
         """Under SLURM Lightning starts a fit at any hpc_ckpt_*.ckpt in its root folder, whoever wrote it."""
@@ -206,18 +219,11 @@ class RunCLI(LightningCLI):
 
         Of ranks other than the first, which write nothing, a new run's folder is a name only.
         """
-        name, checkpoint = self.config.run_name, self.config.ckpt_path
-        if checkpoint is None:
-            runs = Path(self.config.runs_dir)
-            path = runs / (name or _default_name(self.config))
-            return path if name or not self.trainer.is_global_zero else new_folder(path)
-        folder = run_of(checkpoint)
-        check(
-            name in (None, folder.name),
-            f"<run_name> is {name} and <ckpt_path> belongs to {folder.name}: leave <run_name> out, a run continues in "
-            "its own folder",
-        )
-        return folder
+        if self.config.ckpt_path is not None:
+            return run_of(self.config.ckpt_path)
+        name = self.config.run_name
+        path = Path(self.config.runs_dir) / (name or _default_name(self.config))
+        return path if name or not self.trainer.is_global_zero else new_folder(path)
 
     def resolved_config(self, run_name: str | None) -> dict[str, Any]:
         """The configuration as it runs, with every default, as plain YAML types."""
@@ -284,6 +290,6 @@ def _default_name(config: Namespace) -> str:
 def quiet_packages() -> None:
     """Keep packages' notes off the terminal; warnings of our own still show."""
     logging.raiseExceptions = False  # on a full disk packages cannot write their logs: no traceback for each line
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning|torchrl|tensordict|torch)\b")

@@ -17,6 +17,7 @@ from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import check
 from lit_maprops.system.files import writing
+from lit_maprops.system.sweep_values import for_environment
 
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 GRACE_SECONDS = 60.0  # for a run whose time is up, to save
@@ -31,15 +32,17 @@ def command_line(file: SweepFile, parameters: dict[str, Any]) -> list[str]:
     Raises:
         ConfigError: the command has a macro that is not known.
     """
-    flags = [f"{name}={value}" for name, value in parameters.items()]
-    on = [f"--{k}" if v is True else f"--{k}={v}" for k, v in parameters.items() if v is not False]
+    # Null as our parser and people write it; another program gets Python's None, as from W&B's agent.
+    texts = {name: "null" if value is None and file.is_ours else str(value) for name, value in parameters.items()}
+    flags = [f"{name}={text}" for name, text in texts.items()]
+    on = [f"--{k}" if v is True else f"--{k}={texts[k]}" for k, v in parameters.items() if v is not False]
     macros: dict[str, list[str]] = {
         "env": ["/usr/bin/env"],
         "interpreter": [sys.executable],
         "program": [str(file.content["program"])] if "program" in file.content else [],
         "args": [f"--{flag}" for flag in flags],
         "args_no_hyphens": flags,
-        "args_no_equals": [word for k, v in parameters.items() for word in (f"--{k}", str(v))],
+        "args_no_equals": [word for k, text in texts.items() for word in (f"--{k}", text)],
         "args_no_boolean_flags": on,
         "args_append_hydra": [f"+{flag}" for flag in flags],
         "args_override_hydra": [f"++{flag}" for flag in flags],
@@ -100,7 +103,7 @@ class Process:
                 # A process group of its own: Ctrl-C reaches the sweep alone, which then stops its runs.
                 self._popen = subprocess.Popen(
                     command,
-                    env=_environment(workers),
+                    env=_environment(workers) | for_environment(self.entry.parameters),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

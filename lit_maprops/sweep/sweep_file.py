@@ -66,6 +66,11 @@ class SweepFile:
         return written | set(self.content["parameters"])
 
     @property
+    def is_ours(self) -> bool:
+        """Whether its command is this program."""
+        return bool({"lit_maprops", "lit-maprops"} & set(self.command))
+
+    @property
     def meaning(self) -> dict[str, Any]:
         """What must not change between calls: everything but the number of runs and the prose."""
         return {k: v for k, v in self.content.items() if k not in ("run_cap", "description")}
@@ -99,10 +104,22 @@ def read_sweep_file(path: Path) -> SweepFile:
         name not in ("", ".", "..") and "/" not in name and name.isprintable(),
         f"{path}: name is {name!r}: give the name of one folder, without / and control characters",
     )
+    _check_flat(file)
     for flag in OURS:
         check(flag not in file.flags, f"{path}: leave {flag} out, every run of a sweep gets a folder of its own")
     _check_metric(file)
     return file
+
+
+def _check_flat(file: SweepFile) -> None:
+    """Refuse parameters inside of parameters, which would reach our program as one word that no flag takes."""
+    for key, parameter in file.content["parameters"].items() if file.is_ours else ():
+        if isinstance(parameter, dict) and "parameters" in parameter:
+            inner = parameter["parameters"]
+            name = next(iter(inner), "...") if isinstance(inner, dict) else "..."
+            raise ConfigError(
+                f"{file.path}: parameters.{key} has parameters of its own: name each flag, such as {key}.{name}"
+            )
 
 
 def _check_words(path: Path, content: dict[str, Any]) -> None:
@@ -140,7 +157,7 @@ def _check_metric(file: SweepFile) -> None:
         file.metric is not None or (needs == "early_terminate" and not file.stops_early),
         f"{file.path}: metric is missing: {needs} needs metric: {{name: ..., goal: maximize}}",
     )
-    if file.metric is None or "lit_maprops" not in file.command:
+    if file.metric is None or not file.is_ours:
         return  # what another program reports, only it knows
     is_column = "/" in file.metric
     check(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 from typing_extensions import TypeAliasType
@@ -55,6 +55,13 @@ NonNegativeFloat = TypeAliasType("NonNegativeFloat", Annotated[float, Range(0)])
 ClosedUnitInterval = TypeAliasType("ClosedUnitInterval", Annotated[float, Range(0, 1)])
 RewardFloat = TypeAliasType("RewardFloat", Annotated[float, Range(-1e30, 1e30, strict=True)])  # in single precision
 Cost = TypeAliasType("Cost", Annotated[float, Range(0, 1e30)])  # a reward that is subtracted
+
+# Keyword arguments of something else. Of the values in a plain dict the parser makes nothing: a text "007" in a
+# configuration stays a text, which it would not in dict[str, Any].
+if TYPE_CHECKING:
+    Options = dict[str, Any]
+else:
+    Options = dict
 
 _KINDS: dict[Any, tuple[Any, str]] = {
     bool: ((bool, np.bool_), "true or false"),

@@ -1,5 +1,7 @@
 """YAML from anyone: plain data of bounded size, and a single kind of error."""
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,15 @@ from lit_maprops.system.errors import ConfigError, check
 
 MOST_DEPTH = 100  # levels of nesting; parsers recurse
 MOST_REPEATED = 10_000  # values that aliases may repeat: nine lines of them can ask for a billion
-# PyYAML's C parser is ten times faster; both are the safe loader.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Numbers as people write them, and YAML 1.2 and the parser read them: to PyYAML alone 1e-3 is a text.
+_EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+|[-+]?\.[0-9][0-9_]*[eE][-+]?[0-9]+")
+
+
+class _LOADER(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader, of its C parser, which is ten times faster, where there is one."""
+
+
+_LOADER.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
 
 
 def load_yaml(text: str, load: Callable[[str], Any] | None = None) -> Any:
@@ -38,6 +47,12 @@ def dump_yaml(content: Any) -> str:
     To the parser 25921e05 is a number, to PyYAML's own dumper a text that needs no quotes.
     """
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+def flow_yaml(value: Any) -> str:
+    """The same on one line, for a value on a command line."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -178,6 +178,16 @@ class Unpaid(Toy):
         return seen, dict.fromkeys(rewards), *rest
 
 
+class BrokenState(Toy):
+    def state(self):
+        return np.concatenate([])
+
+
+class BrokenStateLater(Toy):
+    def state(self):
+        return np.concatenate([np.ones(2)] * (self.count < 2))
+
+
 class PaidTwice(Toy):
     def step(self, actions):
         seen, rewards, *rest = super().step(actions)
@@ -246,6 +256,7 @@ both_at_once, lingering, array_like = (
     SimpleNamespace(parallel_env=each) for each in (BothAtOnce, Lingering, ArrayLike)
 )
 unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
+broken_state, broken_state_later = (SimpleNamespace(parallel_env=each) for each in (BrokenState, BrokenStateLater))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))

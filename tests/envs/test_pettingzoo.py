@@ -341,6 +341,8 @@ BAD = {
     "NaN": ({"name": "pettingzoo_toys.blind"}, ["gives NaN in an observation"]),
     "no reward": ({"name": "pettingzoo_toys.unpaid"}, ["the reward of agent a is None"]),
     "two rewards": ({"name": "pettingzoo_toys.paid_twice"}, ["the reward of agent a is an array of shape (2,)"]),
+    "a broken state": ({"name": "pettingzoo_toys.broken_state"}, ["has a state() that fails", "concatenate"]),
+    "a state broken later": ({"name": "pettingzoo_toys.broken_state_later"}, ["its state() fails", "concatenate"]),
     "masks": ({"name": "pettingzoo_toys.masked"}, ["action_mask", "not supported"]),
     "masks later": ({"name": "pettingzoo_toys.masked_later"}, ["action_mask", "not supported"]),
     "whole numbers": ({"name": "pettingzoo_toys.whole_numbers"}, ["whole numbers (int64)", "Discrete"]),

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
+from lightning.pytorch.cli import LightningCLI
 
 from lit_maprops.cli.main import main
+from lit_maprops.run.options import RunCLI
 
 MOST_CHARACTERS = 1100  # of an error
 MOST_BYTES = 2**31  # of new memory that a case may ask for
@@ -81,6 +84,19 @@ def complaint(args: list[str], *files: str) -> str | None:
     if "--" not in err and not any(name in err for name in files):
         return f"names no flag: {err}"
     return None
+
+
+def one_parser(patch: pytest.MonkeyPatch) -> None:
+    """Make the parser, whose construction is most of what parsing costs, once for all."""
+    original, made = LightningCLI.setup_parser, {}
+
+    def setup_parser(self: RunCLI, *args: Any, **kwargs: Any) -> None:
+        if not made:
+            original(self, *args, **kwargs)
+            made["parser"] = self.parser
+        self.parser = made["parser"]
+
+    patch.setattr(RunCLI, "setup_parser", setup_parser)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 import config_cases
 import pytest
 from conftest import ROOT
-from hostile_helpers import cases, complaint, contents, limited_memory, run
+from hostile_helpers import cases, complaint, contents, limited_memory, one_parser, run
 from hypothesis import given
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
@@ -25,13 +25,6 @@ ENTRIES = {"conf", "case.yaml"}  # of the working directory
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working directory in which whatever a case leaves can be seen, and a program that stops before it trains."""
-    original, made = LightningCLI.setup_parser, {}
-
-    def setup_parser(self: RunCLI, *args: Any, **kwargs: Any) -> None:
-        if not made:
-            original(self, *args, **kwargs)
-            made["parser"] = self.parser
-        self.parser = made["parser"]
 
     def reached(self: Trainer, model: Any, datamodule: Any, **kwargs: Any) -> None:
         model.iteration = datamodule.iterations
@@ -41,7 +34,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("WANDB_MODE", "disabled")
-        patch.setattr(RunCLI, "setup_parser", setup_parser)
+        one_parser(patch)
         patch.setattr(Trainer, "fit", reached)
         patch.setattr("lit_maprops.run.training.wandb_logger", lambda *args: None)
         yield folder

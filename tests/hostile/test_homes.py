@@ -1,5 +1,8 @@
 """``~`` in a path is the home folder wherever a path is read, and a place in the command line changes nothing."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from conftest import ROOT, SMALL
 import lit_maprops as lm
 from lit_maprops.cli.main import main
 from lit_maprops.run.options import RunCLI
+from lit_maprops.system.home import FOLDERS, spare_home
 
 
 @pytest.fixture
@@ -73,3 +77,46 @@ def test_of_two_configurations_the_second_wins(tmp_path: Path) -> None:
     ]
     found = RunCLI(given).config.model
     assert (found.num_seeds, found.eval_episodes) == (9, 5)
+
+
+@pytest.mark.parametrize("home", ["/proc", "/no/such/home", None])
+def test_without_a_home_nothing_foreign_is_said(tmp_path: Path, home: str | None) -> None:
+    """Packages that a fit imports, and W&B's own process, find a place for their files."""
+    # What the packages ask for: matplotlib's and W&B's folders, and a line of the latter's process if it has no log.
+    program = """
+import os, pathlib, sys
+sys.argv = ["lit_maprops", "--version"]
+from lit_maprops.cli.program import program
+assert program() == 0
+import matplotlib
+from wandb.env import get_cache_dir
+print(matplotlib.get_cachedir(), get_cache_dir(), os.environ["XDG_CACHE_HOME"], sep="\\n")
+"""
+    env = {k: v for k, v in os.environ.items() if k not in FOLDERS and k != "HOME"} | {"TMPDIR": str(tmp_path)}
+    if home is not None:
+        env["HOME"] = home
+    else:  # a user without an entry in the list of users
+        program = f"import os; os.path.expanduser = lambda path: path\n{program}"
+    done = subprocess.run([sys.executable, "-c", program], env=env, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.startswith(str(tmp_path)) for line in done.stdout.splitlines()[1:])
+    assert not list(tmp_path.iterdir())  # it is gone
+
+
+def test_a_home_that_can_be_written_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FOLDERS:
+        monkeypatch.delenv(name, raising=False)
+    spare_home()
+    assert not set(FOLDERS) & set(os.environ) and not list(home.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["/proc", "/no/such/home"])
+def test_a_fit_without_a_home_says_its_own_lines_alone(tmp_path: Path, home: str) -> None:
+    words = [sys.executable, "-m", "lit_maprops", "fit", *SMALL["MatrixGame"], "--run_name", "a"]
+    env = {k: v for k, v in os.environ.items() if k not in FOLDERS and k != "WANDB_MODE"}
+    env |= {"HOME": home, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=env, text=True, capture_output=True, cwd=tmp_path)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and len(lines) == 2, done.stderr
+    assert lines[0].startswith("run folder: ") and lines[1].startswith("solved ")

@@ -84,7 +84,8 @@ METRIC = "eval/greedy_success_rate"
 GRID = {
     "name": "grid",
     "method": "grid",
-    "parameters": {"model.behavior": {"values": ["OnPolicy", "MAPROPS"]}},
+    # Null, which the agent spells None.
+    "parameters": {"model.behavior": {"values": ["OnPolicy", "MAPROPS"]}, "wandb": {"value": None}},
     "command": command(),
 }
 BAYES = {
@@ -127,6 +128,7 @@ def test_the_real_agent_runs_a_grid_to_its_end(swept: dict[str, Swept]) -> None:
         folder = folder_of(place, run_id)
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["model"]["behavior"]["class_path"].endswith("." + run.args["model.behavior"]["value"])
+        assert run.args["wandb"]["value"] is None and config["wandb"] is None
         assert_received(run, folder)
         assert run.config["data"]["value"] == config["data"]
     errors = {run.args["model.behavior"]["value"]: run.summary["joint_tv"] for run in server.runs.values()}

@@ -77,7 +77,7 @@ class Agents:
             set(env.agents) == set(self.names),
             f"{named} starts without some of its agents: choose one whose agents are all there from the start",
         )
-        self.has_state = _gives_state(env)
+        self.has_state = _gives_state(env, named)
         self.state_size = len(self._state(env, observation))
 
     def _first_sight(self, env: Any, named: str) -> np.ndarray:
@@ -167,7 +167,10 @@ class Agents:
 
     def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
         if self.has_state:
-            return np.array(env.state(), dtype=np.float32).reshape(-1)
+            try:
+                return np.array(env.state(), dtype=np.float32).reshape(-1)
+            except Exception as error:
+                raise ValueError(f"its state() fails, {one_line(error)}") from error
         parts = zip(observation, self.observation_sizes, strict=True)
         return np.concatenate([seen[:size] for seen, size in parts])
 
@@ -198,8 +201,14 @@ def _check_masks(named: str, infos: Any) -> None:
     )
 
 
-def _gives_state(env: Any) -> bool:
+def _gives_state(env: Any, named: str) -> bool:
     try:
         return bool(np.asarray(env.state(), dtype=np.float32).size)
-    except Exception:  # NotImplementedError as a rule; wrappers of packages without a state fail in ways of their own
+    except Exception as error:  # wrappers of packages without a state fail in ways of their own
+        its_own = getattr(type(getattr(env, "unwrapped", env)), "state", None)
+        without = isinstance(error, NotImplementedError) or its_own is None
+        check(
+            without or its_own.__module__.startswith("pettingzoo."),
+            f"{named} has a state() that fails, {one_line(error)}: mend it, or take it out",
+        )
         return False

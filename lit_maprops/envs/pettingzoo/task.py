@@ -28,7 +28,7 @@ from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
 from lit_maprops.envs.pettingzoo.live import LiveEpisodes
 from lit_maprops.envs.pettingzoo.packages import found, one_line, time_limit
-from lit_maprops.system.argument_types import Count
+from lit_maprops.system.argument_types import Count, Options
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
 
@@ -76,7 +76,7 @@ class PettingZoo(Task):
     def __init__(
         self,
         name: str = "mpe2.simple_spread_v3",
-        options: dict[str, Any] | None = None,
+        options: Options | None = None,
         max_steps: Count | None = None,
         fixed_start: bool = False,
         squash: Literal["tanh", "clip"] = "tanh",

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.vmas.worlds import BLOCK, Worlds
-from lit_maprops.system.argument_types import Count
+from lit_maprops.system.argument_types import Count, Options
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 
@@ -70,7 +70,7 @@ class VMAS(Task):
         scenario: str = "balance",
         n_agents: Count | None = None,
         max_steps: Count = 100,
-        options: dict[str, Any] | None = None,
+        options: Options | None = None,
         continuous: bool = False,
         squash: Literal["tanh", "clip"] = "tanh",
     ) -> None:
