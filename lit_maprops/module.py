@@ -167,7 +167,7 @@ class LitMAPROPS(ResumableRun):
     @override
     def on_train_start(self) -> None:
         """Have Lightning count env steps, and step the optimizers; a complete run has nothing to do."""
-        self.keep_learning_rates()
+        self.keep_optimizer_settings()
         if steps_are_heard(self.trainer, self):
             wrapped = self.optimizers()
             self._steppers = wrapped if isinstance(wrapped, list) else [wrapped]
