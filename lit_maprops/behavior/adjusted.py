@@ -26,13 +26,14 @@ class AdjustedPolicy(BehaviorPolicy):
             0.3 to 10).
         kl_cutoff: delta, KL(pi_theta || pi_phi) at which an update stops (nats). Decided here: exact where the actions
             adjusted are enumerated or Gaussian. The PROPS authors' code estimates it on D's actions, as the mean of
-            r - 1 - log r, which is larger while updates push these down: for equal deltas ours makes more steps
-            (docs/evidence/adam_epsilon.md).
+            r - 1 - log r: for equal deltas ours often makes one or two steps more, near deterministic policies also
+            fewer (docs/evidence/adam_epsilon.md).
         epochs: passes over all of D per update.
         minibatches: parts of D, one gradient step each, per pass.
         learning_rate: Adam step size.
         hidden: units of each hidden layer of Delta_phi; empty for a table.
-        adam_epsilon: added to the root of Adam's second moment. The PROPS authors' code has 1e-5, which hardly matters
+        adam_epsilon: added to the root of Adam's second moment. The PROPS authors' code has 1e-5: as many matrix games
+            are solved, and PROPS, not MA-PROPS, has less sampling error at a skewed policy
             (docs/evidence/adam_epsilon.md).
         reset_optimizer: forget Adam's moments at every update. Decided here: on; the PROPS authors' code keeps them,
             measured, that costs sampling error (docs/evidence/matrix_games.md).
