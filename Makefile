@@ -115,6 +115,9 @@ bench: setup ## time updates, environments, whole fits and other packages in tur
 evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes)
 	$(BIN)/python -m studies.matrix_games
 
+evidence-adam: setup ## measure docs/evidence/adam_epsilon.md: Adam's epsilon and the KL that delta stops (about 6 minutes)
+	$(BIN)/python -m studies.adam_epsilon
+
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
 	$(BIN)/python -m studies.all_games
 

@@ -49,7 +49,10 @@ class LitMAPROPS(ResumableRun):
         behavior: pi_phi, the sampler.
         learner: pi_theta and how it learns.
         num_seeds: R, independent training runs side by side.
-        first_seed: number of the first seed; ``num_seeds=1, first_seed=7`` repeats seed 7 alone.
+        first_seed: number of the first seed. ``num_seeds=1, first_seed=7`` repeats seed 7 alone, with the same random
+            numbers and with results that are equal up to rounding: how a product of matrices rounds depends on where
+            in memory a seed's numbers lie, so on the seeds before it. Bit for bit where products are tiny, as of the
+            tables of matrix games; elsewhere an action may change in time, and with it the rest of that seed's run.
         total_env_steps: env steps per seed; the last whole target batch within them is the last.
         eval_interval: target iterations between evaluations.
         eval_episodes: fresh episodes per seed and evaluation.
@@ -166,7 +169,7 @@ class LitMAPROPS(ResumableRun):
     @override
     def on_train_start(self) -> None:
         """Have Lightning count env steps, and step the optimizers; a complete run has nothing to do."""
-        self.keep_learning_rates()
+        self.keep_optimizer_settings()
         if steps_are_heard(self.trainer, self):
             wrapped = self.optimizers()
             self._steppers = wrapped if isinstance(wrapped, list) else [wrapped]

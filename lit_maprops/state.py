@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import Collection, update_keys
 from lit_maprops.data import MultiAgentData
@@ -146,9 +147,12 @@ class ResumableRun(LightningModule):
         # Lightning's loops start afresh on what is left, so that a finished run can be given more env steps.
         checkpoint.pop("loops", None)
 
-    def keep_learning_rates(self) -> None:
-        """Restored optimizers bring the learning rates they were saved with; what is configured now holds."""
+    def keep_optimizer_settings(self) -> None:
+        """Restored optimizers bring the settings they were saved with; what is configured now holds."""
         for part in (self.learner, self.behavior):
             optimizer: torch.optim.Optimizer | None = part.optimizer
             for group in [] if optimizer is None else optimizer.param_groups:
                 group["lr"] = part.learning_rate
+        if isinstance(self.behavior, AdjustedPolicy):
+            for group in self.behavior.optimizer.param_groups:
+                group["eps"] = self.behavior.adam_epsilon

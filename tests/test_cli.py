@@ -210,12 +210,14 @@ def test_a_checkpoint_outside_a_run_is_refused(
     assert [path.name for path in stray.parent.iterdir()] == ["best.ckpt"]
 
 
-def test_learning_rates_given_on_resume_hold(fit: Callable[..., Path]) -> None:
+def test_settings_of_optimizers_given_on_resume_hold(fit: Callable[..., Path]) -> None:
     checkpoint = fit("x") / "checkpoints" / "last.ckpt"
     options = ["--model.learner.learning_rate", "0.25", "--model.behavior.learning_rate", "0.125"]
+    options += ["--model.behavior.adam_epsilon", "1e-3"]
     assert main(["fit", "--ckpt_path", str(checkpoint), "--model.total_env_steps", "80", *options]) == 0
     saved = torch.load(checkpoint, weights_only=True)["optimizer_states"]
     assert [state["param_groups"][0]["lr"] for state in saved] == [0.25, 0.125]
+    assert saved[1]["param_groups"][0]["eps"] == 1e-3
 
 
 def test_unwritable_runs_dir(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -240,13 +240,6 @@ def test_continuous_batches_hold_what_ratios_need(kind: type) -> None:
     assert model.row["sampling_error/joint_energy"].isfinite().all()
 
 
-def test_a_seed_can_be_repeated_alone() -> None:
-    together = train(tabular(MAPROPS), Reinforce(), MatrixGame(), seed_ids=[0, 1, 2])
-    alone = train(tabular(MAPROPS), Reinforce(), MatrixGame(), seed_ids=[2])
-    for name, value in alone.state_dict().items():
-        torch.testing.assert_close(value[0], together.state_dict()[name][2])
-
-
 def test_history_is_kept_and_brought_up_to_date() -> None:
     class Check(Callback):
         seen: list[int]

@@ -51,6 +51,7 @@ NonNegativeInt = TypeAliasType("NonNegativeInt", Annotated[int, Range(0)])
 BatchSize = TypeAliasType("BatchSize", Annotated[int, Range(1, 10**9)])
 PositiveFloat = TypeAliasType("PositiveFloat", Annotated[float, Range(0, strict=True)])
 LearningRate = TypeAliasType("LearningRate", Annotated[float, Range(0, 1e30, strict=True)])  # in single precision
+AdamEpsilon = TypeAliasType("AdamEpsilon", Annotated[float, Range(1e-30, 1e30)])  # above 0 in single precision
 NonNegativeFloat = TypeAliasType("NonNegativeFloat", Annotated[float, Range(0)])
 ClosedUnitInterval = TypeAliasType("ClosedUnitInterval", Annotated[float, Range(0, 1)])
 RewardFloat = TypeAliasType("RewardFloat", Annotated[float, Range(-1e30, 1e30, strict=True)])  # in single precision

@@ -24,12 +24,12 @@ FIXED_SEEDS, GAME_SEEDS = 1_000, 400
 Maker = Callable[[], BehaviorPolicy]
 
 
-def weak(kind: type, **options: bool) -> Maker:
+def weak(kind: type, **options: bool | float) -> Maker:
     """Epsilon 0.3, delta 0.05, Adam 0.5, 8 epochs."""
     return lambda: kind(clip_epsilon=0.3, kl_cutoff=0.05, epochs=8, learning_rate=0.5, hidden=[], **options)
 
 
-def strong(kind: type, **options: bool) -> Maker:
+def strong(kind: type, **options: bool | float) -> Maker:
     """Epsilon 1, delta 1, Adam 1, 8 epochs."""
     return lambda: kind(clip_epsilon=1.0, kl_cutoff=1.0, epochs=8, learning_rate=1.0, hidden=[], **options)
 
@@ -53,11 +53,13 @@ def probabilities(policy: str) -> Tensor:
     return torch.full((FIXED_SEEDS, 2), POLICIES[policy])
 
 
-def fixed_policy_error(maker: Maker, prob: Tensor, n: int, envs: int = 1) -> NDArray[np.floating]:
+def fixed_policy_error(
+    maker: Maker, prob: Tensor, n: int, envs: int = 1, run_seed: int = RUN_SEED
+) -> NDArray[np.floating]:
     """Joint TV of n samples from a fixed 2x2 policy, m = ``envs``, for every seed; ``prob``: see ``probabilities``."""
     task, seeds = MatrixGame(), list(range(FIXED_SEEDS))
     behavior = maker()
-    behavior.build(task, RUN_SEED, seeds)
+    behavior.build(task, run_seed, seeds)
     behavior.reset(None)
     logits = torch.stack([prob, 1 - prob], -1).log().unsqueeze(1).expand(-1, envs, -1, -1)
     step = TensorDict(
@@ -75,7 +77,7 @@ def fixed_policy_error(maker: Maker, prob: Tensor, n: int, envs: int = 1) -> NDA
             behavior.extend(rows[-1])
             behavior.update()
         rows.append(step.clone().set(keys.ACTION, behavior.choose(step, logits).action))
-    streams = SeedStreams(RUN_SEED, seeds, "unused")
+    streams = SeedStreams(run_seed, seeds, "unused")
     return tabular_error(torch.cat(rows, 1), streams)["joint_tv"].numpy()
 
 
@@ -86,6 +88,7 @@ def solved_runs(
     seeds: int = GAME_SEEDS,
     learning_rate: float = 1.0,
     envs: int = 1,
+    run_seed: int = RUN_SEED,
 ) -> tuple[int, float, float]:
     """Runs of 60 REINFORCE updates that end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy."""
     model = LitMAPROPS(
@@ -96,7 +99,7 @@ def solved_runs(
         eval_interval=60,
         eval_episodes=1,
         sampling_error="tabular",
-        run_seed=RUN_SEED,
+        run_seed=run_seed,
     )
     own, on_policy = [], []
     original = model.training_step

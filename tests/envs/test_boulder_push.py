@@ -143,3 +143,21 @@ def test_the_order_of_moves_is_fresh_every_step():
     neighbors, counts = np.unique(np.stack([orders[:, :-1].ravel(), orders[:, 1:].ravel()]), axis=1, return_counts=True)
     assert neighbors.shape[1] == 36
     assert chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("n_agents, values", [(2, 1), (3, 2), (4, 2)])
+def test_agents_with_equal_noise_move_by_number(n_agents, values):
+    task, rows = BoulderPush(height=4, width=4, n_agents=n_agents), 2000
+    oracle, draw = BoulderPushOracle(4, 4, n_agents, task.penalty), torch.Generator().manual_seed(n_agents)
+    state = task.initial_state(torch.rand(rows, task.start_noise, generator=draw))
+    action = torch.randint(4, (rows, n_agents), generator=draw)
+    noise = torch.randint(values, (rows, n_agents), generator=draw) / values
+    result, contested = task.transition(state, action, noise), 0
+    steps = zip(state["direction"], state["boulder"], state["agents"], result.state["agents"], strict=True)
+    for row, (direction, boulder, agents, moved) in enumerate(steps):
+        before = OracleState(int(direction), tuple(boulder.tolist()), list(map(tuple, agents.tolist())), 0)
+        order = sorted(range(n_agents), key=noise[row].tolist().__getitem__)  # Python sorts stably
+        after = oracle.step(before, action[row].tolist(), order)[0].agents
+        assert list(map(tuple, moved.tolist())) == after and len(set(after)) == n_agents
+        contested += after != oracle.step(before, action[row].tolist(), order[::-1])[0].agents
+    assert contested > 80

@@ -72,6 +72,7 @@ class BoulderPush(Task):
         self.observation_dim = 4 + 2 * (2 * sensor_range + 1) ** 2
         self.state_dim = 4 + (n_agents + 1) * (self.width + self.height)
         self.start_noise, self.step_noise = 3 + n_agents, n_agents
+        self._lower_number = DeviceCache(torch.ones(n_agents, n_agents).tril(-1).bool())  # [A, A]: of the second agent
         self.fixed_start = fixed_start
         self.start = None if start is None else DeviceCache(self._checked_start(start))
 
@@ -163,7 +164,7 @@ class BoulderPush(Task):
 
     @override
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
-        """In a failed push the agents move in ascending order of their noise."""
+        """In a failed push the agents move in ascending order of their noise, equal ones by their number."""
         direction, boulder, agents = state["direction"], state["boulder"], state["agents"]
         moves = _MOVES.on(action.device)
         push = moves[direction.int()]  # [*B, 2]
@@ -191,7 +192,9 @@ class BoulderPush(Task):
 
     def _walks(self, here: Tensor, there: Tensor, possible: Tensor, noise: Tensor) -> Tensor:
         """Which agents walk, one after the other; each sees the cells that the earlier ones left or took."""
-        turn = (noise.unsqueeze(-1) > noise.unsqueeze(-2)).sum(-1)  # [*B, A]
+        own, other = noise.unsqueeze(-1), noise.unsqueeze(-2)
+        # Two numbers of single precision are equal once in 2**24 pairs: two agents of one turn could enter one cell.
+        turn = torch.where(self._lower_number.on(noise.device), other <= own, other < own).sum(-1)  # [*B, A]
         walked = torch.zeros_like(possible)
         for now in range(self.n_agents):
             mine = turn == now
