@@ -7,6 +7,7 @@ import numpy as np
 
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
 
 
@@ -18,7 +19,7 @@ class Outcome(NamedTuple):
     reward: np.ndarray  # [A] float32
     terminated: bool
     truncated: bool
-    success: bool = False
+    success: bool = False  # if the episode ends here
 
 
 class Agents:
@@ -31,6 +32,7 @@ class Agents:
         observation_sizes: numbers each agent sees.
         has_state: the environment gives a global state; otherwise it is all observations one after the other.
         state_size: numbers in the global state.
+        verdicts: of success.
 
     Args:
         env: an environment that was just made.
@@ -76,6 +78,7 @@ class Agents:
             set(env.agents) == set(self.names),
             f"{named} starts without some of its agents: choose one whose agents are all there from the start",
         )
+        self.verdicts = Verdicts()
         self.has_state = _gives_state(env)
         self.state_size = len(self._state(env, observation))
 
@@ -117,6 +120,7 @@ class Agents:
         seen, infos = env.reset(seed=seed)
         _check_masks("the environment", infos)
         self._left[env] = set()
+        self.verdicts.begin(env)
         observation = self._stacked(seen)
         return observation, self._state(env, observation)
 
@@ -142,7 +146,8 @@ class Agents:
         for name in living:
             rewards[self.names.index(name)] = _number("reward", name, reward.get(name, 0.0))
         left |= over | cut_off
-        return Outcome(observation, self._state(env, observation), rewards, ended and not cut, cut)
+        success = self.verdicts.success(env, infos)
+        return Outcome(observation, self._state(env, observation), rewards, ended and not cut, cut, success)
 
     def _given(self, number: int, action: np.ndarray) -> Any:
         space = self._spaces[number]

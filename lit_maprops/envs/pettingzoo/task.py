@@ -45,9 +45,9 @@ class PettingZoo(Task):
 
     An episode is over when its last agents have left: truncated if one of these was, otherwise terminated. Until then
     an agent that left sees zeros, gets no reward, and what it does counts for nothing. A time limit of the package
-    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not
-    say which episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing
-    here, read the return.
+    (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no word for success; what
+    a package says under ``success`` or ``is_success`` in its infos counts, of all agents who say so, at the end of an
+    episode (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
@@ -66,6 +66,7 @@ class PettingZoo(Task):
 
     start_noise = 2  # 31 bits of a seed
     starts_on_cpu = True
+    tells_success = False  # until the package has
 
     def __init__(
         self,
@@ -138,6 +139,11 @@ class PettingZoo(Task):
             f"{self._named} plays different episodes for equal seeds and actions, so that no run could be continued or "
             "repeated: choose another",
         )
+
+    @property
+    def title(self) -> str:
+        """With the package's module, which says what is played."""
+        return f"PettingZoo {self.name}"
 
     @override
     def action_mask(self) -> Tensor:
@@ -237,12 +243,14 @@ class PettingZoo(Task):
         actions[taken] = chosen
         past["taken"][row] = taken + 1
         past["observation"][row], past["vector"][row] = outcome.observation, outcome.state
+        self.tells_success = self.tells_success or self._agents.verdicts.told
         if outcome.terminated or outcome.truncated:
             past["end"][row] = _TERMINATED if outcome.terminated else _TRUNCATED
         if past["end"][row] != _RUNS or taken + 1 == self.max_steps:
             self._live.release(env)
         else:
             self._live.keep(env, seed, actions[: taken + 1])
+            outcome = outcome._replace(success=False)  # not yet
         return outcome
 
     def _judged(self, env: Any, outcome: Outcome) -> Outcome:
