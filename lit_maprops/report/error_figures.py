@@ -164,12 +164,8 @@ def _heat(
 
     def paint(axes: Any) -> None:
         axes.grid(False)
-        mesh = axes.pcolormesh(
-            np.ma.masked_invalid(values),
-            cmap="cividis",
-            vmin=ends[0],
-            vmax=ends[1] if ends[1] > ends[0] else ends[0] + 1,
-        )
+        low, high = ends if ends[1] > ends[0] else (ends[0], ends[0] + 1)
+        mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="cividis", vmin=low, vmax=high)
         if columns > MOST_CELLS:  # too narrow for numbers
             axes.figure.colorbar(mesh)
         else:

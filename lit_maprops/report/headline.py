@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lit_maprops.report.analysis import Result, Setting
 from lit_maprops.report.figures import interval_text, percent, signed_digits, signed_points, three_digits
+from lit_maprops.report.load import Run
 
 FEW_SEEDS = 10
 MOST_SENTENCES = 6
@@ -67,11 +68,16 @@ def sampled_notes(setting: Setting) -> list[str]:
     """Of samplers whose seeds are solved by sampled actions only: greedy ones decide what counts as solved."""
     notes = []
     for group in () if setting.by_return else setting.groups:
-        hidden = sum(run.solved_when_sampled for run in group.runs)
+        hidden = sum(_solved_when_sampled(run) for run in group.runs)
         if hidden:
             seeds = "1 seed that is" if hidden == 1 else f"{hidden} seeds that are"
             notes.append(f"{group.name}: {seeds} not solved reach the threshold with sampled actions; see every seed.")
     return notes[:MOST_SENTENCES]
+
+
+def _solved_when_sampled(run: Run) -> int:
+    threshold = float(str(run.config["model.solved_threshold"]))
+    return int(((run.final < threshold) & (run.others["stochastic_success_rate"][-1] >= threshold)).sum())
 
 
 def nan_notes(setting: Setting) -> list[str]:

@@ -87,12 +87,6 @@ class Run:
         """Number of seeds whose final greedy success rate reaches the run's own threshold."""
         return int((self.final >= float(str(self.config["model.solved_threshold"]))).sum())
 
-    @property
-    def solved_when_sampled(self) -> int:
-        """Number of seeds that are not solved, but reach the threshold with sampled actions."""
-        threshold = float(str(self.config["model.solved_threshold"]))
-        return int(((self.final < threshold) & (self.others["stochastic_success_rate"][-1] >= threshold)).sum())
-
     def mean(self, column: str) -> float:
         """Mean over training of a column of metrics.csv; NaN where it has no number."""
         values = self.metrics.get(column, np.empty(0))
