@@ -30,7 +30,8 @@ def _successes(seeds: Seeds, threshold: float) -> list[str]:
     if len(seeds) <= MOST_SEEDS:
         return [_listed("success of each seed", seeds)]
     hidden = [entry for entry in seeds if not entry[1] >= threshold and entry[2] >= threshold]  # NaN is not solved
-    return [_listed(f"{len(hidden)} seeds are solved by sampled actions only", hidden)] if hidden else []
+    which = "1 seed is" if len(hidden) == 1 else f"{len(hidden)} seeds are"
+    return [_listed(f"{which} solved by sampled actions only", hidden)] if hidden else []
 
 
 def _listed(what: str, seeds: Seeds) -> str:
@@ -54,7 +55,7 @@ def _solved(summary: Mapping[str, Any], episodes: int) -> str:
 def _returned(summary: Mapping[str, Any], episodes: int) -> str:
     return (
         f"this task has no success, so returns count: mean return {return_text(summary)} of "
-        f"{len(summary['seeds'])} seeds, greedy, in {episodes} episodes"
+        f"{len(summary['seeds'])} seed{'s' if len(summary['seeds']) > 1 else ''}, greedy, in {episodes} episodes"
     )
 
 
