@@ -97,16 +97,10 @@ def test_a_fitted_divergence_is_never_negative() -> None:
 
 def test_a_sampler_that_fails_is_warned_of(fit: Callable[..., Path]) -> None:
     """One giant update in the middle of a batch: its other half is one joint action, again and again."""
-    giant = [
-        "--model.behavior.learning_rate",
-        "100",
-        "--model.behavior.kl_cutoff",
-        "1000",
-        "--data.behavior_batch_size",
-        "4",
-    ]
-    slow = ["--model.learner.learning_rate", "0.01", "--model.num_seeds", "50", "--model.total_env_steps", "160"]
-    summary = json.loads((fit("x", *giant, *slow) / "summary.json").read_text())
+    giant = ["--model.behavior.learning_rate", "100", "--model.behavior.kl_cutoff", "1000"]
+    half = ["--data.behavior_batch_size", "16", "--data.target_batch_size", "32", "--model.total_env_steps", "320"]
+    slow = ["--model.learner.learning_rate", "0.01", "--model.num_seeds", "20"]
+    summary = json.loads((fit("x", *giant, *half, *slow) / "summary.json").read_text())
     [warning] = [line for line in summary["warnings"] if "sampling error" in line]
     assert "is above on-policy's" in warning and "estimates" in warning and "--model.behavior.learning_rate" in warning
     assert summary["joint_tv"] > summary["joint_tv_on_policy"] and summary["near_deterministic"] is None

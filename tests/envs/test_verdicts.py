@@ -59,7 +59,7 @@ def test_tasks_say_whether_they_tell_success() -> None:
 def test_evaluations_without_a_verdict_have_no_success_rates() -> None:
     def pair(*greedy: float) -> dict[str, Evaluation]:
         return {
-            name: Evaluation(torch.tensor(rates), torch.ones(2))
+            name: Evaluation(torch.tensor(rates, dtype=torch.float32), torch.ones(2))
             for name, rates in (("greedy", greedy), ("stochastic", (0.0, 0.0)))
         }
 
