@@ -70,8 +70,8 @@ def sampled_notes(setting: Setting) -> list[str]:
     for group in () if setting.by_return else setting.groups:
         hidden = sum(_solved_when_sampled(run) for run in group.runs)
         if hidden:
-            seeds = "1 seed that is" if hidden == 1 else f"{hidden} seeds that are"
-            notes.append(f"{group.name}: {seeds} not solved reach the threshold with sampled actions; see every seed.")
+            seeds = "1 seed that is not solved reaches" if hidden == 1 else f"{hidden} seeds that are not solved reach"
+            notes.append(f"{group.name}: {seeds} the threshold with sampled actions; see every seed.")
     return notes[:MOST_SENTENCES]
 
 
