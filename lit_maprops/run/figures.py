@@ -118,6 +118,8 @@ def _captioned(picture: NDArray[np.uint8], text: str) -> Any:
     image = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
     canvas = Image.new("RGB", (image.width, image.height + CAPTION_PIXELS), "white")
     canvas.paste(image, (0, 0))
-    font = ImageFont.load_default(CAPTION_PIXELS - 6)
+    size = CAPTION_PIXELS - 6
+    room = (image.width - 8) / ImageFont.load_default(size).getlength(text)  # below 1 with very large numbers
+    font = ImageFont.load_default(min(size, int(size * room)))
     ImageDraw.Draw(canvas).text((4, image.height + 2), text, fill="black", font=font)
     return canvas
