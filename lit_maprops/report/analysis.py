@@ -69,7 +69,7 @@ class Group:
     def curve(self) -> tuple[Floats, Floats]:
         """Env steps ``[points]`` and success ``[points, seeds]`` at the evaluations that all finished runs share.
 
-        Returns of the seeds that have one everywhere, if the task tells no success.
+        Returns of the seeds that have one everywhere, if the task tells no success; of the end, if no seed has.
         """
         steps = self.runs[0].env_steps
         for run in self.runs[1:]:
@@ -77,7 +77,8 @@ class Group:
         if self.by_return:
             rows = [run.others["greedy_return"][np.searchsorted(run.env_steps, steps)] for run in self.runs]
             values = np.concatenate(rows, axis=1)
-            return steps, values[:, np.isfinite(values).all(0)]
+            whole = np.isfinite(values).all(0)
+            return (steps, values[:, whole]) if whole.any() else (steps[-1:], np.nan_to_num(values[-1:]))
         # A seed in NaN has no success from there on.
         parts = [np.nan_to_num(run.success[np.searchsorted(run.env_steps, steps)]) for run in self.runs]
         return steps, np.concatenate(parts, axis=1)
