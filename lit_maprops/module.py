@@ -23,7 +23,7 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
-from lit_maprops.metrics.evaluate import Evaluation, evaluate, record
+from lit_maprops.metrics.evaluate import Evaluation, Film, evaluate, record, with_verdicts
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
@@ -249,7 +249,7 @@ class LitMAPROPS(ResumableRun):
         """What D says, before theta changes."""
         self.faults.check_finite(self.buffer.current())
         self.row = (
-            batch_metrics(self.buffer.current(), self.running_return)
+            batch_metrics(self.buffer.current(), self.running_return, self.task.tells_success)
             | behavior_metrics(self._updates)
             | self._sampling_error()
             | self.buffer.staleness(self.task.family)
@@ -305,13 +305,15 @@ class LitMAPROPS(ResumableRun):
         arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
         with self.phases(phases.EVALUATION):
             own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
-            return self.ranks.gathered(own)
+            (told,) = self.ranks.largest(int(self.task.tells_success))
+            return with_verdicts(self.ranks.gathered(own), bool(told))
 
-    def record(self, episodes: int) -> dict[str, Tensor]:
-        """Films of a success and a failure, see ``evaluate.record``; all ranks together."""
+    def record(self, episodes: int) -> dict[str, Film]:
+        """Films of a success and a failure, or of any episode, see ``evaluate.record``; all ranks together."""
         arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
         films = self.ranks.listed(record(*arguments, self.faults))
-        return {name: film for of_rank in reversed(films) for name, film in of_rank.items()}
+        first = {name: film for of_rank in reversed(films) for name, film in of_rank.items()}
+        return first if len(first) == 1 else {name: film for name, film in first.items() if name != "episode"}
 
     @override
     def validation_step(self, batch: int, batch_idx: int) -> None:

@@ -340,4 +340,4 @@ def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Pa
     lines = err.strip().splitlines()
     assert lines[0].startswith("run folder: ")
     assert lines[-1].startswith("solved ")
-    assert all(line.startswith(("run folder", "warning: ", "solved")) for line in lines)
+    assert all(line.startswith(("run folder", "warning: ", "success of each seed", "solved")) for line in lines)

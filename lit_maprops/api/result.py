@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
@@ -17,10 +18,12 @@ from lit_maprops.api.settings import Settings, configuration, continued, read_co
 from lit_maprops.api.start import as_it_was, start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.export.policies import load
+from lit_maprops.metrics.evaluate import Evaluation
 from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
-from lit_maprops.report import Report, make_report
+from lit_maprops.report import Report, make_report, returns
 from lit_maprops.report.load import Run, Unreadable, read_run
+from lit_maprops.run.last_words import short
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 from lit_maprops.system.tables import read_table
@@ -43,10 +46,19 @@ class Difference(NamedTuple):
         return f"{100 * self.value:+.0f} points [95% {100 * self.low:+.0f} to {100 * self.high:+.0f}]"
 
 
+class ReturnDifference(Difference):
+    """Difference of two mean returns (reward) and its 95% bootstrap interval, of tasks without success."""
+
+    def __str__(self) -> str:
+        interval = f" [95% {self.low:+.3g} to {self.high:+.3g}]" if self.low <= self.high else ""  # NaN: a single seed
+        return f"{self.value:+.3g} of return{interval}"
+
+
 class RunResult:
     """A run: its folder, and what its files say at the moment.
 
-    A seed is solved if its greedy policies' success rate in the newest evaluation reaches ``solved_threshold``.
+    A seed is solved if its greedy policies' success rate in the newest evaluation reaches ``solved_threshold``. Of a
+    task without success (``tells_success`` is False) no seed is, shares of solved seeds are NaN, and returns count.
 
     Args:
         folder: that ``fit`` wrote.
@@ -105,6 +117,16 @@ class RunResult:
         return self._run.seeds.tolist()
 
     @property
+    def tells_success(self) -> bool:
+        """Whether the evaluations have success rates; otherwise the task has no success, and returns count."""
+        return self._run.tells_success
+
+    @property
+    def episode_return(self) -> NDArray[np.floating]:
+        """Greedy return of each seed in the newest evaluation, ``[R]`` (reward); NaN where a seed ended so."""
+        return self._run.others["greedy_return"][-1]
+
+    @property
     def success_rate(self) -> NDArray[np.floating]:
         """Greedy success rate of each seed in the newest evaluation, ``[R]`` (share); 0 where a seed ended in NaN."""
         return self._run.final
@@ -124,13 +146,13 @@ class RunResult:
     def solved_share(self) -> float:
         """Share of the seeds that are solved."""
         run = self._run
-        return run.solved / len(run.seeds)
+        return run.solved / len(run.seeds) if run.tells_success else float("nan")
 
     @property
     def solved_interval(self) -> tuple[float, float]:
         """95% Wilson interval of ``solved_share``."""
         run = self._run
-        return wilson_interval(run.solved, len(run.seeds))
+        return wilson_interval(run.solved, len(run.seeds)) if run.tells_success else (float("nan"), float("nan"))
 
     @property
     def policies(self) -> Policies:
@@ -183,8 +205,13 @@ class RunResult:
         return report
 
     def compare(self, other: "RunResult") -> Difference:
-        """Share of solved seeds minus the other run's, with its interval."""
+        """Share of solved seeds minus the other run's, with its interval; mean returns if neither tells success."""
         own, others = self._run, other._run
+        if not (own.tells_success or others.tells_success):
+            check(find_spec("scipy") is not None, f"a comparison of returns needs scipy: {install('report')}")
+            finals = [run.others["greedy_return"][-1] for run in (own, others)]
+            seen = returns.difference(*(values[np.isfinite(values)] for values in finals))
+            return ReturnDifference(seen.value, seen.low, seen.high)
         low, high = score_interval([own.solved], [len(own.seeds)], [others.solved], [len(others.seeds)])
         value = own.solved / len(own.seeds) - others.solved / len(others.seeds)
         return Difference(value, float(low), float(high))
@@ -197,16 +224,28 @@ class RunResult:
             run = self._run
         except ConfigError:
             return "no evaluation yet"
-        low, high = wilson_interval(run.solved, len(run.seeds))
         state = "" if run.finished else f", unfinished at {run.env_steps[-1]:,.0f} env steps"
+        if not run.tells_success:
+            mean = Evaluation.mean(torch.from_numpy(run.others["greedy_return"][-1]))
+            return f"this task has no success: mean return {short(mean)} of {len(run.seeds)} seeds{state}"
+        low, high = wilson_interval(run.solved, len(run.seeds))
         return f"solved {run.solved} of {len(run.seeds)} seeds [95% {low:.0%} to {high:.0%}]{state}"
 
     def _repr_html_(self) -> str:
-        head, cells = "<tr><th>seed<th>success<th>95% interval", ""
+        head, cells = "<tr><th>seed<th>success<th>95% interval<th>sampled", ""
         with suppress(ConfigError):  # no evaluation yet
-            rows = zip(self.seeds, self.success_rate.tolist(), self.success_interval.tolist(), strict=True)
-            cells = "".join(
-                f"<tr><td>{seed}<td>{rate:.0%}<td>{low:.0%} to {high:.0%}" for seed, rate, (low, high) in rows
-            )
+            run = self._run
+            if run.tells_success:
+                sampled = run.others["stochastic_success_rate"][-1].tolist()
+                rows = zip(self.seeds, self.success_rate.tolist(), self.success_interval.tolist(), sampled, strict=True)
+                cells = "".join(
+                    f"<tr><td>{seed}<td>{rate:.0%}<td>{low:.0%} to {high:.0%}<td>{other:.0%}"
+                    for seed, rate, (low, high), other in rows
+                )
+            else:
+                head = "<tr><th>seed<th>return<th>sampled"
+                columns = (run.others[name][-1].tolist() for name in ("greedy_return", "stochastic_return"))
+                pairs = zip(self.seeds, *columns, strict=True)
+                cells = "".join(f"<tr><td>{seed}<td>{short(own)}<td>{short(other)}" for seed, own, other in pairs)
         summary = f"<b>{escape(self.folder.name)}</b>: {self._line()}<br><code>{escape(str(self.folder))}</code>"
         return f"<details><summary>{summary}</summary><table>{head}{cells}</table></details>"

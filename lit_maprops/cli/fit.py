@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lit_maprops.metrics.evaluate import Evaluation
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.flags import with_flags
+from lit_maprops.run.last_words import short
 from lit_maprops.run.option_files import run_of
 from lit_maprops.run.options import RunCLI, parsed
 from lit_maprops.run.resume import check_resumes
@@ -62,8 +64,9 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.evaluation_result.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        mean = evaluation.mean_success_rate
-        say(f"{command}: {name} policies succeed in {mean:.1%} of {model.eval_episodes} episodes per seed")
+        say(f"{command}: {name} policies {_how_they_did(evaluation, model.eval_episodes)}")
+    if not all(evaluation.tells_success for evaluation in model.evaluation_result.values()):
+        say(f"{command}: this task has no success, so returns count")
     missing = _without_figure(model)
     if missing:
         numbers = ", ".join(map(str, missing))
@@ -74,7 +77,13 @@ def evaluate(cli: RunCLI, command: str) -> int:
     return 0
 
 
+def _how_they_did(evaluation: Evaluation, episodes: int) -> str:
+    if evaluation.tells_success:
+        return f"succeed in {evaluation.mean_success_rate:.1%} of {episodes} episodes per seed"
+    return f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
+
+
 def _without_figure(model: LitMAPROPS) -> list[int]:
     """Numbers of the seeds that validate or test could not evaluate."""
-    rates = torch.stack([evaluation.success_rate for evaluation in (model.evaluation_result or {}).values()])
+    rates = torch.stack([evaluation.episode_return for evaluation in (model.evaluation_result or {}).values()])
     return [seed for seed, lost in zip(model.seed_ids, rates.isnan().any(0).tolist(), strict=True) if lost]

@@ -22,7 +22,7 @@ class Transition(NamedTuple):
     state: State
     reward: Tensor  # [*B, n_agents] float32
     terminated: Tensor  # [*B] bool
-    success: Tensor  # [*B] bool
+    success: Tensor  # [*B] bool, false where ``tells_success`` is
     truncated: Tensor | None = None  # [*B] bool, of tasks with a time limit beside max_steps
 
 
@@ -56,6 +56,8 @@ class Task(Configurable, ABC):
         starts_on_cpu: ``initial_state`` works on the CPU whatever the device, and takes long.
         squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
         agents_leave: an agent's episode may be over before the others'; ``agent_ends`` says whose is.
+        tells_success: ``Transition.success`` is a verdict; False: the task has none, and returns are judged. A task may
+            find out while it is played, as ``PettingZoo`` does; a single success is a verdict, too.
     """
 
     argument_owner = "env"
@@ -74,6 +76,12 @@ class Task(Configurable, ABC):
     starts_on_cpu: bool = False
     squash: str = "tanh"
     agents_leave: bool = False
+    tells_success: bool = True
+
+    @property
+    def title(self) -> str:
+        """What is played, for the headings of figures."""
+        return type(self).__name__
 
     @abstractmethod
     def initial_state(self, noise: Tensor) -> State:

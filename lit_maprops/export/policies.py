@@ -85,18 +85,22 @@ def chosen_seeds(trained: Trained, option: str | None) -> tuple[list[int], str]:
 
 
 def _best(trained: Trained, sound: list[int]) -> tuple[list[int], str]:
-    """The seed whose greedy policies succeeded most in the newest evaluation; of equals by return, then the first."""
+    """The seed whose greedy policies succeeded most in the newest evaluation; of equals by return, then the first.
+
+    By return alone where the evaluation has no success rates: the task tells none.
+    """
     table = _newest_evaluation(trained)
+    told = bool(np.isfinite(table[1]).any())
     rated = {
-        int(seed): (success, reward)
+        int(seed): (success if told else 0.0, reward)
         for seed, success, reward in zip(*table, strict=True)
-        if int(seed) in sound and np.isfinite([success, reward]).all()
+        if int(seed) in sound and np.isfinite([success if told else 0.0, reward]).all()
     }
     if not rated:
         return sound[:1], f"seed {sound[0]}, the first: eval.csv has no evaluation up to this checkpoint"
     best = max(rated, key=lambda seed: (*rated[seed], -seed))
     success, reward = rated[best]
-    figures = f"greedy success {success:.2f}, return {reward:.3g}"
+    figures = f"greedy success {success:.2f}, return {reward:.3g}" if told else f"return {reward:.3g}, no success told"
     return [best], f"seed {best}, the best of {len(trained.seed_ids)} in the newest evaluation ({figures})"
 
 

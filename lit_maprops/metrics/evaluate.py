@@ -15,7 +15,7 @@ from lit_maprops.targets import TargetPolicies
 class Evaluation(NamedTuple):
     """Per-seed results of some episodes; NaN for a seed whose policies gave NaN, or that is quarantined."""
 
-    success_rate: Tensor  # [R], share of episodes
+    success_rate: Tensor  # [R], share of episodes; NaN of all seeds where the task tells none
     episode_return: Tensor  # [R], undiscounted, mean over episodes and agents (reward)
 
     @staticmethod
@@ -25,8 +25,20 @@ class Evaluation(NamedTuple):
 
     @property
     def mean_success_rate(self) -> float:
-        """Over all seeds: one whose policies gave NaN, or that is quarantined, succeeded nowhere."""
-        return float(self.success_rate.nan_to_num(0.0).mean())
+        """Over all seeds: one whose policies gave NaN, or that is quarantined, succeeded nowhere; NaN: see above."""
+        return float(self.success_rate.nan_to_num(0.0).mean()) if self.tells_success else float("nan")
+
+    @property
+    def tells_success(self) -> bool:
+        """Whether success rates are known; where no seed has any figure, nothing says that they are not."""
+        return not bool(self.success_rate.isnan().all()) or bool(self.episode_return.isnan().all())
+
+
+class Film(NamedTuple):
+    """One episode, drawn: its start and the state after every step."""
+
+    seed: int  # number of the seed whose policies play
+    frames: Tensor  # [T + 1, height, width, 3] uint8
 
 
 @torch.no_grad()
@@ -65,6 +77,14 @@ def evaluate(
     return Evaluation(*map(player.env.faults.figures, figures))
 
 
+def with_verdicts(evaluations: dict[str, Evaluation], told: bool) -> dict[str, Evaluation]:
+    """Evaluations without success rates, unless the task tells success (``told``) or any episode was one."""
+    if told or any(bool((evaluation.success_rate > 0).any()) for evaluation in evaluations.values()):
+        return evaluations
+    none = {k: torch.full_like(evaluation.success_rate, torch.nan) for k, evaluation in evaluations.items()}
+    return {k: evaluation._replace(success_rate=none[k]) for k, evaluation in evaluations.items()}
+
+
 @torch.no_grad()
 def record(
     policies: TargetPolicies,
@@ -73,12 +93,12 @@ def record(
     seed_ids: list[int],
     episodes: int,
     faults: Faults | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Film]:
     """Draw one successful and one failed episode of the greedy policies, the first of each over seeds and episodes.
 
     Returns:
-        ``{"success": frames, "failure": frames}``, frames ``[T, height, width, 3]`` uint8; a kind that did not occur
-        in ``episodes`` episodes per seed is left out.
+        ``{"success": film, "failure": film}``; a kind that did not occur in ``episodes`` episodes per seed is left out.
+        ``{"episode": film}``, the first one, where the task tells no success.
     """
     player = _Player(policies, task, run_seed, seed_ids, episodes, True, "video", faults)
     states, length = [player.env.state], torch.ones_like(player.over, dtype=torch.int64)
@@ -88,12 +108,15 @@ def record(
         more = player.step()
         states.append(player.env.state)
     films = {}
-    for kind, wanted in (("success", player.success), ("failure", ~player.success)):
+    kinds = {"success": player.success, "failure": ~player.success}
+    if not (task.tells_success or player.success.any()):
+        kinds = {"episode": player.over}
+    for kind, wanted in kinds.items():
         where = wanted.nonzero()
         if len(where):
             seed, env = where[0].tolist()
             cut = [{k: v[seed, env] for k, v in s.items()} for s in states[: int(length[seed, env])]]
-            films[kind] = torch.stack([task.render(state) for state in cut])
+            films[kind] = Film(seed_ids[seed], torch.stack([task.render(state) for state in cut]))
     return films
 
 

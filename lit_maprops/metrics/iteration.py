@@ -11,13 +11,14 @@ PerSeed = dict[str, Tensor]  # values are [R]
 
 
 @torch.no_grad()
-def batch_metrics(batch: TensorDictBase, running_return: Tensor) -> PerSeed:
+def batch_metrics(batch: TensorDictBase, running_return: Tensor, tells_success: bool = True) -> PerSeed:
     """Episodes that ended in this batch, and how far phi was from theta while collecting it.
 
     Args:
         batch: the newest n env steps, ``[R, T, E]``.
         running_return: return so far of the episodes under way, ``[R, E, A]``; updated in place, since episodes go on
             across batches.
+        tells_success: of the task; if not, a seed without a success has no success rate.
     """
     reward = batch.get(("next", *keys.REWARD)).squeeze(-1)  # [R, T, E, A]
     done = batch.get(("next", keys.DONE)).squeeze(-1)
@@ -29,9 +30,10 @@ def batch_metrics(batch: TensorDictBase, running_return: Tensor) -> PerSeed:
         returns += torch.where(ended, running_return.mean(-1), 0.0).sum(-1)
         # where, not a product with 0: a NaN reward ends with its episode.
         running_return.copy_(torch.where(ended.unsqueeze(-1), 0.0, running_return))
-    finished = done.sum((1, 2))
+    finished, solved = done.sum((1, 2)), (success & done).sum((1, 2))
+    success_rate = solved / finished
     return {
-        "train/success_rate": (success & done).sum((1, 2)) / finished,
+        "train/success_rate": success_rate if tells_success else success_rate.where(solved > 0, torch.nan),
         "train/episode_return": returns / finished,
         "train/episodes": finished.float(),
         "behavior/kl": batch.get(keys.BEHAVIOR_KL).mean((1, 2)),

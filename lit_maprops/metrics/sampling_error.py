@@ -274,7 +274,8 @@ def fitted_kl(
             nll = -fitted.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [*S, B]
             held_nll = (nll.detach() * held_out).sum(-1) / held_out.sum(-1).clamp(min=1)
             better = held_nll < best_nll
-            kl = joint.kl_divergence(fitted.detach(), logits).mean(-1)
+            # Of nearly equal policies it may round to less than the 0 that it is.
+            kl = joint.kl_divergence(fitted.detach(), logits).mean(-1).clamp(min=0.0)
             best_nll = torch.where(better, held_nll, best_nll)
             best_kl = torch.where(better, kl, best_kl)
             optimizer.zero_grad()

@@ -6,14 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from lit_maprops.report import statistics
+from lit_maprops.report import returns, statistics
 from lit_maprops.report.load import Floats, Run
 from lit_maprops.report.settings import (
-    CLIP_EPSILON,
-    KL_CUTOFF,
+    ENVIRONMENT,
     ON_POLICY,
     SAMPLER,
-    TARGET_BATCH,
     Key,
     natural,
     short_names,
@@ -21,7 +19,7 @@ from lit_maprops.report.settings import (
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import STYLES
 
-HEADS_OF_A_SETTING = ("data.env", "model.learner")
+HEADS_OF_A_SETTING = (ENVIRONMENT, "model.learner")
 FIXED_STYLES = {ON_POLICY: 0, "PROPS": 1, "MAPROPS": 2, "TabularMAPROPS": 3, "Greedy": 4}
 
 
@@ -35,6 +33,7 @@ class Group:
         style: number of its color, line and marker, the same for a class in all settings where it can be; 0: on-policy.
         runs: finished ones.
         unfinished: shown in curves only.
+        by_return: the task tells no success: scores are returns.
     """
 
     key: Key
@@ -42,6 +41,7 @@ class Group:
     style: int
     runs: tuple[Run, ...]
     unfinished: tuple[Run, ...]
+    by_return: bool = False
 
     @property
     def on_policy(self) -> bool:
@@ -54,7 +54,10 @@ class Group:
 
     @cached_property
     def scores(self) -> Floats:
-        """Final greedy success rate of every seed, ``[seeds]``."""
+        """Final greedy success rate of every seed, or the return of every seed that has one, ``[seeds]``."""
+        if self.by_return:
+            final = [run.others["greedy_return"][-1] for run in self.runs]
+            return np.concatenate([values[np.isfinite(values)] for values in final]) if final else np.empty(0)
         return np.concatenate([run.final for run in self.runs]) if self.runs else np.empty(0)
 
     @cached_property
@@ -64,10 +67,18 @@ class Group:
         return (self.scores >= threshold).astype(float)
 
     def curve(self) -> tuple[Floats, Floats]:
-        """Env steps ``[points]`` and success ``[points, seeds]`` at the evaluations that all finished runs share."""
+        """Env steps ``[points]`` and success ``[points, seeds]`` at the evaluations that all finished runs share.
+
+        Returns of the seeds that have one everywhere, if the task tells no success; of the end, if no seed has.
+        """
         steps = self.runs[0].env_steps
         for run in self.runs[1:]:
             steps = np.intersect1d(steps, run.env_steps)
+        if self.by_return:
+            rows = [run.others["greedy_return"][np.searchsorted(run.env_steps, steps)] for run in self.runs]
+            values = np.concatenate(rows, axis=1)
+            whole = np.isfinite(values).all(0)
+            return (steps, values[:, whole]) if whole.any() else (steps[-1:], np.nan_to_num(values[-1:]))
         # A seed in NaN has no success from there on.
         parts = [np.nan_to_num(run.success[np.searchsorted(run.env_steps, steps)]) for run in self.runs]
         return steps, np.concatenate(parts, axis=1)
@@ -106,7 +117,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Result:
-    """A group's figures of merit; the last two are against on-policy and None where there is nothing to compare."""
+    """A group's figures of merit; the last two are against on-policy and None where there is nothing to compare.
+
+    Of returns where the task tells no success: ``share`` is their mean then, ``difference`` that of means.
+    """
 
     group: Group
     seeds: int
@@ -135,7 +149,12 @@ class Setting:
     @property
     def baseline(self) -> Group | None:
         """The on-policy group, if it has finished runs."""
-        return next((group for group in self.groups if group.on_policy and group.runs), None)
+        return _baseline(self.groups)
+
+    @property
+    def by_return(self) -> bool:
+        """Whether the task tells no success, so that returns are compared."""
+        return any(group.by_return for group in self.groups)
 
     @property
     def seeds(self) -> int:
@@ -154,10 +173,11 @@ def by_setting(runs: Sequence[Run]) -> list[Setting]:
         names = short_names(samplers, (SAMPLER,))
         order = sorted(names, key=lambda k: (dict(k).get(SAMPLER) != ON_POLICY, natural(names[k])))
         groups = []
+        by_return = not any(run.tells_success for runs_of_one in samplers.values() for run in runs_of_one)
         for sampler, style in zip(order, _styles([str(dict(k).get(SAMPLER)) for k in order]), strict=True):
             done = tuple(run for run in samplers[sampler] if run.finished)
             rest = tuple(run for run in samplers[sampler] if not run.finished)
-            groups.append(Group(sampler, names[sampler], style, done, rest))
+            groups.append(Group(sampler, names[sampler], style, done, rest, by_return))
         result.append(Setting(key, settings[key], tuple(groups), _results(groups)))
     return sorted(result, key=lambda s: (-min(len(s.results), 2), natural(s.name), -s.seeds))
 
@@ -177,11 +197,18 @@ def _styles(classes: Sequence[str]) -> list[int]:
     return styles
 
 
+def _baseline(groups: Sequence[Group]) -> Group | None:
+    return next((group for group in groups if group.on_policy and len(group.scores)), None)
+
+
 def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
-    base = next((group for group in groups if group.on_policy and group.runs), None)
+    base = _baseline(groups)
     results = []
     for group in groups:
-        if not group.runs:
+        if not len(group.scores):  # no finished run, or no return from any
+            continue
+        if group.by_return:
+            results.append(_by_return(group, base))
             continue
         difference = improvement = None
         if base is not None and group is not base:
@@ -192,8 +219,19 @@ def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
     return tuple(results)
 
 
+def _by_return(group: Group, base: Group | None) -> Result:
+    difference = improvement = None
+    if base is not None and group is not base:
+        difference = returns.difference(group.scores, base.scores)
+        improvement = returns.improvement(group.scores, base.scores)
+    iqm = statistics.bootstrap(statistics.iqm, [group.scores])
+    return Result(group, len(group.scores), returns.mean(group.scores), iqm, difference, improvement)
+
+
 def across(settings: Sequence[Setting]) -> list[Result]:
     """Samplers that ran in every setting, with the settings as strata; empty with fewer than two settings.
+
+    For settings whose tasks tell success: returns of different tasks have no common scale.
 
     Shares of solved seeds and IQMs count every seed once; differences and probabilities of improvement count every
     setting once.
@@ -219,55 +257,3 @@ def across(settings: Sequence[Setting]) -> list[Result]:
             )
         )
     return results
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A sampler's runs over delta and epsilon; arrays are ``[len(delta), len(epsilon)]``, NaN where nothing ran."""
-
-    name: str
-    delta: list[float]
-    epsilon: list[float]
-    share: Floats
-    seeds: Floats
-    errors: dict[str, Floats]
-
-
-def heat_maps(setting: Setting, columns: Sequence[str]) -> list[HeatMap]:
-    """One for every sampler whose runs vary both ``kl_cutoff`` and ``clip_epsilon``, all else being equal."""
-    families: dict[Key, dict[tuple[float, float], Group]] = {}
-    for group in setting.groups:
-        delta, epsilon = group.option(KL_CUTOFF), group.option(CLIP_EPSILON)
-        if group.runs and isinstance(delta, (int, float)) and isinstance(epsilon, (int, float)):
-            rest = frozenset(item for item in group.key if item[0] not in (KL_CUTOFF, CLIP_EPSILON))
-            families.setdefault(rest, {})[float(delta), float(epsilon)] = group
-    names = short_names(families, (SAMPLER,))
-    return [
-        _heat_map(names[rest], cells, columns)
-        for rest, cells in families.items()
-        if len({d for d, _ in cells}) > 1 and len({e for _, e in cells}) > 1
-    ]
-
-
-def _heat_map(name: str, cells: dict[tuple[float, float], Group], columns: Sequence[str]) -> HeatMap:
-    delta, epsilon = sorted({d for d, _ in cells}), sorted({e for _, e in cells})
-    share, seeds = np.full((2, len(delta), len(epsilon)), np.nan)
-    errors = {column: np.full(share.shape, np.nan) for column in columns}
-    for (d, e), group in cells.items():
-        cell = delta.index(d), epsilon.index(e)
-        share[cell], seeds[cell] = group.solved.mean(), len(group.solved)
-        for column, values in errors.items():
-            values[cell] = group.error(column)
-    return HeatMap(name, delta, epsilon, share, seeds, errors)
-
-
-def batch_size_families(settings: Sequence[Setting]) -> list[list[tuple[float, Setting]]]:
-    """Settings that differ in n only (and in how long they run), as pairs of n and setting; at least three n each."""
-    free = (TARGET_BATCH, "model.total_env_steps")
-    families: dict[Key, list[tuple[float, Setting]]] = {}
-    for setting in settings:
-        n = dict(setting.key).get(TARGET_BATCH)
-        if isinstance(n, (int, float)):
-            rest = frozenset(item for item in setting.key if item[0] not in free)
-            families.setdefault(rest, []).append((float(n), setting))
-    return [sorted(f, key=lambda pair: pair[0]) for f in families.values() if len({n for n, _ in f}) > 2]

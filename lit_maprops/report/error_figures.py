@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_maprops.report.analysis import Group, HeatMap, Setting, batch_size_families, heat_maps
+from lit_maprops.report.analysis import Group, Setting
+from lit_maprops.report.families import HeatMap, batch_size_families, heat_maps
 from lit_maprops.report.figures import FEW, drawn_points, key_of, label_env_steps, line_look
 from lit_maprops.report.load import Floats
 from lit_maprops.report.settings import Key, show
@@ -129,12 +130,7 @@ def delta_epsilon_maps(setting: Setting) -> list[Drawing]:
     columns = [PREFIX + measure for measure in JOINT]
     drawings = []
     for heat in heat_maps(setting, columns):
-        texts = [
-            [f"{s * n:.0f}/{n:.0f}" if n > 0 else "" for s, n in zip(*rows, strict=True)]
-            for rows in zip(heat.share, heat.seeds, strict=True)
-        ]
-        caption = "Solved of all seeds in each cell; brighter is more."
-        drawings.append(_heat(heat, heat.share, texts, (0, 1), "solved seeds", caption, setting.name))
+        drawings.append(_return_map(heat, setting.name) if setting.by_return else _solved_map(heat, setting.name))
         for measure, column in zip(JOINT, columns, strict=True):
             values = heat.errors[column]
             if np.isfinite(values).any():
@@ -145,6 +141,22 @@ def delta_epsilon_maps(setting: Setting) -> list[Drawing]:
     return drawings
 
 
+def _solved_map(heat: HeatMap, place: str) -> Drawing:
+    texts = [
+        [f"{s * n:.0f}/{n:.0f}" if n > 0 else "" for s, n in zip(*rows, strict=True)]
+        for rows in zip(heat.share, heat.seeds, strict=True)
+    ]
+    caption = "Solved of all seeds in each cell; brighter is more."
+    return _heat(heat, heat.share, texts, (0, 1), "solved seeds", caption, place)
+
+
+def _return_map(heat: HeatMap, place: str) -> Drawing:
+    texts = [[f"{v:.3g}" if np.isfinite(v) else "" for v in row] for row in heat.share]
+    known = heat.share[np.isfinite(heat.share)]
+    ends = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    return _heat(heat, heat.share, texts, ends, "mean return", "Mean over seeds; brighter is more.", place)
+
+
 def _heat(
     heat: HeatMap, values: Any, texts: list[list[str]], ends: tuple[float, float], what: str, caption: str, place: str
 ) -> Drawing:
@@ -152,7 +164,8 @@ def _heat(
 
     def paint(axes: Any) -> None:
         axes.grid(False)
-        mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="cividis", vmin=ends[0], vmax=ends[1] or 1)
+        low, high = ends if ends[1] > ends[0] else (ends[0], ends[0] + 1)
+        mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="cividis", vmin=low, vmax=high)
         if columns > MOST_CELLS:  # too narrow for numbers
             axes.figure.colorbar(mesh)
         else:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.report.analysis import Group, Result, Setting
+from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points, three_digits, two_digits
 from lit_maprops.report.settings import SAMPLER
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import GRID, INK, LINES, MARKERS, MUTED, STYLES, Drawing, color, draw, plain, shorten
@@ -17,28 +18,6 @@ FEW = STYLES  # samplers that one figure can tell apart
 MOST_ROWS = 40  # of a dot plot or bar chart; the table of numbers has the others
 COMPONENTS = {"time/collect": "collect", "time/behavior": "behavior", "time/target": "target"}
 SHADES = [(INK, 0.75, ""), (INK, 0.35, "////"), (INK, 0.12, ""), (MUTED, 0.0, "....")]
-
-
-def percent(value: float) -> str:
-    """A share as ``75%``."""
-    return f"{value:.0%}"
-
-
-def signed_points(value: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{100 * value:+.0f}".replace("-", "\N{MINUS SIGN}")
-
-
-def two_digits(value: float) -> str:
-    """An IQM or a probability."""
-    return f"{value:.2f}"
-
-
-def interval_text(interval: Interval, form: Callable[[float], str]) -> str:
-    """``75% [51%, 90%]``, or that a single seed has no interval."""
-    if np.isnan(interval.low):
-        return f"{form(interval.value)} (no interval)"
-    return f"{form(interval.value)} [{form(interval.low)}, {form(interval.high)}]"
 
 
 def drawn_points(points: int, curves: int) -> NDArray[np.integer]:
@@ -53,8 +32,12 @@ def drawn_points(points: int, curves: int) -> NDArray[np.integer]:
 
 
 def success_curves(setting: Setting) -> Drawing:
-    """Mean greedy success over env steps with 95% bands; more than ``FEW`` samplers become thin lines."""
-    groups = [group for group in setting.groups if group.runs]
+    """Mean greedy success over env steps with 95% bands; more than ``FEW`` samplers become thin lines.
+
+    Returns where the task tells no success.
+    """
+    by_return = setting.by_return
+    groups = [group for group in setting.groups if len(group.scores)]
     few = len(setting.groups) <= FEW
 
     def paint(axes: Any) -> None:
@@ -71,10 +54,12 @@ def success_curves(setting: Setting) -> Drawing:
             axes.plot(steps, success.mean(1), **look)
         for group in setting.groups:
             for run in group.unfinished:
-                axes.plot(run.env_steps, np.nan_to_num(run.success).mean(1), color=color(group.style), lw=1, ls=":")
-        axes.set_ylim(-0.03, 1.03)
-        axes.yaxis.set_major_formatter(lambda value, _: percent(value))
-        axes.set_ylabel("success rate, greedy policies")
+                values = run.others["greedy_return"] if by_return else np.nan_to_num(run.success)
+                axes.plot(run.env_steps, values.mean(1), color=color(group.style), lw=1, ls=":")
+        if not by_return:
+            axes.set_ylim(-0.03, 1.03)
+            axes.yaxis.set_major_formatter(lambda value, _: percent(value))
+        axes.set_ylabel("return, greedy policies" if by_return else "success rate, greedy policies")
         label_env_steps(axes)
 
     caption = "Mean over the seeds of finished runs; shaded: 95% bootstrap interval of the mean."
@@ -82,10 +67,11 @@ def success_curves(setting: Setting) -> Drawing:
         caption = f"{len(groups)} samplers: one thin line each, colored by sampler class; the numbers are below."
     if any(group.unfinished for group in setting.groups):
         caption += " Dotted: unfinished runs, up to where they got; they count nowhere else."
-    ends = (f"{g.name} ends at {percent(g.curve()[1][-1].mean())}" for g in groups[:FEW])
-    alt = f"Success rate over env steps, {setting.name}. " + "; ".join(ends)
+    form = three_digits if by_return else percent
+    ends = (f"{g.name} ends at {form(g.curve()[1][-1].mean())}" for g in groups[:FEW])
+    alt = f"{'Return' if by_return else 'Success rate'} over env steps, {setting.name}. " + "; ".join(ends)
     return Drawing(
-        "Success while training",
+        "Return while training" if by_return else "Success while training",
         draw(paint, 2.9, alt),
         alt,
         caption,
@@ -220,13 +206,17 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
 
 def numbers(results: Sequence[Result]) -> list[list[str]]:
     """The dot plots as rows of text: sampler, seeds, share, difference, IQM, probability of improvement."""
+    by_return = any(r.group.by_return for r in results)
+    value, signed, average = (
+        (three_digits, signed_digits, three_digits) if by_return else (percent, signed_points, two_digits)
+    )
     return [
         [
             r.group.name,
             str(r.seeds),
-            interval_text(r.share, percent),
-            interval_text(r.difference, signed_points) if r.difference else "",
-            interval_text(r.iqm, two_digits),
+            interval_text(r.share, value),
+            interval_text(r.difference, signed) if r.difference else "",
+            interval_text(r.iqm, average),
             interval_text(r.improvement, two_digits) if r.improvement else "",
         ]
         for r in results

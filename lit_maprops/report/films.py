@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lit_maprops.report.analysis import Setting
 
-KINDS = ("success", "failure")
+KINDS = ("success", "failure", "episode")
 MOST_BYTES = 6_000_000  # of all films of a page
 
 
@@ -19,7 +19,7 @@ class Film:
 
 
 def films(settings: Sequence[Setting]) -> tuple[dict[str, list[Film]], list[str]]:
-    """Of every sampler in every setting the first success and the first failure.
+    """Of every sampler in every setting the first success and the first failure; of tasks without success an episode.
 
     Returns:
         Films by the setting's name, and what was left out and why.

@@ -3,22 +3,27 @@
 from collections.abc import Sequence
 
 from lit_maprops.report.analysis import Result, Setting
-from lit_maprops.report.figures import percent, signed_points
+from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points, three_digits
+from lit_maprops.report.load import Run
 
 FEW_SEEDS = 10
 MOST_SENTENCES = 6
+WITHOUT_SUCCESS = "count as not solved, with success 0."
 
 
 def headline(setting: Setting) -> list[str]:
     """One sentence per sampler, on-policy first, then its difference to on-policy."""
-    sentences = [_solved(result) for result in setting.results[:MOST_SENTENCES]]
+    sentences = ["This task has no success: returns are compared."] if setting.by_return else []
+    say = _returned if setting.by_return else _solved
+    sentences += [say(result) for result in setting.results[:MOST_SENTENCES]]
     if len(setting.results) > MOST_SENTENCES:
         sentences.append(f"{len(setting.results) - MOST_SENTENCES} more samplers are in the numbers below.")
     compared = [result.difference.beats(0) for result in setting.results if result.difference is not None]
     if len(compared) > 1:
         more, fewer = compared.count(1), compared.count(-1)
+        counts = f"{more} return more, {fewer} less" if setting.by_return else f"{more} solved more, {fewer} fewer"
         sentences.append(
-            f"{len(compared)} samplers are compared with on-policy: {more} solved more, {fewer} fewer, by intervals "
+            f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals "
             "that miss 0. The intervals are not corrected for several comparisons: one in twenty misses 0 by chance."
         )
     elif setting.baseline is None and setting.results:
@@ -44,11 +49,38 @@ def _solved(result: Result) -> str:
     return text + f"; difference to OnPolicy {signed_points(difference.value)} points {ends}: {conclusion}."
 
 
+def _returned(result: Result) -> str:
+    difference = result.difference
+    text = f"{result.group.name}: mean return {interval_text(result.share, three_digits)} of {result.seeds} seeds"
+    if difference is None:
+        return text + "."
+    text += f"; difference to OnPolicy {interval_text(difference, signed_digits)}"
+    if difference.low != difference.low:
+        return text + "."
+    return text + f": {('no difference shown', 'more than on-policy', 'less than on-policy')[difference.beats(0)]}."
+
+
+def sampled_notes(setting: Setting) -> list[str]:
+    """Of samplers whose seeds are solved by sampled actions only: greedy ones decide what counts as solved."""
+    notes = []
+    for group in () if setting.by_return else setting.groups:
+        hidden = sum(_solved_when_sampled(run) for run in group.runs)
+        if hidden:
+            seeds = "1 seed that is not solved reaches" if hidden == 1 else f"{hidden} seeds that are not solved reach"
+            notes.append(f"{group.name}: {seeds} the threshold with sampled actions; see every seed.")
+    return notes[:MOST_SENTENCES]
+
+
+def _solved_when_sampled(run: Run) -> int:
+    threshold = float(str(run.config["model.solved_threshold"]))
+    return int(((run.final < threshold) & (run.others["stochastic_success_rate"][-1] >= threshold)).sum())
+
+
 def nan_notes(setting: Setting) -> list[str]:
     """Names the seeds that ended without a success rate."""
     runs: Sequence = [run for group in setting.groups for run in group.runs if run.nan_seeds]
     return [
         f"{run.name}: seed{'s' if len(run.nan_seeds) > 1 else ''} {', '.join(map(str, run.nan_seeds))} ended with NaN "
-        "policies or in quarantine and count as not solved, with success 0."
+        "policies or in quarantine and " + ("have no return." if setting.by_return else WITHOUT_SUCCESS)
         for run in runs
     ]

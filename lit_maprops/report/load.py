@@ -26,6 +26,7 @@ MOST_BYTES = 200_000_000  # of a file that is read as a whole
 MOST_METRICS_BYTES = 20_000_000_000  # of metrics.csv, of which rows may be left out
 MOST_KEYS = 2_000  # of a configuration
 NUMBERS = {"model.solved_threshold", "model.total_env_steps", TARGET_BATCH}  # that are reckoned with: the newest counts
+OTHERS = ("stochastic_success_rate", "greedy_return", "stochastic_return")
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
 
@@ -46,6 +47,7 @@ class Run:
         seeds: their numbers, ``[R]``.
         success: greedy success rates (shares), NaN where a seed has none, ``[points, R]``.
         final: the last row of ``success``, 0 where that is NaN, ``[R]``.
+        others: ``OTHERS``, likewise: what else was evaluated; NaN all over where eval.csv does not have it.
         nan_seeds: numbers of the seeds whose policies ended in NaN; as in summary.json they count as not solved.
         summary: summary.json; None while the run is unfinished, also after it was given more env steps.
         thinned: each so-maniest row of a very long metrics.csv is in ``metrics``; 1: all are.
@@ -59,6 +61,7 @@ class Run:
     seeds: NDArray[np.integer]
     success: Floats
     final: Floats
+    others: dict[str, Floats]
     nan_seeds: tuple[int, ...]
     summary: dict[str, Any] | None
     thinned: int = 1
@@ -73,6 +76,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run reached its end."""
         return self.summary is not None
+
+    @property
+    def tells_success(self) -> bool:
+        """Whether any evaluation has a success rate, or none has anything else either: all seeds ended in NaN."""
+        return bool(np.isfinite(self.success).any()) or not np.isfinite(self.others["greedy_return"]).any()
 
     @property
     def solved(self) -> int:
@@ -133,10 +141,12 @@ def read_run(folder: Path) -> Run:
     rows = len(evaluations["seed"])
     if len(env_steps) * len(seeds) > 2 * rows + len(seeds):  # every evaluation has every seed
         raise Unreadable(f"eval.csv has {rows:,} rows of {len(env_steps):,} evaluations and {len(seeds):,} seeds")
-    success = np.full((len(env_steps), len(seeds)), np.nan)
     cells = np.searchsorted(env_steps, evaluations["env_steps"]), np.searchsorted(seeds, evaluations["seed"])
-    success[cells] = evaluations["greedy_success_rate"]
-    seen = np.zeros(success.shape, dtype=bool)
+    arranged = {name: np.full((len(env_steps), len(seeds)), np.nan) for name in ("greedy_success_rate", *OTHERS)}
+    for name, values in arranged.items():
+        values[cells] = evaluations.get(name, np.nan)
+        values[np.abs(values) > MOST_STEPS] = np.nan  # no axis can be drawn for it
+    seen = np.zeros((len(env_steps), len(seeds)), dtype=bool)
     seen[cells] = True
     if summary is not None and summary["env_steps"] < _end(config):
         summary = None  # of an earlier end: the run was given more env steps since
@@ -145,7 +155,10 @@ def read_run(folder: Path) -> Run:
     whole = seen.all(1)  # a kill can leave the last evaluation half written
     if not whole.any():
         raise Unreadable("eval.csv: no evaluation is complete")
-    env_steps, success = env_steps[whole], success[whole]
+    env_steps, arranged = env_steps[whole], {name: values[whole] for name, values in arranged.items()}
+    success = arranged.pop("greedy_success_rate")
+    # An evaluation without any verdict says nothing of a seed; one that ended in NaN has no return either.
+    ended = success[-1] if np.isfinite(success[-1]).any() else arranged["greedy_return"][-1]
     return Run(
         path=folder,
         name=printable(folder.resolve().name),
@@ -155,7 +168,8 @@ def read_run(folder: Path) -> Run:
         seeds=seeds,
         success=success,
         final=np.nan_to_num(success[-1]),
-        nan_seeds=tuple(int(seed) for seed in seeds[np.isnan(success[-1])]),
+        others=arranged,
+        nan_seeds=tuple(int(seed) for seed in seeds[np.isnan(ended)]),
         summary=summary,
         thinned=thinned,
     )

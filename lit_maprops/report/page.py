@@ -10,12 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
 from lit_maprops.report.films import films
-from lit_maprops.report.headline import headline, nan_notes
+from lit_maprops.report.headline import headline, nan_notes, sampled_notes
 from lit_maprops.report.load import LeftOut, Run, load_runs
-from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, natural, show
+from lit_maprops.report.remarks import near_deterministic, remarks
+from lit_maprops.report.return_figures import returns
+from lit_maprops.report.seeds import seeds_of
+from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
@@ -97,10 +102,14 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
     reels, film_notes = films(shown)
     varied, common = _configs(runs)
     hidden, varied = varied[MOST_COLUMNS:], varied[:MOST_COLUMNS]
-    pooled = across([setting for setting in shown if setting.results])
+    comparable = [setting for setting in shown if setting.results and not setting.by_return]
+    pooled, (warnings, more_warnings) = across(comparable), remarks(runs)
     template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
-        title=TITLE,
+        title=_title(runs),
+        warnings=warnings,
+        more_warnings=more_warnings,
+        near_deterministic=[text for text in map(near_deterministic, runs) if text][:MOST_SETTINGS],
         made_on=made_on,
         counts=Report("", runs, left_out).summary,
         sections=[_section(setting, reels.get(setting.name, [])) for setting in shown],
@@ -108,7 +117,7 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
         slopes=error_figures.error_slopes(settings),
         across=figures.reliability(pooled, "all settings") if len(pooled) > 1 else [],
         across_numbers=figures.numbers(pooled),
-        across_names=[setting.name for setting in shown if setting.results],
+        across_names=[setting.name for setting in comparable],
         unfinished=[run for run in runs if not run.finished],
         left_out=left_out,
         film_notes=film_notes,
@@ -121,10 +130,16 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
     )
 
 
+def _title(runs: Sequence[Run]) -> str:
+    played = {environment(run.config) for run in runs}
+    return f"{TITLE}: {min(played)}" if len(played) == 1 else TITLE
+
+
 def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
     drawings: list[Drawing | None] = []
     if setting.results:
-        drawings = [figures.success_curves(setting), *figures.reliability(setting.results, setting.name)]
+        merits = returns if setting.by_return else figures.reliability
+        drawings = [figures.success_curves(setting), *merits(setting.results, setting.name)]
         drawings += error_figures.error_curves(setting)
         drawings += error_figures.delta_epsilon_maps(setting)
         drawings.append(figures.cost(setting))
@@ -135,6 +150,9 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         "details": details.removesuffix(")"),
         "headline": headline(setting) if setting.results else ["No run with these settings has finished."],
         "notes": nan_notes(setting),
+        "sampled": sampled_notes(setting),
+        "by_return": setting.by_return,
+        "seeds": seeds_of(setting),
         "drawings": [drawing for drawing in drawings if drawing is not None],
         "numbers": figures.numbers(setting.results),
         "films": reel,
@@ -182,8 +200,9 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
                     _cell(names[run.setting]),
                     _cell(state),
                     _cell(len(run.seeds)),
-                    _cell(run.solved if run.finished else math.nan),
-                    _cell(round(float(run.final.mean()), 3) if run.finished else math.nan),
+                    _cell(run.solved if run.finished and run.tells_success else math.nan),
+                    _cell(round(float(run.final.mean()), 3) if run.finished and run.tells_success else math.nan),
+                    _cell(float(f"{_mean_return(run):.4g}") if run.finished else math.nan),
                     _cell(float(f"{error:.3g}")),
                     _cell(round(float(wall), 1)),
                     *(_cell(run.config[key]) if key in run.config else _cell(math.nan) for key in varied),
@@ -191,6 +210,13 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
             }
         )
     return rows
+
+
+def _mean_return(run: Run) -> float:
+    """Of the greedy policies over the seeds that have one; NaN if none has."""
+    values = run.others["greedy_return"][-1]
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _cell(value: Hashable, hint: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 Config = Mapping[str, Hashable]  # flag without dashes -> value
 Key = frozenset[tuple[str, Hashable]]
 
-SAMPLER = "model.behavior"
+SAMPLER, ENVIRONMENT = "model.behavior", "data.env"
 ON_POLICY = "OnPolicy"
 BEHAVIOR_BATCH = "data.behavior_batch_size"
 TARGET_BATCH = "data.target_batch_size"
@@ -64,6 +64,12 @@ def differing(configs: Iterable[Config]) -> list[str]:
     return [key for key, found in values.items() if len(found) > 1 and key not in NAMES_OF_THE_RUN]
 
 
+def environment(config: Config) -> str:
+    """What is played, by its own name where the class only stands between: a package, a scenario."""
+    own = [config[key] for key in ("data.env.name", "data.env.scenario") if isinstance(config.get(key), str)]
+    return " ".join([show(config.get(ENVIRONMENT)), *map(str, own[:1])])
+
+
 def short_names(keys: Iterable[Key], heads: tuple[str, ...]) -> dict[Key, str]:
     """A name for each key: the values of ``heads``, then what differs from the others of the same heads.
 
@@ -73,7 +79,8 @@ def short_names(keys: Iterable[Key], heads: tuple[str, ...]) -> dict[Key, str]:
     families: dict[str, list[Key]] = {}
     for key in keys:
         values = dict(key)
-        families.setdefault(", ".join(show(values[h]) for h in heads if h in values) or "unnamed", []).append(key)
+        names_of_heads = (environment(values) if h == ENVIRONMENT else show(values[h]) for h in heads if h in values)
+        families.setdefault(", ".join(names_of_heads) or "unnamed", []).append(key)
     for family, members in families.items():
         options = [dict(member) for member in members]
         counts = {k: Counter(o.get(k) for o in options) for k in sorted({k for m in members for k, _ in m})}

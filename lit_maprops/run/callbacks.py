@@ -201,7 +201,7 @@ class Checkpoints(Callback):
 
 
 class EnvStepsBar(Callback):
-    """A progress bar in env steps with the success of finished training episodes.
+    """A progress bar in env steps with the success, or else the return, of finished training episodes.
 
     In a terminal or a notebook; silent elsewhere.
     """
@@ -223,9 +223,11 @@ class EnvStepsBar(Callback):
         """Advance the bar."""
         module = own_module(pl_module)
         self._bar.update(module.env_steps - self._bar.n)
-        success = module.row["train/success_rate"]
-        if not bool(success.isnan().all()):
-            self._bar.set_postfix(success=f"{float(success.nanmean()):.2f}")
+        for name, figure in (("success", "train/success_rate"), ("return", "train/episode_return")):
+            values = module.row[figure]
+            if not bool(values.isnan().all()):
+                self._bar.set_postfix({name: f"{float(values.nanmean()):.2f}"})
+                break  # the return only where there is no success
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""

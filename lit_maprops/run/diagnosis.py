@@ -6,15 +6,22 @@ Each is one line that says what was seen and which argument to turn. Thresholds 
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
 FEWEST_ITERATIONS = 5
+FEWEST_ESTIMATES = 5  # of the sampling error
+# By how much it must be above on-policy's: standard errors, since it is looked at after every iteration, and a share.
+STANDARD_ERRORS = 3.0
+MATTERS = 0.05
+ROUNDING = 1e-6  # no difference of an estimate in single precision
+NEAR_DETERMINISTIC = 0.1  # of the largest entropy so far: below, D can hardly hold what pi_theta gives the rare actions
 PER_STATE = (
     "states are revisited too rarely within a batch (raise <data.target_batch_size>, lower <data.num_envs>), or "
-    "updates overshoot where policies are nearly deterministic (lower <behavior.learning_rate>)"
+    "updates overshoot (lower <behavior.learning_rate>)"
 )
-# Why a measure of the sampling error may not fall below on-policy's; whitened actions are compared over all states.
+# Why a measure of the sampling error may be above on-policy's; whitened actions are compared over all states.
 CAUSES = {
     "joint_tv": PER_STATE,
     "joint_kl": PER_STATE,
@@ -23,13 +30,56 @@ CAUSES = {
 }
 
 
+class Comparison(NamedTuple):
+    """A measure of the sampling error beside on-policy's, over the estimates of a run: means and their difference."""
+
+    estimates: int
+    own: float
+    on_policy: float
+    difference: float
+    standard_error: float  # of ``difference``, by its spread over estimates; NaN for fewer than two
+
+
+class RunningDifference:
+    """Means of two figures measured together, and the spread of their difference (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._own = self._on_policy = self._mean = self._squares = 0.0
+
+    def add(self, own: float, on_policy: float) -> None:
+        """Count one pair."""
+        self._count += 1
+        self._own += own
+        self._on_policy += on_policy
+        away = own - on_policy - self._mean
+        self._mean += away / self._count
+        self._squares += away * (own - on_policy - self._mean)
+
+    def result(self) -> Comparison:
+        """Of all pairs so far."""
+        n = self._count
+        if n == 0:
+            return Comparison(0, math.nan, math.nan, math.nan, math.nan)
+        error = math.sqrt(self._squares / (n - 1) / n) if n > 1 else math.nan
+        return Comparison(n, self._own / n, self._on_policy / n, self._mean, error)
+
+
 class RunningMeans:
-    """Means of the columns of metrics.csv, row by row: a long run costs no more memory or time than a short one."""
+    """Means of the columns of metrics.csv, row by row: a long run costs no more memory or time than a short one.
+
+    Sampling errors are also compared with on-policy's, by itself where policies are nearly deterministic: their mean
+    entropy (nats) has fallen below ``NEAR_DETERMINISTIC`` of the largest so far. There on-policy's error vanishes, and
+    one rare action more than pi_theta would take is an error that it does not make. Whitened actions (energy) know no
+    such end.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
+        self._entropy = -math.inf  # largest so far
+        self._differences: dict[tuple[str, bool], RunningDifference] = defaultdict(RunningDifference)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Count one row; what is not finite is left out of its column's mean."""
@@ -38,10 +88,26 @@ class RunningMeans:
             if math.isfinite(value):
                 self._sums[name] += float(value)
                 self._counts[name] += 1
+        entropy = row.get("target/entropy", math.nan)
+        self._entropy = max(self._entropy, entropy) if math.isfinite(entropy) else self._entropy
+        rare = entropy < NEAR_DETERMINISTIC * self._entropy
+        for name in CAUSES:
+            pair = row.get(f"sampling_error/{name}", math.nan), row.get(f"sampling_error/{name}_on_policy", math.nan)
+            if all(map(math.isfinite, pair)):
+                self._differences[name, rare and name != "joint_energy"].add(*pair)
 
     def __getitem__(self, name: str) -> float:
         """Mean of a column; NaN if it has no number, which fails every comparison."""
         return self._sums[name] / self._counts[name] if name in self._counts else math.nan
+
+    def compared(self, name: str, near_deterministic: bool = False) -> Comparison:
+        """A sampling error (``joint_tv``, ...) beside on-policy's.
+
+        Args:
+            name: of the measure.
+            near_deterministic: over the estimates with nearly deterministic policies; otherwise over the others.
+        """
+        return self._differences[name, near_deterministic].result()
 
 
 def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
@@ -67,11 +133,25 @@ def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
             f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
             "<behavior.clip_epsilon>, <behavior.epochs> or <behavior.learning_rate> decide how far sampling moves"
         )
-    for name in CAUSES:
-        own = means[f"sampling_error/{name}"]
-        on_policy = means[f"sampling_error/{name}_on_policy"]
-        if kl_cutoff is not None and own >= on_policy:
+    for name, cause in CAUSES.items() if kl_cutoff is not None else ():
+        seen = means.compared(name)
+        if seen.estimates >= FEWEST_ESTIMATES and _above(seen):
             found["no_less_sampling_error"] = (
-                f"sampling error ({name} {own:.3g}) is not below on-policy's ({on_policy:.3g}): {CAUSES[name]}"
+                f"sampling error ({name} {seen.own:.3g}) is above on-policy's ({seen.on_policy:.3g}) by "
+                f"{seen.difference:.2g} +- {seen.standard_error:.2g} over {seen.estimates} estimates: {cause}"
             )
     return found
+
+
+def _above(seen: Comparison) -> bool:
+    least = max(STANDARD_ERRORS * seen.standard_error, MATTERS * seen.on_policy, ROUNDING)
+    return seen.difference > least
+
+
+def near_deterministic(means: RunningMeans) -> dict[str, float] | None:
+    """What is left out of the comparison with on-policy sampling: how many estimates, and the sampling error there."""
+    for name in CAUSES:
+        seen = means.compared(name, near_deterministic=True)
+        if seen.estimates:
+            return {"estimates": seen.estimates, name: seen.own, f"{name}_on_policy": seen.on_policy}
+    return None

@@ -278,9 +278,16 @@ class RunFolder(Logger):
 
     def success_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
         """Evaluations so far: env steps ``[points]`` and greedy success rates ``[points, seeds]``."""
+        return self._curve("greedy_success_rate")
+
+    def return_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Evaluations so far: env steps ``[points]`` and greedy returns ``[points, seeds]``."""
+        return self._curve("greedy_return")
+
+    def _curve(self, column: str) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
         table = read_table(self.path / "eval.csv")
         env_steps = np.unique(table["env_steps"]).astype(int)
-        return env_steps, table["greedy_success_rate"].reshape(len(env_steps), -1)
+        return env_steps, table[column].reshape(len(env_steps), -1)
 
 
 def _cell(value: float) -> str:

@@ -3,20 +3,26 @@
 import platform
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 
-from lit_maprops.metrics.reliability import solved_share, wilson_interval
+from lit_maprops.metrics.evaluate import Evaluation, Film
+from lit_maprops.metrics.reliability import mean_interval, solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures
 from lit_maprops.run.callbacks import Recorder, Say, own_module
+from lit_maprops.run.diagnosis import near_deterministic
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.last_words import last_words, return_text
 from lit_maprops.run.wandb_run import Tracker
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_json, writing
 
-WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif")  # at a run's end
+# At a run's end; what has "return" or "episode" in its name, of a task without success.
+WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif", "return.png", "episode.gif")
 
 
 class Summary(Callback):
@@ -59,18 +65,17 @@ class Summary(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, Tracker):
                 logger.log_end(self.folder, summary)
-        low, high = summary["solved_share_ci95"]
+        *lines, last = last_words(summary, module.eval_episodes)
+        for line in lines:
+            self.say(line)
         self.say(
-            f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "
-            f"success {summary['mean_success_rate']:.2f}, {summary['wall_seconds']:.0f} s, "
-            f"{summary['env_steps_per_second']:,.0f} env steps/s -> {self.folder.path}"
+            f"{last}, {summary['wall_seconds']:.0f} s, {summary['env_steps_per_second']:,.0f} env steps/s "
+            f"-> {self.folder.path}"
         )
 
     def _summary(self, module: LitMAPROPS) -> dict[str, Any]:
         assert module.evaluations is not None
         greedy, stochastic = module.evaluations["greedy"], module.evaluations["stochastic"]
-        success = greedy.success_rate.tolist()
-        share = solved_share(success, module.solved_threshold)
         wall = self.folder.newest.get("wall_seconds", float("nan"))
         kind = "joint_kl" if module.sampling_error == "likelihood" else "joint_tv"
         kind = "joint_energy" if module.task.continuous_actions else kind
@@ -79,15 +84,13 @@ class Summary(Callback):
             "wall_seconds": wall,
             "env_steps_per_second": module.env_steps * module.num_seeds / wall,
             "seeds": module.seed_ids,
-            "success_rate": success,
-            "success_rate_stochastic": stochastic.success_rate.tolist(),
-            "mean_success_rate": greedy.mean_success_rate,
-            "solved_share": share,
-            "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
-            "solved_threshold": module.solved_threshold,
+            **self._successes(module, greedy, stochastic),
             "episode_return": greedy.episode_return.tolist(),
+            "episode_return_stochastic": stochastic.episode_return.tolist(),
+            **_mean_return(greedy.episode_return.double().cpu().numpy()),
             kind: self.folder.mean(f"sampling_error/{kind}"),
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
+            "near_deterministic": near_deterministic(self.folder.means),
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": self.recorder.non_finite,
             "quarantined_seeds": module.quarantined,
@@ -97,14 +100,45 @@ class Summary(Callback):
             "config": self.config,
         }
 
-    def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, torch.Tensor]) -> None:
+    def _successes(self, module: LitMAPROPS, greedy: Evaluation, stochastic: Evaluation) -> dict[str, Any]:
+        """Success rates and the share of solved seeds; null where no evaluation of the run had a verdict."""
+        rates = {"success_rate": greedy, "success_rate_stochastic": stochastic}
+        told = module.task.tells_success or bool(np.isfinite(self.folder.success_curve()[1]).any())
+        fields: dict[str, Any] = {"tells_success": told}
+        if not told:
+            fields |= dict.fromkeys(rates)
+            means = ("mean_success_rate", "mean_success_rate_stochastic", "solved_share", "solved_share_ci95")
+            return fields | dict.fromkeys(means) | {"solved_threshold": module.solved_threshold}
+        for name, evaluation in rates.items():
+            # Without a verdict in the last evaluation alone there was no success in it.
+            rate = evaluation.success_rate if evaluation.tells_success else evaluation.episode_return * 0.0
+            fields |= {name: rate.tolist(), f"mean_{name}": evaluation._replace(success_rate=rate).mean_success_rate}
+        share = solved_share(fields["success_rate"], module.solved_threshold)
+        return fields | {
+            "solved_share": share,
+            "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
+            "solved_threshold": module.solved_threshold,
+        }
+
+    def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, Film]) -> None:
         if not figures.available():
             self.say(f"no figures: their packages (the extra `media`) are missing: {install('media')}")
             return
-        names = (type(module.task), type(module.behavior), type(module.learner))
-        title = "{}: {} + {}".format(*(kind.__name__ for kind in names))
-        share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
-        curve = self.folder.success_curve()
-        figures.success_curve(self.folder.path / "success.png", *curve, f"{title}, {share}")
-        for kind, frames in films.items():
-            figures.film(self.folder.path / f"{kind}.gif", frames)
+        names = (type(part).__name__ for part in (module.behavior, module.learner))
+        title = "{}: {} + {}".format(module.task.title, *names)
+        path = self.folder.path
+        if summary["tells_success"]:
+            share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
+            figures.success_curve(path / "success.png", *self.folder.success_curve(), f"{title}, {share}")
+        else:
+            title += f", mean return {return_text(summary)}"
+            figures.return_curve(path / "return.png", *self.folder.return_curve(), title)
+        for kind, film in films.items():
+            figures.film(path / f"{kind}.gif", film)
+
+
+def _mean_return(returns: NDArray[np.floating]) -> dict[str, Any]:
+    """Over the seeds that have one, with its bootstrap interval; a single seed has none."""
+    known = returns[np.isfinite(returns)]
+    ends = [float(end[0]) for end in mean_interval(known[None])] if len(known) > 1 else [float("nan")] * 2
+    return {"mean_return": float(known.mean()) if len(known) else float("nan"), "mean_return_ci95": ends}

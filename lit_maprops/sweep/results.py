@@ -11,6 +11,7 @@ from lit_maprops.system.tables import read_table
 SUMMARY_NUMBERS = (
     "solved_share",
     "mean_success_rate",
+    "mean_return",
     "joint_tv",
     "joint_kl",
     "joint_energy",

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -47,8 +48,8 @@ GAMES: dict[str, Callable[[], Task]] = {
     "figure1": lambda: MatrixGame("figure1"),
     "2 agents x 3 actions": lambda: Coordination(2, 3),
 }
-NORTH = {"push_direction": "north", "penalty": 0.003, "max_steps": 20}
-Rows = list[dict[str, object]]
+NORTH: dict[str, Any] = {"push_direction": "north", "penalty": 0.003, "max_steps": 20}
+Rows = list[dict[str, Any]]
 
 
 def mean_of(values: NDArray[np.floating], signed: bool = False) -> str:
@@ -102,7 +103,7 @@ def trained(behavior: Watched, learner: Learner, task: Task, seeds: int, sizes: 
     """``behavior`` after a run; ``sizes``: m, n and all env steps."""
     m, n, steps = sizes
     model = LitMAPROPS(behavior, learner, seeds, total_env_steps=steps, eval_interval=10**6, run_seed=RUN_SEED)
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    silent: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **silent)
     trainer.fit(model, datamodule=MultiAgentData(task, 1, m, n))
     return behavior
@@ -110,7 +111,7 @@ def trained(behavior: Watched, learner: Learner, task: Task, seeds: int, sizes: 
 
 def stops_section(rows: Rows) -> str:
     """Steps until either KL exceeds delta, where delta and not the epochs ends updates."""
-    table = {"clip_epsilon": 0.3, "kl_cutoff": 0.05, "hidden": []}
+    table: dict[str, Any] = {"clip_epsilon": 0.3, "kl_cutoff": 0.05, "hidden": []}
     cases: dict[str, Callable[[], Watched]] = {
         "figure1, weak updates": lambda: trained(
             Watched(1, 8, learning_rate=0.5, **table), Reinforce(1.0), MatrixGame("figure1"), 200, (1, 8, 160)

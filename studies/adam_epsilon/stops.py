@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Watched(MAPROPS):
         **enumerated: arguments of ``MAPROPS``.
     """
 
-    def __init__(self, every: int, most: int, **enumerated: object) -> None:
+    def __init__(self, every: int, most: int, **enumerated: Any) -> None:
         super().__init__(**enumerated)
         self.every, self.most, self.updates = every, most, 0
         self.counts: list[Tensor] = []  # [2, R] each

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from lit_maprops.run.figures import CAPTION_PIXELS
 from studies import PAGES, ROOT, table_of
 from studies.page import write_page
 
@@ -27,7 +28,8 @@ def picture(run: Path, target: Path) -> None:
     canvas = Image.new("RGB", (curve.width + 2 * side + 24, curve.height), "white")
     for k in range(4):
         film.seek(round(k * (frames - 1) / 3))
-        frame = film.convert("RGB").resize((side - 12, side - 12), Image.Resampling.NEAREST)
+        drawn = film.convert("RGB").crop((0, 0, film.width, film.height - CAPTION_PIXELS))
+        frame = drawn.resize((side - 12, side - 12), Image.Resampling.NEAREST)
         canvas.paste(frame, ((k % 2) * side + 6, (k // 2) * side + 6))
     canvas.paste(curve, (2 * side + 24, 0))
     canvas.save(target, optimize=True)

@@ -194,6 +194,38 @@ class PaidTwice(Toy):
         return seen, dict.fromkeys(rewards, np.ones(2)), *rest
 
 
+class Judged(Toy):
+    """Agents are paid 1 for an odd action; the episode goes well if both did at the end. ``how`` it says so differs."""
+
+    def __init__(self, how="agents"):
+        super().__init__()
+        self.how = how
+
+    def step(self, actions):
+        seen, _, terminated, truncated, _ = super().step(actions)
+        well = {agent: bool(action % 2) for agent, action in actions.items()}
+        common, ends = all(well.values()), self.count == 4
+        infos = {
+            "agents": {agent: {"is_success": np.bool_(flag)} for agent, flag in well.items()},
+            "numbers": {agent: {"success": np.array([float(flag)])} for agent, flag in well.items()},
+            "one agent": {"a": {"success": common}, "b": {}},
+            "infos": {"success": common, "a": {"success": True}},
+            "common": {"common": {"success": common}},
+            "at the end": {agent: {"success": flag} for agent, flag in well.items()} if ends else {},
+            "only success": {agent: {"success": True} for agent in actions} if common else {},
+            "nothing": {agent: {} for agent in actions},
+            "other things": {agent: {"success": [[1], [1, 2]], "is_success": "yes"} for agent in actions},
+            "none yet": {agent: {"success": np.nan, "is_success": None} for agent in actions},
+        }[self.how]
+        return seen, {agent: float(flag) for agent, flag in well.items()}, terminated, truncated, infos
+
+
+class JudgedLeaving(Judged):
+    """As ``Judged``, but the first agent leaves after 2 steps, the second after 3."""
+
+    over = Leaving.over
+
+
 class Masked(Toy):
     def reset(self, seed=None, options=None):
         seen, _ = super().reset(seed)
@@ -257,6 +289,7 @@ both_at_once, lingering, array_like = (
 )
 unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
 broken_state, broken_state_later = (SimpleNamespace(parallel_env=each) for each in (BrokenState, BrokenStateLater))
+judged, judged_leaving = (SimpleNamespace(parallel_env=each) for each in (Judged, JudgedLeaving))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))

@@ -100,6 +100,7 @@ def test_steps_are_those_of_vmas(scenario, options, numbers, components, continu
         rewarded += own_reward.abs().sum(0)
     assert ended.any() == (scenario == "balance")
     assert scenario == "balance" or not success.any()
+    assert task.tells_success == (scenario == "balance")
     assert rewarded.any() != (scenario == "diff_drive")  # that one has no reward
 
 

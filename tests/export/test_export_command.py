@@ -187,6 +187,8 @@ def test_the_best_seed_is_exported_or_the_one_asked_for(
     assert "seed 0, the best" in exported()
     evaluated(folder, [float("nan"), 0.0, 0.0], [float("nan"), 0.0, 0.0])
     assert "seed 1, the best" in exported()
+    evaluated(folder, [float("nan")] * 3, [1.0, 3.0, 2.0])  # the task has no success
+    assert "seed 1, the best of 3 in the newest evaluation (return 3, no success told)" in exported()
     for rubbish in ("", "a,b\n1,2\n", "env_steps,seed\n"):
         write_atomically(folder / "eval.csv", rubbish)
         assert "seed 0, the first: eval.csv has no evaluation" in exported("--format", "onnx")

@@ -9,7 +9,8 @@ import pytest
 from synthetic import three_samplers, write_run
 
 from lit_maprops.report import load, load_runs
-from lit_maprops.report.analysis import by_setting, heat_maps
+from lit_maprops.report.analysis import by_setting
+from lit_maprops.report.families import heat_maps
 from lit_maprops.report.page import make_report
 from lit_maprops.report.settings import short_names
 from lit_maprops.system.errors import ConfigError

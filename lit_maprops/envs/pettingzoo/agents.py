@@ -8,6 +8,7 @@ import numpy as np
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
 
 
@@ -20,7 +21,7 @@ class Outcome(NamedTuple):
     terminated: bool
     truncated: bool
     end: np.ndarray  # [A] uint8, how each agent's own episode has ended: ``envs.ends``
-    success: bool = False
+    success: bool = False  # if the episode ends here
 
 
 class Agents:
@@ -33,6 +34,7 @@ class Agents:
         observation_sizes: numbers each agent sees.
         has_state: the environment gives a global state; otherwise it is all observations one after the other.
         state_size: numbers in the global state.
+        verdicts: of success.
 
     Args:
         env: an environment that was just made.
@@ -77,6 +79,7 @@ class Agents:
             set(env.agents) == set(self.names),
             f"{named} starts without some of its agents: choose one whose agents are all there from the start",
         )
+        self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
         self.state_size = len(self._state(env, observation))
 
@@ -118,6 +121,7 @@ class Agents:
         seen, infos = env.reset(seed=seed)
         _check_masks("the environment", infos)
         self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
+        self.verdicts.begin(env)
         observation = self._stacked(seen)
         return observation, self._state(env, observation)
 
@@ -147,7 +151,8 @@ class Agents:
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
         observation = self._stacked({name: seen[name] for name in living if name in seen})
-        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end)
+        success = self.verdicts.success(env, infos)
+        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, success)
 
     def _given(self, number: int, action: np.ndarray) -> Any:
         space = self._spaces[number]

@@ -38,6 +38,8 @@ class SparseReacher(PettingZoo):
         ConfigError: a package is not installed, or an argument is out of range.
     """
 
+    tells_success = True
+
     def __init__(
         self,
         success_radius: PositiveFloat = 0.02,
@@ -48,6 +50,11 @@ class SparseReacher(PettingZoo):
         self.success_radius = success_radius
         options = {"scenario": "Reacher", "agent_conf": "2x1", "max_episode_steps": max_steps + 1}
         super().__init__("gymnasium_robotics.mamujoco_v1", options, max_steps, fixed_start, squash)
+
+    @property
+    def title(self) -> str:
+        """By itself."""
+        return type(self).__name__
 
     @override
     def interface(self, agent: int) -> Interface:

@@ -47,9 +47,9 @@ class PettingZoo(Task):
     Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
     error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
     over when the last agents have left: truncated if one of these was, otherwise terminated. A time limit of the
-    package (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo does not say which
-    episodes succeed, so ``success`` is never true: success rates and the share of solved seeds say nothing here, read
-    the return.
+    package (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no word for
+    success; what a package says under ``success`` or ``is_success`` in its infos counts, of all agents who say so, at
+    the end of an episode (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
@@ -72,6 +72,7 @@ class PettingZoo(Task):
     start_noise = 2  # 31 bits of a seed
     starts_on_cpu = True
     agents_leave = True
+    tells_success = False  # until the package has
 
     def __init__(
         self,
@@ -149,6 +150,11 @@ class PettingZoo(Task):
             f"{self._named} plays different episodes for equal seeds and actions, so that no run could be continued or "
             "repeated: choose another",
         )
+
+    @property
+    def title(self) -> str:
+        """With the package's module, which says what is played."""
+        return f"PettingZoo {self.name}"
 
     @override
     def action_mask(self) -> Tensor:
@@ -260,12 +266,14 @@ class PettingZoo(Task):
         past["taken"][row] = taken + 1
         past["observation"][row], past["vector"][row] = outcome.observation, outcome.state
         past["agents_end"][row] = outcome.end
+        self.tells_success = self.tells_success or self._agents.verdicts.told
         if outcome.terminated or outcome.truncated:
             past["end"][row] = TERMINATED if outcome.terminated else TRUNCATED
         if past["end"][row] != RUNS or taken + 1 == self.max_steps:
             self._live.release(env)
         else:
             self._live.keep(env, seed, actions[: taken + 1])
+            outcome = outcome._replace(success=False)  # not yet
         return outcome
 
     def _judged(self, env: Any, outcome: Outcome) -> Outcome:

@@ -39,8 +39,8 @@ class VMAS(Task):
     others are padded, observations with zeros. The global state is, decided here, the padded observations of all agents
     one after the other; VMAS has none of its own. The scenario ends episodes (terminated), ``max_steps`` cuts them
     (truncated). Success is an episode that the scenario ends because it is solved, in balance with the package on the
-    goal. Scenarios without such a criterion, such as simple_spread, never report success: there success rates and the
-    share of solved seeds say nothing, read the return.
+    goal. Scenarios without such a criterion, such as simple_spread, have no success (``tells_success`` is False): their
+    returns are judged.
 
     The simulator's state is part of ``State``, one tensor per dtype, and each world's start is drawn from its own
     noise, so worlds and seeds do not mix. One thing differs from VMAS for that: it looks for contacts of two bodies
@@ -80,6 +80,7 @@ class VMAS(Task):
         if n_agents is not None:
             self.options["n_agents"] = n_agents
         self._is_solved = _SUCCESS_CRITERIA.get(scenario) or (_always if scenario in _END_SOLVED else None)
+        self.tells_success = self._is_solved is not None
         self._worlds: dict[tuple[int, torch.device], Worlds] = {}
         self._names: list[str] = []
         small, large = (self._built(size * BLOCK, torch.device("cpu")) for size in (1, 2))
@@ -103,6 +104,11 @@ class VMAS(Task):
         self._first = {name: value.clone() for name, value in small.read(1).items()}
         self._by_row = not small.start(torch.arange(small.size))
         self._check_worlds_apart()
+
+    @property
+    def title(self) -> str:
+        """With the scenario, which says what is played."""
+        return f"VMAS {self.scenario}"
 
     def _built(self, size: int, device: torch.device) -> Worlds:
         key = (size, device)

@@ -1,0 +1,51 @@
+"""The dot plots of tasks without success: final returns in place of solved shares."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lit_maprops.report.analysis import Group, Result
+from lit_maprops.report.figures import dots
+from lit_maprops.report.forms import signed_digits, three_digits, two_digits
+from lit_maprops.report.statistics import Interval
+from lit_maprops.report.svg import Drawing
+
+Rows = Sequence[tuple[Group, Interval]]
+
+
+def returns(results: Sequence[Result], place: str) -> list[Drawing]:
+    """Dot plots of mean returns, their differences to on-policy, IQMs and probabilities of improvement."""
+    means = [(r.group, r.share) for r in results]
+    iqm = [(r.group, r.iqm) for r in results]
+    difference = [(r.group, r.difference) for r in results if r.difference is not None]
+    improvement = [(r.group, r.improvement) for r in results if r.improvement is not None]
+    axis = _axis([*means, *iqm])
+    caption = "Mean over seeds of the greedy policies' return (reward) in the last evaluation; 95% bootstrap interval."
+    drawings = [dots("Mean final return", caption, means, three_digits, axis, place)]
+    if difference:
+        edge = 1.1 * max([*map(abs, _ends(difference)), 1e-9])
+        caption = "Difference of mean returns, 95% bootstrap interval. Holds 0: no difference shown."
+        drawings.append(
+            dots("Mean return minus on-policy", caption, difference, signed_digits, (-edge, edge, 0), place)
+        )
+    caption = "Mean of the middle half of the seeds' final returns; 95% bootstrap interval."
+    drawings.append(dots("IQM of final return", caption, iqm, three_digits, axis, place))
+    if improvement:
+        caption = (
+            "Probability that a seed of this sampler ends with a higher return than an on-policy seed, ties counting "
+            "half."
+        )
+        title = "P(improvement) over on-policy"
+        drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))
+    return drawings
+
+
+def _ends(rows: Rows) -> list[float]:
+    return [end for _, i in rows for end in (i.value, i.low, i.high) if np.isfinite(end)]
+
+
+def _axis(rows: Rows) -> tuple[float, float, None]:
+    """From below the lowest to above the highest number."""
+    low, high = min(_ends(rows)), max(_ends(rows))
+    margin = 0.1 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin, None
