@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
+from lit_maprops.run.option_help import RunParser
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
 from lit_maprops.system.argument_types import NonNegativeInt, check_value
@@ -81,12 +83,14 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,  # learners and behavior policies have their own
+            parser_class=RunParser,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={
                 "exit_on_error": False,
                 "allow_abbrev": False,
                 "parser_mode": "omegaconf+",
                 "prog": "lit_maprops",
+                "command": command,
             },
         )
 
@@ -131,6 +135,8 @@ class RunCLI(LightningCLI):
             help="seconds that the ranks of several devices wait for each other before they give up",
         )
         parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
+        run_seed = next(action for action in parser._actions if action.dest == "seed_everything")
+        run_seed.help = "run seed: with a seed's number it fixes every random stream of that seed"  # not Lightning's
 
     def before_instantiate_classes(self) -> None:
         """Check the options that belong to no class, before anything is built."""
@@ -214,14 +220,22 @@ class RunCLI(LightningCLI):
         )
         return folder
 
+    @cached_property
+    def unset_trainer(self) -> dict[str, Any]:
+        """The Trainer's arguments as they are if nobody gives them; a run's configuration holds the others alone."""
+        return vars(self.parser.get_defaults().trainer)
+
     def resolved_config(self, run_name: str | None) -> dict[str, Any]:
-        """The configuration as it runs, with every default, as plain YAML types."""
+        """The configuration as it runs, with every default but the Trainer's, as plain YAML types."""
         config = self.config.clone()
         config.run_name = run_name
         for key in ("config", "ckpt_path", "trust"):
             config.pop(key, None)
         dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
-        return json.loads(dumped)
+        plain = json.loads(dumped)
+        unset = self.unset_trainer
+        plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in unset or v != unset[k]}
+        return plain
 
 
 def parsed(
