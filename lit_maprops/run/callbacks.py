@@ -150,7 +150,7 @@ class Checkpoints(Callback):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._own = self.received = number
-        what = "finishing this iteration, then saving"
+        what = "finishing this iteration, then saving; once more stops at once and loses what is not saved"
         if self._finishing:
             what = "all is saved, what is left are the summary and figures; once more leaves them out"
         self.say(f"{signal.Signals(number).name}: {what}")
@@ -190,32 +190,41 @@ class Checkpoints(Callback):
         self._taken = set()
 
 
-class EnvStepsBar(Callback):
-    """A progress bar in env steps with the success of finished training episodes.
+BAR_LEGEND = "the bar: env steps of each seed x seeds, env steps/s over all seeds, success of training episodes"
 
-    In a terminal or a notebook; silent elsewhere.
+
+class EnvStepsBar(Callback):
+    """A progress bar in env steps, with their rate and the success of finished training episodes.
+
+    In a terminal or a notebook; silent elsewhere. Its rate is that of the run's last line: since the fit began, over
+    all seeds.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
         module = own_module(pl_module)
+        shown = sys.stderr.isatty() or in_notebook()
+        if shown:
+            tqdm.write(BAR_LEGEND, file=sys.stderr)
+        self._started, self._first = perf_counter(), module.env_steps
         self._bar = _bar_class()(
             total=module.data.iterations * module.data.target_batch_size,
             initial=module.env_steps,
-            desc=f"{module.num_seeds} seeds",
-            unit=" env steps",
             unit_scale=True,
-            disable=not (sys.stderr.isatty() or in_notebook()),
+            disable=not shown,
             dynamic_ncols=True,
+            bar_format=f"{{percentage:3.0f}}%|{{bar}}| {{n_fmt}}/{{total_fmt}} x {_seeds(module)}{{postfix}}, "
+            "{remaining} left",
         )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Advance the bar."""
         module = own_module(pl_module)
-        self._bar.update(module.env_steps - self._bar.n)
+        rate = (module.env_steps - self._first) * module.num_seeds / (perf_counter() - self._started)
         success = module.row["train/success_rate"]
-        if not bool(success.isnan().all()):
-            self._bar.set_postfix(success=f"{float(success.nanmean()):.2f}")
+        known = "" if bool(success.isnan().all()) else f", success {float(success.nanmean()):.2f}"
+        self._bar.set_postfix_str(f"{tqdm.format_sizeof(rate)}/s{known}", refresh=False)
+        self._bar.update(module.env_steps - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar on the screen."""
@@ -225,6 +234,10 @@ class EnvStepsBar(Callback):
         """Leave the bar where it stood."""
         if hasattr(self, "_bar"):
             self._bar.close()
+
+
+def _seeds(module: LitMAPROPS) -> str:
+    return f"{module.num_seeds} seed{'s' if module.num_seeds > 1 else ''}"
 
 
 def in_notebook() -> bool:

@@ -63,7 +63,7 @@ class Summary(Callback):
         self.say(
             f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds [95% {low:.0%} to {high:.0%}], mean "
             f"success {summary['mean_success_rate']:.2f}, {summary['wall_seconds']:.0f} s, "
-            f"{summary['env_steps_per_second']:,.0f} env steps/s -> {self.folder.path}"
+            f"{summary['env_steps_per_second']:,.0f} env steps/s over all seeds -> {self.folder.path}"
         )
 
     def _summary(self, module: LitMAPROPS) -> dict[str, Any]:
