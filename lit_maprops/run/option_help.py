@@ -43,14 +43,15 @@ class RunParser(LightningArgumentParser):
 
     def format_help(self, *args: Any) -> str:
         """Our options and what the words in them mean, or those of Lightning's Trainer alone."""
-        groups = self._action_groups
+        parser: Any = self  # argparse's groups are in no type of its own
+        groups = parser._action_groups
         trainer = [group for group in groups if _is_of(group, "trainer")]
         ours = [group for group in groups if group not in trainer and group.title != LINKED]
-        self._action_groups = trainer if self._of_trainer else ours
+        parser._action_groups = trainer if self._of_trainer else ours
         try:
             text = super().format_help(*args)
         finally:
-            self._action_groups = groups
+            parser._action_groups = groups
         if self._of_trainer:
             return text
         return f"{text}\n{WORDS}\n\n{MORE.format(program=self.program, trainer=TRAINER)}\n"
