@@ -2,6 +2,9 @@
 
 import sys
 
-from lit_maprops.cli.program import program
+try:
+    from lit_maprops.cli.program import program
+except KeyboardInterrupt:  # nothing has begun
+    sys.exit(130)
 
 sys.exit(program())

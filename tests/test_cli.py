@@ -339,5 +339,6 @@ def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Pa
     assert out == ""
     lines = err.strip().splitlines()
     assert lines[0].startswith("run folder: ")
-    assert lines[-1].startswith("solved ")
-    assert all(line.startswith(("run folder", "warning: ", "success of each seed", "solved")) for line in lines)
+    assert lines[-2].startswith("solved ") and lines[-1].startswith("next: ")
+    said = ("run folder", "warning: ", "success of each seed", "solved", "next: ")
+    assert all(line.startswith(said) for line in lines)

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -51,6 +52,33 @@ def test_solved_runs_are_those_of_the_page() -> None:
     found = {(one.setting, one.sampler): one[2:] for one in numbers.differences()}
     assert found["IPPO", "TabularMAPROPS"] == (26, 15, 36)
     assert len(found) == 20  # three samplers in seven settings, less TabularMAPROPS with random starts
+
+
+def test_the_first_picture_is_of_what_the_readme_says() -> None:
+    """And of runs such as a user has: the mean lies in its interval, a share of solved seeds is of whole seeds."""
+    found = numbers.two_samplers()
+    assert all(0 <= one.low <= one.mean <= one.high <= 1 for one in found)
+    assert all((one.solved * one.seeds) == pytest.approx(round(one.solved * one.seeds)) for one in found)
+    last = {one.sampler: one for one in found}
+    readme = (ROOT / "README.md").read_text()
+    assert f"MA-PROPS solves {last['ma_props'].solved:.0%} of the seeds" in readme
+    assert f"on-policy sampling {last['on_policy'].solved:.0%} [" in readme
+    assert f"{last['on_policy'].seeds} seeds, run seed 0" in readme
+
+
+def test_a_picture_is_taken_from_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "two_samplers.csv"
+    monkeypatch.setattr(numbers, "TWO_SAMPLERS", table)
+    for sampler, shares in (("on_policy", (0.0, 1.0)), ("ma_props", (1.0, 1.0))):
+        (tmp_path / sampler).mkdir()
+        rows = [f"8,{seed},{share},{share / 2},0,0" for seed, share in enumerate(shares)]
+        head = "env_steps,seed,greedy_success_rate,stochastic_success_rate,greedy_return,stochastic_return"
+        (tmp_path / sampler / "eval.csv").write_text("\n".join([head, *rows, ""]))
+    numbers.read_runs(tmp_path)
+    assert numbers.two_samplers() == [
+        ("on_policy", 8, 2, 0.25, 0.0, 0.5, 0.5),
+        ("ma_props", 8, 2, 0.5, 0.5, 0.5, 1.0),
+    ]
 
 
 def test_a_notebook_becomes_a_page() -> None:

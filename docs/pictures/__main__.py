@@ -1,6 +1,10 @@
-"""Draws the pictures of docs/method.md: ``python -m docs.pictures`` writes the SVG files beside this one."""
+"""Draws the pictures of the README and docs/method.md: ``python -m docs.pictures`` writes the SVG files beside it.
+
+``python -m docs.pictures runs`` first takes the runs of the README's two commands, in ``runs``, into its picture.
+"""
 
 import math
+import sys
 from pathlib import Path
 
 from docs.pictures import numbers
@@ -210,8 +214,46 @@ def solved_runs() -> Canvas:
     return canvas
 
 
-PICTURES = {draw.__name__: draw for draw in (sampling_error, behavior_update, clocks, seeds, error_curves, solved_runs)}
+def two_samplers() -> Canvas:
+    """Success over training with and without the sampler, on the game of the paper's Figure 1."""
+    canvas = Canvas(330, "Success over training on the game figure1, with MA-PROPS and on-policy")
+    found = numbers.two_samplers()
+    total, count = max(one.env_steps for one in found), found[0].seeds
+    canvas.text(10, 24, "success of the agents' policies while they train", bold=True)
+    canvas.text(10, 42, f"game figure1, {count} seeds; line: mean, band: its 95% interval", 12, color=MUTED)
+
+    def place(env_steps: float, success: float) -> tuple[float, float]:
+        return 44 + 270 * env_steps / total, 286 - 220 * success
+
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        canvas.line([place(0, tick), place(total, tick)], LINE)
+        canvas.text(38, place(0, tick)[1] + 4, f"{tick:g}", 12, "end", MUTED)
+    for quarter in range(5):
+        steps = total * quarter // 4
+        canvas.text(place(steps, 0)[0], 304, str(steps), 12, "middle", MUTED)
+    canvas.text(179, 322, "env steps per seed", 12, "middle", MUTED)
+    names = (("ma_props", "MA-PROPS", "MAPROPS"), ("on_policy", "on-policy", "OnPolicy"))
+    for sampler, name, color in names:
+        curve = [one for one in found if one.sampler == sampler]
+        ends = ([place(one.env_steps, one.low) for one in curve], [place(one.env_steps, one.high) for one in curve])
+        canvas.band(*ends, COLORS[color])
+        points = [place(one.env_steps, one.mean) for one in curve]
+        canvas.line(points, COLORS[color], 2.5)
+        for x, y in points:
+            canvas.dot(x, y, COLORS[color], 3)
+        x, y = points[-1]
+        canvas.text(x + 10, y + 4, name, 13, color=COLORS[color], bold=True)
+        canvas.text(x + 10, y + 21, f"{curve[-1].solved:.0%} of seeds solved", 12, color=MUTED)
+    return canvas
+
+
+PICTURES = {
+    draw.__name__: draw
+    for draw in (sampling_error, behavior_update, clocks, seeds, error_curves, solved_runs, two_samplers)
+}
 
 if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        numbers.read_runs(Path(given))
     for name, draw in PICTURES.items():
         (HERE / f"{name}.svg").write_text(draw().svg())

@@ -54,6 +54,11 @@ class Canvas:
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         self.parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width:g}"{dashed}/>')
 
+    def band(self, low: list[tuple[float, float]], high: list[tuple[float, float]], fill: str) -> None:
+        """Fill what is between two lines."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*low, *high[::-1]])
+        self.parts.append(f'<polygon points="{path}" fill="{fill}" fill-opacity="0.2"/>')
+
     def dot(self, x: float, y: float, color: str, radius: float = 4.0) -> None:
         """Mark a point."""
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{color}"/>')

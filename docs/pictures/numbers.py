@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
@@ -13,9 +14,33 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import MatrixGame
+from lit_maprops.metrics.reliability import mean_interval
 
 ROOT = Path(__file__).parents[2]
 RUN_SEED, SEEDS = 0, 64
+TWO_SAMPLERS = Path(__file__).parent / "two_samplers.csv"
+
+
+class Success(NamedTuple):
+    """Success of a sampler's seeds at an evaluation.
+
+    Attributes:
+        sampler: ``on_policy`` or ``ma_props``, a run's name in the README.
+        env_steps: per seed.
+        seeds: how many.
+        mean: of the sampled policies' success rates.
+        low: lower end of its 95% interval, of seeds resampled.
+        high: upper end.
+        solved: share of seeds whose greedy policies reach 0.8.
+    """
+
+    sampler: str
+    env_steps: int
+    seeds: int
+    mean: float
+    low: float
+    high: float
+    solved: float
 
 
 class Difference(NamedTuple):
@@ -74,6 +99,35 @@ def error_curves() -> dict[str, dict[int, float]]:
             if row["experiment"] == "fixed uniform":
                 curves[row["sampler"]][int(row["n"])] = float(row["joint_tv"])
     return curves
+
+
+def read_runs(runs: Path) -> None:
+    """Write the table behind ``two_samplers.svg``, of the two runs of the README in a folder."""
+    found = []
+    for sampler in ("on_policy", "ma_props"):
+        with (runs / sampler / "eval.csv").open(newline="") as table:
+            rows = list(csv.DictReader(table))
+        for steps in sorted({int(row["env_steps"]) for row in rows}):
+            now = [row for row in rows if int(row["env_steps"]) == steps]
+            sampled = np.array([[float(row["stochastic_success_rate"]) for row in now]])
+            (low,), (high,) = mean_interval(sampled)
+            solved = np.mean([float(row["greedy_success_rate"]) >= 0.8 for row in now])
+            found.append(Success(sampler, steps, len(now), sampled.mean(), low, high, solved))
+    with TWO_SAMPLERS.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Success._fields)
+        writer.writerows((*one[:3], *(f"{value:.4f}" for value in one[3:])) for one in found)
+
+
+def two_samplers() -> list[Success]:
+    """Success over training on figure1, by sampler."""
+    with TWO_SAMPLERS.open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    figures = ("mean", "low", "high", "solved")
+    return [
+        Success(row["sampler"], int(row["env_steps"]), int(row["seeds"]), *(float(row[name]) for name in figures))
+        for row in rows
+    ]
 
 
 def differences() -> list[Difference]:

@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 
 from lit_maprops.cli.parser import Parser, classes_of
+from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import check, check_count
 from lit_maprops.system.files import home_path
 from lit_maprops.system.outputs import check_output
@@ -54,8 +55,9 @@ def run(args: list[str]) -> int:
     check_count("reference_batches", options.reference_batches)
 
     # Only now: these import torch.
-    from lit_maprops.analyze.analysis import analyze, reference_of
-    from lit_maprops.analyze.subject import load, samplers_of
+    with stopped_at_once():
+        from lit_maprops.analyze.analysis import analyze, reference_of
+        from lit_maprops.analyze.subject import load, samplers_of
 
     subject = load(options.ckpt_path, classes_of(options))
     samplers = samplers_of(subject, options.samplers)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lit_maprops.cli.parser import Parser, classes_of
+from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import home_path
@@ -56,7 +57,8 @@ def run(args: list[str]) -> int:
         _check_free(output)
 
     # Only now: these import torch.
-    from lit_maprops.export.policies import chosen_seeds, load, write_policies
+    with stopped_at_once():
+        from lit_maprops.export.policies import chosen_seeds, load, write_policies
 
     trained = load(options.ckpt_path, classes_of(options))
     seeds, why = chosen_seeds(trained, options.seed)

@@ -23,6 +23,7 @@ from lit_maprops.system.errors import check, printable
 from lit_maprops.system.files import write_json
 
 WAY_ON = "python -m lit_maprops fit --ckpt_path {checkpoint}"
+NEXT_STEP = "python -m lit_maprops report {runs} -o report.html"
 
 
 def say(message: str) -> None:
@@ -38,7 +39,7 @@ def run(args: list[str]) -> int:
     """
     tqdm.set_lock(RLock())  # its own are semaphores of the system, of which a second signal would leave a line
     cli = parsed(args[1:], args[0])
-    return train(cli, say, WAY_ON)[0] if args[0] == "fit" else evaluate(cli, args[0])
+    return train(cli, say, WAY_ON, next_step=NEXT_STEP)[0] if args[0] == "fit" else evaluate(cli, args[0])
 
 
 def evaluate(cli: RunCLI, command: str) -> int:

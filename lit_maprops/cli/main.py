@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lit_maprops.run.flags import with_flags
+from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import ConfigError, EnvironmentFault, WriteError, printable
 from lit_maprops.system.launch import check_address_space, check_launch
 
@@ -91,16 +92,18 @@ def _run_light(command: str, options: list[str]) -> int:
     elif command == "health":
         from lit_maprops.cli.health import run
     else:
-        from lit_maprops.cli.report import run
+        with stopped_at_once():
+            from lit_maprops.cli.report import run
     return run(options)
 
 
 def _run_training(args: list[str]) -> int:
     check_launch()
     check_address_space()
-    from lit_maprops.cli.fit import run
-    from lit_maprops.stacked.ranks import RanksLost
-    from lit_maprops.system.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
+    with stopped_at_once():
+        from lit_maprops.cli.fit import run
+        from lit_maprops.stacked.ranks import RanksLost
+        from lit_maprops.system.memory import OutOfMemory, is_out_of_memory, keep_freed_memory
 
     keep_freed_memory()
     try:

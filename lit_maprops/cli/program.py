@@ -4,8 +4,12 @@ import signal
 import sys
 
 from lit_maprops.cli.main import ENDED_EARLY, TRAINING_COMMANDS, main
-from lit_maprops.system.console import guard_streams
+from lit_maprops.system.console import STOPPED, guard_streams, say_for_now
 from lit_maprops.system.home import spare_home
+from lit_maprops.system.threads import set_threads
+
+HEAVY = (*TRAINING_COMMANDS, "analyze", "export", "report")  # commands that take seconds to import what they need
+LOADING = "loading ... (Ctrl-C stops)"
 
 
 def program() -> int:
@@ -17,10 +21,13 @@ def program() -> int:
     """
     out, err = guard_streams()
     spare_home()
+    set_threads()
     try:
+        if set(HEAVY) & set(sys.argv[1:2]):
+            say_for_now(LOADING, out, err)
         code = main()
     except KeyboardInterrupt:  # before a fit takes over the signal, or in a command that has nothing to save
-        print("lit_maprops: stopped", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         code = 128 + signal.SIGINT
     out.settle()
     if out.failed is not None and code == 0 and not set(TRAINING_COMMANDS) & set(sys.argv[1:2]):

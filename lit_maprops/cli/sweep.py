@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from lit_maprops.cli.parser import Parser
-from lit_maprops.sweep.journal import LOCK, Journal
+from lit_maprops.sweep.journal import LOCK, Entry, Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
@@ -17,6 +17,7 @@ from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
 
 MOST_HOURS = 1_000_000
+TASK = "data.env"  # what runs have in common whose results can be compared
 DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
 folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
 finished runs are kept, interrupted ones go on from their checkpoint."""
@@ -134,11 +135,20 @@ def _report(file: SweepFile, folder: Path, journal: Journal, received: int | Non
 
 
 def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:
-    values = {e.id: best_value(folder / e.id, metric, file.maximizes) for e in journal.entries if e.state == "finished"}
-    found = {run_id: value for run_id, value in values.items() if value is not None}
-    if not found:
-        return
-    best = (max if file.maximizes else min)(found, key=lambda run_id: found[run_id])
-    parameters = next(e.parameters for e in journal.entries if e.id == best)
-    flags = " ".join(f"--{name}={'null' if value is None else value}" for name, value in parameters.items())
-    print(f"best: {best}, {metric} {found[best]:.4g} with {flags}", file=sys.stderr)
+    """One line; where runs have several tasks, whose figures cannot be compared, one for each."""
+    tasks: dict[str, list[tuple[float, Entry]]] = {}
+    for entry in journal.entries:
+        value = best_value(folder / entry.id, metric, file.maximizes) if entry.state == "finished" else None
+        if value is not None:
+            tasks.setdefault(_flags(entry, of_task=True), []).append((value, entry))
+    for task, found in tasks.items():
+        value, best = (max if file.maximizes else min)(found, key=lambda pair: pair[0])
+        place = f" with {task}" if len(tasks) > 1 else ""
+        flags = _flags(best) if len(tasks) == 1 else _flags(best, of_task=False)
+        print(f"best{place}: {best.id}, {metric} {value:.4g}{flags and f' with {flags}'}", file=sys.stderr)
+
+
+def _flags(entry: Entry, of_task: bool | None = None) -> str:
+    """Parameters of a run as flags; those of its task, the others, or all."""
+    chosen = {k: v for k, v in entry.parameters.items() if of_task in (None, k.startswith(TASK))}
+    return " ".join(f"--{name}={'null' if value is None else value}" for name, value in chosen.items())

@@ -46,12 +46,12 @@ def sampler_key(config: Config) -> Key:
 
 def setting_key(config: Config) -> Key:
     """What must be equal for samplers to be compared: everything but the sampler and ``POOLED`` keys."""
-    return frozenset((k, v) for k, v in config.items() if _separates(k))
+    return frozenset((k, v) for k, v in config.items() if _separates(k, v))
 
 
-def _separates(key: str) -> bool:
+def _separates(key: str, value: Hashable) -> bool:
     if key.startswith("trainer."):
-        return key == "trainer.precision"
+        return key == "trainer.precision" and value is not None  # which newer runs leave out
     return key not in POOLED and key != BEHAVIOR_BATCH and key != SAMPLER and not key.startswith(SAMPLER + ".")
 
 

@@ -1,10 +1,9 @@
-"""Callbacks of a fit: records, checkpoints and signals, and the progress bar."""
+"""Callbacks of a fit: records, checkpoints and signals."""
 
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import TqdmWarning, tqdm
 
 from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
@@ -160,7 +158,7 @@ class Checkpoints(Callback):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._own = self.received = number
-        what = "finishing this iteration, then saving"
+        what = "finishing this iteration, then saving; once more stops at once and loses what is not saved"
         if self._finishing:
             what = "all is saved, what is left are the summary and figures; once more leaves them out"
         self.say(f"{signal.Signals(number).name}: {what}")
@@ -200,60 +198,11 @@ class Checkpoints(Callback):
         self._taken = set()
 
 
-class EnvStepsBar(Callback):
-    """A progress bar in env steps with the success, or else the return, of finished training episodes.
-
-    In a terminal or a notebook; silent elsewhere.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
-        module = own_module(pl_module)
-        self._bar = _bar_class()(
-            total=module.data.iterations * module.data.target_batch_size,
-            initial=module.env_steps,
-            desc=f"{module.num_seeds} seeds",
-            unit=" env steps",
-            unit_scale=True,
-            disable=not (sys.stderr.isatty() or in_notebook()),
-            dynamic_ncols=True,
-        )
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Advance the bar."""
-        module = own_module(pl_module)
-        self._bar.update(module.env_steps - self._bar.n)
-        for name, figure in (("success", "train/success_rate"), ("return", "train/episode_return")):
-            values = module.row[figure]
-            if not bool(values.isnan().all()):
-                self._bar.set_postfix({name: f"{float(values.nanmean()):.2f}"})
-                break  # the return only where there is no success
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the finished bar on the screen."""
-        self._bar.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar where it stood."""
-        if hasattr(self, "_bar"):
-            self._bar.close()
-
-
 def in_notebook() -> bool:
     """Whether this is a notebook's process."""
     ipython: Any = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and "IPKernelApp" in shell.config
-
-
-def _bar_class() -> Any:
-    """The bar of a terminal, or that of a notebook where its widgets are installed."""
-    if not in_notebook():
-        return tqdm
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TqdmWarning)  # of widgets that are not there: the other bar will do
-        from tqdm.auto import tqdm as notebook_bar
-    return notebook_bar
 
 
 def non_finite_seeds(module: LitMAPROPS) -> list[int]:

@@ -31,7 +31,11 @@ class Change(NamedTuple):
 
 
 def continued_with(
-    earlier: Sequence[Change], written: Mapping[str, Any], given: Mapping[str, Any], env_steps: int
+    earlier: Sequence[Change],
+    written: Mapping[str, Any],
+    given: Mapping[str, Any],
+    env_steps: int,
+    unset: Mapping[str, Any] | None = None,
 ) -> list[Change]:
     """The changes of a run that goes on from a checkpoint.
 
@@ -42,12 +46,15 @@ def continued_with(
         written: what config.yaml holds.
         given: the configuration to go on with.
         env_steps: of the checkpoint.
+        unset: values of arguments that a configuration leaves out if nobody gives them.
     """
-    held: dict[str, Hashable] = dict(flatten(written))
+    left_out = flatten(unset or {})
+    held: dict[str, Hashable] = flatten(written)
+    held |= {key: value for key, value in left_out.items() if key not in held}
     for change in reversed(earlier):
         if change.env_steps >= env_steps:
             held[change.key] = change.before
-    now = flatten(given)
+    now = left_out | flatten(given)
     kept = [change for change in earlier if change.env_steps < env_steps]
     # An option that only one of them has came or went with a version of the package.
     keys = [key for key in held if key in now and key not in APART and held[key] != now[key]]

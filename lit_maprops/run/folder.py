@@ -113,7 +113,11 @@ class RunFolder(Logger):
             )
 
     def open(
-        self, config: Mapping[str, Any], resume_from: int | None, counted: Mapping[str, int] | None = None
+        self,
+        config: Mapping[str, Any],
+        resume_from: int | None,
+        counted: Mapping[str, int] | None = None,
+        unset: Mapping[str, Any] | None = None,
     ) -> None:
         """Create the folder, or cut an existing one back to where its checkpoint was taken.
 
@@ -123,6 +127,7 @@ class RunFolder(Logger):
             config: the resolved configuration, written to config.yaml.
             resume_from: env steps of the checkpoint the run continues from; None for a new run.
             counted: rows of each table that the checkpoint counts on; None: it does not say.
+            unset: see ``continued_with``.
 
         Raises:
             ConfigError: as ``hold``; the folder holds another run, or a table that is not the checkpoint's.
@@ -135,7 +140,7 @@ class RunFolder(Logger):
             self.hold()
             kept = {} if resume_from is None else {name: self._kept(name, resume_from, counted) for name in TABLES}
             if resume_from is not None:
-                self._remember(config, resume_from)
+                self._remember(config, resume_from, unset or {})
             write_atomically(self.path / "config.yaml", text)
             (self.path / "error.txt").unlink(missing_ok=True)  # of the attempt that is continued
             if resume_from is None:
@@ -149,7 +154,7 @@ class RunFolder(Logger):
                 self._count(row)
             self._columns = list(self.newest)
 
-    def _remember(self, config: Mapping[str, Any], env_steps: int) -> None:
+    def _remember(self, config: Mapping[str, Any], env_steps: int, unset: Mapping[str, Any]) -> None:
         """Write down which settings are others from here on; before config.yaml, which a kill may leave as it was."""
         path = self.path / CHANGES
         try:
@@ -157,7 +162,7 @@ class RunFolder(Logger):
         except ValueError as error:
             raise ConfigError(f"<ckpt_path>: {path} cannot be read ({error}): move it away") from None
         written = read_yaml("<ckpt_path>", self.path / "config.yaml", "the one that fit wrote")
-        self.changes = continued_with(earlier, written, config, env_steps)
+        self.changes = continued_with(earlier, written, config, env_steps, unset)
         if self.changes or earlier:
             write_json(path, {"changes": [change._asdict() for change in self.changes]})
 
@@ -276,15 +281,8 @@ class RunFolder(Logger):
         values = read_table(self.path / "metrics.csv")[column]  # summed in pairs, where running sums round more
         return float(values[np.isfinite(values)].mean())
 
-    def success_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """Evaluations so far: env steps ``[points]`` and greedy success rates ``[points, seeds]``."""
-        return self._curve("greedy_success_rate")
-
-    def return_curve(self) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """Evaluations so far: env steps ``[points]`` and greedy returns ``[points, seeds]``."""
-        return self._curve("greedy_return")
-
-    def _curve(self, column: str) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+    def curve(self, column: str) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Evaluations so far: env steps ``[points]`` and a column of eval.csv, ``[points, seeds]``."""
         table = read_table(self.path / "eval.csv")
         env_steps = np.unique(table["env_steps"]).astype(int)
         return env_steps, table[column].reshape(len(env_steps), -1)

@@ -54,7 +54,7 @@ def _spelled(value: Any) -> str:
     return value if isinstance(value, str) else flow_yaml(value)
 
 
-class RunParser(LightningArgumentParser):
+class ValueParser(LightningArgumentParser):
     """Lightning's, whose parsers of single classes read marked values; those inside a plain dict stay marked."""
 
     def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:

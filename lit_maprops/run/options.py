@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from jsonargparse import Namespace, get_loader, set_dumper, set_loader
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -27,7 +27,9 @@ from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
 from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
-from lit_maprops.run.option_values import RunParser, marked, read_marked
+from lit_maprops.run.option_help import RunParser
+from lit_maprops.run.option_loading import load
+from lit_maprops.run.option_values import marked, read_marked
 from lit_maprops.run.place import follow_checkpoint
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
@@ -36,24 +38,9 @@ from lit_maprops.system.errors import ConfigError, check, check_choice
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
 from lit_maprops.system.named_code import only_of
-from lit_maprops.system.safe_yaml import dump_yaml, load_yaml, read_yaml
+from lit_maprops.system.safe_yaml import read_yaml
 from lit_maprops.system.trainer_options import check_option
 
-GONE = ("optimizer", "lr_scheduler")  # null in the config.yaml of runs that were started by version 0.1.0 of 2026-11
-
-
-def _load(text: str) -> Any:
-    """A configuration file, or a value on the command line."""
-    content = load_yaml(text, get_loader("yaml"))
-    if content is None and text.lstrip().startswith("#") and "\n" not in text:
-        return text  # a value such as --run_name "#1", not a remark
-    if isinstance(content, dict) and "trainer" in content:
-        return {key: value for key, value in content.items() if key not in GONE or value is not None}
-    return content
-
-
-set_loader("omegaconf+", _load, exceptions=(yaml.YAMLError,))
-set_dumper("omegaconf+", dump_yaml)  # the parser reads again what it has dumped: a text "1e3" must stay one
 # Logging, checkpoints and the bar are the run folder's.
 TRAINER_DEFAULTS = {
     "devices": 1,
@@ -98,6 +85,7 @@ class RunCLI(LightningCLI):
                 "allow_abbrev": False,
                 "parser_mode": "omegaconf+",
                 "prog": "lit_maprops",
+                "command": command,
             },
         )
 
@@ -142,6 +130,8 @@ class RunCLI(LightningCLI):
             help="seconds that the ranks of several devices wait for each other before they give up",
         )
         parser.link_arguments("seed_everything", "model.run_seed", compute_fn=int)
+        run_seed = next(action for action in parser._actions if action.dest == "seed_everything")
+        run_seed.help = "run seed: with a seed's number it fixes every random stream of that seed"  # not Lightning's
 
     def before_instantiate_classes(self) -> None:
         """Check the options that belong to no class, before anything is built."""
@@ -183,7 +173,7 @@ class RunCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except AttributeError:
             raise ConfigError(TAGGED) from None
-        read_marked(self.config, _load)
+        read_marked(self.config, load)
         self.notes = [] if isinstance(args, dict) else leave_behind(self.config, args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -225,14 +215,22 @@ class RunCLI(LightningCLI):
         path = Path(self.config.runs_dir) / (name or _default_name(self.config))
         return path if name or not self.trainer.is_global_zero else new_folder(path)
 
+    @cached_property
+    def unset_trainer(self) -> dict[str, Any]:
+        """The Trainer's arguments as they are if nobody gives them; a run's configuration holds the others alone."""
+        return vars(self.parser.get_defaults().trainer)
+
     def resolved_config(self, run_name: str | None) -> dict[str, Any]:
-        """The configuration as it runs, with every default, as plain YAML types."""
+        """The configuration as it runs, with every default but the Trainer's, as plain YAML types."""
         config = self.config.clone()
         config.run_name = run_name
         for key in ("config", "ckpt_path", "trust"):
             config.pop(key, None)
         dumped = self.parser.dump(config, format="json", skip_validation=True, skip_none=False)
-        return json.loads(dumped)
+        plain = json.loads(dumped)
+        unset = self.unset_trainer
+        plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in unset or v != unset[k]}
+        return plain
 
 
 def parsed(

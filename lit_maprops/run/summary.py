@@ -69,8 +69,8 @@ class Summary(Callback):
         for line in lines:
             self.say(line)
         self.say(
-            f"{last}, {summary['wall_seconds']:.0f} s, {summary['env_steps_per_second']:,.0f} env steps/s "
-            f"-> {self.folder.path}"
+            f"{last}, {summary['wall_seconds']:.0f} s, {summary['env_steps_per_second']:,.0f} env steps/s over all "
+            f"seeds -> {self.folder.path}"
         )
 
     def _summary(self, module: LitMAPROPS) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Summary(Callback):
     def _successes(self, module: LitMAPROPS, greedy: Evaluation, stochastic: Evaluation) -> dict[str, Any]:
         """Success rates and the share of solved seeds; null where no evaluation of the run had a verdict."""
         rates = {"success_rate": greedy, "success_rate_stochastic": stochastic}
-        told = module.task.tells_success or bool(np.isfinite(self.folder.success_curve()[1]).any())
+        told = module.task.tells_success or bool(np.isfinite(self.folder.curve("greedy_success_rate")[1]).any())
         fields: dict[str, Any] = {"tells_success": told}
         if not told:
             fields |= dict.fromkeys(rates)
@@ -129,10 +129,10 @@ class Summary(Callback):
         path = self.folder.path
         if summary["tells_success"]:
             share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
-            figures.success_curve(path / "success.png", *self.folder.success_curve(), f"{title}, {share}")
+            figures.success_curve(path / "success.png", *self.folder.curve("greedy_success_rate"), f"{title}, {share}")
         else:
             title += f", mean return {return_text(summary)}"
-            figures.return_curve(path / "return.png", *self.folder.return_curve(), title)
+            figures.return_curve(path / "return.png", *self.folder.curve("greedy_return"), title)
         for kind, film in films.items():
             figures.film(path / f"{kind}.gif", film)
 

@@ -3,25 +3,32 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from lit_maprops.run.callbacks import Checkpoints, EnvStepsBar, Recorder, Say
+from lit_maprops.run.bar import EnvStepsBar
+from lit_maprops.run.callbacks import Checkpoints, Recorder, Say
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.options import RunCLI
 from lit_maprops.run.resume import check_resumes
 from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
-from lit_maprops.run.wandb_run import Tracker, check_environment, wandb_logger
+from lit_maprops.run.wandb_run import Tracker, check_environment, offline_runs, wandb_logger
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
 from lit_maprops.system.errors import FolderLost, WriteError, check
 
 
 def train(
-    cli: RunCLI, say: Say, way_on: str, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+    cli: RunCLI,
+    say: Say,
+    way_on: str,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    next_step: str | None = None,
 ) -> tuple[int, RunFolder]:
     """Train, from the start or from a checkpoint; writes the run's folder.
 
@@ -31,6 +38,7 @@ def train(
         way_on: how a run that stopped is continued, with ``{folder}`` or ``{checkpoint}`` for its path.
         callbacks: in addition to those of ``cli``.
         loggers: likewise.
+        next_step: what to do with a finished run, with ``{runs}`` for the folder of runs; said last.
 
     Returns:
         0, or 128 and the signal that stopped the run; and the run's folder.
@@ -41,7 +49,13 @@ def train(
     """
     config = _prepare(cli)
     with closing(RunFolder(cli.run_path())) as folder:
-        return _train(cli, folder, config, say, way_on, callbacks, loggers), folder
+        code = _train(cli, folder, config, say, way_on, callbacks, loggers)
+        if next_step is not None and not code and cli.model.iteration >= cli.datamodule.iterations:
+            tell: Say = say if cli.trainer.is_global_zero else _hush
+            synced = offline_runs(folder)
+            then = f"; wandb sync {synced}" if synced else ""
+            tell(f"next: {next_step.format(runs=quote(str(folder.path.parent)))}{then}")
+        return code, folder
 
 
 def _train(
@@ -61,11 +75,14 @@ def _train(
     resume_from, rows = (None, None) if checkpoint is None else _place_of(checkpoint, cli)
     config["run_name"] = folder.name
     if first:  # the only rank that writes
-        folder.open(config, resume_from, rows)
+        folder.open(config, resume_from, rows, {"trainer": cli.unset_trainer})
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
     for line in (*cli.notes, f"run folder: {folder.path}"):
         tell(line)
+    planned = cli.datamodule.iterations * cli.datamodule.target_batch_size
+    if resume_from == planned:
+        tell(f"already finished: all {planned:,} env steps are trained; raise <model.total_env_steps> to train on")
     given = [*cli.trainer.loggers, *loggers]
     tracked = first and not any(isinstance(logger, WandbLogger) for logger in given)
     shown = config | ({"changes": [change._asdict() for change in folder.changes]} if folder.changes else {})

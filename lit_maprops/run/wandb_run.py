@@ -11,6 +11,7 @@ import re
 import subprocess
 import textwrap
 from collections.abc import Callable, Mapping
+from shlex import quote
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
@@ -215,9 +216,19 @@ def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str |
     return run
 
 
-def _newest_id(folder: RunFolder) -> str | None:
-    """The id of the newest W&B run in a run's folder, whose own folders are named by mode, time and id."""
+def _newest(folder: RunFolder) -> re.Match[str] | None:
+    """The name of the newest W&B run in a run's folder, whose own folders are named by mode, time and id."""
     names = (RUN_NAME.fullmatch(path.name) for path in folder.path.glob("wandb/*run-*"))
     # Within one second the offline one is newer: it began when the other failed.
-    found = max((name for name in names if name), key=lambda name: (name[2], bool(name[1])), default=None)
+    return max((name for name in names if name), key=lambda name: (name[2], bool(name[1])), default=None)
+
+
+def _newest_id(folder: RunFolder) -> str | None:
+    found = _newest(folder)
     return found and found[3]
+
+
+def offline_runs(folder: RunFolder) -> str | None:
+    """What ``wandb sync`` is to be given of a run; None if the newest part of it was not tracked offline."""
+    found = _newest(folder)
+    return f"{quote(str(folder.path))}/wandb/offline-run-*" if found and found[1] else None

@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lit_maprops.system.safe_yaml import load_yaml
 from lit_maprops.system.tables import read_table
 
 # Numbers of our program's summary worth optimizing; docs/metrics.md explains them.
@@ -19,6 +23,7 @@ SUMMARY_NUMBERS = (
     "wall_seconds",
     "env_steps_per_second",
 )
+MOST_ROW_BYTES = 65_536  # of metrics.csv
 
 
 def is_complete(run: Path) -> bool:
@@ -32,6 +37,19 @@ def read_summary(run: Path) -> dict[str, float]:
         return {}
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return {key: float(value) for key, value in summary.items() if isinstance(value, (int, float))}
+
+
+def share_done(run: Path) -> float:
+    """How far a run is, as a share of its env steps; 0 where its files do not tell."""
+    try:
+        total = load_yaml((run / "config.yaml").read_text())["model"]["total_env_steps"]
+        with (run / "metrics.csv").open("rb") as file:
+            place = file.readline().decode().strip().split(",").index("env_steps")
+            file.seek(max(file.tell(), file.seek(0, os.SEEK_END) - MOST_ROW_BYTES))
+            rows = file.read().decode().split("\n")
+        return min(float(rows[-2].split(",")[place]) / float(total), 1.0)  # whatever is behind the last end of a line
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, yaml.YAMLError):
+        return 0.0  # it has just begun, or is of another program
 
 
 def read_history(run: Path, metric: str) -> list[float]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from lit_maprops.sweep.journal import Entry, Journal
 from lit_maprops.sweep.processes import Process
-from lit_maprops.sweep.progress import Progress
+from lit_maprops.sweep.progress import Progress, varied_of
 from lit_maprops.sweep.proposals import Search
-from lit_maprops.sweep.results import best_value, is_complete
+from lit_maprops.sweep.results import best_value, is_complete, share_done
 from lit_maprops.sweep.sweep_file import SweepFile
 
 POLL_SECONDS = 0.1
 HYPERBAND_SECONDS = 1.0  # between looks at the running runs' metrics
+PROGRESS_SECONDS = 2.0  # likewise, for the bar
 
 
 class Scheduler:
@@ -45,11 +46,12 @@ class Scheduler:
         self.received: int | None = None
         self._active: list[Process] = []
         self._next_look = 0.0
+        self._next_progress = 0.0
 
     def run(self) -> int | None:
         """Run; returns the signal that ended it early, if one did."""
         done = sum(entry.state in ("finished", "stopped", "failed") for entry in self.journal.entries)
-        self.progress = Progress(done, self.total, self.workers)
+        self.progress = Progress(done, self.total, varied_of(self.file.content["parameters"]))
         # SIGHUP: the terminal is closed, which nohup lets the program ignore.
         stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -78,6 +80,9 @@ class Scheduler:
             if self.run_hours is not None:
                 for process in self._active:
                     process.keep_to(3600 * self.run_hours)
+            if time.monotonic() >= self._next_progress:
+                self.progress.at_work([(p.entry, share_done(p.run)) for p in self._active])
+                self._next_progress = time.monotonic() + PROGRESS_SECONDS
             if self.file.stops_early and self.received is None and time.monotonic() >= self._next_look:
                 self._stop_early()
                 self._next_look = time.monotonic() + HYPERBAND_SECONDS
@@ -96,6 +101,7 @@ class Scheduler:
             self.journal.save()
             process.start(self.file, self.workers)
             self._active.append(process)
+            self.progress.started(entry)
 
     def _propose(self) -> Entry | None:
         entries = self.journal.entries

@@ -2,9 +2,15 @@
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TextIO, cast
+
+STOPPED = "lit_maprops: stopped"
 
 
 class Unfailing:
@@ -23,12 +29,15 @@ class Unfailing:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.failed: OSError | None = None
+        self.before: Callable[[], None] | None = None  # done before the next write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write as far as possible; returns the length of ``text``."""
+        if self.before is not None:
+            self.before()
         try:
             self._stream.write(text)
         except (OSError, ValueError) as error:  # the latter: the stream is closed
@@ -49,6 +58,8 @@ class Unfailing:
 
     def settle(self) -> None:
         """Flush for the last time; what cannot be written is forgotten, so that Python's own last flush is quiet."""
+        if self.before is not None:
+            self.before()
         self.flush()
         if self.failed is not None:
             self._forget()
@@ -88,3 +99,46 @@ def guard_streams() -> tuple[Unfailing, Unfailing]:
     )
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     return out, err
+
+
+def say_for_now(text: str, out: Unfailing, err: Unfailing) -> None:
+    """Show a few words on a terminal until something else is written there.
+
+    Args:
+        text: on stderr; nothing is said where that is no terminal.
+        out: stdout, which may be the same terminal.
+        err: stderr.
+    """
+    if not err.isatty():
+        return
+    err.write(text)
+    err.flush()
+
+    def wipe() -> None:
+        out.before = err.before = None
+        err.write(f"\r{' ' * len(text)}\r")
+        err.flush()
+
+    out.before = err.before = wipe
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process, with one line, wherever the block is: in the middle of an import as anywhere.
+
+    For work that leaves nothing behind. An exception may be caught, or printed, by whatever is being imported.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    print(STOPPED, file=sys.stderr, flush=True)
+    os._exit(128 + number)

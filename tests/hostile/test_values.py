@@ -15,7 +15,7 @@ from test_written_back import TEXTS, same
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import MatrixGame, Task
-from lit_maprops.run.option_values import RunParser, marked, read_marked
+from lit_maprops.run.option_values import ValueParser, marked, read_marked
 from lit_maprops.run.options import RunCLI, _load
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.proposals import Search
@@ -101,7 +101,7 @@ VALUES = st.recursive(
 @pytest.fixture(scope="module")
 def built() -> Callable[[list[str]], Recording]:
     """Parses and builds the environment alone, which is quick."""
-    small = RunParser(parser_mode="omegaconf+", exit_on_error=False)
+    small = ValueParser(parser_mode="omegaconf+", exit_on_error=False)
     small.add_subclass_arguments(Task, "data.env")
 
     def build(words: list[str]) -> Recording:
