@@ -15,8 +15,9 @@ from test_written_back import TEXTS, same
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import MatrixGame, Task
+from lit_maprops.run.option_loading import load
 from lit_maprops.run.option_values import ValueParser, marked, read_marked
-from lit_maprops.run.options import RunCLI, _load
+from lit_maprops.run.options import RunCLI
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.sweep_file import read_sweep_file
@@ -106,7 +107,7 @@ def built() -> Callable[[list[str]], Recording]:
 
     def build(words: list[str]) -> Recording:
         config = small.parse_args([*BASE[2:4], *marked(words)])
-        read_marked(config, _load)
+        read_marked(config, load)
         environment: Recording = small.instantiate(config).data.env
         dumped = yaml.safe_load(small.dump(config))["data"]["env"]["init_args"]
         assert same(dumped["options"], environment.given) and dumped.get("level") == environment.level

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_maprops.cli.main import main
-from lit_maprops.run.options import RunCLI, _load
+from lit_maprops.run.option_loading import load
+from lit_maprops.run.options import RunCLI
 from lit_maprops.system.safe_yaml import dump_yaml, load_yaml
 
 # Texts that one version of YAML or another takes for numbers, times, truths, nothing, remarks or structure.
@@ -46,7 +47,7 @@ def test_both_readers_read_what_was_written(content: dict[str, Any]) -> None:
     text = dump_yaml(content)
     assert same(content, load_yaml(text))
     assert same(content, yaml.safe_load(text))
-    assert same(content, _load(text))
+    assert same(content, load(text))
 
 
 @pytest.mark.parametrize("name", ["25921e05", "1e-4", "1e3", "#1", "2026-11-28", "true", "017", "12:30", "0x1f", "a b"])
