@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lit_maprops.run.option_classes import flat, settings
 from lit_maprops.run.option_errors import BASES, EXAMPLE, imported
 from lit_maprops.run.option_files import config_files, given_configs
+from lit_maprops.run.option_words import flags_of
 from lit_maprops.system.safe_yaml import read_yaml
 
 # Arguments that belong to a class, by the kind of class; None: all of them. Those of behavior policies mean the same in
@@ -93,12 +94,9 @@ def _contents(words: Sequence[str]) -> list[dict[str, Any]]:
 def _command_line(words: Sequence[str]) -> dict[str, Any]:
     """What flags give, by their dotted keys."""
     given: dict[str, Any] = {}
-    for place, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            key, value = flag[2:].removesuffix("+"), value if equals else " ".join(words[place + 1 : place + 2])
-            inner = settings(value)
-            given |= flat(inner, f"{key}.") if inner else {key: value}
+    for key, value in flags_of(words):
+        inner = settings(value)
+        given |= flat(inner, f"{key}.") if inner else {key: value}
     return given
 
 

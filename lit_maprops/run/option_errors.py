@@ -47,6 +47,7 @@ TYPE_NAMES = {"NoneType": "null", "Sequence": "list", "dict": "keys and values"}
 
 def named(name: str) -> str:
     """The name of an option in angle brackets; as a flag if it is none that an argument can have."""
+    name = name.replace(".init_args.", ".")  # which a flag need not say
     marked_name = f"<{name}>"
     return marked_name if ARGUMENT.fullmatch(marked_name) else f"--{name}"
 
@@ -56,6 +57,8 @@ def one_line(error: Exception) -> str:
     text = without_marks(marked(error))
     if "is not in bounds" in text:
         return f"<run_seed>: {text}"
+    if "--> model.run_seed" in text:
+        return "<model.run_seed> cannot be given: it is <seed_everything>, give that"
     required = re.search(r"arguments are required: (.+)", text)
     if required:
         names = ", ".join(named(name) for name in required[1].split(", "))

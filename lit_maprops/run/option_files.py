@@ -17,8 +17,12 @@ from lit_maprops.system.shipped import locate, nothing_there
 def run_of(checkpoint: str) -> Path:
     """The run folder a checkpoint belongs to: nothing is ever written beside a checkpoint that lies elsewhere."""
     check("\0" not in checkpoint, f"<ckpt_path> is {checkpoint!r}: give a file")
-    path = home_path(checkpoint).resolve()
-    check(path.is_file(), f"<ckpt_path>: there is no file {path}")
+    try:
+        path = home_path(checkpoint).resolve()
+        found = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name, links in a circle
+        raise ConfigError(f"<ckpt_path>: {getattr(error, 'strerror', None) or error}: give another file") from None
+    check(found, f"<ckpt_path>: there is no file {path}")
     run = path.parent.parent
     check(
         path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),

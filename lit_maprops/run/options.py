@@ -30,6 +30,7 @@ from lit_maprops.run.option_files import config_files, run_of, with_own_config, 
 from lit_maprops.run.option_help import RunParser
 from lit_maprops.run.option_loading import load
 from lit_maprops.run.option_values import marked, read_marked
+from lit_maprops.run.option_words import check_values
 from lit_maprops.run.place import follow_checkpoint
 from lit_maprops.run.strategy import RankTimeout, register_strategy
 from lit_maprops.run.wandb_run import MODES
@@ -69,6 +70,7 @@ class RunCLI(LightningCLI):
         args = args if isinstance(args, dict) else with_shipped_configs(args)
         self._command = [command, *args]
         self._words = None if isinstance(args, dict) else args
+        check_values(self._words or ())
         args = args if isinstance(args, dict) else marked(args)
         super().__init__(
             LitMAPROPS,
@@ -188,10 +190,11 @@ class RunCLI(LightningCLI):
                 kwargs[option] = True
         try:
             return super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
+        except (TypeError, ValueError, ImportError, RuntimeError, OverflowError, MisconfigurationException) as error:
             line = one_line(error)
-            # Lightning writes `devices` and `accelerator='x'`.
-            named = [name for name in vars(self.config.trainer) if re.search(rf"`{name}[`=]", line)]
+            # Lightning writes `devices`, `accelerator='x'` and `Trainer(devices='0')`.
+            named = [name for name in vars(self.config.trainer) if re.search(rf"[`(]{name}[`=]", line)]
+            named = ["devices"] if isinstance(error, OverflowError) else named
             raise ConfigError(f"<{'.'.join(['trainer', *named[:1]])}>: {line}") from None
 
     def _check_no_other_start(self, root: Path) -> None:

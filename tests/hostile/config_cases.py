@@ -190,3 +190,11 @@ def flags(draw: st.DrawFn) -> list[str]:
         st.sampled_from([[]] * 8 + [["--"], ["-"], ["--", "x"], ["x"], [""], ["--config"], ["-c"], ["--config="]])
     )
     return words
+
+
+@st.composite
+def one_flag(draw: st.DrawFn) -> tuple[list[str], str]:
+    """A command line in which one option alone is hostile, and the name of it."""
+    field = draw(st.sampled_from([field for field in FIELDS if field not in ("help", "print_config", "config")]))
+    conf = draw(st.sampled_from(["matrix_game", "boulderpush"]))
+    return ["--config", f"conf/{conf}.yaml", f"--{field}={draw(VALUES)}"], field

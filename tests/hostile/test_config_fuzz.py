@@ -75,6 +75,18 @@ def test_flags(workplace: Path, options: list[str]) -> None:
     check_case(workplace, ["fit", *options])
 
 
+@cases(800)
+@given(case=config_cases.one_flag())
+def test_the_one_flag_that_is_wrong_is_named(workplace: Path, case: tuple[list[str], str]) -> None:
+    options, field = case
+    with limited_memory():
+        code, _, err = run(["fit", "--run_name", "a", "--runs_dir", "b", *options])
+    for path in sorted(workplace.rglob("*"), reverse=True):  # a run's folders, of a case that is none
+        if path.relative_to(workplace).parts[0] not in ENTRIES:
+            path.rmdir() if path.is_dir() else path.unlink()
+    assert code == 0 or f"--{field}" in err, f"{options}: {err}"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
