@@ -32,7 +32,7 @@ def check_values(words: Sequence[str]) -> None:
             continue
         check(
             "\\${" not in value,
-            f"{named(key)} has an escaped interpolation, which is for names of files: write ${{...}}",
+            f"{named(key)} escapes an interpolation, which only names of files may: leave the backslash out",
         )
         try:
             content = load(value)

@@ -130,7 +130,7 @@ def test_files_that_name_the_fault(workplace: Path, text: str, words: str) -> No
         (["--model.num_seeds=${a.b}"], "--model.num_seeds has an interpolation that cannot be resolved"),
         (["--model.num_seeds=!!timestamp x"], "tag"),
         (["--data.history_batches=!!bool x"], "tag"),
-        (["--trainer.devices=abc"], "--trainer: "),
+        (["--trainer.devices=abc"], "--trainer.devices: "),
         (["--seed_everything=true"], "--seed_everything is true: give a number"),
         (["--model.first_seed=99999999999999999999"], "--model.first_seed is"),
         (["--run_name=" + "x" * 5000], "File name too long"),
