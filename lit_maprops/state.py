@@ -13,7 +13,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.behavior import BehaviorPolicy
-from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import Collection, update_keys
 from lit_maprops.data import MultiAgentData
@@ -152,7 +151,4 @@ class ResumableRun(LightningModule):
         for part in (self.learner, self.behavior):
             optimizer: torch.optim.Optimizer | None = part.optimizer
             for group in [] if optimizer is None else optimizer.param_groups:
-                group["lr"] = part.learning_rate
-        if isinstance(self.behavior, AdjustedPolicy):
-            for group in self.behavior.optimizer.param_groups:
-                group["eps"] = self.behavior.adam_epsilon
+                group.update(part.optimizer_settings())

@@ -47,7 +47,7 @@ INSIDE = {
         ["boulder_push", "foraging", "games", "pettingzoo", "vmas"],
         ["task_env"],
         ["watched"],
-        ["base", "faults", "global_generators"],
+        ["base", "ends", "faults", "global_generators"],
     ],
 }
 

@@ -78,7 +78,10 @@ def assert_same(folder: Path, whole: Path) -> None:
     own, expected = (json.loads((run / "summary.json").read_text()) for run in (folder, whole))
     assert own["warnings"] == expected["warnings"]
     for key in expected.keys() - {"wall_seconds", "env_steps_per_second", "machine", "config", "warnings", "changes"}:
-        assert own[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5, nan_ok=True), key
+        if any(value is None for value in np.ravel(expected[key])):  # what the task does not have
+            assert own[key] == expected[key], key
+        else:
+            assert own[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5, nan_ok=True), key
 
 
 def close(own: Any, expected: Any, path: str = "") -> None:

@@ -73,13 +73,18 @@ def test_the_bar_can_be_seen_at_80_columns_and_counts_all_seeds(
 
 def test_ctrl_c_while_packages_are_imported_is_one_line() -> None:
     here, there = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lit_maprops", "fit", "--config", "boulderpush"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=there,
-        stderr=there,
-    )
+    # A process that was started in the background ignores SIGINT, and so do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lit_maprops", "fit", "--config", "boulderpush"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=there,
+            stderr=there,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     os.close(there)
     text = b""
     while LOADING.encode() not in text:

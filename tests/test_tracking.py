@@ -353,7 +353,7 @@ def test_progress_bar_counts_env_steps(
     fit("x")
     err = capsys.readouterr().err
     assert "64.0/64.0" in err
-    assert "success=" in err
+    assert "/s, success " in err
 
 
 def test_small_runs_are_of_every_environment() -> None:

@@ -64,6 +64,10 @@ class AdjustedPolicy(BehaviorPolicy):
         return UpdateSettings(self.clip_epsilon, self.kl_cutoff, self.epochs, self.minibatches, self.reset_optimizer)
 
     @override
+    def optimizer_settings(self) -> dict[str, float]:
+        return super().optimizer_settings() | {"eps": self.adam_epsilon}
+
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")

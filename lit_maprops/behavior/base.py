@@ -122,6 +122,10 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         uniform = self.action_streams.uniform(2, n_envs, *columns).transpose(0, 1)
         return stratify(same_state(data), uniform)
 
+    def optimizer_settings(self) -> dict[str, float]:
+        """What of the optimizer is configured, by the optimizer's own names: a resumed run's may be others."""
+        return {"lr": self.learning_rate}
+
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""
         self.action_streams.device = device

@@ -100,6 +100,10 @@ class Learner(Configurable, nn.Module, ABC):
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         self.team.add_([*gradients, *stats.values()])
 
+    def optimizer_settings(self) -> dict[str, float]:
+        """What of the optimizer is configured, by the optimizer's own names: a resumed run's may be others."""
+        return {"lr": self.learning_rate}
+
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""
 

@@ -39,6 +39,8 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
         "state": ((*batch, task.state_dim), task.observation_dtype),
         **dict.fromkeys(("done", "terminated", "truncated", "success"), flag),
     }
+    if task.agents_leave:
+        root["agents.end"] = ((*batch, task.n_agents), torch.uint8)
     if task.numbers_states():
         root["state_index"] = ((*batch, 1), torch.int64)
     action = ((*batch, task.n_agents), torch.int64)

@@ -84,7 +84,7 @@ def trained(folder: Path, name: str, how: str, behavior: str = "OnPolicy") -> Pa
 
 def test_a_run_without_success_is_judged_by_its_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(tmp_path / "runs", "a", "nothing", "MAPROPS")
-    *_, of_seeds, last = capsys.readouterr().err.strip().splitlines()
+    *_, of_seeds, last, _ = capsys.readouterr().err.strip().splitlines()
     rows = pd.read_csv(run / "eval.csv")
     assert rows["greedy_success_rate"].isna().all() and rows["stochastic_success_rate"].isna().all()
     final = rows[rows["env_steps"] == 64]["greedy_return"].to_numpy()
