@@ -38,6 +38,9 @@ class Unfailing:
         """Write as far as possible; returns the length of ``text``."""
         if self.before is not None:
             self.before()
+        return self._put(text)
+
+    def _put(self, text: str) -> int:
         try:
             self._stream.write(text)
         except (OSError, ValueError) as error:  # the latter: the stream is closed
@@ -111,15 +114,15 @@ def say_for_now(text: str, out: Unfailing, err: Unfailing) -> None:
     """
     if not err.isatty():
         return
-    err.write(text)
-    err.flush()
 
     def wipe() -> None:
         out.before = err.before = None
         err.write(f"\r{' ' * len(text)}\r")
         err.flush()
 
-    out.before = err.before = wipe
+    out.before = err.before = wipe  # first: Ctrl-C may come as soon as the words are there
+    err._put(text)
+    err.flush()
 
 
 @contextmanager
