@@ -120,7 +120,8 @@ class Collection:
 
     def collect(self) -> TensorDictBase:
         """The next m env steps of every seed, ``[R, m / E, E]``."""
-        return next(self._batches).transpose(1, 2)
+        batch = next(self._batches)
+        return batch if batch.shape[1:] == (1, 1) else batch.transpose(1, 2)  # with m = 1 it costs 3% of a small run
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""

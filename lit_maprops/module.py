@@ -160,6 +160,7 @@ class LitMAPROPS(ResumableRun):
         env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         self.collection = Collection(env, actor, self.data.behavior_batch_size)
+        self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
         self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
@@ -231,7 +232,7 @@ class LitMAPROPS(ResumableRun):
     def _update_behavior(self, collected: TensorDictBase) -> None:
         """Algorithm 2 on D, which has grown by ``collected``; for Lightning it is one step of phi's optimizer."""
         with self.phases(phases.BEHAVIOR):
-            self.behavior.extend(collected.select(*update_keys(self.task)).flatten(1, 2))
+            self.behavior.extend(collected.select(*self._update_keys).flatten(1, 2))
             self._n_updates += 1
             measure = self._n_updates % self._measure_every == 0
 
