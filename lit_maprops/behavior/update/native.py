@@ -1,0 +1,106 @@
+"""Algorithm 2 by a compiled kernel, ``algorithm2.cpp``: what ``fused`` calculates, up to rounding."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_maprops.behavior.update.fused import trained_of
+from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.samples import Samples
+from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
+from lit_maprops.native.build import library
+from lit_maprops.stacked.mlp import size_of
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.optimizer import SeedAdam
+
+_INTS = "entries rows width actions layers minibatches from_zero measure threads".split()
+_STRIDES = "inputs_entry inputs_row target_entry target_action share_entry share_action".split()
+
+
+class _Minibatch(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_int32), ("rows", ctypes.c_void_p), ("weight", ctypes.c_void_p)]  # noqa: RUF012
+
+
+class _Update(ctypes.Structure):
+    """``Update`` of algorithm2.cpp."""
+
+    _fields_ = [  # noqa: RUF012
+        *((name, ctypes.c_int32) for name in _INTS),
+        *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
+        ("flat_stride", ctypes.c_int64),
+        ("moment_stride", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("inputs", "target", "share")),
+        *((name, ctypes.c_int64) for name in _STRIDES),
+        ("minibatch", ctypes.POINTER(_Minibatch)),
+        ("clip_epsilon", ctypes.c_float),
+        ("kl_cutoff", ctypes.c_float),
+        ("adam", AdamNumbers),
+        *((name, ctypes.c_void_p) for name in ("gradient_steps", "active", "kl", "ratio_clipped")),
+    ]
+
+
+@torch.no_grad()
+def update_behavior(
+    net: StackedMLP,
+    optimizer: SeedAdam,
+    samples: Samples,
+    minibatches: Sequence[Minibatch | None],
+    clip_epsilon: float,
+    kl_cutoff: float,
+    last_layer: bool = False,
+    from_zero: bool = False,
+    measure: bool = True,
+) -> dict[str, Tensor]:
+    """As ``fused.update_behavior``, on the CPU; entries are shared out to torch's number of threads.
+
+    A row whose shares are all 0 is left out where every step takes all of D.
+    """
+    shapes = net.shapes[-1:] if last_layer else net.shapes
+    flat, exp_avg, exp_avg_sq, steps_taken = trained_of(net, optimizer, size_of(shapes))
+    inputs, target, share = (_inner_contiguous(tensor) for tensor in samples[:3])
+    entries, rows, width = inputs.shape
+    kept = [_contiguous(minibatch) for minibatch in minibatches]  # alive during the call
+    parts = (_Minibatch * len(kept))(*(_numbers(minibatch) for minibatch in kept))
+    gradient_steps = torch.empty(entries, dtype=torch.int64)
+    active = torch.empty(entries, dtype=torch.bool)
+    kl, clipped = torch.empty(2, entries)
+    layers = shape_numbers(shapes)
+    f32, first = torch.float32, 0
+    call = _Update(
+        *(entries, rows, width, target.shape[1], len(shapes), len(kept), from_zero, measure, torch.get_num_threads()),
+        ctypes.addressof(layers),
+        *(address(tensor, f32) for tensor in (flat, exp_avg, exp_avg_sq, steps_taken)),
+        *(flat.stride(first), exp_avg.stride(first)),
+        *(address(tensor, f32) for tensor in (inputs, target, share)),
+        *(step for tensor in (inputs, target, share) for step in tensor.stride()[:2]),
+        parts,
+        clip_epsilon,
+        kl_cutoff,
+        AdamNumbers(*optimizer.settings),
+        *(gradient_steps.data_ptr(), active.data_ptr(), kl.data_ptr(), clipped.data_ptr()),
+    )
+    library().lit_maprops_algorithm2(ctypes.byref(call))
+    stats = {
+        "gradient_steps": gradient_steps,
+        "cutoff_hit": ~active,
+        "first_step_cutoff": ~active & (gradient_steps <= 1),
+    }
+    stats |= {"kl": kl, "ratio_clipped": clipped} if measure else {}
+    return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
+
+
+def _inner_contiguous(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _contiguous(minibatch: Minibatch | None) -> Minibatch | None:
+    return minibatch and Minibatch(minibatch.rows.contiguous(), minibatch.weight.contiguous())
+
+
+def _numbers(minibatch: Minibatch | None) -> tuple[int, int | None, int | None]:
+    if minibatch is None:
+        return 0, None, None
+    rows, weight = minibatch
+    return rows.shape[1], address(rows, torch.int64), address(weight, torch.float32)

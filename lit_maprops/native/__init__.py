@@ -1,0 +1,1 @@
+"""Compiled kernels: how they are built, and the arithmetic that they share. Each kernel lies beside its oracle."""

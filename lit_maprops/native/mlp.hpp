@@ -1,0 +1,224 @@
+// One tanh MLP, forward and backward: the kernel of lit_maprops.stacked.mlp, for one network of a stack.
+//
+// Weights are held as [in][out], rows padded to whole vectors: the first layer then is a sum of a few rows where inputs
+// are mostly 0, as pictures of grids are. Torch's own layout, [out][in] and the biases, is what `read` and `write` take.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "gemm.hpp"
+
+namespace native {
+
+struct Layer {
+  int out, in;
+  bool bias;
+  int width() const { return padded(out); }
+  long size() const { return long(out) * in + (bias ? out : 0); }           // in torch's layout
+  long held() const { return long(width()) * (in + 1); }                    // here: weights, then biases (0 without)
+};
+
+// Inputs of a network: their nonzero numbers row by row, or if those are many the rows themselves.
+struct Inputs {
+  int rows = 0, in = 0;
+  bool sparse = false;
+  std::vector<int> first, column;
+  std::vector<float> value;
+  std::vector<float> dense;  // [rows][in]
+
+  void clear(int in_) {
+    rows = 0, in = in_;
+    first.assign(1, 0), column.clear(), value.clear(), dense.clear();
+  }
+  // `more`: the place of one further input, which is 1; negative: none.
+  template <class Number>
+  void add(const Number* row, int width, int more = -1) {
+    for (int k = 0; k < width; ++k)
+      if (row[k] != 0) column.push_back(k), value.push_back(float(row[k]));
+    if (more >= 0) column.push_back(more), value.push_back(1.0f);
+    first.push_back(int(column.size()));
+    ++rows;
+  }
+  // Decide how the rows are held. A row of n nonzero numbers costs about 3 n as a list and `in` in a product of matrices.
+  void finish() {
+    sparse = 3 * column.size() <= size_t(rows) * in;
+    if (sparse) return;
+    dense.assign(size_t(rows) * in, 0.0f);
+    for (int r = 0; r < rows; ++r)
+      for (int e = first[r]; e < first[r + 1]; ++e) dense[size_t(r) * in + column[e]] = value[e];
+  }
+};
+
+// Which rows of the inputs a pass takes: those of `index`, or the first `count`.
+struct Rows {
+  int count;
+  const int64_t* index = nullptr;
+  int64_t operator[](int r) const { return index ? index[r] : r; }
+};
+
+class Network {
+ public:
+  Network(const std::vector<Layer>& layers) : layers_(layers) {
+    for (const Layer& l : layers) held_ += l.held(), size_ += l.size();
+    weights.assign(held_, 0.0f);
+    hidden_.resize(layers.size()), slope_.resize(layers.size()), upright_.resize(layers.size());
+  }
+  long held() const { return held_; }
+  long size() const { return size_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  int out() const { return layers_.back().out; }
+  int width() const { return layers_.back().width(); }
+
+  // From, and back to, torch's layout; what is held may be parameters, moments or a gradient.
+  void read(const float* flat, float* to) const {
+    for (const Layer& l : layers_) {
+      const int w = l.width();
+      for (int o = 0; o < l.out; ++o)
+        for (int i = 0; i < l.in; ++i) to[long(i) * w + o] = flat[long(o) * l.in + i];
+      for (int i = 0; i <= l.in; ++i)
+        for (int o = l.out; o < w; ++o) to[long(i) * w + o] = 0.0f;
+      for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[long(l.out) * l.in + o] : 0.0f;
+      flat += l.size(), to += l.held();
+    }
+  }
+  void write(const float* from, float* flat) const {
+    for (const Layer& l : layers_) {
+      const int w = l.width();
+      for (int o = 0; o < l.out; ++o)
+        for (int i = 0; i < l.in; ++i) flat[long(o) * l.in + i] = from[long(i) * w + o];
+      if (l.bias)
+        for (int o = 0; o < l.out; ++o) flat[long(l.out) * l.in + o] = from[long(l.in) * w + o];
+      flat += l.size(), from += l.held();
+    }
+  }
+
+  // Output [rows][width] of the chosen rows; keeps what `backward` needs. The hidden layers are taken from the pass
+  // before with `only_last`.
+  const float* forward(const Inputs& inputs, Rows rows, bool only_last = false) {
+    const float* w = weights.data();
+    const size_t last = layers_.size() - 1;
+    for (size_t n = 0; n <= last; w += layers_[n].held(), ++n) {
+      if (only_last && n < last) continue;
+      const Layer& l = layers_[n];
+      std::vector<float>& z = hidden_[n];
+      z.resize(size_t(rows.count) * l.width());
+      if (n == 0)
+        first_layer(inputs, rows, w, z.data());
+      else
+        multiply(rows.count, l.width(), l.in, hidden_[n - 1].data(), layers_[n - 1].width(), 1, w, l.width(),
+                 w + long(l.in) * l.width(), z.data(), l.width());
+      if (n < last) activate(z, slope_[n]);
+    }
+    return hidden_[last].data();
+  }
+
+  // Adds nothing: sets `gradient` [held] from that of the output [rows][width], whose padding is 0.
+  void backward(const Inputs& inputs, Rows rows, const float* of_output, float* gradient, bool only_last = false) {
+    const size_t last = layers_.size() - 1;
+    long offset = held_;
+    const float* upper = of_output;
+    for (size_t n = last + 1; n-- > 0;) {
+      const Layer& l = layers_[n];
+      const int w = l.width();
+      offset -= l.held();
+      float* g = gradient + offset;
+      if (only_last && n < last) {
+        std::fill(gradient, gradient + offset + l.held(), 0.0f);
+        return;
+      }
+      float* of_bias = g + long(l.in) * w;
+      std::fill(of_bias, of_bias + w, 0.0f);
+      if (l.bias)
+        for (int r = 0; r < rows.count; ++r)
+          for (int o = 0; o < w; o += LANES) store(of_bias + o, load(of_bias + o) + load(upper + long(r) * w + o));
+      if (n == 0) {
+        of_first_layer(inputs, rows, upper, g);
+        return;
+      }
+      const int below = layers_[n - 1].width();
+      multiply(l.in, w, rows.count, hidden_[n - 1].data(), 1, below, upper, w, nullptr, g, w);
+      if (only_last) continue;
+      std::vector<float>&up = upright_[n], &s = slope_[n - 1];
+      up.resize(size_t(l.out) * below);
+      const float* held = weights.data() + offset;
+      for (int o = 0; o < l.out; ++o)
+        for (int i = 0; i < below; ++i) up[size_t(o) * below + i] = i < l.in ? held[long(i) * w + o] : 0.0f;
+      std::vector<float>& grad = gradients_[n % 2];
+      grad.resize(size_t(rows.count) * below);
+      multiply(rows.count, below, l.out, upper, w, 1, up.data(), below, nullptr, grad.data(), below);
+      for (size_t e = 0; e < grad.size(); e += LANES) {
+        const Vec v = load(&s[e]);
+        store(&grad[e], load(&grad[e]) * (4.0f * v * (1.0f - v)));
+      }
+      upper = grad.data();
+    }
+  }
+
+  std::vector<float> weights;  // [held]
+
+ private:
+  // The chosen rows of dense inputs, side by side.
+  const float* chosen(const Inputs& x, Rows rows) {
+    if (!rows.index) return x.dense.data();
+    chosen_.resize(size_t(rows.count) * x.in);
+    for (int r = 0; r < rows.count; ++r)
+      std::copy_n(x.dense.data() + rows[r] * x.in, x.in, chosen_.data() + size_t(r) * x.in);
+    return chosen_.data();
+  }
+
+  void first_layer(const Inputs& x, Rows rows, const float* w, float* z) {
+    const Layer& l = layers_[0];
+    const int width = l.width();
+    const float* bias = w + long(l.in) * width;
+    if (!x.sparse) {
+      multiply(rows.count, width, l.in, chosen(x, rows), l.in, 1, w, width, bias, z, width);
+      return;
+    }
+    for (int r = 0; r < rows.count; ++r, z += width) {
+      const int64_t row = rows[r];
+      std::copy(bias, bias + width, z);
+      for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
+        const float* from = w + long(x.column[e]) * width;
+        const Vec value = all(x.value[e]);
+        for (int o = 0; o < width; o += LANES) store(z + o, load(z + o) + value * load(from + o));
+      }
+    }
+  }
+
+  // After a forward pass on the same rows.
+  void of_first_layer(const Inputs& x, Rows rows, const float* upper, float* g) const {
+    const Layer& l = layers_[0];
+    const int width = l.width();
+    if (!x.sparse) {
+      const float* from = rows.index ? chosen_.data() : x.dense.data();
+      multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
+      return;
+    }
+    std::fill(g, g + long(l.in) * width, 0.0f);
+    for (int r = 0; r < rows.count; ++r, upper += width) {
+      const int64_t row = rows[r];
+      for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
+        float* to = g + long(x.column[e]) * width;
+        const Vec value = all(x.value[e]);
+        for (int o = 0; o < width; o += LANES) store(to + o, load(to + o) + value * load(upper + o));
+      }
+    }
+  }
+
+  // z becomes its tanh, and `s` what its slope is made of.
+  static void activate(std::vector<float>& z, std::vector<float>& s) {
+    s.resize(z.size());
+    for (size_t e = 0; e < z.size(); e += LANES) {
+      const Vec v = sigmoid_of_minus_twice(load(&z[e]));
+      store(&s[e], v);
+      store(&z[e], 1.0f - 2.0f * v);
+    }
+  }
+
+  std::vector<Layer> layers_;
+  long held_ = 0, size_ = 0;
+  std::vector<std::vector<float>> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
+  std::vector<float> gradients_[2], chosen_;
+};
+
+}  // namespace native

@@ -1,0 +1,24 @@
+// Seeds over threads. Each seed is one thread's from start to end, so results do not depend on how many there are.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace native {
+
+// Calls work(i) for all i < count; `make` gives every thread a worker of its own.
+template <class Make>
+void for_all(int count, int threads, Make make) {
+  std::atomic<int> next{0};
+  auto run = [&] {
+    auto work = make();
+    for (int i; (i = next++) < count;) work(i);
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < std::min(threads, count); ++t) others.emplace_back(run);
+  run();
+  for (std::thread& t : others) t.join();
+}
+
+}  // namespace native
