@@ -73,6 +73,16 @@ class EnumeratedPolicy(AdjustedPolicy):
         return TableTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.cost_options)
 
     @override
+    def why_torch(self) -> str | None:
+        if self.cost_options.compile:
+            return "<behavior.compile> has torch compile them"
+        return None if self.delta_trainer.has_kernel else super().why_torch()
+
+    @override
+    def use_kernel(self) -> None:
+        self.delta_trainer.native = True
+
+    @override
     @abstractmethod
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """What Algorithm 2 needs of steps ``[R, b]``.

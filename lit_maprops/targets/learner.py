@@ -85,6 +85,13 @@ class Learner(Configurable, nn.Module, ABC):
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
 
+    def why_torch(self) -> str | None:
+        """Why no compiled kernel can run its updates, in words; None: ``use_kernel`` is there for it."""
+        return f"updates of {type(self).__name__} have no kernel"
+
+    def use_kernel(self) -> None:
+        """From now on run updates by the compiled kernel; see ``why_torch``."""
+
     def step_optimizer(self, **options: Any) -> None:
         """Step the optimizer; ``options`` are those of its ``step``."""
         (self.optimizer if self.stepper is None else self.stepper).step(**options)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update import fused, native
 from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
@@ -56,6 +56,8 @@ class TableTrainer(DeltaTrainer):
         self.options, self.last_layer = options, options.trained_layers == "last"
         self.store = SampleStore(options.merge_states)
 
+    has_kernel = True
+
     @override
     def append(self, inputs: Tensor, *facts: Tensor) -> None:
         log_probs, taken = facts
@@ -79,7 +81,8 @@ class TableTrainer(DeltaTrainer):
         if options.max_states is not None and self.store.rows > options.max_states:
             samples = samples.subsampled(options.max_states, self.streams)
         copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
-        stats = fused.update_behavior(
+        by_kernel = {} if self.native else {"compiled": options.compile}
+        stats = (native if self.native else fused).update_behavior(
             self.net,
             self.optimizer,
             samples,
@@ -89,7 +92,7 @@ class TableTrainer(DeltaTrainer):
             last_layer=self.last_layer,
             from_zero=not options.warm_start,
             measure=measure,
-            compiled=options.compile,
+            **by_kernel,
         )
         self.restart = stats["cutoff_hit"]
         allowed = epochs * min(settings.minibatches, rows)

@@ -31,9 +31,13 @@ class DeltaTrainer(ABC):
 
     Attributes:
         restart: entries that the next update starts from Delta_phi = 0, ``[*stack]`` bool; None: all.
+        has_kernel: a compiled kernel can run its updates.
+        native: it does.
     """
 
     restart: Tensor | None = None
+    has_kernel: bool = False
+    native: bool = False
 
     def __init__(self, net: StackedMLP, optimizer: SeedAdam, streams: SeedStreams, settings: UpdateSettings) -> None:
         self.net, self.optimizer, self.streams, self.settings = net, optimizer, streams, settings

@@ -1,0 +1,66 @@
+"""Which engine runs each part of a run: torch, or a compiled kernel where one can."""
+
+from typing import NamedTuple
+
+import torch
+
+from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.native.build import why_none
+from lit_maprops.system.errors import check
+from lit_maprops.targets import Learner
+
+AUTO, TORCH, NATIVE = "auto", "torch", "native"
+NAMES = {"rollout": "rollout", "behavior": "behavior updates", "targets": "target updates"}
+
+
+class Engines(NamedTuple):
+    """Of every part, why torch runs it, in words; None: a kernel does."""
+
+    rollout: str | None
+    behavior: str | None
+    targets: str | None
+
+    def native(self) -> list[str]:
+        """The parts that kernels run, by ``NAMES``."""
+        return [part for part, reason in self._asdict().items() if reason is None]
+
+    def line(self) -> str:
+        """What a user is told at the start."""
+        reasons = {part: reason for part, reason in self._asdict().items() if reason}
+        if not self.native():
+            return f"engine: torch ({next(iter(reasons.values()))})"
+        by_torch = "".join(f"; {NAMES[part]} in torch ({reason})" for part, reason in reasons.items())
+        return f"engine: native for {', '.join(NAMES[part] for part in self.native())}{by_torch}"
+
+
+def choose(
+    engine: str, device: torch.device, rollout: str | None, behavior: BehaviorPolicy, learner: Learner
+) -> Engines:
+    """What runs the parts of a run; behavior policy and learner are built, and set to it.
+
+    Args:
+        engine: ``auto``, ``torch`` or ``native``.
+        device: of the run.
+        rollout: why no kernel can run the rollout, in words; None: one can.
+        behavior: the behavior policy.
+        learner: the learner.
+
+    Raises:
+        ConfigError: ``native`` is asked for and no kernel can run anything.
+    """
+    parts = Engines(rollout, behavior.why_torch(), learner.why_torch())
+    general = "asked for" if engine == TORCH else None
+    if general is None and device.type != "cpu":
+        general = f"kernels are for the CPU, the run is on {device.type}"
+    if general is None and parts.native():
+        general = why_none()
+    if general is not None:
+        parts = Engines(general, general, general)
+    check(
+        engine != NATIVE or bool(parts.native()),
+        f"<model.engine> is native and {next(reason for reason in parts if reason)}: use auto or torch",
+    )
+    for part, reason in ((behavior, parts.behavior), (learner, parts.targets)):
+        if reason is None:
+            part.use_kernel()
+    return parts
