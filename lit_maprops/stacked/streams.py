@@ -5,16 +5,19 @@ are, and permuting seeds permutes the results. Streams are drawn on the CPU and 
 sees the same numbers. All state is a few tensors that a checkpoint stores.
 """
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK = 1024
 _CPU = torch.device("cpu")
+_SEEDED = torch.Generator().manual_seed(0).get_state()  # in torch's own layout: nothing drawn so far
+_WORDS = slice(24, 24 + 8 * 624)  # bytes of the twister's words, 64 bits for each 32
+_STEPS = np.arange(1, 625, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64
 
 
 class SeedStreams:
@@ -35,9 +38,7 @@ class SeedStreams:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.generators = [
-            torch.Generator().manual_seed(_stream_seed(run_seed, seed_id, purpose)) for seed_id in seed_ids
-        ]
+        self.generators = [_generator([run_seed, seed_id], purpose) for seed_id in seed_ids]
         self._block_states: list[Tensor] = []
         self._set_block(torch.empty(len(self.generators), 0))
 
@@ -67,7 +68,7 @@ class SeedStreams:
     def new_generators(self) -> list[torch.Generator]:
         """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""
         seeds = (self._draw(_CPU, 2).double() * 2**24).long()
-        return [torch.Generator().manual_seed(a * 2**24 + b) for a, b in seeds.tolist()]
+        return [_generator(pair) for pair in seeds.tolist()]
 
     def _refill(self, count: int) -> None:
         self._block_states = [generator.get_state() for generator in self.generators]
@@ -104,6 +105,22 @@ class SeedStreams:
         self._cursor = state["cursor"]
 
 
-def _stream_seed(run_seed: int, seed_id: int, purpose: str) -> int:
-    sequence = np.random.SeedSequence([run_seed, seed_id, zlib.crc32(purpose.encode())])
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _generator(numbers: Sequence[int], purpose: str = "") -> torch.Generator:
+    """A Mersenne twister whose state is made of 128 bits, hashed from numbers below 2**64 and a text.
+
+    ``torch.Generator.manual_seed`` reads 32 bits of a seed: among 130,000 streams about two pairs would be the same.
+    """
+    words = [part for number in numbers for part in divmod(number, 2**32)]  # of fixed width, so that none run together
+    high, low = np.random.SeedSequence([*words, *purpose.encode()]).generate_state(2, np.uint64)
+    state = _SEEDED.clone()
+    twister = state.numpy()[_WORDS].view(np.uint64)
+    twister[:] = (_mixed(high + _STEPS) >> np.uint64(32)) ^ (_mixed(low + _STEPS) & np.uint64(2**32 - 1))
+    twister[0] = 2**31  # of the first word only the highest bit counts; set, so that not all can be 0
+    return torch.Generator().set_state(state)
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The mixing function of SplitMix64 (Steele, Lea and Flood 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))

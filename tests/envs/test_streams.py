@@ -198,3 +198,55 @@ def test_permutations_are_uniform():
 def test_a_seeds_permutation_is_its_own():
     together = SeedStreams(0, [3, 4, 5], "minibatches").permutation(50)
     assert torch.equal(together[1:2], SeedStreams(0, [4], "minibatches").permutation(50))
+
+
+def split_mix(seed, count):
+    """SplitMix64 in plain integers."""
+    numbers, mask = [], 2**64 - 1
+    for _ in range(count):
+        seed = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        numbers.append(z ^ (z >> 31))
+    return numbers
+
+
+def test_a_stream_is_numpys_twister_started_from_split_mix():
+    assert split_mix(1234567, 2) == [6457827717110365317, 3203168211198807973]  # as published for this seed
+    high, low = np.random.SeedSequence([0, 7, 2**3, 5, *b"actions"]).generate_state(2, np.uint64).tolist()
+    key = [a >> 32 ^ b % 2**32 for a, b in zip(split_mix(high, 624), split_mix(low, 624), strict=True)]
+    twister = np.random.MT19937()
+    key = np.array([2**31, *key[1:]], dtype=np.uint32)
+    twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
+    expected = (twister.random_raw(3000) % 2**24) / 2**24
+    drawn = SeedStreams(7, [2**35 + 5], "actions").uniform(3000)[0]
+    np.testing.assert_array_equal(drawn.double().numpy(), expected)
+
+
+def test_no_two_of_many_streams_start_alike():
+    """By 32 bits of a seed, as ``manual_seed`` has it, two pairs are to be expected."""
+    purposes = ["actions", "environment", "behavior minibatches", "evaluation 10"]
+    starts = []
+    for run_seed in (0, 1, 2, 2**32, 2**40 + 1):
+        for purpose in purposes:
+            for generator in SeedStreams(run_seed, range(6500), purpose).generators:
+                starts.append(generator.get_state()[32:64].numpy().tobytes())  # the second word to the fifth
+    assert len(starts) == 130_000 == len(set(starts))
+    words = np.frombuffer(b"".join(starts), dtype=np.uint64).reshape(-1, 4)
+    assert words.max() < 2**32
+    for word in words.T:
+        assert kstest(word / 2**32, "uniform").pvalue > 1e-3
+        assert chisquare(np.bincount(word.astype(np.int64) % 64, minlength=64)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("pair", [((5, 1 + 3 * 2**32), (5 + 2**32, 3)), ((0, 2**32), (2**32, 0)), ((1, 2), (2, 1))])
+def test_large_run_seeds_and_seed_numbers_do_not_run_together(pair):
+    one, other = (SeedStreams(run_seed, [seed_id], "actions").uniform(8) for run_seed, seed_id in pair)
+    assert not torch.equal(one, other)
+
+
+def test_fresh_generators_differ_and_follow_their_stream():
+    drawn = [generator.get_state() for generator in SeedStreams(0, list(range(300)), "weights").new_generators()]
+    assert len({state.numpy().tobytes() for state in drawn}) == 300
+    again = SeedStreams(0, [7], "weights").new_generators()[0]
+    assert torch.equal(again.get_state(), drawn[7])
