@@ -24,6 +24,10 @@ class Engines(NamedTuple):
         """The parts that kernels run, by ``NAMES``."""
         return [part for part, reason in self._asdict().items() if reason is None]
 
+    def names(self) -> dict[str, str]:
+        """The engine of every part."""
+        return {part: TORCH if reason else NATIVE for part, reason in self._asdict().items()}
+
     def line(self) -> str:
         """What a user is told at the start."""
         reasons = {part: reason for part, reason in self._asdict().items() if reason}

@@ -20,6 +20,7 @@ from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, update_keys
 from lit_maprops.data import MultiAgentData
+from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
@@ -61,6 +62,8 @@ class LitMAPROPS(ResumableRun):
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
+        engine: ``torch``; ``native``, compiled kernels for every part of a run that has one (``engine.choose``), refused
+            where there is none; or ``auto``, kernels where they can be had. What both calculate is equal up to rounding.
         on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``envs.faults``).
         run_seed: with a seed's number it fixes all that the seed draws; ``--seed_everything`` of the command line.
     """
@@ -80,6 +83,7 @@ class LitMAPROPS(ResumableRun):
         sampling_error_interval: Count = 1,
         checkpoint_interval: Count = 10,
         on_fault: Literal["stop", "quarantine"] = STOP,
+        engine: Literal["auto", "torch", "native"] = "auto",
         run_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,7 +94,7 @@ class LitMAPROPS(ResumableRun):
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
         self.solved_threshold = solved_threshold
         self.sampling_error, self.sampling_error_interval = sampling_error, sampling_error_interval
-        self.checkpoint_interval, self.on_fault = checkpoint_interval, on_fault
+        self.checkpoint_interval, self.on_fault, self.engine = checkpoint_interval, on_fault, engine
         self.run_seed = run_seed
         self.seed_ids = list(range(first_seed, first_seed + num_seeds))
         self.ranks = Ranks()  # the command line sets others for several devices
@@ -98,6 +102,7 @@ class LitMAPROPS(ResumableRun):
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
         self.means: dict[str, float] = {}  # of the same and its evaluation, over seeds
         self.phases = phases.Phases()
+        self.engines: Engines | None = None  # of a fit's parts
         self.clock: TrainerClock | None = None  # during a fit
         self._steppers: list[
             Any
@@ -137,6 +142,16 @@ class LitMAPROPS(ResumableRun):
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
+    def choose_engines(self, device: torch.device) -> Engines:
+        """Say what runs the parts of a fit on ``device``; after ``prepare``. Idempotent.
+
+        Raises:
+            ConfigError: ``engine`` is native and there are no kernels for any part.
+        """
+        if self.engines is None:
+            self.engines = choose(self.engine, device, "not yet", self.behavior, self.learner)
+        return self.engines
+
     @override
     def setup(self, stage: str) -> None:
         """Refuse a Trainer and data that cannot run this, and ``prepare``.
@@ -147,6 +162,7 @@ class LitMAPROPS(ResumableRun):
         data = check_trainer(self.trainer, MultiAgentData, processes=self.ranks.size)
         self.prepare(data)
         if stage == "fit":
+            self.choose_engines(self.trainer.strategy.root_device)
             set_limits(self.trainer, data.target_batch_size)
 
     @override

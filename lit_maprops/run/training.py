@@ -78,7 +78,7 @@ def _train(
         folder.open(config, resume_from, rows, {"trainer": cli.unset_trainer})
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
-    for line in (*cli.notes, f"run folder: {folder.path}"):
+    for line in (*cli.notes, cli.model.engines.line(), f"run folder: {folder.path}"):
         tell(line)
     planned = cli.datamodule.iterations * cli.datamodule.target_batch_size
     if resume_from == planned:
@@ -114,6 +114,7 @@ def _prepare(cli: RunCLI) -> dict[str, Any]:
         "--model.learner": config["model"]["learner"]["class_path"],
     }
     model.prepare(data)
+    model.choose_engines(cli.trainer.strategy.root_device)
     return config
 
 

@@ -1,4 +1,4 @@
-"""The fast form of Algorithm 2 against the plain one: gradient, whole updates, groups, compiled steps, sick entries."""
+"""The fast forms of Algorithm 2 against the plain one: gradient, whole updates, groups, compiled steps, sick entries."""
 
 import copy
 import math
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lit_maprops.behavior import algorithm2
 from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl, plain_mlp
-from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update import fused, native
 from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import Samples, SampleStore
+from lit_maprops.native import build
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
@@ -21,6 +22,8 @@ from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
 N_INPUTS, N_ACTIONS = 5, 6
+needs_kernels = pytest.mark.skipif(build.why_none() is not None, reason="the kernels need a C++ compiler")
+FAST = pytest.mark.parametrize("form", [fused, pytest.param(native, marks=needs_kernels)], ids=["fused", "native"])
 
 
 def network(stack: tuple[int, ...], hidden: list[int], randomized: bool = False) -> StackedMLP:
@@ -112,7 +115,7 @@ class Case:
     def __init__(self, form, stack: tuple[int, ...], hidden: list[int], **options: bool) -> None:
         self.form, self.options = form, options
         self.net = network(stack, hidden)
-        lockstep = options["reset"] and form is fused
+        lockstep = options["reset"] and form is not algorithm2
         # So large an epsilon keeps Adam from turning rounding errors of small gradients into whole steps.
         self.optimizer = SeedAdam(self.net.parameters(), 0.05, stack, eps=1e-3, lockstep=lockstep)
         self.store = SampleStore(options.get("merge", False))
@@ -147,7 +150,7 @@ class Case:
             self.net.zero_last_layer()
         else:
             self.net.flat.detach()[..., -size_of(self.net.shapes[-1:]) :] *= 0.5  # below the cutoff
-        if self.form is fused:
+        if self.form is not algorithm2:
             arguments["from_zero"] = from_zero and self.options.get("tell", True)
         copies = self.entries // self.net.stack[0]
         minibatches = minibatches_of(self.streams, self.store.rows, 5 if parts == 1 else 3, parts, copies, size)
@@ -171,9 +174,10 @@ def assert_same(a: Case, b: Case, atol: float, entries: object = slice(None)) ->
 @pytest.mark.parametrize("last_layer", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("hidden", [[], [8, 8]])
-def test_updates_are_those_of_the_plain_form(stack, parts, merge, last_layer, reset, hidden):
+@FAST
+def test_updates_are_those_of_the_plain_form(form, stack, parts, merge, last_layer, reset, hidden):
     options = {"merge": merge, "last_layer": last_layer, "reset": reset}
-    plain, fast = Case(algorithm2, stack, hidden, **options), Case(fused, stack, hidden, **options)
+    plain, fast = Case(algorithm2, stack, hidden, **options), Case(form, stack, hidden, **options)
     differ = not_stopped = False
     for from_zero in (True, True, False, False, True):
         stats, own = plain.update(parts, from_zero), fast.update(parts, from_zero)
@@ -182,7 +186,7 @@ def test_updates_are_those_of_the_plain_form(stack, parts, merge, last_layer, re
             assert torch.equal(own[name], stats[name]), name
         torch.testing.assert_close(own["kl"], stats["kl"], atol=1e-5, rtol=1e-3)
         torch.testing.assert_close(own["ratio_clipped"], stats["ratio_clipped"], atol=1e-5, rtol=0)
-        assert_same(plain, fast, 3e-5)  # Adam turns 1e-7 of gradient into 50 times as much of a parameter
+        assert_same(plain, fast, 5e-5)  # Adam turns 1e-7 of gradient into 50 times as much of a parameter
         differ |= len(set(own["gradient_steps"].flatten().tolist())) > 1 and own["cutoff_hit"].any()
         not_stopped |= not own["cutoff_hit"].all()
     assert differ, "choose data on which entries stop at different steps"
@@ -190,11 +194,12 @@ def test_updates_are_those_of_the_plain_form(stack, parts, merge, last_layer, re
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_saying_that_delta_is_zero_measuring_and_filling_up_change_nothing(parts):
+@FAST
+def test_saying_that_delta_is_zero_measuring_and_filling_up_change_nothing(form, parts):
     options = {"last_layer": False, "reset": True}
-    plain = Case(fused, (4,), [8, 8], **options)
-    others = [Case(fused, (4,), [8, 8], tell=False, **options), Case(fused, (4,), [8, 8], **options)]
-    others.append(Case(fused, (4,), [8, 8], **options))
+    plain = Case(form, (4,), [8, 8], **options)
+    others = [Case(form, (4,), [8, 8], tell=False, **options), Case(form, (4,), [8, 8], **options)]
+    others.append(Case(form, (4,), [8, 8], **options))
     for _ in range(3):
         stats = plain.update(parts)
         others[0].update(parts)
@@ -256,15 +261,62 @@ def test_padded_rows_are_few_and_not_much_larger():
     assert all(fused.padded_rows(size) == size for size in set(sizes))
 
 
+# natively
+
+
+@needs_kernels
+@pytest.mark.parametrize("parts", [1, 3])
+def test_threads_and_neighbors_change_no_bit(parts, monkeypatch):
+    options = {"last_layer": False, "reset": True}
+    one, two = Case(native, (5,), [8, 24], **options), Case(native, (5,), [8, 24], **options)
+    for _ in range(3):
+        stats = one.update(parts)
+        with monkeypatch.context() as context:
+            context.setattr(torch, "get_num_threads", lambda: 3)
+            own = two.update(parts)
+        assert all(torch.equal(value, own[name]) for name, value in stats.items())
+    assert_same(one, two, 0)
+    alone = copy.deepcopy(two.net.flat.detach()[3:4])
+    samples, minibatches = two.store.samples(), [None] * 4
+    before = [tensor.clone() for tensor in two.tensors()]
+    native.update_behavior(two.net, two.optimizer, samples, minibatches, 0.3, 100.0)
+    single = network((1,), [8, 24])
+    single.flat.data.copy_(alone)
+    adam = SeedAdam(single.parameters(), 0.05, (1,), eps=1e-3)
+    for name, old in zip(("exp_avg", "exp_avg_sq", "steps_taken"), before[1:], strict=True):
+        adam.state[single.flat][name].copy_(old[3:4])
+    native.update_behavior(single, adam, Samples(*(t[3:4] for t in samples)), minibatches, 0.3, 100.0)
+    assert torch.equal(single.flat[0], two.net.flat[3])
+    assert not torch.equal(single.flat, alone)
+
+
+@needs_kernels
+def test_sparse_and_dense_inputs_are_one_arithmetic():
+    """Pictures of ones go through the first layer as lists, other numbers as a product of matrices."""
+    draw = generator(4)
+    for share_of_ones in (0.05, 0.9):
+        samples = masked_samples(3, 40)
+        ones = (torch.rand(samples.inputs.shape, generator=draw) < share_of_ones).float()
+        samples = samples._replace(inputs=ones)
+        nets = [network((3,), [16], randomized=True) for _ in range(2)]
+        stats = []
+        for net, form in zip(nets, (fused, native), strict=True):
+            adam = SeedAdam(net.parameters(), 0.01, (3,), eps=1e-3)
+            stats.append(form.update_behavior(net, adam, samples, [None] * 3, 0.3, 100.0))
+        torch.testing.assert_close(nets[0].flat, nets[1].flat, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(stats[0]["kl"], stats[1]["kl"], atol=1e-5, rtol=1e-4)
+
+
 # sick entries
 
 
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("last_layer", [False, True])
 @pytest.mark.parametrize("where", ["inputs", "target"])
-def test_nan_in_one_entry_leaves_the_others_as_they_are(parts, last_layer, where):
+@FAST
+def test_nan_in_one_entry_leaves_the_others_as_they_are(form, parts, last_layer, where):
     options = {"last_layer": last_layer, "reset": True}
-    healthy, ill = Case(fused, (4,), [8], **options), Case(fused, (4,), [8], **options)
+    healthy, ill = Case(form, (4,), [8], **options), Case(form, (4,), [8], **options)
     for update in range(3):
         if update:
             ill.broken = where
@@ -280,7 +332,8 @@ def test_nan_in_one_entry_leaves_the_others_as_they_are(parts, last_layer, where
         assert torch.equal(ill.net.flat[1], before[1])
 
 
-def test_a_huge_delta_stays_finite():
+@FAST
+def test_a_huge_delta_stays_finite(form):
     samples = masked_samples(3, 40)
     net = network((3,), [8], randomized=True)
     with torch.no_grad():
@@ -291,7 +344,7 @@ def test_a_huge_delta_stays_finite():
     for epsilon in (0.3, 2.0):
         assert all(value.isfinite().all() for value in by_hand(net, legal, epsilon, only_last=False)[::2])
     before = net.flat.detach().clone()
-    stats = fused.update_behavior(net, SeedAdam([net.flat], 0.01, (3,)), samples, [None] * 3, 0.3, 0.05)
+    stats = form.update_behavior(net, SeedAdam([net.flat], 0.01, (3,)), samples, [None] * 3, 0.3, 0.05)
     assert net.flat.isfinite().all() and all(value.isfinite().all() for value in stats.values())
     assert stats["gradient_steps"][0] == 0 and stats["kl"][0] > 1 and torch.equal(net.flat[0], before[0])
     assert stats["gradient_steps"][1] == 3 and stats["kl"][1] < 0.05

@@ -76,11 +76,12 @@ class Entry {
     int step = 0;
     bool active = true;
     const bool whole = u_.minibatch[0].rows == nullptr;
+    // From Delta = 0 and moments of 0 the first step moves the last layer alone: what lies below is as it was.
+    const bool rests = whole && u_.from_zero && u_.steps_taken[entry] == 0.0f;
     for (; step < u_.minibatches; ++step) {
       const Minibatch& batch = u_.minibatch[step];
       Rows rows{whole ? table_.inputs.rows : batch.count, whole ? nullptr : batch.rows + int64_t(entry) * batch.count};
-      // The first step from Delta = 0 moves the last layer alone: what lies below is as it was.
-      const float* delta = net_.forward(table_.inputs, rows, whole && u_.from_zero && step == 1);
+      const float* delta = net_.forward(table_.inputs, rows, rests && step == 1);
       const double kl = statistics(delta, rows, whole ? nullptr : batch.weight, true);
       if (!(kl <= u_.kl_cutoff)) {  // also for NaN
         active = false;
