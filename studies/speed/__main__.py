@@ -32,6 +32,7 @@ PARTS = {
     "around": ["fits.py", "around"],
     "start": ["fits.py", "start"],
     "memory": ["fits.py", "memory"],
+    "engines": ["engines.py"],
     "threads": ["threads.py"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],
     "benchmarl": ["against_peers.py", "benchmarl"],
