@@ -17,7 +17,8 @@ struct Minibatch {
 
 // Everything is float32; `[...]` are shapes. D's arrays may have gaps between entries and between actions.
 struct Update {
-  int32_t entries, rows, width, actions, layers, minibatches, from_zero, measure, threads;
+  // `moments`: write them back, too.
+  int32_t entries, rows, width, actions, layers, minibatches, from_zero, measure, moments, threads;
   const int32_t* shapes;  // [layers][3]: out, in, has a bias
   float *flat, *exp_avg, *exp_avg_sq, *steps_taken;  // [entries], `flat_stride` apart; steps [entries]
   int64_t flat_stride, moment_stride;
@@ -31,34 +32,76 @@ struct Update {
   float *kl, *ratio_clipped;  // [entries], if measured
 };
 
-// D of one entry, actions of a row side by side and padded with probability 0; rows that hold nothing are left out.
+// D of one entry, actions of a row side by side and padded with probability 0.
 struct Table {
   Inputs inputs;
   int width;
   std::vector<float> target, share;  // [rows][width]
-  std::vector<int> row_of;           // of D's rows: where it is here
 
-  void read(const Update& u, int entry, bool all_rows) {
+  // As it stands, for minibatches by number of row; else rows that are equal to the bit become one, with the sum of
+  // their shares, and those that hold nothing none.
+  void read(const Update& u, int entry, bool as_it_stands) {
     width = padded(u.actions);
     inputs.clear(u.width);
-    target.clear(), share.clear(), row_of.assign(u.rows, 0);
+    target.clear(), share.clear(), source_.clear();
     const float* of_target = u.target + entry * u.target_entry;
     const float* of_share = u.share + entry * u.share_entry;
+    if (!as_it_stands) {
+      size_t places = 16;
+      while (places < 2 * size_t(u.rows)) places *= 2;
+      found_.assign(places, -1);
+    }
+    row_.assign(2 * width, 0.0f);
     for (int r = 0; r < u.rows; ++r) {
-      bool used = all_rows;
-      for (int k = 0; k < u.actions && !used; ++k) used = of_share[k * u.share_action + r] != 0.0f;
-      if (!used) continue;
-      row_of[r] = inputs.rows;
-      inputs.add(u.inputs + entry * u.inputs_entry + r * u.inputs_row, u.width);
-      const size_t start = target.size();
-      target.resize(start + width, 0.0f), share.resize(start + width, 0.0f);
+      bool used = as_it_stands;
       for (int k = 0; k < u.actions; ++k) {
-        target[start + k] = of_target[k * u.target_action + r];
-        share[start + k] = of_share[k * u.share_action + r];
+        row_[k] = of_target[k * u.target_action + r], row_[width + k] = of_share[k * u.share_action + r];
+        used |= row_[width + k] != 0.0f;
       }
+      if (!used) continue;
+      const float* x = u.inputs + entry * u.inputs_entry + r * u.inputs_row;
+      const int known = as_it_stands ? -1 : equal_row(x, u.width);
+      if (known >= 0) {
+        for (int k = 0; k < u.actions; ++k) share[size_t(known) * width + k] += row_[width + k];
+        continue;
+      }
+      inputs.add(x, u.width);
+      target.insert(target.end(), row_.begin(), row_.begin() + width);
+      share.insert(share.end(), row_.begin() + width, row_.end());
     }
     inputs.finish();
   }
+
+ private:
+  // The number of the row with these inputs and the target in row_; -1 if it is a new one, which then is known.
+  int equal_row(const float* x, int inputs_width) {
+    uint64_t hash = 0;
+    const auto mix = [&](const float* from, int count) {
+      for (int i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, from + i, sizeof bits);
+        hash = (hash ^ bits) * 0x9E3779B97F4A7C15u;
+        hash ^= hash >> 29;
+      }
+    };
+    mix(x, inputs_width), mix(row_.data(), width);
+    const size_t mask = found_.size() - 1;
+    for (size_t place = hash & mask;; place = (place + 1) & mask) {
+      const int row = found_[place];
+      if (row < 0) {
+        found_[place] = int(source_.size());
+        source_.push_back(x);
+        return -1;
+      }
+      if (!std::memcmp(source_[row], x, sizeof(float) * inputs_width) &&
+          !std::memcmp(&target[size_t(row) * width], row_.data(), sizeof(float) * width))
+        return row;
+    }
+  }
+
+  std::vector<float> row_;            // one row's target and share
+  std::vector<int> found_;            // by hash: the row here, or -1
+  std::vector<const float*> source_;  // inputs of every row here
 };
 
 class Entry {
@@ -72,7 +115,11 @@ class Entry {
           *v = u_.exp_avg_sq + entry * u_.moment_stride;
     table_.read(u_, entry, u_.minibatch[0].rows != nullptr);
     net_.read(flat, net_.weights.data());
-    net_.read(m, first_.data()), net_.read(v, second_.data());
+    if (u_.steps_taken[entry] == 0.0f) {
+      std::fill(first_.begin(), first_.end(), 0.0f), std::fill(second_.begin(), second_.end(), 0.0f);
+    } else {
+      net_.read(m, first_.data()), net_.read(v, second_.data());
+    }
     int step = 0;
     bool active = true;
     const bool whole = u_.minibatch[0].rows == nullptr;
@@ -94,7 +141,8 @@ class Entry {
     }
     u_.gradient_steps[entry] = step;
     u_.active[entry] = active;
-    if (step) net_.write(net_.weights.data(), flat), net_.write(first_.data(), m), net_.write(second_.data(), v);
+    if (step) net_.write(net_.weights.data(), flat);
+    if (step && u_.moments) net_.write(first_.data(), m), net_.write(second_.data(), v);
     if (u_.measure) {
       Rows rows{table_.inputs.rows};
       u_.kl[entry] = float(statistics(net_.forward(table_.inputs, rows), rows, nullptr, false));

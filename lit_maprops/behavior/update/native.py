@@ -15,7 +15,7 @@ from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
-_INTS = "entries rows width actions layers minibatches from_zero measure threads".split()
+_INTS = "entries rows width actions layers minibatches from_zero measure moments threads".split()
 _STRIDES = "inputs_entry inputs_row target_entry target_action share_entry share_action".split()
 
 
@@ -52,10 +52,23 @@ def update_behavior(
     last_layer: bool = False,
     from_zero: bool = False,
     measure: bool = True,
+    keep_moments: bool = True,
 ) -> dict[str, Tensor]:
     """As ``fused.update_behavior``, on the CPU; entries are shared out to torch's number of threads.
 
-    A row whose shares are all 0 is left out where every step takes all of D.
+    Where every step takes all of D, rows that are equal to the bit are one, as with ``merge_states``.
+
+    Args:
+        net: see there.
+        optimizer: see there.
+        samples: see there.
+        minibatches: see there.
+        clip_epsilon: see there.
+        kl_cutoff: see there.
+        last_layer: see there.
+        from_zero: see there.
+        measure: see there.
+        keep_moments: write Adam's moments back; not needed if the next update sets them to 0.
     """
     shapes = net.shapes[-1:] if last_layer else net.shapes
     flat, exp_avg, exp_avg_sq, steps_taken = trained_of(net, optimizer, size_of(shapes))
@@ -69,7 +82,8 @@ def update_behavior(
     layers = shape_numbers(shapes)
     f32, first = torch.float32, 0
     call = _Update(
-        *(entries, rows, width, target.shape[1], len(shapes), len(kept), from_zero, measure, torch.get_num_threads()),
+        *(entries, rows, width, target.shape[1], len(shapes), len(kept)),
+        *(from_zero, measure, keep_moments, torch.get_num_threads()),
         ctypes.addressof(layers),
         *(address(tensor, f32) for tensor in (flat, exp_avg, exp_avg_sq, steps_taken)),
         *(flat.stride(first), exp_avg.stride(first)),

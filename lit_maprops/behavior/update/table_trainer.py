@@ -81,7 +81,7 @@ class TableTrainer(DeltaTrainer):
         if options.max_states is not None and self.store.rows > options.max_states:
             samples = samples.subsampled(options.max_states, self.streams)
         copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
-        by_kernel = {} if self.native else {"compiled": options.compile}
+        own = {"keep_moments": not settings.reset_optimizer} if self.native else {"compiled": options.compile}
         stats = (native if self.native else fused).update_behavior(
             self.net,
             self.optimizer,
@@ -92,7 +92,7 @@ class TableTrainer(DeltaTrainer):
             last_layer=self.last_layer,
             from_zero=not options.warm_start,
             measure=measure,
-            **by_kernel,
+            **own,
         )
         self.restart = stats["cutoff_hit"]
         allowed = epochs * min(settings.minibatches, rows)
