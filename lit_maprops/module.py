@@ -62,8 +62,8 @@ class LitMAPROPS(ResumableRun):
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
         checkpoint_interval: target iterations between checkpoints.
-        engine: ``torch``; ``native``, compiled kernels for every part of a run that has one (``engine.choose``), refused
-            where there is none; or ``auto``, kernels where they can be had. What both calculate is equal up to rounding.
+        engine: ``torch``; ``native``, compiled kernels for every part of a run that has one, refused where there is
+            none (``engine.choose``); or ``auto``, kernels where they can be had. Results are equal up to rounding.
         on_fault: ``stop`` the run where an environment breaks, or ``quarantine`` the seed (``envs.faults``).
         run_seed: with a seed's number it fixes all that the seed draws; ``--seed_everything`` of the command line.
     """
@@ -312,7 +312,12 @@ class LitMAPROPS(ResumableRun):
             data = self.buffer.flat(*sampling_error.required_keys(self.task))
             # The policies' layers, whatever the sampler: figures of different samplers must be comparable.
             figures = sampling_error.estimate(
-                self.sampling_error, data, self.task.family, self.metric_streams, self.learner.hidden
+                self.sampling_error,
+                data,
+                self.task.family,
+                self.metric_streams,
+                self.learner.hidden,
+                native=self.engines is not None and bool(self.engines.native()),
             )
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 from scipy.stats import sem
 
 from lit_maprops.cli.main import main
-from lit_maprops.metrics.sampling_error import fitted_kl
+from lit_maprops.metrics.likelihood import fitted_kl
 from lit_maprops.run.diagnosis import RunningMeans, diagnose, near_deterministic
 from lit_maprops.stacked.streams import SeedStreams
 

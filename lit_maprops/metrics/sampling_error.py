@@ -29,8 +29,7 @@ from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living, weights
 from lit_maprops.metrics.energy import energy_error
-from lit_maprops.stacked.nets import StackedMLP
-from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.metrics.likelihood import fitted_kl
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import check
 from lit_maprops.system.extras import install
@@ -76,14 +75,19 @@ def check_estimator(kind: str | None, task: Task) -> None:
 
 
 def estimate(
-    kind: str, data: TensorDictBase, family: Family, streams: SeedStreams, hidden: Sequence[int]
+    kind: str,
+    data: TensorDictBase,
+    family: Family,
+    streams: SeedStreams,
+    hidden: Sequence[int],
+    native: bool = False,
 ) -> dict[str, Tensor]:
     """The figures of one of ``ESTIMATORS`` for D ``[R, B]``: each ``[R]``; arguments as the estimators'."""
     if kind == "tabular":
         return tabular_error(data, streams)
     if kind == "energy":
         return energy_error(data, family, streams)
-    return likelihood_error(data, streams, hidden)
+    return likelihood_error(data, streams, hidden, native=native)
 
 
 def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:
@@ -191,6 +195,7 @@ def likelihood_error(
     hidden: Sequence[int],
     max_joint_actions: int = 100_000,
     steps: int = 100,
+    native: bool = False,
 ) -> dict[str, Tensor]:
     """``joint_kl`` and ``agent_kl`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]`` (nats).
 
@@ -207,7 +212,9 @@ def likelihood_error(
         hidden: units of each hidden layer of the fitted networks.
         max_joint_actions: most joint actions that are enumerated.
         steps: most full-batch gradient steps of a fit.
+        native: fit by the compiled kernel, on the CPU.
     """
+    own = streams, steps, native
     logits, n_agents = data.get(keys.PARAMETERS), data.get(keys.ACTION).shape[-1]
     n_actions = logits.shape[-1]
     observation = data.get(keys.OBSERVATION).transpose(1, 2)  # [R, A, B, O]
@@ -215,7 +222,7 @@ def likelihood_error(
     for suffix, action in _own_and_on_policy(data, streams).items():
         held_out = streams.permutation(action.shape[1]) < action.shape[1] // 5  # [R, B]
         of_agents = logits.transpose(1, 2), action.mT, held_out.unsqueeze(1).expand(-1, n_agents, -1)
-        agent = fitted_kl(observation, *of_agents, hidden, streams, steps)
+        agent = fitted_kl(observation, *of_agents, hidden, *own)
         result[f"agent_kl{suffix}"] = _own_steps(agent, data).mean(-1)
         if n_actions**n_agents <= max_joint_actions:
             result[f"joint_kl{suffix}"] = fitted_kl(
@@ -224,64 +231,14 @@ def likelihood_error(
                 joint.joint_index(action, n_actions),
                 held_out,
                 hidden,
-                streams,
-                steps,
+                *own,
             )
         else:
             earlier = joint.earlier_actions(action, n_actions).transpose(1, 2)  # [R, A, B, .]
             state = data.get(keys.STATE).unsqueeze(1).expand(-1, n_agents, -1, -1)
             given = torch.cat([state.float(), earlier], -1)
-            result[f"joint_kl{suffix}"] = fitted_kl(given, *of_agents, hidden, streams, steps).sum(-1)
+            result[f"joint_kl{suffix}"] = fitted_kl(given, *of_agents, hidden, *own).sum(-1)
     return result
-
-
-def fitted_kl(
-    features: Tensor,
-    logits: Tensor,
-    action: Tensor,
-    held_out: Tensor,
-    hidden: Sequence[int],
-    streams: SeedStreams,
-    steps: int,
-    learning_rate: float = 3e-2,
-) -> Tensor:
-    """KL(pi_D || pi_theta) of the maximum-likelihood fit, per stack entry.
-
-    Args:
-        features: ``[*S, B, F]``; ``S`` is ``(R,)`` or ``(R, A)``.
-        logits: log pi_theta of all K actions, ``[*S, B, K]`` (nats).
-        action: ``[*S, B]`` int64.
-        held_out: rows that decide when to stop, ``[*S, B]`` bool.
-        hidden: units of each hidden layer.
-        streams: fixes the initial weights.
-        steps: most gradient steps.
-        learning_rate: of Adam.
-
-    Returns:
-        ``[*S]`` (nats): the fit under which the held-out rows were most likely; 0 where that is pi_theta itself, NaN
-        where no row is held out.
-    """
-    stack = tuple(features.shape[:-2])
-    net = StackedMLP(features.shape[-1], hidden, logits.shape[-1], stack, 0.0, streams.new_generators())
-    net = net.to(features.device)
-    optimizer = SeedAdam(net.parameters(), learning_rate, stack)
-    fit_rows = (~held_out).float()
-    best_nll = torch.full(stack, torch.inf, device=features.device)
-    best_kl = torch.zeros(stack, device=features.device)
-    with torch.enable_grad():
-        for _ in range(steps):
-            fitted = (logits + net(features)).log_softmax(-1)
-            nll = -fitted.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [*S, B]
-            held_nll = (nll.detach() * held_out).sum(-1) / held_out.sum(-1).clamp(min=1)
-            better = held_nll < best_nll
-            # Of nearly equal policies it may round to less than the 0 that it is.
-            kl = joint.kl_divergence(fitted.detach(), logits).mean(-1).clamp(min=0.0)
-            best_nll = torch.where(better, held_nll, best_nll)
-            best_kl = torch.where(better, kl, best_kl)
-            optimizer.zero_grad()
-            ((nll * fit_rows).sum(-1) / fit_rows.sum(-1).clamp(min=1)).sum().backward()
-            optimizer.step()
-    return torch.where(held_out.any(-1), best_kl, torch.nan)
 
 
 def _own_and_on_policy(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from lit_maprops.stacked.mlp import LayerShapes
 class AdamNumbers(ctypes.Structure):
     """``AdamSettings`` of adam.hpp."""
 
-    _fields_ = [(name, ctypes.c_double) for name in ("lr", "beta1", "beta2", "eps")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_double) for name in ("lr", "beta1", "beta2", "eps")]
 
 
 def address(tensor: Tensor | None, dtype: torch.dtype) -> int | None:

@@ -32,7 +32,9 @@ def sources() -> list[Path]:
 def compiler() -> str | None:
     """The C++ compiler to use: ``CXX`` if set, else the first one found."""
     named = os.environ.get("CXX")
-    return next((found for name in ([named] if named else ["g++", "clang++", "c++"]) if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ([named] if named else ["g++", "clang++", "c++"]) if (found := shutil.which(name))), None
+    )
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The fast forms of Algorithm 2 against the plain one: gradient, whole updates, groups, compiled steps, sick entries."""
+"""The fast forms of Algorithm 2 against the plain one: gradients, whole updates, groups, compiled steps, NaN."""
 
 import copy
 import math

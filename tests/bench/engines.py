@@ -9,7 +9,10 @@ SHORT = ["--model.sampling_error", "null"]
 CASES = {  # flags, and what issue 16 asked of native against the program before it
     "boulderpush_reliability.yaml, OnPolicy": ([*RELIABILITY, "--model.behavior", "OnPolicy"], "8 or more"),
     "boulderpush_reliability.yaml, MAPROPS": (RELIABILITY, "4 or more"),
-    "boulderpush_reliability.yaml, MAPROPS, merge_states": ([*RELIABILITY, f"{OPTION}merge_states", "true"], "6 or more"),
+    "boulderpush_reliability.yaml, MAPROPS, merge_states": (
+        [*RELIABILITY, f"{OPTION}merge_states", "true"],
+        "6 or more",
+    ),
     "boulderpush.yaml": (["conf/boulderpush.yaml", "--model.total_env_steps", "2048", *SHORT], "5 or more"),
     "foraging.yaml": (["conf/foraging.yaml", "--model.total_env_steps", "2048", *SHORT], "5 or more"),
     "matrix_game.yaml, 200 seeds": (["conf/matrix_game.yaml", "--model.total_env_steps", "160", *SHORT], "5 or more"),

@@ -10,7 +10,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.metrics.likelihood import fitted_kl
 from lit_maprops.metrics.sampling_error import likelihood_error, tabular_error, total_variation
+from lit_maprops.native.build import why_none
 from lit_maprops.stacked.streams import SeedStreams
 
 Action = tuple[int, ...]
@@ -159,6 +161,11 @@ def test_the_on_policy_figure_is_that_of_a_fresh_batch():
 
 # likelihood
 
+ENGINES = pytest.mark.parametrize(
+    "native",
+    [False, pytest.param(True, marks=pytest.mark.skipif(why_none() is not None, reason="kernels need a C++ compiler"))],
+    ids=["torch", "native"],
+)
 SKEWED = [[0.7, 0.1, 0.1, 0.1], [0.4, 0.1, 0.1, 0.4], [0.05, 0.45, 0.45, 0.05]]
 
 
@@ -168,7 +175,8 @@ def stateless(theta: Tensor, number: Tensor) -> TensorDict:
 
 
 @pytest.mark.parametrize("hidden", [[], [16], [64, 64]])
-def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden):
+@ENGINES
+def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden, native):
     """Without states the likelihood is largest at the frequencies of D, which approach the skewed distribution.
 
     The tolerances are two standard errors, about sqrt(2 KL / 1000), of the 1000 held-out rows that choose the fit.
@@ -176,7 +184,7 @@ def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden):
     skewed = enumerate(torch.tensor(SKEWED))
     number = torch.stack([torch.multinomial(p, 5000, True, generator=generator(i)) for i, p in skewed])
     theta = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[0.6, 0.4], [0.7, 0.3]], [[0.5, 0.5], [0.8, 0.2]]]).log()
-    error = likelihood_error(stateless(theta, number), streams(3), hidden)
+    error = likelihood_error(stateless(theta, number), streams(3), hidden, native=native)
     for seed in range(3):
         share = number[seed].bincount(minlength=4) / 5000
         pi = (theta[seed, 0].unsqueeze(1) + theta[seed, 1]).flatten().exp()
@@ -187,29 +195,34 @@ def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden):
         assert error["agent_kl"][seed].item() == pytest.approx(agent_kl, rel=0.2, abs=0.015)
 
 
-def test_a_large_on_policy_batch_has_no_error():
+@ENGINES
+def test_a_large_on_policy_batch_has_no_error(native):
     theta = torch.randn(4, 2, 2, generator=generator()).log_softmax(-1)
     pi = (theta[:, 0].unsqueeze(-1) + theta[:, 1].unsqueeze(1)).flatten(1).exp()
     number = torch.multinomial(pi, 5000, True, generator=generator())
-    error = likelihood_error(stateless(theta, number), streams(4), [16])
+    error = likelihood_error(stateless(theta, number), streams(4), [16], native=native)
     for key in ("joint_kl", "agent_kl", "joint_kl_on_policy", "agent_kl_on_policy"):
         assert error[key].max().item() < 2e-3, key
 
 
-def test_fitted_kl_averages_over_the_states_of_d():
+@ENGINES
+def test_fitted_kl_averages_over_the_states_of_d(native):
     """Half of D stands in a state where actions follow pi, the other half where they do not."""
     state = torch.arange(6000).unsqueeze(0) % 2
     skewed = torch.multinomial(torch.tensor(SKEWED[0]), 6000, True, generator=generator())
     fair = torch.randint(4, (6000,), generator=generator(1))
     number = torch.where(state == 0, skewed, fair)
     action = torch.stack([number // 2, number % 2], -1)
-    error = likelihood_error(data_of(torch.full((1, 2, 2, 2), 0.5).log(), state, action), streams(1), [32])
+    error = likelihood_error(
+        data_of(torch.full((1, 2, 2, 2), 0.5).log(), state, action), streams(1), [32], native=native
+    )
     kl = (torch.tensor(SKEWED[0]) * (4 * torch.tensor(SKEWED[0])).log()).sum().item()
     assert error["joint_kl"].item() == pytest.approx(kl / 2, rel=0.1)
 
 
 @pytest.mark.parametrize("hidden", [[], [16]])
-def test_with_too_many_joint_actions_the_fit_is_autoregressive(hidden):
+@ENGINES
+def test_with_too_many_joint_actions_the_fit_is_autoregressive(hidden, native):
     """Agent 1 of three repeats agent 0 in four of five steps: a KL that agent 1's conditionals hold."""
     rows, draw = 6000, generator(5)
     first, third = torch.randint(2, (2, 1, rows), generator=draw)
@@ -218,12 +231,36 @@ def test_with_too_many_joint_actions_the_fit_is_autoregressive(hidden):
     data = data_of(torch.full((1, 1, 3, 2), 0.5).log(), torch.zeros(1, rows, dtype=torch.int64), action)
     share = repeats.float().mean()
     kl = (share * (2 * share).log() + (1 - share) * (2 * (1 - share)).log()).item()
-    enumerated = likelihood_error(data, streams(1), hidden, max_joint_actions=8)
-    chained = likelihood_error(data, streams(1), hidden, max_joint_actions=7)
+    enumerated = likelihood_error(data, streams(1), hidden, max_joint_actions=8, native=native)
+    chained = likelihood_error(data, streams(1), hidden, max_joint_actions=7, native=native)
     assert enumerated.keys() == chained.keys()
     for error in (enumerated, chained):
         assert error["joint_kl"].item() == pytest.approx(kl, rel=0.1)
         assert error["joint_kl_on_policy"].item() < 3e-3 and error["agent_kl"].item() < 3e-3
+
+
+@pytest.mark.parametrize("stack", [(3,), (2, 2)])
+def test_the_kernel_fits_what_torch_fits(stack):
+    """Masked actions, repeated rows, an entry of which no row is held out, pictures and dense inputs."""
+    if why_none() is not None:
+        pytest.skip("kernels need a C++ compiler")
+    draw = generator(8)
+    for width in (4, 40):
+        states = (torch.rand(*stack, 9, width, generator=draw) < (0.1 if width == 40 else 0.9)).float()
+        logits = torch.randn(*stack, 9, 5, generator=draw)
+        logits[..., 3, 1] = -torch.inf
+        logits = logits.log_softmax(-1)
+        state = torch.randint(9, (70,), generator=draw)
+        rows = states[..., state, :], logits[..., state, :]
+        action = torch.multinomial((3 * rows[1]).exp().flatten(0, -2), 1, generator=draw).view(*stack, 70)
+        held_out = torch.rand(*stack, 70, generator=draw) < 0.3
+        held_out[0] &= len(stack) > 1
+        by = [
+            fitted_kl(*rows, action, held_out, [8], streams(stack[0]), steps=60, native=native)
+            for native in (False, True)
+        ]
+        torch.testing.assert_close(by[1], by[0], atol=2e-5, rtol=1e-3, equal_nan=True)
+        assert by[0].isnan().any() == (len(stack) == 1) and by[0].nan_to_num().max() > 1e-3
 
 
 def test_ten_agents_with_five_actions_are_measured_without_a_table():

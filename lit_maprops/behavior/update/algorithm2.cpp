@@ -1,5 +1,6 @@
 // Algorithm 2 natively: the arithmetic of fused.py, entry by entry, all gradient steps of one in a row.
 #include "adam.hpp"
+#include "distinct.hpp"
 #include "mlp.hpp"
 #include "workers.hpp"
 
@@ -43,65 +44,35 @@ struct Table {
   void read(const Update& u, int entry, bool as_it_stands) {
     width = padded(u.actions);
     inputs.clear(u.width);
-    target.clear(), share.clear(), source_.clear();
-    const float* of_target = u.target + entry * u.target_entry;
-    const float* of_share = u.share + entry * u.share_entry;
-    if (!as_it_stands) {
-      size_t places = 16;
-      while (places < 2 * size_t(u.rows)) places *= 2;
-      found_.assign(places, -1);
-    }
-    row_.assign(2 * width, 0.0f);
+    target.clear(), share.clear();
+    if (!as_it_stands) distinct_.clear(u.rows, u.width + width);
+    key_.assign(u.width + width, 0.0f), share_.assign(width, 0.0f);
+    float* of_target = key_.data() + u.width;
     for (int r = 0; r < u.rows; ++r) {
       bool used = as_it_stands;
       for (int k = 0; k < u.actions; ++k) {
-        row_[k] = of_target[k * u.target_action + r], row_[width + k] = of_share[k * u.share_action + r];
-        used |= row_[width + k] != 0.0f;
+        of_target[k] = u.target[entry * u.target_entry + k * u.target_action + r];
+        share_[k] = u.share[entry * u.share_entry + k * u.share_action + r];
+        used |= share_[k] != 0.0f;
       }
       if (!used) continue;
       const float* x = u.inputs + entry * u.inputs_entry + r * u.inputs_row;
-      const int known = as_it_stands ? -1 : equal_row(x, u.width);
-      if (known >= 0) {
-        for (int k = 0; k < u.actions; ++k) share[size_t(known) * width + k] += row_[width + k];
+      std::copy(x, x + u.width, key_.begin());
+      const int row = as_it_stands ? r : distinct_.number(key_.data());
+      if (row < inputs.rows) {
+        for (int k = 0; k < width; ++k) share[size_t(row) * width + k] += share_[k];
         continue;
       }
       inputs.add(x, u.width);
-      target.insert(target.end(), row_.begin(), row_.begin() + width);
-      share.insert(share.end(), row_.begin() + width, row_.end());
+      target.insert(target.end(), of_target, of_target + width);
+      share.insert(share.end(), share_.begin(), share_.end());
     }
     inputs.finish();
   }
 
  private:
-  // The number of the row with these inputs and the target in row_; -1 if it is a new one, which then is known.
-  int equal_row(const float* x, int inputs_width) {
-    uint64_t hash = 0;
-    const auto mix = [&](const float* from, int count) {
-      for (int i = 0; i < count; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, from + i, sizeof bits);
-        hash = (hash ^ bits) * 0x9E3779B97F4A7C15u;
-        hash ^= hash >> 29;
-      }
-    };
-    mix(x, inputs_width), mix(row_.data(), width);
-    const size_t mask = found_.size() - 1;
-    for (size_t place = hash & mask;; place = (place + 1) & mask) {
-      const int row = found_[place];
-      if (row < 0) {
-        found_[place] = int(source_.size());
-        source_.push_back(x);
-        return -1;
-      }
-      if (!std::memcmp(source_[row], x, sizeof(float) * inputs_width) &&
-          !std::memcmp(&target[size_t(row) * width], row_.data(), sizeof(float) * width))
-        return row;
-    }
-  }
-
-  std::vector<float> row_;            // one row's target and share
-  std::vector<int> found_;            // by hash: the row here, or -1
-  std::vector<const float*> source_;  // inputs of every row here
+  std::vector<float> key_, share_;  // of one row: inputs and target, which make rows equal
+  DistinctRows distinct_;
 };
 
 class Entry {

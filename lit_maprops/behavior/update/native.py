@@ -15,18 +15,18 @@ from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
-_INTS = "entries rows width actions layers minibatches from_zero measure moments threads".split()
-_STRIDES = "inputs_entry inputs_row target_entry target_action share_entry share_action".split()
+_INTS = ["entries", "rows", "width", "actions", "layers", "minibatches", "from_zero", "measure", "moments", "threads"]
+_STRIDES = ["inputs_entry", "inputs_row", "target_entry", "target_action", "share_entry", "share_action"]
 
 
 class _Minibatch(ctypes.Structure):
-    _fields_ = [("count", ctypes.c_int32), ("rows", ctypes.c_void_p), ("weight", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("count", ctypes.c_int32), ("rows", ctypes.c_void_p), ("weight", ctypes.c_void_p)]
 
 
 class _Update(ctypes.Structure):
     """``Update`` of algorithm2.cpp."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int32) for name in _INTS),
         *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
         ("flat_stride", ctypes.c_int64),
@@ -75,7 +75,7 @@ def update_behavior(
     inputs, target, share = (_inner_contiguous(tensor) for tensor in samples[:3])
     entries, rows, width = inputs.shape
     kept = [_contiguous(minibatch) for minibatch in minibatches]  # alive during the call
-    parts = (_Minibatch * len(kept))(*(_numbers(minibatch) for minibatch in kept))
+    parts = (_Minibatch * len(kept))(*(_Minibatch(*_numbers(minibatch)) for minibatch in kept))
     gradient_steps = torch.empty(entries, dtype=torch.int64)
     active = torch.empty(entries, dtype=torch.bool)
     kl, clipped = torch.empty(2, entries)
