@@ -19,9 +19,6 @@ from lit_maprops.stacked.streams import SeedStreams
 
 SIGNATURE = "no_less_sampling_error"
 CONFIGS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
-# Its first gradient step goes to a KL of 2.0 where the cutoff is 1.0. It is right to warn; docs/evidence/many_agents.md
-# is measured with this file "as it stands", so a smaller learning rate means to measure it again.
-OVERSHOOTS = pytest.mark.xfail(strict=True, reason="conf/coordination_10x5.yaml stops at the first gradient step")
 
 
 def seen(
@@ -125,9 +122,7 @@ def test_the_shipped_matrix_game_does_not_warn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "config", [pytest.param(name, marks=OVERSHOOTS if name == "coordination_10x5" else ()) for name in CONFIGS]
-)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_no_shipped_config_warns(config: str, tmp_path: Path) -> None:
     """As they ship, but with 6 seeds; what takes longest is cut to 60 iterations."""
     content = yaml.safe_load((ROOT / "conf" / f"{config}.yaml").read_text())

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,11 @@ def complete(runs: Iterable[Run]) -> None:
             os.chdir(ROOT)
             if main_command(["fit", "--config", run.config, *run.flags, *seed, *place]):
                 raise SystemExit(f"{run.name} did not finish")
+
+
+def measured_on(runs: Iterable[Run]) -> str:
+    """The day on which the last of finished runs ended; the page may be written long after."""
+    return date.fromtimestamp(max((run.folder / "summary.json").stat().st_mtime for run in runs)).isoformat()
 
 
 class Result(NamedTuple):
@@ -238,6 +244,7 @@ def main() -> None:
         tuning_seed=str(TUNING_SEED),
         tuning_seeds=str(TUNING_SEEDS),
         configured_seed=str(CONFIGURED_SEED),
+        configured_date=measured_on(runs["as configured"].values()),
         close_seed=str(CLOSE_SEED),
         fitted_seed=str(FITTED_SEED),
         fitted_seeds=str(FITTED_SEEDS),
