@@ -39,6 +39,17 @@ struct Inputs {
     first.push_back(int(column.size()));
     ++rows;
   }
+  // Mark in `used` [in] which inputs are ever other than 0; before `finish`.
+  void mark(std::vector<char>& used) const {
+    for (int c : column) used[c] = 1;
+  }
+  // Count inputs as `Network::keep` does; before `finish`.
+  void keep(const std::vector<int>& kept) {
+    std::vector<int> place(in);
+    for (size_t i = 0; i < kept.size(); ++i) place[kept[i]] = int(i);
+    for (int& c : column) c = place[c];
+    in = int(kept.size());
+  }
   // Decide how the rows are held. A row of n nonzero numbers costs about 3 n as a list and `in` in a product of matrices.
   void finish() {
     sparse = 3 * column.size() <= size_t(rows) * in;
@@ -49,11 +60,12 @@ struct Inputs {
   }
 };
 
-// Which rows of the inputs a pass takes: those of `index`, or the first `count`.
+// Which rows of the inputs a pass takes: those of `index`, or `count` from `start` on.
 struct Rows {
   int count;
   const int64_t* index = nullptr;
-  int64_t operator[](int r) const { return index ? index[r] : r; }
+  int64_t start = 0;
+  int64_t operator[](int r) const { return index ? index[r] : start + r; }
 };
 
 class Network {
@@ -61,6 +73,8 @@ class Network {
   Network(const std::vector<Layer>& layers) : layers_(layers) {
     for (const Layer& l : layers) held_ += l.held(), size_ += l.size();
     weights.assign(held_, 0.0f);
+    all_in_ = layers[0].in;
+    for (int i = 0; i < all_in_; ++i) kept_.push_back(i);
     hidden_.resize(layers.size()), slope_.resize(layers.size()), upright_.resize(layers.size());
   }
   long held() const { return held_; }
@@ -69,26 +83,45 @@ class Network {
   int out() const { return layers_.back().out; }
   int width() const { return layers_.back().width(); }
 
+  // Hold the weights of these inputs only, in ascending order: all others are 0 in every row, and have zero moments. Their
+  // gradient is 0 and Adam leaves them as they are, bit for bit.
+  void keep(const std::vector<int>& inputs) {
+    kept_ = inputs;
+    held_ += long(layers_[0].width()) * (int(inputs.size()) - layers_[0].in);
+    layers_[0].in = int(inputs.size());
+    weights.resize(held_);
+  }
+
   // From, and back to, torch's layout; what is held may be parameters, moments or a gradient.
   void read(const float* flat, float* to) const {
-    for (const Layer& l : layers_) {
-      const int w = l.width();
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < l.in; ++i) to[long(i) * w + o] = flat[long(o) * l.in + i];
+    for (size_t n = 0; n < layers_.size(); ++n) {
+      const Layer& l = layers_[n];
+      const int w = l.width(), in = n ? l.in : all_in_;
+      for (int start = 0; start < l.in; start += LANES) {  // a few streams at a time, which the cache keeps apart
+        const int end = std::min(start + LANES, l.in);
+        for (int o = 0; o < l.out; ++o)
+          for (int i = start; i < end; ++i) to[long(i) * w + o] = flat[long(o) * in + (n ? i : kept_[i])];
+      }
       for (int i = 0; i <= l.in; ++i)
         for (int o = l.out; o < w; ++o) to[long(i) * w + o] = 0.0f;
-      for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[long(l.out) * l.in + o] : 0.0f;
-      flat += l.size(), to += l.held();
+      flat += long(l.out) * in;
+      for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[o] : 0.0f;
+      flat += l.bias ? l.out : 0, to += l.held();
     }
   }
   void write(const float* from, float* flat) const {
-    for (const Layer& l : layers_) {
-      const int w = l.width();
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < l.in; ++i) flat[long(o) * l.in + i] = from[long(i) * w + o];
+    for (size_t n = 0; n < layers_.size(); ++n) {
+      const Layer& l = layers_[n];
+      const int w = l.width(), in = n ? l.in : all_in_;
+      for (int start = 0; start < l.in; start += LANES) {
+        const int end = std::min(start + LANES, l.in);
+        for (int o = 0; o < l.out; ++o)
+          for (int i = start; i < end; ++i) flat[long(o) * in + (n ? i : kept_[i])] = from[long(i) * w + o];
+      }
+      flat += long(l.out) * in;
       if (l.bias)
-        for (int o = 0; o < l.out; ++o) flat[long(l.out) * l.in + o] = from[long(l.in) * w + o];
-      flat += l.size(), from += l.held();
+        for (int o = 0; o < l.out; ++o) flat[o] = from[long(l.in) * w + o];
+      flat += l.bias ? l.out : 0, from += l.held();
     }
   }
 
@@ -159,7 +192,7 @@ class Network {
  private:
   // The chosen rows of dense inputs, side by side.
   const float* chosen(const Inputs& x, Rows rows) {
-    if (!rows.index) return x.dense.data();
+    if (!rows.index) return x.dense.data() + rows.start * x.in;
     chosen_.resize(size_t(rows.count) * x.in);
     for (int r = 0; r < rows.count; ++r)
       std::copy_n(x.dense.data() + rows[r] * x.in, x.in, chosen_.data() + size_t(r) * x.in);
@@ -190,7 +223,7 @@ class Network {
     const Layer& l = layers_[0];
     const int width = l.width();
     if (!x.sparse) {
-      const float* from = rows.index ? chosen_.data() : x.dense.data();
+      const float* from = rows.index ? chosen_.data() : x.dense.data() + rows.start * x.in;
       multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
       return;
     }
@@ -217,6 +250,8 @@ class Network {
 
   std::vector<Layer> layers_;
   long held_ = 0, size_ = 0;
+  int all_in_;             // inputs of the first layer in torch's layout
+  std::vector<int> kept_;  // those that are held
   std::vector<std::vector<float>> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
   std::vector<float> gradients_[2], chosen_;
 };

@@ -36,6 +36,7 @@ class Learner(Configurable, nn.Module, ABC):
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
+        native: let compiled kernels make the updates; only where ``why_not_native`` has nothing to say.
     """
 
     argument_owner = "learner"
@@ -44,6 +45,7 @@ class Learner(Configurable, nn.Module, ABC):
     optimizer: torch.optim.Optimizer
     stepper: Any = None
     learning: Tensor | None = None
+    native: bool = False
 
     def __init__(
         self,
@@ -84,6 +86,10 @@ class Learner(Configurable, nn.Module, ABC):
         Args:
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
+
+    def why_not_native(self) -> str | None:
+        """Why no compiled kernel can make this learner's updates as it stands, in words; None: one can."""
+        return f"there is no kernel for {type(self).__name__}"
 
     def step_optimizer(self, **options: Any) -> None:
         """Step the optimizer; ``options`` are those of its ``step``."""
