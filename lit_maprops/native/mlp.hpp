@@ -24,7 +24,7 @@ struct Inputs {
   bool sparse = false;
   std::vector<int> first, column;
   std::vector<float> value;
-  std::vector<float> dense;  // [rows][in]
+  Floats dense;  // [rows][in]
 
   void clear(int in_) {
     rows = 0, in = in_;
@@ -133,7 +133,7 @@ class Network {
     for (size_t n = 0; n <= last; w += layers_[n].held(), ++n) {
       if (only_last && n < last) continue;
       const Layer& l = layers_[n];
-      std::vector<float>& z = hidden_[n];
+      Floats& z = hidden_[n];
       z.resize(size_t(rows.count) * l.width());
       if (n == 0)
         first_layer(inputs, rows, w, z.data());
@@ -161,9 +161,9 @@ class Network {
       }
       float* of_bias = g + long(l.in) * w;
       std::fill(of_bias, of_bias + w, 0.0f);
-      if (l.bias)
-        for (int r = 0; r < rows.count; ++r)
-          for (int o = 0; o < w; o += LANES) store(of_bias + o, load(of_bias + o) + load(upper + long(r) * w + o));
+      int o = l.bias ? 0 : w;
+      for (; o + 8 * LANES <= w; o += 8 * LANES) totals<8>(rows.count, upper + o, w, of_bias + o);
+      for (; o < w; o += LANES) totals<1>(rows.count, upper + o, w, of_bias + o);
       if (n == 0) {
         of_first_layer(inputs, rows, upper, g);
         return;
@@ -171,12 +171,12 @@ class Network {
       const int below = layers_[n - 1].width();
       multiply(l.in, w, rows.count, hidden_[n - 1].data(), 1, below, upper, w, nullptr, g, w);
       if (only_last) continue;
-      std::vector<float>&up = upright_[n], &s = slope_[n - 1];
+      Floats &up = upright_[n], &s = slope_[n - 1];
       up.resize(size_t(l.out) * below);
       const float* held = weights.data() + offset;
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < below; ++i) up[size_t(o) * below + i] = i < l.in ? held[long(i) * w + o] : 0.0f;
-      std::vector<float>& grad = gradients_[n % 2];
+      transpose(l.in, l.out, held, w, up.data(), below);
+      for (int o = 0; o < l.out; ++o) std::fill(&up[size_t(o) * below] + l.in, &up[size_t(o) * below] + below, 0.0f);
+      Floats& grad = gradients_[n % 2];
       grad.resize(size_t(rows.count) * below);
       multiply(rows.count, below, l.out, upper, w, 1, up.data(), below, nullptr, grad.data(), below);
       for (size_t e = 0; e < grad.size(); e += LANES) {
@@ -187,7 +187,7 @@ class Network {
     }
   }
 
-  std::vector<float> weights;  // [held]
+  Floats weights;  // [held]
 
  private:
   // The chosen rows of dense inputs, side by side.
@@ -199,6 +199,18 @@ class Network {
     return chosen_.data();
   }
 
+  template <int V>
+  static void totals(int rows, const float* upper, int width, float* to) {
+    Vec acc[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[v] = all(0.0f);
+    for (int r = 0; r < rows; ++r, upper += width)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] += load(upper + LANES * v);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) store(to + LANES * v, acc[v]);
+  }
+
   void first_layer(const Inputs& x, Rows rows, const float* w, float* z) {
     const Layer& l = layers_[0];
     const int width = l.width();
@@ -207,14 +219,28 @@ class Network {
       multiply(rows.count, width, l.in, chosen(x, rows), l.in, 1, w, width, bias, z, width);
       return;
     }
+    int o = 0;
+    for (; o + 8 * LANES <= width; o += 8 * LANES) gather<8>(x, rows, w + o, bias + o, width, z + o);
+    for (; o + 2 * LANES <= width; o += 2 * LANES) gather<2>(x, rows, w + o, bias + o, width, z + o);
+    if (o < width) gather<1>(x, rows, w + o, bias + o, width, z + o);
+  }
+
+  // 8 V columns of the sum of the weights' rows that listed inputs choose.
+  template <int V>
+  static void gather(const Inputs& x, Rows rows, const float* w, const float* bias, int width, float* z) {
     for (int r = 0; r < rows.count; ++r, z += width) {
       const int64_t row = rows[r];
-      std::copy(bias, bias + width, z);
+      Vec acc[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] = load(bias + LANES * v);
       for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
         const float* from = w + long(x.column[e]) * width;
         const Vec value = all(x.value[e]);
-        for (int o = 0; o < width; o += LANES) store(z + o, load(z + o) + value * load(from + o));
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) acc[v] += value * load(from + LANES * v);
       }
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) store(z + LANES * v, acc[v]);
     }
   }
 
@@ -228,18 +254,30 @@ class Network {
       return;
     }
     std::fill(g, g + long(l.in) * width, 0.0f);
+    int o = 0;
+    for (; o + 8 * LANES <= width; o += 8 * LANES) scatter<8>(x, rows, upper + o, width, g + o);
+    for (; o + 2 * LANES <= width; o += 2 * LANES) scatter<2>(x, rows, upper + o, width, g + o);
+    if (o < width) scatter<1>(x, rows, upper + o, width, g + o);
+  }
+
+  template <int V>
+  static void scatter(const Inputs& x, Rows rows, const float* upper, int width, float* g) {
     for (int r = 0; r < rows.count; ++r, upper += width) {
       const int64_t row = rows[r];
+      Vec own[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) own[v] = load(upper + LANES * v);
       for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
         float* to = g + long(x.column[e]) * width;
         const Vec value = all(x.value[e]);
-        for (int o = 0; o < width; o += LANES) store(to + o, load(to + o) + value * load(upper + o));
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) store(to + LANES * v, load(to + LANES * v) + value * own[v]);
       }
     }
   }
 
   // z becomes its tanh, and `s` what its slope is made of.
-  static void activate(std::vector<float>& z, std::vector<float>& s) {
+  static void activate(Floats& z, Floats& s) {
     s.resize(z.size());
     for (size_t e = 0; e < z.size(); e += LANES) {
       const Vec v = sigmoid_of_minus_twice(load(&z[e]));
@@ -252,8 +290,8 @@ class Network {
   long held_ = 0, size_ = 0;
   int all_in_;             // inputs of the first layer in torch's layout
   std::vector<int> kept_;  // those that are held
-  std::vector<std::vector<float>> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
-  std::vector<float> gradients_[2], chosen_;
+  std::vector<Floats> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
+  Floats gradients_[2], chosen_;
 };
 
 }  // namespace native

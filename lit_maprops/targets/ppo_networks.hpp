@@ -99,7 +99,7 @@ class Learned {
     Network net;
     Inputs inputs, following;
     std::vector<int> next_row;
-    std::vector<float> first, second, gradient, of_output;
+    Floats first, second, gradient, of_output;
   };
   struct Place {  // of an agent's outputs: which network, which of the rows that a row of D makes, which column
     int network, part, column;
@@ -155,7 +155,7 @@ class Learned {
   }
 
   // What the gradient of a network is multiplied with, so that its norm is at most `max_grad_norm`.
-  float clip(const std::vector<float>& gradient) const {
+  float clip(const Floats& gradient) const {
     Vec squares = all(0.0f), more = all(0.0f);
     size_t e = 0;
     for (; e + 2 * LANES <= gradient.size(); e += 2 * LANES) {
