@@ -52,7 +52,7 @@ def choose(
     Raises:
         ConfigError: ``native`` is asked for and no kernel can run anything.
     """
-    parts = Engines(rollout, behavior.why_torch(), learner.why_torch())
+    parts = Engines(rollout, behavior.why_not_native(), learner.why_not_native())
     general = "asked for" if engine == TORCH else None
     if general is None and device.type != "cpu":
         general = f"kernels are for the CPU, the run is on {device.type}"

@@ -122,12 +122,12 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         uniform = self.action_streams.uniform(2, n_envs, *columns).transpose(0, 1)
         return stratify(same_state(data), uniform)
 
-    def why_torch(self) -> str | None:
+    def why_not_native(self) -> str | None:
         """Why no compiled kernel can run its updates, in words; None: ``use_kernel`` is there for it."""
-        return f"updates of {type(self).__name__} have no kernel"
+        return f"there is no kernel for {type(self).__name__}"
 
     def use_kernel(self) -> None:
-        """From now on run updates by the compiled kernel; see ``why_torch``."""
+        """From now on run updates by the compiled kernel; see ``why_not_native``."""
 
     def optimizer_settings(self) -> dict[str, float]:
         """What of the optimizer is configured, by the optimizer's own names: a resumed run's may be others."""

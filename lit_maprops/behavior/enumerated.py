@@ -73,10 +73,10 @@ class EnumeratedPolicy(AdjustedPolicy):
         return TableTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.cost_options)
 
     @override
-    def why_torch(self) -> str | None:
+    def why_not_native(self) -> str | None:
         if self.cost_options.compile:
             return "<behavior.compile> has torch compile them"
-        return None if self.delta_trainer.has_kernel else super().why_torch()
+        return None if self.delta_trainer.has_kernel else super().why_not_native()
 
     @override
     def use_kernel(self) -> None:

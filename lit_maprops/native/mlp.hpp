@@ -24,7 +24,7 @@ struct Inputs {
   bool sparse = false;
   std::vector<int> first, column;
   std::vector<float> value;
-  std::vector<float> dense;  // [rows][in]
+  Floats dense;  // [rows][in]
 
   void clear(int in_) {
     rows = 0, in = in_;
@@ -39,6 +39,17 @@ struct Inputs {
     first.push_back(int(column.size()));
     ++rows;
   }
+  // Mark in `used` [in] which inputs are ever other than 0; before `finish`.
+  void mark(std::vector<char>& used) const {
+    for (int c : column) used[c] = 1;
+  }
+  // Count inputs as `Network::keep` does; before `finish`.
+  void keep(const std::vector<int>& kept) {
+    std::vector<int> place(in);
+    for (size_t i = 0; i < kept.size(); ++i) place[kept[i]] = int(i);
+    for (int& c : column) c = place[c];
+    in = int(kept.size());
+  }
   // Decide how the rows are held. A row of n nonzero numbers costs about 3 n as a list and `in` in a product of matrices.
   void finish() {
     sparse = 3 * column.size() <= size_t(rows) * in;
@@ -49,11 +60,12 @@ struct Inputs {
   }
 };
 
-// Which rows of the inputs a pass takes: those of `index`, or the first `count`.
+// Which rows of the inputs a pass takes: those of `index`, or `count` from `start` on.
 struct Rows {
   int count;
   const int64_t* index = nullptr;
-  int64_t operator[](int r) const { return index ? index[r] : r; }
+  int64_t start = 0;
+  int64_t operator[](int r) const { return index ? index[r] : start + r; }
 };
 
 class Network {
@@ -61,6 +73,8 @@ class Network {
   Network(const std::vector<Layer>& layers) : layers_(layers) {
     for (const Layer& l : layers) held_ += l.held(), size_ += l.size();
     weights.assign(held_, 0.0f);
+    all_in_ = layers[0].in;
+    for (int i = 0; i < all_in_; ++i) kept_.push_back(i);
     hidden_.resize(layers.size()), slope_.resize(layers.size()), upright_.resize(layers.size());
   }
   long held() const { return held_; }
@@ -69,26 +83,45 @@ class Network {
   int out() const { return layers_.back().out; }
   int width() const { return layers_.back().width(); }
 
+  // Hold the weights of these inputs only, in ascending order: all others are 0 in every row, and have zero moments. Their
+  // gradient is 0 and Adam leaves them as they are, bit for bit.
+  void keep(const std::vector<int>& inputs) {
+    kept_ = inputs;
+    held_ += long(layers_[0].width()) * (int(inputs.size()) - layers_[0].in);
+    layers_[0].in = int(inputs.size());
+    weights.resize(held_);
+  }
+
   // From, and back to, torch's layout; what is held may be parameters, moments or a gradient.
   void read(const float* flat, float* to) const {
-    for (const Layer& l : layers_) {
-      const int w = l.width();
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < l.in; ++i) to[long(i) * w + o] = flat[long(o) * l.in + i];
+    for (size_t n = 0; n < layers_.size(); ++n) {
+      const Layer& l = layers_[n];
+      const int w = l.width(), in = n ? l.in : all_in_;
+      for (int start = 0; start < l.in; start += LANES) {  // a few streams at a time, which the cache keeps apart
+        const int end = std::min(start + LANES, l.in);
+        for (int o = 0; o < l.out; ++o)
+          for (int i = start; i < end; ++i) to[long(i) * w + o] = flat[long(o) * in + (n ? i : kept_[i])];
+      }
       for (int i = 0; i <= l.in; ++i)
         for (int o = l.out; o < w; ++o) to[long(i) * w + o] = 0.0f;
-      for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[long(l.out) * l.in + o] : 0.0f;
-      flat += l.size(), to += l.held();
+      flat += long(l.out) * in;
+      for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[o] : 0.0f;
+      flat += l.bias ? l.out : 0, to += l.held();
     }
   }
   void write(const float* from, float* flat) const {
-    for (const Layer& l : layers_) {
-      const int w = l.width();
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < l.in; ++i) flat[long(o) * l.in + i] = from[long(i) * w + o];
+    for (size_t n = 0; n < layers_.size(); ++n) {
+      const Layer& l = layers_[n];
+      const int w = l.width(), in = n ? l.in : all_in_;
+      for (int start = 0; start < l.in; start += LANES) {
+        const int end = std::min(start + LANES, l.in);
+        for (int o = 0; o < l.out; ++o)
+          for (int i = start; i < end; ++i) flat[long(o) * in + (n ? i : kept_[i])] = from[long(i) * w + o];
+      }
+      flat += long(l.out) * in;
       if (l.bias)
-        for (int o = 0; o < l.out; ++o) flat[long(l.out) * l.in + o] = from[long(l.in) * w + o];
-      flat += l.size(), from += l.held();
+        for (int o = 0; o < l.out; ++o) flat[o] = from[long(l.in) * w + o];
+      flat += l.bias ? l.out : 0, from += l.held();
     }
   }
 
@@ -100,7 +133,7 @@ class Network {
     for (size_t n = 0; n <= last; w += layers_[n].held(), ++n) {
       if (only_last && n < last) continue;
       const Layer& l = layers_[n];
-      std::vector<float>& z = hidden_[n];
+      Floats& z = hidden_[n];
       z.resize(size_t(rows.count) * l.width());
       if (n == 0)
         first_layer(inputs, rows, w, z.data());
@@ -128,9 +161,9 @@ class Network {
       }
       float* of_bias = g + long(l.in) * w;
       std::fill(of_bias, of_bias + w, 0.0f);
-      if (l.bias)
-        for (int r = 0; r < rows.count; ++r)
-          for (int o = 0; o < w; o += LANES) store(of_bias + o, load(of_bias + o) + load(upper + long(r) * w + o));
+      int o = l.bias ? 0 : w;
+      for (; o + 8 * LANES <= w; o += 8 * LANES) totals<8>(rows.count, upper + o, w, of_bias + o);
+      for (; o < w; o += LANES) totals<1>(rows.count, upper + o, w, of_bias + o);
       if (n == 0) {
         of_first_layer(inputs, rows, upper, g);
         return;
@@ -138,12 +171,12 @@ class Network {
       const int below = layers_[n - 1].width();
       multiply(l.in, w, rows.count, hidden_[n - 1].data(), 1, below, upper, w, nullptr, g, w);
       if (only_last) continue;
-      std::vector<float>&up = upright_[n], &s = slope_[n - 1];
+      Floats &up = upright_[n], &s = slope_[n - 1];
       up.resize(size_t(l.out) * below);
       const float* held = weights.data() + offset;
-      for (int o = 0; o < l.out; ++o)
-        for (int i = 0; i < below; ++i) up[size_t(o) * below + i] = i < l.in ? held[long(i) * w + o] : 0.0f;
-      std::vector<float>& grad = gradients_[n % 2];
+      transpose(l.in, l.out, held, w, up.data(), below);
+      for (int o = 0; o < l.out; ++o) std::fill(&up[size_t(o) * below] + l.in, &up[size_t(o) * below] + below, 0.0f);
+      Floats& grad = gradients_[n % 2];
       grad.resize(size_t(rows.count) * below);
       multiply(rows.count, below, l.out, upper, w, 1, up.data(), below, nullptr, grad.data(), below);
       for (size_t e = 0; e < grad.size(); e += LANES) {
@@ -154,16 +187,28 @@ class Network {
     }
   }
 
-  std::vector<float> weights;  // [held]
+  Floats weights;  // [held]
 
  private:
   // The chosen rows of dense inputs, side by side.
   const float* chosen(const Inputs& x, Rows rows) {
-    if (!rows.index) return x.dense.data();
+    if (!rows.index) return x.dense.data() + rows.start * x.in;
     chosen_.resize(size_t(rows.count) * x.in);
     for (int r = 0; r < rows.count; ++r)
       std::copy_n(x.dense.data() + rows[r] * x.in, x.in, chosen_.data() + size_t(r) * x.in);
     return chosen_.data();
+  }
+
+  template <int V>
+  static void totals(int rows, const float* upper, int width, float* to) {
+    Vec acc[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[v] = all(0.0f);
+    for (int r = 0; r < rows; ++r, upper += width)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] += load(upper + LANES * v);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) store(to + LANES * v, acc[v]);
   }
 
   void first_layer(const Inputs& x, Rows rows, const float* w, float* z) {
@@ -174,14 +219,28 @@ class Network {
       multiply(rows.count, width, l.in, chosen(x, rows), l.in, 1, w, width, bias, z, width);
       return;
     }
+    int o = 0;
+    for (; o + 8 * LANES <= width; o += 8 * LANES) gather<8>(x, rows, w + o, bias + o, width, z + o);
+    for (; o + 2 * LANES <= width; o += 2 * LANES) gather<2>(x, rows, w + o, bias + o, width, z + o);
+    if (o < width) gather<1>(x, rows, w + o, bias + o, width, z + o);
+  }
+
+  // 8 V columns of the sum of the weights' rows that listed inputs choose.
+  template <int V>
+  static void gather(const Inputs& x, Rows rows, const float* w, const float* bias, int width, float* z) {
     for (int r = 0; r < rows.count; ++r, z += width) {
       const int64_t row = rows[r];
-      std::copy(bias, bias + width, z);
+      Vec acc[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] = load(bias + LANES * v);
       for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
         const float* from = w + long(x.column[e]) * width;
         const Vec value = all(x.value[e]);
-        for (int o = 0; o < width; o += LANES) store(z + o, load(z + o) + value * load(from + o));
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) acc[v] += value * load(from + LANES * v);
       }
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) store(z + LANES * v, acc[v]);
     }
   }
 
@@ -190,23 +249,35 @@ class Network {
     const Layer& l = layers_[0];
     const int width = l.width();
     if (!x.sparse) {
-      const float* from = rows.index ? chosen_.data() : x.dense.data();
+      const float* from = rows.index ? chosen_.data() : x.dense.data() + rows.start * x.in;
       multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
       return;
     }
     std::fill(g, g + long(l.in) * width, 0.0f);
+    int o = 0;
+    for (; o + 8 * LANES <= width; o += 8 * LANES) scatter<8>(x, rows, upper + o, width, g + o);
+    for (; o + 2 * LANES <= width; o += 2 * LANES) scatter<2>(x, rows, upper + o, width, g + o);
+    if (o < width) scatter<1>(x, rows, upper + o, width, g + o);
+  }
+
+  template <int V>
+  static void scatter(const Inputs& x, Rows rows, const float* upper, int width, float* g) {
     for (int r = 0; r < rows.count; ++r, upper += width) {
       const int64_t row = rows[r];
+      Vec own[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) own[v] = load(upper + LANES * v);
       for (int e = x.first[row]; e < x.first[row + 1]; ++e) {
         float* to = g + long(x.column[e]) * width;
         const Vec value = all(x.value[e]);
-        for (int o = 0; o < width; o += LANES) store(to + o, load(to + o) + value * load(upper + o));
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) store(to + LANES * v, load(to + LANES * v) + value * own[v]);
       }
     }
   }
 
   // z becomes its tanh, and `s` what its slope is made of.
-  static void activate(std::vector<float>& z, std::vector<float>& s) {
+  static void activate(Floats& z, Floats& s) {
     s.resize(z.size());
     for (size_t e = 0; e < z.size(); e += LANES) {
       const Vec v = sigmoid_of_minus_twice(load(&z[e]));
@@ -217,8 +288,10 @@ class Network {
 
   std::vector<Layer> layers_;
   long held_ = 0, size_ = 0;
-  std::vector<std::vector<float>> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
-  std::vector<float> gradients_[2], chosen_;
+  int all_in_;             // inputs of the first layer in torch's layout
+  std::vector<int> kept_;  // those that are held
+  std::vector<Floats> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
+  Floats gradients_[2], chosen_;
 };
 
 }  // namespace native

@@ -36,6 +36,7 @@ class Learner(Configurable, nn.Module, ABC):
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
+        native: let compiled kernels make the updates; only where ``why_not_native`` has nothing to say.
     """
 
     argument_owner = "learner"
@@ -44,6 +45,7 @@ class Learner(Configurable, nn.Module, ABC):
     optimizer: torch.optim.Optimizer
     stepper: Any = None
     learning: Tensor | None = None
+    native: bool = False
 
     def __init__(
         self,
@@ -85,12 +87,13 @@ class Learner(Configurable, nn.Module, ABC):
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
 
-    def why_torch(self) -> str | None:
-        """Why no compiled kernel can run its updates, in words; None: ``use_kernel`` is there for it."""
-        return f"updates of {type(self).__name__} have no kernel"
+    def why_not_native(self) -> str | None:
+        """Why no compiled kernel can make this learner's updates as it stands, in words; None: one can."""
+        return f"there is no kernel for {type(self).__name__}"
 
     def use_kernel(self) -> None:
-        """From now on run updates by the compiled kernel; see ``why_torch``."""
+        """From now on make updates by the compiled kernel; see ``why_not_native``."""
+        self.native = True
 
     def step_optimizer(self, **options: Any) -> None:
         """Step the optimizer; ``options`` are those of its ``step``."""

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.distributions import Distribution
 from torchrl.modules import ProbabilisticActor
-from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 from typing_extensions import override
 
@@ -27,9 +25,11 @@ from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
+from lit_maprops.targets import native_ppo
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
+from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 
 
 class PPO(Learner):
@@ -55,7 +55,7 @@ class PPO(Learner):
 
     optimizer: SeedAdam
     critic_class: type[IndependentCritic] | type[CentralCritic]
-    loss_class: type[IPPOLoss] | type[MAPPOLoss]
+    loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
 
     def __init__(
         self,
@@ -120,12 +120,16 @@ class PPO(Learner):
 
     @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
-        data = self._prepare(buffer.trajectories())
-        n_seeds, n_rows = data.batch_size
+        trajectories = buffer.trajectories()
+        # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
+        n_rows = trajectories.batch_size[1:].numel()
+        orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
+        if self.native and self.stepper is None:  # else every step is to be heard
+            return native_ppo.update(self, trajectories, orders)
+        data = self._prepare(trajectories)
+        n_seeds = len(data)
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
-        # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
-        orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
@@ -223,6 +227,14 @@ class PPO(Learner):
         return means[0], means[1], means[2]
 
     @override
+    def why_not_native(self) -> str | None:
+        if type(self) not in (IPPO, MAPPO):
+            return super().why_not_native()
+        if self.team.size > 1:
+            return "several ranks share the gradients of a seed, and the kernel does not add them up"
+        return native_ppo.lacks(self.policies)
+
+    @override
     def move_streams(self, device: torch.device) -> None:
         self.minibatch_streams.device = device
 
@@ -235,36 +247,18 @@ class PPO(Learner):
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
 
 
-class _SkipEntropyCheck:
-    """Skips a check of TorchRL's losses: they stop the host at every batch to ask the device if entropies are finite.
-
-    Ours always are (see ``distributions``). tests/test_device.py counts what still waits.
-    """
-
-    def _get_entropy(self, dist: Distribution, adv_shape: torch.Size) -> Tensor:
-        return dist.entropy().unsqueeze(-1)
-
-
-class _IPPOLoss(_SkipEntropyCheck, IPPOLoss):
-    """TorchRL's."""
-
-
-class _MAPPOLoss(_SkipEntropyCheck, MAPPOLoss):
-    """TorchRL's."""
-
-
 class IPPO(PPO):
     """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation. Arguments as ``PPO``."""
 
     critic_class = IndependentCritic
-    loss_class = _IPPOLoss
+    loss_class = UncheckedIPPOLoss
 
 
 class MAPPO(PPO):
     """Multi-agent PPO (Yu et al. 2022): one central critic on the global state. Arguments as ``PPO``."""
 
     critic_class = CentralCritic
-    loss_class = _MAPPOLoss
+    loss_class = UncheckedMAPPOLoss
 
 
 def _normalized(advantage: Tensor, value: Tensor, weight: Tensor | None) -> Tensor:

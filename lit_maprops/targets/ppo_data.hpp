@@ -1,0 +1,72 @@
+// What a call of ppo.cpp hands over, and the parts of it that one seed needs.
+#pragma once
+#include <vector>
+
+#include "adam.hpp"
+
+namespace ppo {
+
+using namespace native;
+
+// The policies or the critics of all seeds, one network after the other without gaps.
+struct Stack {
+  int32_t networks, layers;        // networks: of a seed, one or as many as there are agents
+  const int32_t* shapes;           // [layers][3]: out, in, has a bias
+  float *flat, *exp_avg, *exp_avg_sq;  // [seeds][networks][P]
+  float* steps_taken;              // [seeds]
+};
+
+enum Type : int32_t { FLOATS, BYTES, SIGNED_BYTES };
+
+// Inputs of networks, [seeds][rows][parts][width]: of this step and of the one that follows.
+struct Numbers {
+  const void *here, *next;
+  int32_t type, parts, width;
+};
+
+// `rows` = batches * steps * envs, in this order. Everything else is [seeds][rows][agents].
+struct Update {
+  int32_t seeds, batches, steps, envs, agents, actions, epochs, minibatches, threads;
+  Stack policies, critics;
+  Numbers observation, of_critic;
+  const float* reward;
+  const uint8_t *done, *terminated;
+  const int64_t* action;
+  const float *parameters, *log_prob, *weight;  // parameters [...][actions]; weight null: 1
+  const uint8_t* mask;                          // [agents][actions]
+  const int64_t* order;                         // [epochs][seeds][rows]
+  const uint8_t* learning;                      // [seeds]
+  float gamma, carried, clip_epsilon, lowest, highest, clip_value, entropy_coeff, critic_coeff, max_grad_norm, kl_stop;
+  AdamSettings adam;
+  float* figures;  // [7][seeds], see `Seed::report`
+  int rows() const { return batches * steps * envs; }
+};
+
+// What one agent did in D of one seed, row by row.
+struct Agent {
+  std::vector<int> legal;  // the actions it has
+  std::vector<int32_t> action;
+  std::vector<float> log_prob, weight, value, advantage, target;
+
+  void read(const Update& u, int seed, int agent) {
+    const int rows = u.rows();
+    const int64_t first = int64_t(seed) * rows * u.agents + agent;
+    for (auto* numbers : {&log_prob, &weight, &value, &advantage, &target}) numbers->resize(rows);
+    legal.clear(), action.resize(rows);
+    for (int k = 0; k < u.actions; ++k)
+      if (u.mask[agent * u.actions + k]) legal.push_back(k);
+    for (int r = 0; r < rows; ++r) {
+      const int64_t from = first + int64_t(r) * u.agents;
+      action[r] = int32_t(u.action[from]), log_prob[r] = u.log_prob[from];
+      weight[r] = u.weight ? u.weight[from] : 1.0f;
+    }
+  }
+};
+
+// A number that counts for nothing where the weight is 0, whatever it is.
+template <class Number>
+Number weighted(Number value, float weight) {
+  return weight == 0.0f ? Number(0) : value * Number(weight);
+}
+
+}  // namespace ppo

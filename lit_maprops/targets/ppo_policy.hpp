@@ -1,0 +1,122 @@
+// What PPO asks of one agent's policy, eight rows at a time: the gradient of its losses, and how far it has moved.
+#pragma once
+#include "ppo_data.hpp"
+
+namespace ppo {
+
+struct Losses {
+  double policy = 0.0, critic = 0.0, entropy = 0.0;
+};
+
+struct Drift {
+  double kl = 0.0, clipped = 0.0, entropy = 0.0;
+};
+
+// Policies of up to eight rows: a vector for every action that the agent has.
+class Policies {
+ public:
+  explicit Policies(int actions) : log_p(actions), p(actions) {}
+
+  // From outputs, where lane i's are at row[i].
+  void normalize(const float* const* row, const std::vector<int>& legal) {
+    Vec largest = all(-INFINITY), total = all(0.0f);
+    for (int k : legal) {
+      Vec z;
+      for (int i = 0; i < LANES; ++i) z[i] = row[i][k];
+      log_p[k] = z;
+      largest = z > largest ? z : largest;
+    }
+    for (int k : legal) total += p[k] = exp(log_p[k] - largest);
+    const Vec log_total = largest + log(total), share = 1.0f / total;
+    entropy = all(0.0f);
+    for (int k : legal) {
+      log_p[k] -= log_total, p[k] *= share;
+      entropy -= p[k] * log_p[k];
+    }
+  }
+
+  Vec of_action(Ints action, const std::vector<int>& legal) const {
+    Vec found = all(-INFINITY);
+    for (int k : legal) found = action == k ? log_p[k] : found;
+    return found;
+  }
+
+  std::vector<Vec> log_p, p;
+  Vec entropy;
+};
+
+// Numbers of the rows in the lanes.
+struct Lanes {
+  int64_t row[LANES];
+  const float* output[LANES];
+  Ints action;
+  Vec log_prob, advantage, weight;
+
+  // Of `count` rows those from `start` on; lanes beyond the last weigh nothing.
+  Lanes(const Agent& agent, const float* of_first, int stride, const int64_t* rows, int64_t first, int start, int count) {
+    for (int i = 0; i < LANES; ++i) {
+      const int r = std::min(start + i, count - 1);
+      row[i] = rows ? rows[r] : first + r;
+      output[i] = of_first + long(r) * stride;
+      action[i] = agent.action[row[i]], log_prob[i] = agent.log_prob[row[i]];
+      advantage[i] = agent.advantage[row[i]];
+      weight[i] = start + i < count ? agent.weight[row[i]] : 0.0f;
+    }
+  }
+  Vec weigh(Vec value) const { return weight == 0.0f ? all(0.0f) : value * weight; }
+};
+
+// Gradient of the clipped loss and the entropy bonus in the agent's outputs, means over `count` rows; adds the losses.
+inline void policy_gradient(const Update& u, const Agent& agent, Policies& policies, const int64_t* rows, int count,
+                            const float* output, float* of_output, int stride, Losses& losses) {
+  const float at_lowest = exp(all(u.lowest))[0], at_highest = exp(all(u.highest))[0];
+  Vec loss = all(0.0f), entropies = all(0.0f);
+  for (int start = 0; start < count; start += LANES) {
+    const Lanes l(agent, output, stride, rows, 0, start, count);
+    policies.normalize(l.output, agent.legal);
+    const Vec moved = policies.of_action(l.action, agent.legal) - l.log_prob;
+    const Vec ratio = exp(moved);
+    const Vec clipped = moved < u.lowest ? all(at_lowest) : moved > u.highest ? all(at_highest) : ratio;
+    const Vec gain = ratio * l.advantage, gain_clipped = clipped * l.advantage;
+    const auto is_clipped = gain_clipped < gain;  // false for NaN, which stays
+    loss -= l.weigh(is_clipped ? gain_clipped : gain);
+    const auto known = policies.entropy == policies.entropy;
+    entropies += l.weigh(known ? policies.entropy : all(0.0f));
+    const Vec of_log_p = l.weigh(is_clipped ? all(0.0f) : -gain) / float(count);
+    const Vec bonus = l.weigh(known ? all(u.entropy_coeff) : all(0.0f)) / float(count);
+    const int used = std::min(LANES, count - start);
+    for (int k : agent.legal) {
+      const Vec p = policies.p[k];
+      const Vec of_entropy = known ? p * (policies.log_p[k] + policies.entropy) : all(0.0f);
+      const Vec g = of_log_p * ((l.action == k ? all(1.0f) : all(0.0f)) - p) + bonus * of_entropy;
+      const Vec out = l.weight == 0.0f ? all(0.0f) : g;
+      for (int i = 0; i < used; ++i) of_output[long(start + i) * stride + k] = out[i];
+    }
+  }
+  losses.policy += double(sum(loss)) / count;
+  losses.entropy -= double(u.entropy_coeff) * double(sum(entropies)) / count;
+}
+
+// Exact KL(old || new), clipped ratios and entropies of rows [first, first + count), summed into `drift`.
+inline void add_drift(const Update& u, const Agent& agent, const float* old, Policies& policies, int first, int count,
+                      const float* output, int stride, Drift& drift) {
+  Vec kl = all(0.0f), clipped = all(0.0f), entropies = all(0.0f);
+  for (int start = 0; start < count; start += LANES) {
+    const Lanes l(agent, output, stride, nullptr, first, start, count);
+    policies.normalize(l.output, agent.legal);
+    Vec divergence = all(0.0f);
+    for (int k : agent.legal) {
+      Vec before;
+      for (int i = 0; i < LANES; ++i) before[i] = old[l.row[i] * u.agents * u.actions + k];
+      const Vec p = exp(before);
+      divergence += p > 0.0f ? p * (before - policies.log_p[k]) : all(0.0f);
+    }
+    const Vec change = exp(policies.of_action(l.action, agent.legal) - l.log_prob) - 1.0f;
+    const auto beyond = (change > u.clip_epsilon) | (change < -u.clip_epsilon);
+    kl += l.weigh(divergence), entropies += l.weigh(policies.entropy);
+    clipped += l.weigh(beyond ? all(1.0f) : all(0.0f));
+  }
+  drift.kl += sum(kl), drift.clipped += sum(clipped), drift.entropy += sum(entropies);
+}
+
+}  // namespace ppo
