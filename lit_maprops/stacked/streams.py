@@ -5,6 +5,7 @@ are, and permuting seeds permutes the results. Streams are drawn on the CPU and 
 sees the same numbers. All state is a few tensors that a checkpoint stores.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,18 @@ class SeedStreams:
     def uniform(self, *shape: int) -> Tensor:
         """Draw ``[R, *shape]`` float32 numbers, uniform on [0, 1)."""
         return self._draw(self.device, *shape)
+
+    def several(self, times: int, *shape: int) -> Tensor:
+        """What ``times`` calls of ``uniform`` give, ``[R, times, *shape]``: the same numbers, in one go."""
+        count, left, parts = math.prod(shape), times, []
+        while left:
+            # One that does not fit makes a new block, and drops the rest of this one.
+            fit = (self._block.shape[1] - self._cursor) // count if count else left
+            some = min(left, max(1, fit))
+            parts.append(self.uniform(some * count))
+            left -= some
+        drawn = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return drawn.reshape(len(self.generators), times, *shape)
 
     def _draw(self, device: torch.device, *shape: int) -> Tensor:
         count = int(np.prod(shape))

@@ -198,3 +198,14 @@ def test_permutations_are_uniform():
 def test_a_seeds_permutation_is_its_own():
     together = SeedStreams(0, [3, 4, 5], "minibatches").permutation(50)
     assert torch.equal(together[1:2], SeedStreams(0, [4], "minibatches").permutation(50))
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (), (2, 0), (BLOCK,), (BLOCK + 1,)], ids=str)
+@pytest.mark.parametrize("before", [0, 1, BLOCK - 8, BLOCK])
+def test_several_draws_are_those_one_by_one(before, shape):
+    one, other = (SeedStreams(0, [3, 1], "actions") for _ in range(2))
+    assert_equal([one.uniform(before)], [other.uniform(before)])
+    for times in (1, 200, 146, 3):
+        assert torch.equal(one.several(times, *shape), torch.stack([other.uniform(*shape) for _ in range(times)], 1))
+        assert one.state_dict()["cursor"] == other.state_dict()["cursor"]
+        assert torch.equal(one.state_dict()["block_states"], other.state_dict()["block_states"])
