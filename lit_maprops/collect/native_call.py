@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy
-from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
+from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
 from lit_maprops.native.arrays import address, shape_numbers
 from lit_maprops.stacked.mlp import size_of
@@ -34,6 +35,7 @@ TASKS: dict[type[Task], NativeTask] = {
     BoulderPush: NativeTask(0, boulder_push.STATE, boulder_push.rules),
     MatrixGame: NativeTask(1, games.STATE, games.rules_of_matrix_game),
     Coordination: NativeTask(2, games.STATE, games.rules_of_coordination),
+    Foraging: NativeTask(3, foraging.STATE, foraging.rules),
 }
 
 _INTS = [

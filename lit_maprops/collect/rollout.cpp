@@ -1,5 +1,6 @@
 // The collection of D natively: what collection.py has TorchRL do, seed by seed, all steps of a call in a row.
 #include "../envs/boulder_push/step.hpp"
+#include "../envs/foraging/step.hpp"
 #include "../envs/games/step.hpp"
 #include "categorical.hpp"
 #include "few_rows.hpp"
@@ -258,5 +259,6 @@ extern "C" void lit_maprops_rollout(const Rollout* call) {
     case 0: return run<boulder_push::Task>(*call);
     case 1: return run<games::MatrixGame>(*call);
     case 2: return run<games::Coordination>(*call);
+    case 3: return run<foraging::Task>(*call);
   }
 }

@@ -13,7 +13,7 @@ from collect_helpers import acted, assert_same_state, assert_same_steps, collect
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy, TabularMAPROPS
 from lit_maprops.collect import NativeCollection, unsupported
-from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task, TwoPeaks
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
 from lit_maprops.targets import TargetPolicies
 
 pytestmark = native
@@ -50,6 +50,15 @@ CASES: dict[str, Case] = {
     "matrix game": (MatrixGame(), "joint", 1, 1, (), False, 30),
     "payoffs of each agent": (MatrixGame(PAYOFFS), "own", 3, 6, (8,), True, 30),
     "coordination": (Coordination(3, 3, miscoordination=-0.25), "joint, stratified", 2, 8, (), False, 30),
+    "foraging": (Foraging("Foraging-5x5-2p-1f-coop", max_steps=9), "own", 4, 16, (16, 16), True, 30),
+    "foraging, little seen": (
+        Foraging(size=7, n_agents=3, max_num_food=3, sight=1, force_coop=False, penalty=0.2, max_steps=9),
+        *("joint", 2, 8, (16,), False, 30),
+    ),
+    "foraging, states without numbers": (
+        Foraging(size=9, n_agents=4, max_num_food=5, max_food_level=2, normalize_reward=False, fixed_start=True),
+        *("own, stratified", 3, 9, (8,), False, 30),
+    ),
     "partial coordination": (Coordination(4, 3, partial=True), "own, stratified", 2, 8, (), False, 30),
 }
 
@@ -62,6 +71,42 @@ def test_every_key_is_torchrls(case: str) -> None:
         assert_same_steps(oracle.collect(), own.collect())
     assert_same_state(oracle.checkpoint_state(), own.checkpoint_state())
     assert oracle.env.faults.env_steps == own.env.faults.env_steps > 0
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Foraging(size=5, n_agents=3, max_num_food=2, force_coop=False, penalty=0.1),
+        Foraging(size=6, n_agents=5, max_num_food=4, max_player_level=3, sight=2, normalize_reward=False),
+        Foraging(size=4, n_agents=7, max_num_food=3, max_food_level=1),
+    ],
+    ids=["5x5", "6x6", "4x4"],
+)
+def test_foraging_follows_the_rules_from_any_start(task: Foraging) -> None:
+    """Crowded grids: who blocks whom, who loads with whom; then episodes start anew in some of thousands of rows."""
+    rows = 4096
+    own = collection(NativeCollection, task, OnPolicy(), [0], rows, rows)
+    generator = torch.Generator().manual_seed(1)
+    state = task.initial_state(torch.rand(1, rows, task.start_noise, generator=generator))
+    following = state | {"step": torch.randint(48, 50, (1, rows), generator=generator).int()}
+    own.restore({"env": own.checkpoint_state()["env"] | {"state": following}})
+    loads = torch.rand(1, rows, task.n_agents, generator=generator) < 0.5
+    action = torch.where(loads, 5, torch.randint(6, (1, rows, task.n_agents), generator=generator))
+    noise = torch.rand(1, rows, task.start_noise, generator=generator)
+    outcome, step = task.transition(state, action, noise[..., :0]), acted(own, action, noise)
+    assert torch.equal(step.get(keys.REWARD).squeeze(-1), outcome.reward)
+    assert torch.equal(step.get(keys.TERMINATED).squeeze(-1), outcome.terminated)
+    observation, everything = task.observe(outcome.state)
+    assert torch.equal(step.get(keys.OBSERVATION), observation)
+    assert torch.equal(step.get(keys.STATE), everything)
+    if task.numbers_states():
+        assert torch.equal(step.get(keys.STATE_INDEX).squeeze(-1), task.state_index(outcome.state))
+    over, fresh = step.get(keys.DONE).squeeze(-1), task.initial_state(noise)
+    for name, value in own.env.state.items():
+        if name != "step":
+            assert torch.equal(value[over], fresh[name][over]), name
+            assert torch.equal(value[~over], outcome.state[name][~over]), name
+    assert (outcome.reward > 0).sum() > 100 and rows / 4 < over.sum() < rows
 
 
 def test_several_hundred_steps() -> None:
