@@ -1,6 +1,7 @@
 """Collecting D with a compiled kernel, ``rollout.cpp``: the draws and the keys of ``Collection``, without TorchRL."""
 
 import ctypes
+import math
 from typing import Any
 
 import torch
@@ -79,6 +80,9 @@ class NativeCollection:
         call.rules = ctypes.addressof(self._rules)
         self._fixed = env.fixed_start_noise.contiguous()
         call.fixed = self._fixed.data_ptr()
+        self._noise_count = envs * (task.step_noise + task.start_noise)
+        self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
+        call.threads, call.phases = 1, LOOK | CHOOSE | ACT
         self._enter_behavior()
         actor(env.reset())  # TorchRL's collector draws once to see what an actor writes
         self._own_state(env.checkpoint_state())
@@ -88,7 +92,7 @@ class NativeCollection:
         call.behavior = BEHAVIORS.get(type(behavior), ASKED)
         call.stratified = behavior.stratified and envs > 1
         columns = () if call.behavior else behavior.family.uniforms
-        self._drawn = (2, envs, *columns) if call.stratified else (envs, *columns)
+        self._drawn_count = envs * math.prod(columns) * (1 + call.stratified)
         if isinstance(behavior, MAPROPS) and call.behavior != ASKED:
             self._delta = Weights(behavior.net, call.delta, False)
         elif call.behavior == ASKED:
@@ -102,34 +106,35 @@ class NativeCollection:
         for place, name in enumerate(self._state_names):
             self._call.state[place] = self._state[name].data_ptr()
         self._call.step_count = self._state["step"].data_ptr()
-        self._noise: Tensor | None = None  # of the newest vector steps; None: ``env`` knows what comes next
+        # Where the noise of the newest vector steps lies; None: ``env`` knows what comes next.
+        self._noise: tuple[Tensor, int] | None = None
 
-    @torch.no_grad()
     def collect(self) -> TensorDictBase:
         """The next m env steps of every seed, ``[R, m / E, E]``, in memory that the next call uses again."""
         call, env = self._call, self.env
-        self._noise = noise = env.streams.several(self._steps, call.envs, call.step_noise + call.start_noise)
-        call.noise, call.noise_seed = noise.data_ptr(), noise.stride(0)
-        call.threads = torch.get_num_threads() if call.seeds * self._env_steps >= SHARED_FROM else 1
+        self._noise = noise, first = env.streams.reserve(self._steps, self._noise_count)
+        call.noise, call.noise_seed = at, _ = noise.data_ptr() + 4 * first, noise.shape[1]
+        if self._over_threads:
+            call.threads = torch.get_num_threads()
         self._policies.renew()
         if call.behavior == ASKED:
-            self._ask()
+            self._ask(at)
         else:
-            uniform = self.behavior.action_streams.several(self._steps, *self._drawn)
-            call.uniform, call.uniform_seed = uniform.data_ptr(), uniform.stride(0)
+            uniform, first = self.behavior.action_streams.reserve(self._steps, self._drawn_count)
+            call.uniform, call.uniform_seed = uniform.data_ptr() + 4 * first, uniform.shape[1]
             if self._delta is not None:
                 self._delta.renew()
-            call.phases = LOOK | CHOOSE | ACT
             self._run(self._reference)
         env.faults.env_steps += self._env_steps
         return self._batch.data
 
-    def _ask(self) -> None:
-        """Step by step, with the behavior policy's own ``choose``."""
+    @torch.no_grad()
+    def _ask(self, noise: int) -> None:
+        """Step by step, with the behavior policy's own ``choose``; ``noise`` is where the steps' lies."""
         call, arrays = self._call, self._batch.arrays
-        call.steps, noise, size = 1, call.noise, 4 * call.envs * (call.step_noise + call.start_noise)
+        call.steps = 1
         for step, seen in enumerate(self._seen):
-            call.first, call.noise, call.phases = step, noise + step * size if noise else None, LOOK
+            call.first, call.noise, call.phases = step, noise + 4 * step * self._noise_count, LOOK
             self._run(self._reference)
             self._policies.renew()
             choice = self.behavior.choose(seen, arrays["parameters"][:, step])
@@ -146,7 +151,11 @@ class NativeCollection:
         if self._noise is not None:  # what the start of an episode has used up is not saved
             saved.pop("next_start_noise", None)
             if not self._batch.arrays["done"][:, -1].any():
-                saved["next_start_noise"] = self._noise[:, -1, :, self._call.step_noise :].clone()
+                (numbers, first), call = self._noise, self._call
+                last = first + (self._steps - 1) * self._noise_count
+                newest = numbers[:, last : last + self._noise_count]
+                newest = newest.unflatten(1, (call.envs, call.step_noise + call.start_noise))
+                saved["next_start_noise"] = newest[..., call.step_noise :].clone()
         return {"env": saved, "carried": carried(self.env, self._shown())}
 
     def _shown(self) -> TensorDict:

@@ -48,18 +48,30 @@ class SeedStreams:
 
     def several(self, times: int, *shape: int) -> Tensor:
         """What ``times`` calls of ``uniform`` give, ``[R, times, *shape]``: the same numbers, in one go."""
-        count, left, parts = math.prod(shape), times, []
-        while left:
-            # One that does not fit makes a new block, and drops the rest of this one.
-            fit = (self._block.shape[1] - self._cursor) // count if count else left
-            some = min(left, max(1, fit))
-            parts.append(self.uniform(some * count))
-            left -= some
-        drawn = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        count = math.prod(shape)
+        numbers, first = self.reserve(times, count)
+        drawn = numbers[:, first : first + times * count].to(self.device, non_blocking=True)
         return drawn.reshape(len(self.generators), times, *shape)
 
+    def reserve(self, times: int, count: int) -> tuple[Tensor, int]:
+        """Where the numbers of ``times`` draws of ``count`` lie, for who reads memory: ``[R, .]`` on the CPU, read only.
+
+        Returns:
+            Rows without gaps, which the numbers of a seed are in side by side, and the column of the first.
+        """
+        if self._cursor + times * count <= self._block.shape[1]:
+            first, self._cursor = self._cursor, self._cursor + times * count
+            return self._block, first
+        parts, left = [], times
+        while left:
+            # One that does not fit makes a new block, and drops the rest of this one.
+            some = min(left, max(1, (self._block.shape[1] - self._cursor) // count))
+            parts.append(self._draw(_CPU, some * count))
+            left -= some
+        return torch.cat(parts, 1), 0
+
     def _draw(self, device: torch.device, *shape: int) -> Tensor:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if self._cursor + count > self._block.shape[1]:
             # The rest of the block is dropped: what a seed reads must not depend on how its block was cut.
             self._refill(max(BLOCK, count))

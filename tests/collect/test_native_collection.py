@@ -148,9 +148,10 @@ def test_a_step_follows_the_rules_from_any_state() -> None:
         assert outcome.terminated.sum() > 100 and (outcome.reward > 0).any(-1).sum() > 300
 
 
+@pytest.mark.parametrize("task", [BoulderPush(max_steps=6), Coordination(2, 3)], ids=["BoulderPush", "Coordination"])
 @pytest.mark.parametrize("behavior", [lambda: PROPS(hidden=[8]), TabularMAPROPS], ids=["PROPS", "TabularMAPROPS"])
-def test_other_behavior_policies_are_asked(behavior: Callable[[], BehaviorPolicy]) -> None:
-    oracle, own = pair(BoulderPush(max_steps=6), behavior, [0, 1], 2, 8)
+def test_other_behavior_policies_are_asked(behavior: Callable[[], BehaviorPolicy], task: Task) -> None:
+    oracle, own = pair(task, behavior, [0, 1], 2, 8)
     for _ in range(12):
         steps = oracle.collect()
         assert_same_steps(steps, own.collect())
