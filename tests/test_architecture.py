@@ -28,6 +28,7 @@ LAYERS = [
     ["targets"],
     ["buffer"],
     ["envs"],
+    ["native"],
     ["distributions"],
     ["stacked"],
     ["keys", "system"],

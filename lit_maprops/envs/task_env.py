@@ -187,6 +187,11 @@ class TaskEnv(EnvBase):
         """The current state of every row, ``[R, E, ...]``: what ``Task.render`` draws."""
         return self._team.gather(self._state)
 
+    @property
+    def fixed_start_noise(self) -> Tensor:
+        """What every episode of a seed starts from where the task has a fixed start: ``[R, 1, start_noise]``."""
+        return self._fixed_start_noise
+
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
         saved: dict[str, Any] = {"state": self.state, "streams": self.streams.state_dict()}

@@ -5,6 +5,7 @@ are, and permuting seeds permutes the results. Streams are drawn on the CPU and 
 sees the same numbers. All state is a few tensors that a checkpoint stores.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +47,32 @@ class SeedStreams:
         """Draw ``[R, *shape]`` float32 numbers, uniform on [0, 1)."""
         return self._draw(self.device, *shape)
 
+    def several(self, times: int, *shape: int) -> Tensor:
+        """What ``times`` calls of ``uniform`` give, ``[R, times, *shape]``: the same numbers, in one go."""
+        count = math.prod(shape)
+        numbers, first = self.reserve(times, count)
+        drawn = numbers[:, first : first + times * count].to(self.device, non_blocking=True)
+        return drawn.reshape(len(self.generators), times, *shape)
+
+    def reserve(self, times: int, count: int) -> tuple[Tensor, int]:
+        """Where the numbers of ``times`` draws of ``count`` lie, for who reads memory: ``[R, .]`` on the CPU, read only.
+
+        Returns:
+            Rows without gaps, which the numbers of a seed are in side by side, and the column of the first.
+        """
+        if self._cursor + times * count <= self._block.shape[1]:
+            first, self._cursor = self._cursor, self._cursor + times * count
+            return self._block, first
+        parts, left = [], times
+        while left:
+            # One that does not fit makes a new block, and drops the rest of this one.
+            some = min(left, max(1, (self._block.shape[1] - self._cursor) // count))
+            parts.append(self._draw(_CPU, some * count))
+            left -= some
+        return torch.cat(parts, 1), 0
+
     def _draw(self, device: torch.device, *shape: int) -> Tensor:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if self._cursor + count > self._block.shape[1]:
             # The rest of the block is dropped: what a seed reads must not depend on how its block was cut.
             self._refill(max(BLOCK, count))

@@ -194,6 +194,17 @@ def test_state_index_tells_all_states_apart(height, width):
     assert torch.equal(task.state_index({key: value[order] for key, value in states.items()}), index[order])
 
 
+@pytest.mark.parametrize("height, width", [(12, 12), (4, 60)])
+def test_cells_of_large_grids_are_numbered_beyond_the_type_of_their_coordinates(height, width):
+    cells = torch.tensor(list(product(range(width), range(height))), dtype=torch.int8)
+    numbers = torch.cartesian_prod(torch.arange(4), *[torch.arange(len(cells))] * 2)
+    states = {"direction": numbers[:, 0].to(torch.int8), "boulder": cells[numbers[:, 1]]}
+    index = BoulderPush(height=height, width=width, n_agents=1).state_index(
+        states | {"agents": cells[numbers[:, 2]].unsqueeze(1)}
+    )
+    assert torch.equal(index.sort().values, torch.arange(4 * (height * width) ** 2))
+
+
 def test_state_index_of_many_agents_on_a_large_grid():
     task = BoulderPush(size="large", n_agents=5)
     corners = torch.tensor(list(product([(0, 0), (19, 0), (0, 19), (19, 19)], repeat=6)))

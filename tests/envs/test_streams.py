@@ -250,3 +250,14 @@ def test_fresh_generators_differ_and_follow_their_stream():
     assert len({state.numpy().tobytes() for state in drawn}) == 300
     again = SeedStreams(0, [7], "weights").new_generators()[0]
     assert torch.equal(again.get_state(), drawn[7])
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (), (2, 0), (BLOCK,), (BLOCK + 1,)], ids=str)
+@pytest.mark.parametrize("before", [0, 1, BLOCK - 8, BLOCK])
+def test_several_draws_are_those_one_by_one(before, shape):
+    one, other = (SeedStreams(0, [3, 1], "actions") for _ in range(2))
+    assert_equal([one.uniform(before)], [other.uniform(before)])
+    for times in (1, 200, 146, 3):
+        assert torch.equal(one.several(times, *shape), torch.stack([other.uniform(*shape) for _ in range(times)], 1))
+        assert one.state_dict()["cursor"] == other.state_dict()["cursor"]
+        assert torch.equal(one.state_dict()["block_states"], other.state_dict()["block_states"])

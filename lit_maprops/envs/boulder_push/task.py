@@ -241,7 +241,7 @@ class BoulderPush(Task):
         if 4 * cells ** (self.n_agents + 1) >= 2**62:
             return None
         index = state["direction"].long()
-        bodies = torch.cat([state["boulder"].unsqueeze(-2), state["agents"]], -2)
+        bodies = torch.cat([state["boulder"].unsqueeze(-2), state["agents"]], -2).long()  # y * width is more than int8
         for x, y in (body.unbind(-1) for body in bodies.unbind(-2)):
             index = index * cells + y * self.width + x
         return index

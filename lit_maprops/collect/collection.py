@@ -85,10 +85,10 @@ def saved_like(env: TaskEnv, actor: BehaviorActor) -> tuple[dict[str, Any], Tens
         actor: the behavior policy; its action streams move on.
     """
     step = env.step(actor(env.reset()))
-    return {"env": env.checkpoint_state(), "carried": _carried(env, step)}, step
+    return {"env": env.checkpoint_state(), "carried": carried(env, step)}, step
 
 
-def _carried(env: TaskEnv, step: TensorDictBase) -> dict[str, Any]:
+def carried(env: TaskEnv, step: TensorDictBase) -> dict[str, Any]:
     """What the next vector step starts from; what the actor wrote is written anew."""
     names = [*env.observation_spec.keys(True, True), *env.done_spec.keys(True, True)]
     return step.select(*names).flatten_keys("/").to_dict()
@@ -126,13 +126,13 @@ class Collection:
     def checkpoint_state(self) -> dict[str, Any]:
         """What ``restore`` needs to continue bit for bit; plain tensors and integers."""
         # TorchRL's own state_dict leaves out the observation it carries from one batch to the next.
-        return {"env": self.env.checkpoint_state(), "carried": _carried(self.env, self._collector._carrier)}
+        return {"env": self.env.checkpoint_state(), "carried": carried(self.env, self._collector._carrier)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state``."""
         self.env.restore(saved["env"])
-        carried = TensorDict(saved["carried"], batch_size=self.env.batch_size)
-        self._collector._carrier.update(carried.unflatten_keys("/").to(self.env.device))
+        start = TensorDict(saved["carried"], batch_size=self.env.batch_size)
+        self._collector._carrier.update(start.unflatten_keys("/").to(self.env.device))
 
     def close(self) -> None:
         """Release the environments."""

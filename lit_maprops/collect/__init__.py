@@ -1,0 +1,14 @@
+"""Collecting D: with TorchRL's collector, which any task will do for, or with a compiled kernel."""
+
+from lit_maprops.collect.collection import BehaviorActor, Collection, saved_like, step_bytes, update_keys
+from lit_maprops.collect.native import NativeCollection, unsupported
+
+__all__ = [
+    "BehaviorActor",
+    "Collection",
+    "NativeCollection",
+    "saved_like",
+    "step_bytes",
+    "unsupported",
+    "update_keys",
+]

@@ -1,0 +1,153 @@
+"""What ``rollout.cpp`` is called with: a task, networks, and the memory that a batch is written to."""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task
+from lit_maprops.envs.boulder_push import native as boulder_push
+from lit_maprops.envs.foraging import native as foraging
+from lit_maprops.envs.games import native as games
+from lit_maprops.native.arrays import address, shape_numbers
+from lit_maprops.stacked.mlp import size_of
+from lit_maprops.stacked.nets import StackedMLP
+
+ASKED = 2  # actions come from Python
+BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1}
+LOOK, CHOOSE, ACT = 1, 2, 4
+
+
+class NativeTask(NamedTuple):
+    """A task that rollout.cpp knows."""
+
+    number: int  # there
+    state: tuple[str, ...]  # the parts of its state that change, in the order in which its step.hpp takes them
+    rules: Callable[[Any], ctypes.Structure]
+
+
+TASKS: dict[type[Task], NativeTask] = {
+    BoulderPush: NativeTask(0, boulder_push.STATE, boulder_push.rules),
+    MatrixGame: NativeTask(1, games.STATE, games.rules_of_matrix_game),
+    Coordination: NativeTask(2, games.STATE, games.rules_of_coordination),
+    Foraging: NativeTask(3, foraging.STATE, foraging.rules),
+}
+
+_INTS = [
+    *("task", "seeds", "envs", "agents", "actions", "observation_dim", "state_dim", "start_noise", "step_noise"),
+    *("max_steps", "fixed_start", "numbered", "shared", "behavior", "stratified", "room", "phases", "first", "steps"),
+    "threads",
+]
+_RESULTS = [
+    *("observation", "everything", "index", "action", "parameters", "log_prob", "target_log_prob"),
+    *("behavior_log_prob", "behavior_kl", "next_observation", "next_everything", "next_index", "reward"),
+    *("done", "terminated", "truncated", "success"),
+]
+
+
+class Stack(ctypes.Structure):
+    """``Stack`` of rollout.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("layers", "each", "stale")),
+        *((name, ctypes.c_void_p) for name in ("shapes", "flat", "held", "last")),
+    ]
+
+
+class Rollout(ctypes.Structure):
+    """``Rollout`` of rollout.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in _INTS),
+        ("rules", ctypes.c_void_p),
+        ("state", ctypes.c_void_p * 4),
+        *((name, ctypes.c_void_p) for name in ("step_count", "fixed", "noise", "uniform")),
+        *((name, ctypes.c_int64) for name in ("noise_seed", "uniform_seed")),
+        ("policies", Stack),
+        ("delta", Stack),
+        *((name, ctypes.c_void_p) for name in _RESULTS),
+    ]
+
+
+class Weights:
+    """Weights of a ``StackedMLP`` for the kernel: as they are, or also rearranged and kept while they stay the same.
+
+    Args:
+        net: whose parameters may change in place, and move, between calls.
+        stack: the part of a call that describes it.
+        kept: rearrange them.
+    """
+
+    def __init__(self, net: StackedMLP, stack: Stack, kept: bool) -> None:
+        self._net, self._stack = net, stack
+        self._shapes = shape_numbers(net.shapes)
+        self._at: tuple[int, int] | None = None
+        networks = net.flat.shape[:-1].numel()
+        stack.layers, stack.each = len(net.shapes), networks // net.stack[0]
+        stack.shapes = ctypes.addressof(self._shapes)
+        if kept:
+            held = sum(-(-n_out // 8) * 8 * (n_in + 1) for n_out, n_in, _ in net.shapes)
+            self._held, self._last = torch.empty(networks, held), torch.empty(networks, size_of(net.shapes[-1:]))
+            stack.held, stack.last = self._held.data_ptr(), self._last.data_ptr()
+
+    def renew(self) -> None:
+        """Before a call. Whoever writes to parameters where torch does not see it must call ``increment_version``."""
+        flat = self._net.flat
+        at = flat.data_ptr(), flat._version
+        self._stack.stale = at != self._at
+        if at != self._at:
+            assert flat.is_contiguous()
+            self._stack.flat, self._at = address(flat, torch.float32), at
+
+
+class Batch:
+    """The memory of a batch ``[R, T, E]``, as TorchRL's collector lays out its keys, and as the kernel sees it."""
+
+    def __init__(self, task: Task, seeds: int, steps: int, envs: int) -> None:
+        shape, agents = (seeds, steps, envs), task.n_agents
+        self.arrays: dict[str, Tensor] = {}
+
+        def new(name: str, *inner: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            self.arrays[name] = torch.zeros(*shape, *inner, dtype=dtype)
+            return self.arrays[name]
+
+        def seen(prefix: str) -> dict[Any, Tensor]:
+            index = {keys.STATE_INDEX: new(f"{prefix}index", 1, dtype=torch.int64)} if task.numbers_states() else {}
+            observation = new(f"{prefix}observation", agents, task.observation_dim, dtype=task.observation_dtype)
+            state = new(f"{prefix}everything", task.state_dim, dtype=task.observation_dtype)
+            return {keys.OBSERVATION: observation, keys.STATE: state, **index}
+
+        def flags(prefix: str) -> dict[Any, Tensor]:
+            names = keys.DONE, keys.TERMINATED, keys.TRUNCATED, keys.SUCCESS
+            return {name: new(f"{prefix}{name}", 1, dtype=torch.bool) for name in names}
+
+        root: dict[Any, Tensor] = {
+            **seen(""),
+            **flags("before "),  # an episode that is over has started anew: false
+            keys.ACTION: new("action", agents, dtype=torch.int64),
+            keys.PARAMETERS: new("parameters", agents, task.n_actions),
+            keys.LOG_PROB: new("log_prob", agents),
+            keys.TARGET_LOG_PROB: new("target_log_prob"),
+            keys.BEHAVIOR_LOG_PROB: new("behavior_log_prob"),
+            keys.BEHAVIOR_KL: new("behavior_kl"),
+        }
+        following = {**seen("next_"), **flags(""), keys.REWARD: new("reward", agents, 1)}
+        self.data = _nested(root, shape)
+        self.data.set("next", _nested(following, shape))
+
+    def enter(self, call: Rollout) -> None:
+        """Have a call write here."""
+        for name in _RESULTS:
+            if name in self.arrays:
+                setattr(call, name, self.arrays[name].data_ptr())
+
+
+def _nested(values: dict[Any, Tensor], shape: tuple[int, int, int]) -> TensorDict:
+    agents = {name[1]: value for name, value in values.items() if isinstance(name, tuple)}
+    own = {name: value for name, value in values.items() if not isinstance(name, tuple)}
+    return TensorDict({keys.AGENTS: TensorDict(agents, shape), **own}, shape)

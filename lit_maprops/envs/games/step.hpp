@@ -1,0 +1,66 @@
+// MatrixGame and Coordination natively: the rules of matrix_game.py. Their one state needs no memory.
+#pragma once
+#include <algorithm>
+
+#include "few_rows.hpp"
+#include "outcome.hpp"
+
+namespace games {
+
+struct Rules {
+  int32_t agents, actions, partial;
+  float miscoordination, best;
+  const float* payoff;     // [joint actions][agents]; of Coordination rewards [actions]
+  const uint8_t* is_best;  // [joint actions]
+};
+
+class OneStepGame {
+ public:
+  using Number = float;
+  OneStepGame(const void* rules, void* const*) : r_(*static_cast<const Rules*>(rules)) {}
+  void start(int64_t, const float*) {}
+  int64_t index(int64_t) const { return 0; }
+  void observe(int64_t, Number* observation, Number* everything, native::Nonzeros* seen, int64_t between,
+               native::Nonzeros& all) {
+    for (int i = 0; i < r_.agents; ++i) {
+      observation[i] = 1.0f;
+      seen[i * between].clear(), seen[i * between].add(0);
+    }
+    everything[0] = 1.0f;
+    all.clear(), all.add(0);
+  }
+
+ protected:
+  const Rules& r_;
+};
+
+class MatrixGame : public OneStepGame {
+ public:
+  using OneStepGame::OneStepGame;
+  native::Outcome step(int64_t, const int64_t* action, const float*, float* reward) {
+    int64_t joint = 0;
+    for (int i = 0; i < r_.agents; ++i) joint = joint * r_.actions + action[i];
+    std::copy_n(r_.payoff + joint * r_.agents, r_.agents, reward);
+    return {true, r_.is_best[joint] != 0};
+  }
+};
+
+class Coordination : public OneStepGame {
+ public:
+  using OneStepGame::OneStepGame;
+  native::Outcome step(int64_t, const int64_t* action, const float*, float* reward) {
+    float paid = r_.miscoordination;
+    if (r_.partial) {
+      for (int j = 0; j < r_.actions; ++j) {
+        const float share = r_.payoff[j] * (float(std::count(action, action + r_.agents, j)) / float(r_.agents));
+        paid = j ? std::max(paid, share) : share;
+      }
+    } else if (std::count(action, action + r_.agents, action[0]) == r_.agents) {
+      paid = r_.payoff[action[0]];
+    }
+    std::fill_n(reward, r_.agents, paid);
+    return {true, paid >= r_.best};
+  }
+};
+
+}  // namespace games

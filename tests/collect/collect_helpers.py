@@ -1,0 +1,80 @@
+"""Pairs of collections from the same seeds: TorchRL's, and the compiled one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.collect import BehaviorActor, Collection, NativeCollection
+from lit_maprops.collect.native_call import ACT, ASKED
+from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.native.build import why_none
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.targets import TargetPolicies
+
+native = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+Engine = type[Collection] | type[NativeCollection]
+
+
+def collection(
+    engine: Engine,
+    task: Task,
+    behavior: BehaviorPolicy,
+    seeds: list[int],
+    envs: int,
+    batch: int,
+    hidden: tuple[int, ...] = (16, 16),
+    shared: bool = False,
+) -> Any:
+    """Policies and adjustment are random, each seed's by its own stream."""
+    behavior.build(task, 0, seeds)
+    policies = TargetPolicies(task, hidden, shared, SeedStreams(0, seeds, "weights").generators)
+    behavior.reset(None)
+    generators = SeedStreams(0, seeds, "noise").generators
+    with torch.no_grad():
+        for parameter in [*policies.parameters(), *behavior.parameters()]:
+            noise = [torch.randn(parameter.shape[1:], generator=generator) for generator in generators]
+            parameter += 0.3 * torch.stack(noise)
+    return engine(TaskEnv(task, 0, seeds, envs), BehaviorActor(policies, behavior), batch)
+
+
+def pair(task: Task, behavior: Callable[[], BehaviorPolicy], *sizes: Any, **more: Any) -> tuple[Any, Any]:
+    """The two engines; each has a behavior policy of its own."""
+    return tuple(collection(engine, task, behavior(), *sizes, **more) for engine in (Collection, NativeCollection))
+
+
+def acted(own: NativeCollection, action: Tensor, noise: Tensor) -> Any:
+    """The outcome ``[R, E]`` of given actions ``[R, E, A]`` and noise ``[R, E, .]``."""
+    own._batch.arrays["action"][:, 0] = action
+    own._call.behavior, own._call.phases = ASKED, ACT
+    own._call.noise, own._call.noise_seed = noise.data_ptr(), noise.stride(0)
+    own._run(own._reference)
+    return own._batch.data[:, 0].get("next")
+
+
+def assert_same_steps(one: Any, other: Any) -> None:
+    """Batches with the same keys: logarithms up to rounding, everything else exactly."""
+    assert set(one.keys(True, True)) == set(other.keys(True, True))
+    assert one.batch_size == other.batch_size
+    for name in one.keys(True, True):
+        expected, value = one.get(name), other.get(name)
+        assert value.dtype == expected.dtype and value.shape == expected.shape, name
+        if name[-1] in ("parameters", "log_prob") or "log_prob" in name or name == "behavior_kl":
+            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5, msg=str(name))
+        else:
+            assert torch.equal(value, expected), name
+
+
+def assert_same_state(one: Any, other: Any, path: str = "") -> None:
+    """Checkpoints bit for bit, keys in their order included."""
+    if isinstance(one, dict):
+        assert list(one) == list(other), path
+        for name in one:
+            assert_same_state(one[name], other[name], f"{path}/{name}")
+    elif isinstance(one, Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other), path
+    else:
+        assert one == other, path
