@@ -5,12 +5,18 @@ from typing import NamedTuple
 import torch
 
 from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.collect.native import unsupported
+from lit_maprops.envs import Task
 from lit_maprops.native.build import why_none
 from lit_maprops.system.errors import check
 from lit_maprops.targets import Learner
 
 AUTO, TORCH, NATIVE = "auto", "torch", "native"
 NAMES = {"rollout": "rollout", "behavior": "behavior updates", "targets": "target updates"}
+
+
+NOTHING = "nothing is trained"
+HEARD = "a callback listens to the optimizer's steps, which a kernel does not make one by one"
 
 
 class Engines(NamedTuple):
@@ -26,11 +32,11 @@ class Engines(NamedTuple):
 
     def names(self) -> dict[str, str]:
         """The engine of every part."""
-        return {part: TORCH if reason else NATIVE for part, reason in self._asdict().items()}
+        return {part: TORCH if reason else NATIVE for part, reason in self._asdict().items() if reason != NOTHING}
 
     def line(self) -> str:
         """What a user is told at the start."""
-        reasons = {part: reason for part, reason in self._asdict().items() if reason}
+        reasons = {part: reason for part, reason in self._asdict().items() if reason and reason != NOTHING}
         if not self.native():
             return f"engine: torch ({next(iter(reasons.values()))})"
         by_torch = "".join(f"; {NAMES[part]} in torch ({reason})" for part, reason in reasons.items())
@@ -38,28 +44,39 @@ class Engines(NamedTuple):
 
 
 def choose(
-    engine: str, device: torch.device, rollout: str | None, behavior: BehaviorPolicy, learner: Learner
+    engine: str,
+    device: torch.device,
+    task: Task,
+    behavior: BehaviorPolicy,
+    learner: Learner,
+    team: int = 1,
+    heard: bool = False,
 ) -> Engines:
     """What runs the parts of a run; behavior policy and learner are built, and set to it.
 
     Args:
         engine: ``auto``, ``torch`` or ``native``.
         device: of the run.
-        rollout: why no kernel can run the rollout, in words; None: one can.
+        task: of the run.
         behavior: the behavior policy.
         learner: the learner.
+        team: ranks that share the rows of a seed.
+        heard: somebody listens to the optimizers' steps.
 
     Raises:
         ConfigError: ``native`` is asked for and no kernel can run anything.
     """
-    parts = Engines(rollout, behavior.why_not_native(), learner.why_not_native())
     general = "asked for" if engine == TORCH else None
     if general is None and device.type != "cpu":
         general = f"kernels are for the CPU, the run is on {device.type}"
-    if general is None and parts.native():
-        general = why_none()
-    if general is not None:
-        parts = Engines(general, general, general)
+    general = general or why_none()
+    parts = Engines(general, general, general)
+    if general is None:
+        parts = Engines(
+            unsupported(task, learner.policies, behavior, device, team),
+            NOTHING if behavior.optimizer is None else behavior.why_not_native(),
+            HEARD if heard else learner.why_not_native(),
+        )
     check(
         engine != NATIVE or bool(parts.native()),
         f"<model.engine> is native and {next(reason for reason in parts if reason)}: use auto or torch",

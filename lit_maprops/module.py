@@ -9,16 +9,18 @@ counts env steps per seed.
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
+from lightning.pytorch import Callback, Trainer
 from tensordict import TensorDictBase
 from torch import Tensor
 from typing_extensions import TypeAliasType, override
 
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import BehaviorActor, Collection, update_keys
+from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
@@ -142,14 +144,20 @@ class LitMAPROPS(ResumableRun):
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
-    def choose_engines(self, device: torch.device) -> Engines:
-        """Say what runs the parts of a fit on ``device``; after ``prepare``. Idempotent.
+    def choose_engines(self, trainer: Trainer, callbacks: Sequence[Callback] = ()) -> Engines:
+        """Say what runs the parts of a fit, after ``prepare``. Idempotent.
+
+        Args:
+            trainer: of the fit.
+            callbacks: that it will have beside its own.
 
         Raises:
             ConfigError: ``engine`` is native and there are no kernels for any part.
         """
         if self.engines is None:
-            self.engines = choose(self.engine, device, "not yet", self.behavior, self.learner)
+            heard = steps_are_heard(trainer, self, callbacks)
+            device, team = trainer.strategy.root_device, self.ranks.team.size
+            self.engines = choose(self.engine, device, self.task, self.behavior, self.learner, team, heard)
         return self.engines
 
     @override
@@ -162,7 +170,7 @@ class LitMAPROPS(ResumableRun):
         data = check_trainer(self.trainer, MultiAgentData, processes=self.ranks.size)
         self.prepare(data)
         if stage == "fit":
-            self.choose_engines(self.trainer.strategy.root_device)
+            self.choose_engines(self.trainer)
             set_limits(self.trainer, data.target_batch_size)
 
     @override
@@ -175,7 +183,8 @@ class LitMAPROPS(ResumableRun):
         sizes = (self.task, self.run_seed, own, self.data.num_envs)
         env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
-        self.collection = Collection(env, actor, self.data.behavior_batch_size)
+        native = self.engines is not None and self.engines.rollout is None
+        self.collection = (NativeCollection if native else Collection)(env, actor, self.data.behavior_batch_size)
         self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")

@@ -96,7 +96,7 @@ class Summary(Callback):
             "quarantined_seeds": module.quarantined,
             "changes": [change._asdict() for change in self.folder.changes],
             "warnings": [with_flags(warning) for warning in self.recorder.warnings.values()],
-            "engine": module.choose_engines(module.device).names(),
+            "engine": {} if module.engines is None else module.engines.names(),
             "machine": f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
             "config": self.config,
         }

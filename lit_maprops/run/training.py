@@ -47,7 +47,7 @@ def train(
         ConfigError: bad settings, found before anything is written.
         WriteError: the disk is full or gone; says how to go on.
     """
-    config = _prepare(cli)
+    config = _prepare(cli, callbacks)
     with closing(RunFolder(cli.run_path())) as folder:
         code = _train(cli, folder, config, say, way_on, callbacks, loggers)
         if next_step is not None and not code and cli.model.iteration >= cli.datamodule.iterations:
@@ -78,7 +78,7 @@ def _train(
         folder.open(config, resume_from, rows, {"trainer": cli.unset_trainer})
     if isinstance(cli.trainer.strategy, RankStrategy):
         cli.trainer.strategy.name_run(folder.name)
-    for line in (*cli.notes, cli.model.engines.line(), f"run folder: {folder.path}"):
+    for line in (*cli.notes, cli.model.choose_engines(cli.trainer).line(), f"run folder: {folder.path}"):
         tell(line)
     planned = cli.datamodule.iterations * cli.datamodule.target_batch_size
     if resume_from == planned:
@@ -101,7 +101,7 @@ def _hush(message: str) -> None:
     """What every rank but the first does instead of saying something."""
 
 
-def _prepare(cli: RunCLI) -> dict[str, Any]:
+def _prepare(cli: RunCLI, callbacks: Sequence[Callback]) -> dict[str, Any]:
     """Check that the settings go together, and build the networks; returns the resolved configuration."""
     check_environment()
     model, data = cli.model, cli.datamodule
@@ -114,7 +114,7 @@ def _prepare(cli: RunCLI) -> dict[str, Any]:
         "--model.learner": config["model"]["learner"]["class_path"],
     }
     model.prepare(data)
-    model.choose_engines(cli.trainer.strategy.root_device)
+    model.choose_engines(cli.trainer, callbacks)
     return config
 
 

@@ -31,6 +31,9 @@ class SeedStreams:
         device: where the drawn tensors go.
     """
 
+    _block: Tensor
+    _cursor: int  # of the next number in the block
+
     def __init__(
         self,
         run_seed: int,
@@ -55,7 +58,7 @@ class SeedStreams:
         return drawn.reshape(len(self.generators), times, *shape)
 
     def reserve(self, times: int, count: int) -> tuple[Tensor, int]:
-        """Where the numbers of ``times`` draws of ``count`` lie, for who reads memory: ``[R, .]`` on the CPU, read only.
+        """Where the numbers of ``times`` draws of ``count`` lie, for who reads memory: ``[R, .]`` on the CPU.
 
         Returns:
             Rows without gaps, which the numbers of a seed are in side by side, and the column of the first.
