@@ -8,7 +8,7 @@ from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.collect.native import unsupported
 from lit_maprops.envs import Task
 from lit_maprops.native.build import why_none
-from lit_maprops.system.errors import check
+from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import Learner
 
 AUTO, TORCH, NATIVE = "auto", "torch", "native"
@@ -77,10 +77,8 @@ def choose(
             NOTHING if behavior.optimizer is None else behavior.why_not_native(),
             HEARD if heard else learner.why_not_native(),
         )
-    check(
-        engine != NATIVE or bool(parts.native()),
-        f"<model.engine> is native and {next(reason for reason in parts if reason)}: use auto or torch",
-    )
+    if engine == NATIVE and not parts.native():
+        raise ConfigError(f"<model.engine> is native and {parts.rollout}: use auto or torch")
     for part, reason in ((behavior, parts.behavior), (learner, parts.targets)):
         if reason is None:
             part.use_kernel()

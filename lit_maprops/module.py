@@ -184,7 +184,8 @@ class LitMAPROPS(ResumableRun):
         env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         native = self.engines is not None and self.engines.rollout is None
-        self.collection = (NativeCollection if native else Collection)(env, actor, self.data.behavior_batch_size)
+        at_once = self.data.behavior_batch_size if self.behavior.adapts else self.data.target_batch_size
+        self.collection = (NativeCollection if native else Collection)(env, actor, at_once)
         self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
@@ -233,7 +234,7 @@ class LitMAPROPS(ResumableRun):
         self._start_iteration()
         while not self.buffer.is_full:
             collected = self._collect()
-            if not self.buffer.is_full:
+            if self.behavior.adapts and not self.buffer.is_full:
                 self._update_behavior(collected)
         self._measure()
         self._update_targets()

@@ -42,6 +42,7 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     Attributes:
         discrete: serves tasks with discrete actions.
         continuous: serves tasks with continuous actions.
+        adapts: what it draws depends on D.
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
         learning_rate: of the optimizer.
         counts_rows_of_all_seeds: how much a seed is trained depends on the other seeds beside it, which several devices
@@ -51,6 +52,7 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     argument_owner = "behavior"
     discrete: bool = True
     continuous: bool = False
+    adapts: bool = True
     optimizer: SeedAdam | None = None
     learning_rate: float = 0.0
     counts_rows_of_all_seeds: bool = False
@@ -154,6 +156,7 @@ class OnPolicy(BehaviorPolicy):
     """
 
     continuous = True
+    adapts = False
 
     @override
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
