@@ -128,7 +128,7 @@ class WideTask(SizesTask):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
 @pytest.mark.parametrize("name", PPOS)
 def test_inputs_of_any_type_mostly_zero(name: str, dtype: torch.dtype) -> None:
-    """As pictures of grids are: lists of numbers, and inputs that are 0 throughout, until a later update or for ever."""
+    """As pictures of grids are: lists of numbers, and inputs that are 0 until a later update or for ever."""
     torch_one, native_one = pair(name, WideTask, share_parameters=name == "IPPO")
     before = native_one.policies.net.flat.detach().clone()
     for seed, seen in ((0, [0, 1, 20]), (1, [1, 2, 9, 17])):
