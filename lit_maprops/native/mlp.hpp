@@ -4,9 +4,11 @@
 // are mostly 0, as pictures of grids are. Torch's own layout, [out][in] and the biases, is what `read` and `write` take.
 #pragma once
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "gemm.hpp"
+#include "inputs.hpp"
 
 namespace native {
 
@@ -18,64 +20,22 @@ struct Layer {
   long held() const { return long(width()) * (in + 1); }                    // here: weights, then biases (0 without)
 };
 
-// Inputs of a network: their nonzero numbers row by row, or if those are many the rows themselves.
-struct Inputs {
-  int rows = 0, in = 0;
-  bool sparse = false;
-  std::vector<int> first, column;
-  std::vector<float> value;
-  Floats dense;  // [rows][in]
-
-  void clear(int in_) {
-    rows = 0, in = in_;
-    first.assign(1, 0), column.clear(), value.clear(), dense.clear();
-  }
-  // `more`: the place of one further input, which is 1; negative: none.
-  template <class Number>
-  void add(const Number* row, int width, int more = -1) {
-    for (int k = 0; k < width; ++k)
-      if (row[k] != 0) column.push_back(k), value.push_back(float(row[k]));
-    if (more >= 0) column.push_back(more), value.push_back(1.0f);
-    first.push_back(int(column.size()));
-    ++rows;
-  }
-  // Mark in `used` [in] which inputs are ever other than 0; before `finish`.
-  void mark(std::vector<char>& used) const {
-    for (int c : column) used[c] = 1;
-  }
-  // Count inputs as `Network::keep` does; before `finish`.
-  void keep(const std::vector<int>& kept) {
-    std::vector<int> place(in);
-    for (size_t i = 0; i < kept.size(); ++i) place[kept[i]] = int(i);
-    for (int& c : column) c = place[c];
-    in = int(kept.size());
-  }
-  // Decide how the rows are held. A row of n nonzero numbers costs about 3 n as a list and `in` in a product of matrices.
-  void finish() {
-    sparse = 3 * column.size() <= size_t(rows) * in;
-    if (sparse) return;
-    dense.assign(size_t(rows) * in, 0.0f);
-    for (int r = 0; r < rows; ++r)
-      for (int e = first[r]; e < first[r + 1]; ++e) dense[size_t(r) * in + column[e]] = value[e];
-  }
-};
-
-// Which rows of the inputs a pass takes: those of `index`, or `count` from `start` on.
-struct Rows {
-  int count;
-  const int64_t* index = nullptr;
-  int64_t start = 0;
-  int64_t operator[](int r) const { return index ? index[r] : start + r; }
+// What a pass leaves for the next one, by layer: outputs, s, weights as [out][in]. Several networks may share one, each
+// using it up before the next: it then stays in the cache.
+struct Passes {
+  std::vector<Floats> hidden, slope, upright;
+  Floats gradients[2], chosen;
+  explicit Passes(size_t layers) : hidden(layers), slope(layers), upright(layers) {}
 };
 
 class Network {
  public:
-  Network(const std::vector<Layer>& layers) : layers_(layers) {
+  Network(const std::vector<Layer>& layers, std::shared_ptr<Passes> shared = nullptr)
+      : layers_(layers), passes_(shared ? shared : std::make_shared<Passes>(layers.size())) {
     for (const Layer& l : layers) held_ += l.held(), size_ += l.size();
     weights.assign(held_, 0.0f);
     all_in_ = layers[0].in;
     for (int i = 0; i < all_in_; ++i) kept_.push_back(i);
-    hidden_.resize(layers.size()), slope_.resize(layers.size()), upright_.resize(layers.size());
   }
   long held() const { return held_; }
   long size() const { return size_; }
@@ -133,16 +93,16 @@ class Network {
     for (size_t n = 0; n <= last; w += layers_[n].held(), ++n) {
       if (only_last && n < last) continue;
       const Layer& l = layers_[n];
-      Floats& z = hidden_[n];
+      Floats& z = passes_->hidden[n];
       z.resize(size_t(rows.count) * l.width());
       if (n == 0)
         first_layer(inputs, rows, w, z.data());
       else
-        multiply(rows.count, l.width(), l.in, hidden_[n - 1].data(), layers_[n - 1].width(), 1, w, l.width(),
+        multiply(rows.count, l.width(), l.in, passes_->hidden[n - 1].data(), layers_[n - 1].width(), 1, w, l.width(),
                  w + long(l.in) * l.width(), z.data(), l.width());
-      if (n < last) activate(z, slope_[n]);
+      if (n < last) activate(z, passes_->slope[n]);
     }
-    return hidden_[last].data();
+    return passes_->hidden[last].data();
   }
 
   // Adds nothing: sets `gradient` [held] from that of the output [rows][width], whose padding is 0.
@@ -169,14 +129,14 @@ class Network {
         return;
       }
       const int below = layers_[n - 1].width();
-      multiply(l.in, w, rows.count, hidden_[n - 1].data(), 1, below, upper, w, nullptr, g, w);
+      multiply(l.in, w, rows.count, passes_->hidden[n - 1].data(), 1, below, upper, w, nullptr, g, w);
       if (only_last) continue;
-      Floats &up = upright_[n], &s = slope_[n - 1];
+      Floats &up = passes_->upright[n], &s = passes_->slope[n - 1];
       up.resize(size_t(l.out) * below);
       const float* held = weights.data() + offset;
       transpose(l.in, l.out, held, w, up.data(), below);
       for (int o = 0; o < l.out; ++o) std::fill(&up[size_t(o) * below] + l.in, &up[size_t(o) * below] + below, 0.0f);
-      Floats& grad = gradients_[n % 2];
+      Floats& grad = passes_->gradients[n % 2];
       grad.resize(size_t(rows.count) * below);
       multiply(rows.count, below, l.out, upper, w, 1, up.data(), below, nullptr, grad.data(), below);
       for (size_t e = 0; e < grad.size(); e += LANES) {
@@ -193,10 +153,10 @@ class Network {
   // The chosen rows of dense inputs, side by side.
   const float* chosen(const Inputs& x, Rows rows) {
     if (!rows.index) return x.dense.data() + rows.start * x.in;
-    chosen_.resize(size_t(rows.count) * x.in);
+    passes_->chosen.resize(size_t(rows.count) * x.in);
     for (int r = 0; r < rows.count; ++r)
-      std::copy_n(x.dense.data() + rows[r] * x.in, x.in, chosen_.data() + size_t(r) * x.in);
-    return chosen_.data();
+      std::copy_n(x.dense.data() + rows[r] * x.in, x.in, passes_->chosen.data() + size_t(r) * x.in);
+    return passes_->chosen.data();
   }
 
   template <int V>
@@ -249,7 +209,7 @@ class Network {
     const Layer& l = layers_[0];
     const int width = l.width();
     if (!x.sparse) {
-      const float* from = rows.index ? chosen_.data() : x.dense.data() + rows.start * x.in;
+      const float* from = rows.index ? passes_->chosen.data() : x.dense.data() + rows.start * x.in;
       multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
       return;
     }
@@ -290,8 +250,7 @@ class Network {
   long held_ = 0, size_ = 0;
   int all_in_;             // inputs of the first layer in torch's layout
   std::vector<int> kept_;  // those that are held
-  std::vector<Floats> hidden_, slope_, upright_;  // by layer: outputs, s, weights as [out][in]
-  Floats gradients_[2], chosen_;
+  std::shared_ptr<Passes> passes_;
 };
 
 }  // namespace native

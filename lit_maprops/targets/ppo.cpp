@@ -25,12 +25,8 @@ class Seed {
     Drift drift;
     while (active && epochs < u_.epochs) {
       const int64_t* order = u_.order + (int64_t(epochs) * u_.seeds + seed) * u_.rows();
-      for (int part = 0; part < u_.minibatches; ++part, ++steps) {
-        const int count = u_.rows() / u_.minibatches + (part < u_.rows() % u_.minibatches);
-        gradient_step(order, count, losses);
-        order += count;
-      }
-      ++epochs;
+      epoch(order, losses);
+      ++epochs, steps += u_.minibatches;
       // Without a stop the drift is asked for once; weights that are NaN or infinite stop a seed in any case.
       measured = u_.kl_stop < INFINITY || epochs == u_.epochs || !policies_.finite();
       if (measured) drift = drift_of(seed), active = float(drift.kl) <= u_.kl_stop;
@@ -44,11 +40,11 @@ class Seed {
   }
 
  private:
-  void gradient_step(const int64_t* rows, int count, Losses& losses) {
-    policies_.step(rows, count, [&](int a, const float* output, float* of_output) {
+  void epoch(const int64_t* order, Losses& losses) {
+    policies_.epoch(order, [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
       policy_gradient(u_, agents_[a], eight_, rows, count, output, of_output, policies_.stride(), losses);
     });
-    critics_.step(rows, count, [&](int a, const float* output, float* of_output) {
+    critics_.epoch(order, [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
       critic_gradient(agents_[a], rows, count, output, of_output, losses);
     });
   }

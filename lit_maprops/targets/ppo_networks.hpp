@@ -15,7 +15,8 @@ class Learned {
     std::vector<Layer> layers;
     for (int n = 0; n < stack.layers; ++n)
       layers.push_back({stack.shapes[3 * n], stack.shapes[3 * n + 1], stack.shapes[3 * n + 2] != 0});
-    networks_.assign(stack.networks, Trained(layers));
+    const auto passes = std::make_shared<Passes>(layers.size());
+    for (int n = 0; n < stack.networks; ++n) networks_.emplace_back(layers, passes);
     per_row_ = stack.networks == 1 ? numbers.parts : 1;  // a network that agents share sees each of their observations
     for (int a = 0; a < u.agents; ++a) {
       const bool one = stack.networks == 1, central = one && numbers.parts == 1;
@@ -52,21 +53,27 @@ class Learned {
     }
   }
 
-  // One gradient step on rows of D. `loss(agent, output, of_output)` sets the gradient of an agent's outputs, row by row
-  // `stride` numbers apart.
+  // All gradient steps of an epoch, in which the rows of D come in this order, network by network.
+  // `loss(agent, rows, count, output, of_output)` sets the gradient of an agent's outputs, `stride` numbers apart.
   template <class Loss>
-  void step(const int64_t* rows, int count, Loss loss) {
-    steps_ += 1.0f;
-    const Rows own{count * per_row_, expanded(rows, count)};
+  void epoch(const int64_t* order, Loss loss) {
+    const int parts = u_.minibatches;
     for (int n = 0; n < int(networks_.size()); ++n) {
       Trained& t = networks_[n];
-      const float* output = t.net.forward(t.inputs, own);
-      for (int a = 0; a < u_.agents; ++a)
-        if (places_[a].network == n) loss(a, output + offset(a), t.of_output.data() + offset(a));
-      t.net.backward(t.inputs, own, t.of_output.data(), t.gradient.data());
-      adam(t.net.held(), t.net.weights.data(), t.first.data(), t.second.data(), t.gradient.data(),
-           clip(t.gradient), steps_, u_.adam);
+      const int64_t* rows = order;
+      for (int part = 0; part < parts; ++part) {
+        const int count = u_.rows() / parts + (part < u_.rows() % parts);
+        const Rows own{count * per_row_, expanded(rows, count)};
+        const float* output = t.net.forward(t.inputs, own);
+        for (int a = 0; a < u_.agents; ++a)
+          if (places_[a].network == n) loss(a, rows, count, output + offset(a), t.of_output.data() + offset(a));
+        t.net.backward(t.inputs, own, t.of_output.data(), t.gradient.data());
+        adam(t.net.held(), t.net.weights.data(), t.first.data(), t.second.data(), t.gradient.data(),
+             clip(t.gradient), steps_ + float(part + 1), u_.adam);
+        rows += count;
+      }
     }
+    steps_ += float(parts);
   }
 
   // Calls see(agent, first row, count, output) for all rows of D, some at a time.
@@ -95,7 +102,7 @@ class Learned {
 
  private:
   struct Trained {
-    explicit Trained(const std::vector<Layer>& layers) : net(layers) {}
+    Trained(const std::vector<Layer>& layers, std::shared_ptr<Passes> passes) : net(layers, passes) {}
     Network net;
     Inputs inputs, following;
     std::vector<int> next_row;

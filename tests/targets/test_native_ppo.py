@@ -16,6 +16,7 @@ from targets_helpers import (
     generator,
     random_batch,
     randomize_heads,
+    store_targets,
 )
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -118,28 +119,41 @@ def test_agents_that_left_weigh_nothing(name: str, shared: bool) -> None:
     assert_equal_up_to_rounding(torch_one, native_one)
 
 
+class WideTask(SizesTask):
+    """Pictures, mostly 0, whose widths are no multiples of 8."""
+
+    observation_dim, state_dim = 21, 18
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
 @pytest.mark.parametrize("name", PPOS)
 def test_inputs_of_any_type_mostly_zero(name: str, dtype: torch.dtype) -> None:
-    """As pictures of grids are: lists of numbers, inputs that are never other than 0 until a later update."""
-    torch_one, native_one = pair(name)
-    starts = [learner.policies.net.flat.detach().clone() for learner in (torch_one, native_one)]
-    for seed, seen in ((0, [0, 1]), (1, [1, 2])):
-        data = random_batch(torch_one, seed)
+    """As pictures of grids are: lists of numbers, and inputs that are 0 until a later update or for ever."""
+    torch_one, native_one = pair(name, WideTask, share_parameters=name == "IPPO")
+    before = native_one.policies.net.flat.detach().clone()
+    for seed, seen in ((0, [0, 1, 20]), (1, [1, 2, 9, 17])):
+        data, rng = random_batch(built(name), seed), generator(seed)
         for prefix in ((), ("next",)):
-            for key in (keys.OBSERVATION, (keys.STATE,)):
-                whole = data.get((*prefix, *key))
-                column = torch.zeros_like(whole, dtype=dtype)
-                column[..., seen] = (whole[..., seen] > 0.8).to(dtype) * (3 if dtype == torch.uint8 else -2)
+            for key, shape in ((keys.OBSERVATION, (2, 21)), ((keys.STATE,), (18,))):
+                column = torch.zeros(*data.batch_size, *shape, dtype=dtype)
+                places = [k for k in seen if k < shape[-1]]
+                drawn = torch.rand(*data.batch_size, *shape[:-1], len(places), generator=rng) < 0.3
+                column[..., places] = drawn.to(dtype) * (3 if dtype == torch.uint8 else -2)
                 data.set((*prefix, *key), column)
-        buffer = filled(data)
-        expected, found = torch_one.update(buffer), native_one.update(buffer)
+        store_targets(data, torch_one.policies)
+        expected, found = torch_one.update(filled(data)), native_one.update(filled(data))
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-6)
         assert_equal_up_to_rounding(torch_one, native_one)
-    never = native_one.policies.net.layers()[0][0][..., 3]  # an input that never occurred
-    assert torch.equal(never, torch_one.policies.net.layers()[0][0][..., 3])
-    assert not torch.equal(starts[0], torch_one.policies.net.flat) and torch.equal(starts[0], starts[1])
+    assert not torch.equal(before, native_one.policies.net.flat)
+    first = native_one.policies.net.shapes[0][0] * native_one.policies.net.shapes[0][1]
+    old, new, also = (
+        flat[..., :first].unflatten(-1, native_one.policies.net.shapes[0][:2])
+        for flat in (before, native_one.policies.net.flat, torch_one.policies.net.flat)
+    )
+    never = [3, 10, 16]  # inputs that never occurred
+    assert torch.equal(old[..., never], new[..., never]) and torch.equal(old[..., never], also[..., never])
+    assert (old[..., [0, 2, 9, 17]] != new[..., [0, 2, 9, 17]]).any(-2).all()
 
 
 @pytest.mark.parametrize("name", PPOS)
