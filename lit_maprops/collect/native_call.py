@@ -96,7 +96,11 @@ class Weights:
             stack.held, stack.last = self._held.data_ptr(), self._last.data_ptr()
 
     def renew(self) -> None:
-        """Before a call. Whoever writes to parameters where torch does not see it must call ``increment_version``."""
+        """Before a call.
+
+        Whoever writes to parameters where torch does not see it calls ``torch.autograd.graph.increment_version``; the
+        kernel itself notices only that a last layer has changed.
+        """
         flat = self._net.flat
         at = flat.data_ptr(), flat._version
         self._stack.stale = at != self._at

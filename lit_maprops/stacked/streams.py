@@ -61,11 +61,11 @@ class SeedStreams:
         """Where the numbers of ``times`` draws of ``count`` lie, for who reads memory: ``[R, .]`` on the CPU.
 
         Returns:
-            Rows without gaps, which the numbers of a seed are in side by side, and the column of the first.
+            A tensor without gaps, not to be written to, with a seed's numbers side by side; the column of the first.
         """
         if self._cursor + times * count <= self._block.shape[1]:
-            first, self._cursor = self._cursor, self._cursor + times * count
-            return self._block, first
+            self._cursor += times * count
+            return self._block, self._cursor - times * count
         parts, left = [], times
         while left:
             # One that does not fit makes a new block, and drops the rest of this one.

@@ -110,15 +110,15 @@ def test_foraging_follows_the_rules_from_any_start(task: Foraging) -> None:
 
 
 def test_several_hundred_steps() -> None:
-    """Three blocks of random numbers, many pushes and ends."""
+    """Several blocks of random numbers, many pushes and ends."""
     task = BoulderPush(max_steps=9, push_direction="north", start=[[1, 1], [1, 2], [2, 2]])  # one push is enough
     oracle, own = pair(task, BEHAVIORS["own"], [0, 1, 2, 3], 4, 200, hidden=(16,))
     ends = 0
-    for _ in range(6):
+    for _ in range(3):
         steps = oracle.collect()
         assert_same_steps(steps, own.collect())
         ends += int(steps.get(("next", "terminated")).sum())
-    assert ends > 20
+    assert ends > 8
 
 
 def test_a_step_follows_the_rules_from_any_state() -> None:
