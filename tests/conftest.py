@@ -1,12 +1,14 @@
 """Fixtures shared by all tests: small runs through the real command line."""
 
+import contextlib
 import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -67,11 +69,17 @@ def small_run(env: str) -> list[str]:
 SMALL |= {env: small_run(env) for env in TASKS if env not in SMALL}
 
 
+STARTED: list[subprocess.Popen[str]] = []  # programs of the test at hand
+
+
 @pytest.fixture(autouse=True)
-def _one_thread_no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread_no_tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut is expected, and disks are slow
+    yield
+    end(*STARTED, seconds=5)  # of a test that failed: an endless run would slow all that follow
+    STARTED.clear()
 
 
 @pytest.fixture
@@ -86,10 +94,24 @@ def fit(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+def end(*processes: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Ask processes to end; kill what is left of them and of what they started later: that fails no test."""
+    left = []
+    for process in processes:
+        if process.poll() is None:
+            left += [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            process.terminate()
+    stubborn = psutil.wait_procs(left, seconds)[1]
+    for one in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(stubborn, 60)
+
+
 def command(*args: str, **kwargs: object) -> subprocess.Popen[str]:
     """Start the program as a user would, without a terminal."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "lit_maprops", *args],
         cwd=ROOT,
         env=env,
@@ -99,3 +121,5 @@ def command(*args: str, **kwargs: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         **kwargs,  # type: ignore[call-overload]
     )
+    STARTED.append(process)
+    return process

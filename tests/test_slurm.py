@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, end
 from test_devices import ALL, SEEDS, assert_same
 from test_nodes import free_port
 
@@ -84,10 +84,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
             time.sleep(0.2)
         yield call
     finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(timeout=60)
+        end(*started)
 
 
 def test_srun_gives_what_one_process_gives(slurm: Slurm, tmp_path: Path) -> None:
