@@ -12,9 +12,11 @@ import psutil
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import TASKS
+from lit_maprops.run import figures
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,7 +30,7 @@ SMALL = {
     "BoulderPush": [
         "--config", str(ROOT / "conf/boulderpush.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "192",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
-        "--model.sampling_error_interval", "3", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--model.sampling_error_interval", "6", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
         "--data.target_batch_size", "32", "--data.env.max_steps", "10", "--model.learner.epochs", "2",
     ],
     "TwoPeaks": [
@@ -72,10 +74,24 @@ SMALL |= {env: small_run(env) for env in TASKS if env not in SMALL}
 STARTED: list[subprocess.Popen[str]] = []  # programs of the test at hand
 
 
+def dot(path: Path, *of_curve: object) -> None:
+    """A picture of one pixel in place of a run's curve, whose drawing is a fifth of a small run."""
+    Image.new("RGB", (1, 1)).save(path)
+
+
+@pytest.fixture
+def curves() -> None:
+    """Asked for by tests in which runs draw their curves in earnest."""
+
+
 @pytest.fixture(autouse=True)
-def _one_thread_no_tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _one_thread_no_tracking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of whatever a test starts
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    if "curves" not in request.fixturenames:
+        for name in ("success_curve", "return_curve"):
+            monkeypatch.setattr(figures, name, dot)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut is expected, and disks are slow
     yield
     end(*STARTED, seconds=5)  # of a test that failed: an endless run would slow all that follow

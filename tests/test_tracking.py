@@ -25,6 +25,7 @@ from lit_maprops.run.wandb_run import Tracker, wandb_logger
 from lit_maprops.system.files import write_json
 from lit_maprops.system.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("curves")
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
     "mean_success_rate",
