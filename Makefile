@@ -34,8 +34,11 @@ $(VENV)/.installed: $(VENV)/.fits
 fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; installs what it needs alone
 	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
 
+# Each file in one process, in the order that tests/conftest.py gives.
+FILES := -n auto --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests, one process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py --ignore tests/package
+	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
 test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves (10 minutes)
@@ -72,7 +75,7 @@ test-newest: ## run a part of the tests on the newest versions that pyproject.to
 	$(NEWEST)/bin/$(INSTALL) 'mlflow-skinny>=3'
 	$(NEWEST)/bin/$(INSTALL) --no-deps $(SWEEPS)
 	$(NEWEST)/bin/python -m pip list | grep -iE '^(torch|torchrl|tensordict|lightning|jsonargparse|omegaconf|wandb) '
-	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile $(NEWEST_TESTS)
+	$(NEWEST)/bin/python -m pytest $(FILES) $(NEWEST_TESTS)
 
 package: setup ## build sdist and wheel into dist/, check them, and try the wheel in an environment of its own
 	rm -rf dist

@@ -1,11 +1,13 @@
 """Fixtures shared by all tests: small runs through the real command line."""
 
 import contextlib
+import functools
 import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import psutil
@@ -19,6 +21,14 @@ from lit_maprops.envs import TASKS
 from lit_maprops.run import figures
 
 ROOT = Path(__file__).parent.parent
+
+# The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
+FIRST = [
+    "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
+    "drill/test_kills.py", "test_nodes.py", "test_slurm.py", "sweeps/test_wandb_faults.py", "test_plain_trainer.py",
+    "examples/test_examples.py", "hostile/test_config_fuzz.py", "hostile/test_checkpoints.py", "test_tutorial.py",
+    "packages/test_packages.py", "test_faults.py", "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
+]  # fmt: skip
 
 # A run that touches everything and takes about a second. Those that are spelled out have numbers that
 # tests count on.
@@ -43,6 +53,12 @@ WITHOUT_CONFIG = {
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
     "VMAS": ("vmas_balance", ["--model.behavior", "PROPS", "--data.env.n_agents", "2"]),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
+    rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
 
 
 def config_of(env: str) -> Path:
@@ -79,6 +95,12 @@ def dot(path: Path, *of_curve: object) -> None:
     Image.new("RGB", (1, 1)).save(path)
 
 
+@functools.cache
+def registered_on(path: tuple[str, ...], group: str) -> EntryPoints:
+    """What packages on a path register; reading the metadata of all of them is a sixth of parsing a command line."""
+    return entry_points(group=group)
+
+
 @pytest.fixture
 def curves() -> None:
     """Asked for by tests in which runs draw their curves in earnest."""
@@ -89,6 +111,9 @@ def _one_thread_no_tracking(request: pytest.FixtureRequest, monkeypatch: pytest.
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of whatever a test starts
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(
+        "lit_maprops.system.entry_points.entry_points", lambda group: registered_on((*sys.path,), group)
+    )
     if "curves" not in request.fixturenames:
         for name in ("success_curve", "return_curve"):
             monkeypatch.setattr(figures, name, dot)

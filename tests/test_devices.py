@@ -325,6 +325,18 @@ def test_torchrun_with_another_number_is_one_line(
     assert "torchrun started 2 ranks" in capsys.readouterr().err
 
 
+def test_srun_with_another_number_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that SLURM's own test (tests/test_slurm.py) sets in earnest."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path / "runs"), "--trainer.devices", "1"]
+    assert main(args) == 2
+    stderr = capsys.readouterr().err
+    assert "srun started 2 ranks, and --trainer.devices" in stderr and stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("num_seeds", range(1, 9))
 @pytest.mark.parametrize("size", range(1, 9))
 def test_every_seed_has_its_ranks(num_seeds: int, size: int) -> None:

@@ -1,10 +1,10 @@
-"""What the tests start ends with them, whatever it thinks of signals."""
+"""The tests' own means: what they start ends with them, whatever it thinks of signals."""
 
 import subprocess
 import time
 
 import psutil
-from conftest import end
+from conftest import FIRST, ROOT, end
 
 
 def test_what_does_not_end_is_killed_with_all_it_started() -> None:
@@ -23,3 +23,7 @@ def test_what_ends_by_itself_is_waited_for() -> None:
     process = subprocess.Popen(["sleep", "600"], text=True)
     end(process)
     assert process.poll() is not None
+
+
+def test_the_files_that_are_begun_first_are_there() -> None:
+    assert [name for name in FIRST if not (ROOT / "tests" / name).exists()] == []

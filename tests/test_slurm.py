@@ -97,6 +97,7 @@ def test_srun_gives_what_one_process_gives(slurm: Slurm, tmp_path: Path) -> None
     assert_same(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.slow  # test_devices.py has the line without SLURM
 def test_another_number_of_tasks_is_one_line(slurm: Slurm, tmp_path: Path) -> None:
     nodes = ["srun", "--nodes", "2", "--ntasks-per-node", "1", "python", "-m", "lit_maprops"]
     result = slurm(*nodes, "fit", *SEEDS, "--runs_dir", str(tmp_path / "runs"), "--trainer.devices", "1")
