@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 SWEEPS := 'sweeps>=0.3,<0.4' # alone: it asks for numpy below 2
 .DEFAULT_GOAL := help
+# Images set it to stay small; here every program of the tests would be compiled anew, a second each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: $(shell grep -ohE '^[a-z-]+:' $(firstword $(MAKEFILE_LIST)) | tr -d :)
 
@@ -32,8 +34,11 @@ $(VENV)/.installed: $(VENV)/.fits
 fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; installs what it needs alone
 	$(BIN)/python -m lit_maprops fit --config conf/boulderpush.yaml
 
+# Each file in one process, in the order that tests/conftest.py gives.
+FILES := -n auto --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests, one process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_device.py --ignore tests/package
+	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
 test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves (10 minutes)
@@ -51,8 +56,11 @@ $(DOCS)/.installed: pyproject.toml
 docs: $(DOCS)/.installed ## build the documentation site into build/site; a broken link or reference fails
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
-examples: setup ## run examples/ with and without the sampler; BenchMARL in a virtual environment of its own (build/peers)
-	$(BIN)/python tests/bench/peers.py benchmarl
+# BenchMARL needs an older torchrl: a virtual environment of its own, build/peers.
+peers: ## install BenchMARL for its example, which is skipped without it
+	$(PYTHON) tests/bench/peers.py benchmarl || echo "no BenchMARL: its example is skipped"
+
+examples: setup peers ## run examples/ with and without the sampler
 	$(BIN)/python -m pytest tests/examples
 
 # What other packages' interfaces change first: the parser, checkpoints, Lightning, W&B, torch's numbers, the environments.
@@ -67,7 +75,7 @@ test-newest: ## run a part of the tests on the newest versions that pyproject.to
 	$(NEWEST)/bin/$(INSTALL) 'mlflow-skinny>=3'
 	$(NEWEST)/bin/$(INSTALL) --no-deps $(SWEEPS)
 	$(NEWEST)/bin/python -m pip list | grep -iE '^(torch|torchrl|tensordict|lightning|jsonargparse|omegaconf|wandb) '
-	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile $(NEWEST_TESTS)
+	$(NEWEST)/bin/python -m pytest $(FILES) $(NEWEST_TESTS)
 
 package: setup ## build sdist and wheel into dist/, check them, and try the wheel in an environment of its own
 	rm -rf dist
@@ -78,7 +86,7 @@ package: setup ## build sdist and wheel into dist/, check them, and try the whee
 drill: setup ## kill -9 over and over again, runs and sweeps; writes docs/evidence/drill.md (about a quarter of an hour)
 	$(BIN)/python tests/drill/drill.py --output docs/evidence/drill.md
 
-fuzz: setup ## hostile configurations, sweep files and payoffs: forty times the cases of the tests, drawn anew (about 20 minutes)
+fuzz: setup ## hostile configurations, sweep files and payoffs: 160 times the cases of the tests, drawn anew (about 20 minutes)
 	FUZZ=10 $(BIN)/python -m pytest -n auto --dist load tests/hostile
 
 lint: setup ## ruff: rules and format

@@ -1,20 +1,34 @@
 """Fixtures shared by all tests: small runs through the real command line."""
 
+import contextlib
+import functools
 import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from lit_maprops.cli.main import main
 from lit_maprops.envs import TASKS
+from lit_maprops.run import figures
 
 ROOT = Path(__file__).parent.parent
+
+# The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
+FIRST = [
+    "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
+    "drill/test_kills.py", "test_nodes.py", "test_slurm.py", "sweeps/test_wandb_faults.py", "test_plain_trainer.py",
+    "examples/test_examples.py", "hostile/test_config_fuzz.py", "hostile/test_checkpoints.py", "test_tutorial.py",
+    "packages/test_packages.py", "test_faults.py", "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
+]  # fmt: skip
 
 # A run that touches everything and takes about a second. Those that are spelled out have numbers that
 # tests count on.
@@ -26,7 +40,7 @@ SMALL = {
     "BoulderPush": [
         "--config", str(ROOT / "conf/boulderpush.yaml"), "--model.num_seeds", "2", "--model.total_env_steps", "192",
         "--model.eval_interval", "2", "--model.eval_episodes", "3", "--model.checkpoint_interval", "1",
-        "--model.sampling_error_interval", "3", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
+        "--model.sampling_error_interval", "6", "--data.num_envs", "2", "--data.behavior_batch_size", "8",
         "--data.target_batch_size", "32", "--data.env.max_steps", "10", "--model.learner.epochs", "2",
     ],
     "TwoPeaks": [
@@ -39,6 +53,12 @@ WITHOUT_CONFIG = {
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
     "VMAS": ("vmas_balance", ["--model.behavior", "PROPS", "--data.env.n_agents", "2"]),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
+    rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
 
 
 def config_of(env: str) -> Path:
@@ -67,11 +87,40 @@ def small_run(env: str) -> list[str]:
 SMALL |= {env: small_run(env) for env in TASKS if env not in SMALL}
 
 
+STARTED: list[subprocess.Popen[str]] = []  # programs of the test at hand
+
+
+def dot(path: Path, *of_curve: object) -> None:
+    """A picture of one pixel in place of a run's curve, whose drawing is a fifth of a small run."""
+    Image.new("RGB", (1, 1)).save(path)
+
+
+@functools.cache
+def registered_on(path: tuple[str, ...], group: str) -> EntryPoints:
+    """What packages on a path register; reading the metadata of all of them is a sixth of parsing a command line."""
+    return entry_points(group=group)
+
+
+@pytest.fixture
+def curves() -> None:
+    """Asked for by tests in which runs draw their curves in earnest."""
+
+
 @pytest.fixture(autouse=True)
-def _one_thread_no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread_no_tracking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of whatever a test starts
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(
+        "lit_maprops.system.entry_points.entry_points", lambda group: registered_on((*sys.path,), group)
+    )
+    if "curves" not in request.fixturenames:
+        for name in ("success_curve", "return_curve"):
+            monkeypatch.setattr(figures, name, dot)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut is expected, and disks are slow
+    yield
+    end(*STARTED, seconds=5)  # of a test that failed: an endless run would slow all that follow
+    STARTED.clear()
 
 
 @pytest.fixture
@@ -86,10 +135,24 @@ def fit(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+def end(*processes: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Ask processes to end; kill what is left of them and of what they started later: that fails no test."""
+    left = []
+    for process in processes:
+        if process.poll() is None:
+            left += [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            process.terminate()
+    stubborn = psutil.wait_procs(left, seconds)[1]
+    for one in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(stubborn, 60)
+
+
 def command(*args: str, **kwargs: object) -> subprocess.Popen[str]:
     """Start the program as a user would, without a terminal."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "lit_maprops", *args],
         cwd=ROOT,
         env=env,
@@ -99,3 +162,5 @@ def command(*args: str, **kwargs: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         **kwargs,  # type: ignore[call-overload]
     )
+    STARTED.append(process)
+    return process

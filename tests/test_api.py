@@ -45,7 +45,7 @@ BOULDER: dict[str, Any] = {
     "learner": lm.MAPPO(
         learning_rate=2.5e-3, gamma=0.99, clip_value=None, entropy_coeff=0.02, epochs=2, minibatches=8, hidden=[64, 64]
     ),
-    "num_seeds": 2, "total_env_steps": 192, "eval_episodes": 3, "sampling_error_interval": 3, "num_envs": 2,
+    "num_seeds": 2, "total_env_steps": 192, "eval_episodes": 3, "sampling_error_interval": 6, "num_envs": 2,
     "behavior_batch_size": 8, "target_batch_size": 32,
 }  # fmt: skip
 RUNS = {"MatrixGame": FIGURE1 | SHORT, "BoulderPush": BOULDER | SHORT}
@@ -83,12 +83,13 @@ def same_bits(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("name", list(RUNS))
 def test_same_settings_give_the_bits_of_the_command_line(tmp_path: Path, name: str) -> None:
-    run = fit(tmp_path, name)
-    line = ["fit", *SMALL[name], "--runs_dir", str(tmp_path / "runs")]
-    assert main([*line, "--run_name", "line"]) == 0
+    longer = RUNS[name]["total_env_steps"]
+    shorter = {"MatrixGame": 32, "BoulderPush": 128}[name]  # 4 iterations: the last of them is one that is evaluated
+    run = fit(tmp_path, name, total_env_steps=shorter, sampling_error_interval=3)
+    line = ["fit", *SMALL[name], "--model.sampling_error_interval", "3", "--runs_dir", str(tmp_path / "runs")]
+    assert main([*line, "--run_name", "line", "--model.total_env_steps", str(shorter)]) == 0
     same_bits(run.folder, tmp_path / "runs" / "line")
 
-    longer = 2 * RUNS[name]["total_env_steps"]
     resumed = run.resume(total_env_steps=longer)
     assert main([*line, "--run_name", "longer", "--model.total_env_steps", str(longer)]) == 0
     same_bits(resumed.folder, tmp_path / "runs" / "longer")

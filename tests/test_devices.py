@@ -35,7 +35,7 @@ SEEDS = [
 HALF, ALL = ["--model.total_env_steps", "32"], ["--model.total_env_steps", "64"]
 TEAM = [
     *SMALL["BoulderPush"], "--model.num_seeds", "1", "--model.total_env_steps", "96", "--data.num_envs", "4",
-    "--model.behavior.stratified", "true", "--model.learner.kl_stop", "0.0002",
+    "--model.sampling_error_interval", "3", "--model.behavior.stratified", "true", "--model.learner.kl_stop", "0.0002",
 ]  # fmt: skip
 ENDLESS = ["--model.total_env_steps", "800000"]
 
@@ -211,9 +211,15 @@ def listening(pid: int) -> set[str]:
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held}
 
 
-def test_ranks_of_one_machine_wait_for_connections_at_its_loopback_only(tmp_path: Path) -> None:
+def assert_on_loopback(run: Started) -> None:
+    """Its ranks wait for connections of gloo, and of rank 0's store, at 127.0.0.1 alone."""
+    assert [listening(pid) for pid in run.ranks.values()] == [{"0100007F"}] * len(run.ranks)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_first_rank_stops_all(tmp_path: Path) -> None:
     run = Started(tmp_path, 2)
-    assert [listening(pid) for pid in run.ranks.values()] == [{"0100007F"}] * 2  # 127.0.0.1: gloo, and rank 0's store
+    assert_on_loopback(run)
     os.kill(run.ranks[0], signal.SIGTERM)
     done(run.process, 128 + signal.SIGTERM)
 
@@ -262,6 +268,8 @@ def test_a_rank_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:
     run = Started(tmp_path, 2)
+    assert len(run.ranks) == 2
+    assert_on_loopback(run)
     os.kill(run.ranks[1], signal.SIGTERM)
     stderr = done(run.process, 128 + signal.SIGTERM)
     assert "Traceback" not in stderr and "error" not in stderr
@@ -315,6 +323,18 @@ def test_torchrun_with_another_number_is_one_line(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     assert main(["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path / "runs")]) == 2
     assert "torchrun started 2 ranks" in capsys.readouterr().err
+
+
+def test_srun_with_another_number_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that SLURM's own test (tests/test_slurm.py) sets in earnest."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(tmp_path / "runs"), "--trainer.devices", "1"]
+    assert main(args) == 2
+    stderr = capsys.readouterr().err
+    assert "srun started 2 ranks, and --trainer.devices" in stderr and stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("num_seeds", range(1, 9))

@@ -1,6 +1,8 @@
 """Several machines, started as Lightning and torchrun start them: here they are several processes of one."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,10 +17,12 @@ from lit_maprops.cli.main import main
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody uses now, below those that the kernel gives to whoever asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(25_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def started(*words: str, within: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:

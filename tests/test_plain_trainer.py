@@ -34,6 +34,8 @@ from lit_maprops.system.trainer_options import OPTIONS
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 NOTHING = {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+# As many iterations, of smaller batches.
+FEW = {"MatrixGame": [], "BoulderPush": ["--model.total_env_steps", "96", "--data.target_batch_size", "16"]}
 N = 8  # env steps of one target iteration of SMALL["MatrixGame"], which has 8 of them
 
 
@@ -59,9 +61,9 @@ def differing(model: LitMAPROPS, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
 def test_any_number_of_epochs_gives_the_parameters_of_the_command_line(fit: Callable[..., Path], env: str) -> None:
-    folder = fit("x", env=env)
+    folder = fit("x", *FEW[env], env=env)
     for limits in ({}, {"max_epochs": 3}, {"max_epochs": 1}, {"max_epochs": 0}, {"limit_train_batches": 2}):
-        model = trained(env=env, **limits)
+        model = trained(*FEW[env], env=env, **limits)
         assert model.iteration == model.data.iterations, limits
         assert differing(model, folder) == [], limits
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_signals_save_and_set_the_exit_code(tmp_path: Path, number: signal.Signa
     process = command(*args, "--model.total_env_steps", "80000", preexec_fn=heard)
     metrics = tmp_path / "x" / "metrics.csv"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 3):
-        pass
+        time.sleep(0.05)
     process.send_signal(number)
     try:
         _, stderr = process.communicate(timeout=240)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, end
 from test_devices import ALL, SEEDS, assert_same
 from test_nodes import free_port
 
@@ -84,10 +84,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
             time.sleep(0.2)
         yield call
     finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(timeout=60)
+        end(*started)
 
 
 def test_srun_gives_what_one_process_gives(slurm: Slurm, tmp_path: Path) -> None:
@@ -100,6 +97,7 @@ def test_srun_gives_what_one_process_gives(slurm: Slurm, tmp_path: Path) -> None
     assert_same(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.slow  # test_devices.py has the line without SLURM
 def test_another_number_of_tasks_is_one_line(slurm: Slurm, tmp_path: Path) -> None:
     nodes = ["srun", "--nodes", "2", "--ntasks-per-node", "1", "python", "-m", "lit_maprops"]
     result = slurm(*nodes, "fit", *SEEDS, "--runs_dir", str(tmp_path / "runs"), "--trainer.devices", "1")

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lit_maprops.cli.program import LOADING
 from lit_maprops.run.bar import BAR_LEGEND
 from lit_maprops.system.console import Unfailing, say_for_now
 
+SECONDS = 240  # on a busy machine
 PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6}
 
 
@@ -87,6 +89,8 @@ def test_ctrl_c_while_packages_are_imported_is_one_line() -> None:
         signal.signal(signal.SIGINT, before)
     os.close(there)
     text = b""
+    late = threading.Timer(SECONDS, process.kill)  # what is read then is the end
+    late.start()
     while LOADING.encode() not in text:
         text += os.read(here, 1000)
     os.kill(process.pid, signal.SIGINT)
@@ -96,6 +100,7 @@ def test_ctrl_c_while_packages_are_imported_is_one_line() -> None:
     except OSError:  # the other end is closed
         pass
     os.close(here)
+    late.cancel()
     assert process.wait() == 128 + signal.SIGINT
     assert text.decode().rpartition("\r")[0].rpartition("\r")[2] == "lit_maprops: stopped"
     assert text.count(b"\n") == 1

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from lit_maprops.run.wandb_run import Tracker, wandb_logger
 from lit_maprops.system.files import write_json
 from lit_maprops.system.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("curves")
 SUMMARY_FIELDS = {
     "env_steps", "wall_seconds", "env_steps_per_second", "success_rate", "solved_share", "solved_share_ci95",
     "mean_success_rate",
@@ -202,6 +204,13 @@ def test_wandb_is_offline_by_default(
     assert written.stat().st_size > 1000
     assert list((folder / "wandb").rglob("media/**/*.png"))  # the success curve went along
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_is_not_tracked_does_not_import_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import raises
+    assert wandb_logger("disabled", RunFolder(tmp_path / "x"), {}, pytest.fail) is None
+    with pytest.raises(ImportError):
+        wandb_logger("offline", RunFolder(tmp_path / "x"), {}, pytest.fail)
 
 
 def test_wandb_online_without_a_key_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ class RunCLI(LightningCLI):
             if self.config[name] is not None:
                 self.config[name] = str(home_path(self.config[name])) if self.config[name] else ""
         runs_dir = self.config.runs_dir
-        check(runs_dir not in ("", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
+        check(runs_dir not in (None, "", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
         if self.config.wandb is not None:
             check_choice("wandb", self.config.wandb, list(MODES))
         name = self.config.run_name

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
-from figures import ROOT
-
-FOLDER = ROOT / "build" / "peers"
+FOLDER = Path(__file__).parents[2] / "build" / "peers"  # no package is imported: any Python runs this
 # What pip is asked for, in order; a later line may need what an earlier one brought.
 PEERS = {
     "lbforaging": [["lbforaging==2.0.0"]],

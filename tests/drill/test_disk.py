@@ -21,6 +21,7 @@ from lit_maprops.run import options as run_cli
 from lit_maprops.system.files import lock, replacing
 from lit_maprops.system.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("curves")
 Fit = Callable[..., Path]
 
 

@@ -15,6 +15,7 @@ from processes import Attempt
 from lit_maprops.run import figures
 from lit_maprops.run.wandb_run import Tracker
 
+pytestmark = pytest.mark.usefixtures("curves")
 STOPS = [signal.SIGINT, signal.SIGTERM]
 
 

@@ -14,6 +14,7 @@ from lit_maprops.envs import TASKS, PettingZoo
 from lit_maprops.metrics.evaluate import Evaluation, with_verdicts
 from lit_maprops.report import make_report
 
+pytestmark = pytest.mark.usefixtures("curves")
 TELLING = ["agents", "numbers", "one agent", "infos", "common", "at the end", "only success"]
 SILENT = ["nothing", "other things", "none yet"]
 GOOD, BAD = [1, 0], [0, 0]  # the second agent's actions start at 5

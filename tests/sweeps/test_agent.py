@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,22 +105,22 @@ class Swept:
     place: Path
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Swept]:
-    """Both sweeps, side by side: an agent mostly waits, it looks at its runs every five seconds."""
-
-    def one(content: dict[str, Any]) -> Swept:
-        place = tmp_path_factory.mktemp(content["name"])
-        with StandIn(max_runs=2) as server:
-            return Swept(server, run_agent(place, server, content), place)
-
-    with ThreadPoolExecutor() as threads:
-        return dict(zip(("grid", "bayes"), threads.map(one, [GRID, BAYES]), strict=True))
+def swept(place: Path, content: dict[str, Any]) -> Swept:
+    with StandIn(max_runs=2) as server:
+        return Swept(server, run_agent(place, server, content), place)
 
 
-def test_the_real_agent_runs_a_grid_to_its_end(swept: dict[str, Swept]) -> None:
-    server, place = swept["grid"].server, swept["grid"].place
-    assert "Traceback" not in swept["grid"].printed
+def assert_same_optimized(run: Run, folder: Path) -> None:
+    """The number a search optimizes is the one the local command takes from the run's files."""
+    seen = [row[METRIC] for row in run.history if math.isfinite(row.get(METRIC, math.nan))]
+    assert max(seen) == best_value(folder, METRIC, maximize=True)
+    assert math.isfinite(run.summary[METRIC])
+
+
+def test_the_real_agent_runs_a_grid_to_its_end(tmp_path: Path) -> None:
+    sweep = swept(tmp_path, GRID)
+    server, place = sweep.server, sweep.place
+    assert "Traceback" not in sweep.printed
     assert {"Viewer", "UpsertSweep", "SweepWithRuns", "CreateAgent", "Heartbeat", "UpsertBucket"} <= server.asked
     assert [run.args["model.behavior"]["value"] for run in server.runs.values()] == ["OnPolicy", "MAPROPS"]
     for run_id, run in server.runs.items():
@@ -130,13 +129,16 @@ def test_the_real_agent_runs_a_grid_to_its_end(swept: dict[str, Swept]) -> None:
         assert config["model"]["behavior"]["class_path"].endswith("." + run.args["model.behavior"]["value"])
         assert run.args["wandb"]["value"] is None and config["wandb"] is None
         assert_received(run, folder)
+        assert_same_optimized(run, folder)
         assert run.config["data"]["value"] == config["data"]
     errors = {run.args["model.behavior"]["value"]: run.summary["joint_tv"] for run in server.runs.values()}
     assert errors["MAPROPS"] < errors["OnPolicy"]
 
 
-def test_the_real_agent_runs_a_bayesian_search(swept: dict[str, Swept]) -> None:
-    server, place = swept["bayes"].server, swept["bayes"].place
+@pytest.mark.slow
+def test_the_real_agent_runs_a_bayesian_search(tmp_path: Path) -> None:
+    sweep = swept(tmp_path, BAYES)
+    server, place = sweep.server, sweep.place
     values = [run.args["model.behavior.kl_cutoff"]["value"] for run in server.runs.values()]
     assert len(set(values)) == 2
     for (run_id, run), value in zip(server.runs.items(), values, strict=True):
@@ -145,10 +147,7 @@ def test_the_real_agent_runs_a_bayesian_search(swept: dict[str, Swept]) -> None:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["model"]["behavior"]["init_args"]["kl_cutoff"] == pytest.approx(value)
         assert_received(run, folder)
-        # The number the search optimizes is the one the local command takes from the run's files.
-        seen = [row[METRIC] for row in run.history if math.isfinite(row.get(METRIC, math.nan))]
-        assert max(seen) == best_value(folder, METRIC, maximize=True)
-        assert math.isfinite(run.summary[METRIC])
+        assert_same_optimized(run, folder)
 
 
 @pytest.mark.slow

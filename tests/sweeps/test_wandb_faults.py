@@ -18,6 +18,7 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import wandb_run
 from lit_maprops.system.tables import read_table
 
+pytestmark = pytest.mark.usefixtures("curves")
 FINISH_SECONDS = 2
 
 
