@@ -21,7 +21,7 @@ LAYERS = [
     ["analyze", "export", "report", "sweep"],
     ["run"],
     ["module"],
-    ["state"],
+    ["engine", "state"],
     ["collect", "data"],
     ["samplers"],
     ["behavior", "metrics"],

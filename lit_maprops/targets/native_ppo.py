@@ -128,6 +128,8 @@ def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> 
     )
     library().lit_maprops_ppo(ctypes.byref(call))
     held.give_back()
+    for net in (learner.policies.net, learner.critic.net):
+        torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
     return dict(zip(FIGURES, figures.unbind(), strict=True))
 
 

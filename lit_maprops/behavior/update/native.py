@@ -96,6 +96,7 @@ def update_behavior(
         *(gradient_steps.data_ptr(), active.data_ptr(), kl.data_ptr(), clipped.data_ptr()),
     )
     library().lit_maprops_algorithm2(ctypes.byref(call))
+    torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
     stats = {
         "gradient_steps": gradient_steps,
         "cutoff_hit": ~active,
