@@ -83,7 +83,8 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
         ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
     for package in PACKAGES:
-        check(find_spec(package) is not None, f"report: {package} is missing: {install('report')}")
+        if find_spec(package) is None:  # install looks through what is installed
+            raise ConfigError(f"report: {package} is missing: {install('report')}")
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)
