@@ -22,7 +22,7 @@ from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
-from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.outputs import check_output

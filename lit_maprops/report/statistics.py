@@ -123,7 +123,8 @@ def bootstrap(statistic: Callable[..., Any], samples: Sequence[NDArray[Any]]) ->
     found = []
     for start in range(0, RESAMPLES, most):
         rows = min(most, RESAMPLES - start)
-        found.append(statistic(*(sample[generator.integers(0, len(sample), (rows, len(sample)))] for sample in samples)))
+        drawn = [sample[generator.integers(0, len(sample), (rows, len(sample)))] for sample in samples]
+        found.append(statistic(*drawn))
     low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
