@@ -33,6 +33,7 @@ PARTS = {
     "start": ["fits.py", "start"],
     "memory": ["fits.py", "memory"],
     "threads": ["threads.py"],
+    "report": ["reports.py"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],
     "benchmarl": ["against_peers.py", "benchmarl"],
 }
