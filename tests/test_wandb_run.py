@@ -1,6 +1,7 @@
 """How a W&B run starts and is continued: settings W&B refuses, and the run that a resumed one goes on with."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         return found, said
 
     return run
+
+
+def test_a_run_without_it_does_not_wait_for_its_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would fail
+    assert wandb_logger("disabled", RunFolder(tmp_path / "run"), {}, print) is None
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_logger(None, RunFolder(tmp_path / "run"), {}, print) is None
 
 
 def test_a_key_that_wandb_refuses_is_one_line_and_the_run_is_tracked_offline(

@@ -21,8 +21,12 @@ from lit_maprops.run.training import train
 from lit_maprops.system.checkpoint import own_state, read_checkpoint
 from lit_maprops.system.errors import check, printable
 from lit_maprops.system.files import write_json
+from lit_maprops.system.threads import chosen_by_us
 
 WAY_ON = "python -m lit_maprops fit --ckpt_path {checkpoint}"
+ONE_THREAD = (
+    "threads: torch takes one, which is near the best on any machine, idle or busy; OMP_NUM_THREADS sets another"
+)
 NEXT_STEP = "python -m lit_maprops report {runs} -o report.html"
 
 
@@ -39,6 +43,8 @@ def run(args: list[str]) -> int:
     """
     tqdm.set_lock(RLock())  # its own are semaphores of the system, of which a second signal would leave a line
     cli = parsed(args[1:], args[0])
+    if chosen_by_us():
+        cli.notes.append(ONE_THREAD)
     return train(cli, say, WAY_ON, next_step=NEXT_STEP)[0] if args[0] == "fit" else evaluate(cli, args[0])
 
 

@@ -14,6 +14,7 @@ from lit_maprops.collect.collection import BehaviorActor, carried
 from lit_maprops.collect.native_call import ACT, ASKED, BEHAVIORS, CHOOSE, LOOK, TASKS, Batch, Rollout, Weights
 from lit_maprops.envs import State, Task, TaskEnv
 from lit_maprops.native.build import library, why_none
+from lit_maprops.native.threads import worker_threads
 from lit_maprops.targets import TargetPolicies
 
 SHARED_FROM = 256  # env steps per call from which seeds are shared out to threads; below, starting one takes longer
@@ -115,7 +116,7 @@ class NativeCollection:
         self._noise = noise, first = env.streams.reserve(self._steps, self._noise_count)
         call.noise, call.noise_seed = at, _ = noise.data_ptr() + 4 * first, noise.shape[1]
         if self._over_threads:
-            call.threads = torch.get_num_threads()
+            call.threads = worker_threads()
         self._policies.renew()
         if call.behavior == ASKED:
             self._ask(at)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import library
+from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import AdamSettings
 
@@ -34,7 +35,7 @@ def fitted_kl(
     kl = torch.empty(stack)
     layers = shape_numbers(net.shapes)
     fit = _Fit(
-        *(len(flat), rows, width, actions, len(net.shapes), steps, torch.get_num_threads()),
+        *(len(flat), rows, width, actions, len(net.shapes), steps, worker_threads()),
         ctypes.addressof(layers),
         *(address(tensor, torch.float32) for tensor in (flat, features, logits)),
         address(action, torch.int64),

@@ -42,9 +42,8 @@ def score_interval(
     inflation = 1 / (1 - (1 - part) / runs)  # in one setting N / (N - 1)
     step = float((np.abs(weights) / runs).max()) / 2 if continuity else 0.0
     # With every run's outcome turned around the difference changes its sign, and its upper end becomes the lower one.
-    low = _lower_end(solved, runs, weights, inflation, step)
-    high = -_lower_end(runs - solved, runs, weights, inflation, step)
-    return low, high
+    low, turned = _lower_end(np.stack([solved, runs - solved]), runs, weights, inflation, step)
+    return low, -turned
 
 
 def _lower_end(solved: Floats, runs: Floats, weights: Floats, inflation: Floats, step: float) -> Floats:

@@ -143,19 +143,13 @@ def dots(
         if neutral is not None:
             axes.axvline(neutral, color=MUTED, lw=1, ls=(0, (2, 2)))
         for row, (group, interval) in enumerate(rows):
-            number = group.style
+            look: dict[str, Any] = {"color": color(group.style), "clip_on": False}
             if not np.isnan(interval.low):
-                axes.plot(
-                    [interval.low, interval.high],
-                    [row, row],
-                    color=color(number),
-                    lw=3,
-                    solid_capstyle="butt",
-                    clip_on=False,
-                )
-            axes.plot([interval.value], [row], color=color(number), marker=MARKERS[number], ms=7, clip_on=False)
+                axes.plot([interval.low, interval.high], [row, row], lw=3, solid_capstyle="butt", **look)
+            axes.plot([interval.value], [row], marker=MARKERS[group.style], ms=7, **look)
             _label(axes, low, row - 0.27, group)
-            axes.text(high, row - 0.27, interval_text(interval, form), va="bottom", ha="right", fontsize=8.5)
+            number = interval_text(interval, form)
+            axes.text(high, row - 0.27, number, va="bottom", ha="right", fontsize=8.5, in_layout=False)
         axes.set_ylim(len(rows) - 0.55, -0.85)
         axes.set_xlim(low, high)
         axes.set_yticks([])
@@ -169,8 +163,8 @@ def dots(
 
 
 def _label(axes: Any, x: float, y: float, group: Group) -> None:
-    name = shorten(group.name)
-    axes.text(x, y, plain(name), va="bottom", fontsize=8.5 if len(name) <= 36 else 7.8)
+    name = shorten(group.name)  # stays inside the axes, so that the layout need not measure it
+    axes.text(x, y, plain(name), va="bottom", fontsize=8.5 if len(name) <= 36 else 7.8, in_layout=False)
 
 
 def reliability(results: Sequence[Result], place: str) -> list[Drawing]:

@@ -22,7 +22,7 @@ from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
-from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.outputs import check_output
@@ -83,7 +83,8 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
         ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
     for package in PACKAGES:
-        check(find_spec(package) is not None, f"report: {package} is missing: {install('report')}")
+        if find_spec(package) is None:  # install looks through what is installed
+            raise ConfigError(f"report: {package} is missing: {install('report')}")
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)

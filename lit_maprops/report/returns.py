@@ -10,12 +10,12 @@ from lit_maprops.report.statistics import BATCH_NUMBERS, Floats, Interval, boots
 
 def mean(scores: Floats) -> Interval:
     """Mean return over seeds ``[seeds]`` with its bootstrap interval."""
-    return bootstrap(lambda sample, axis=-1: sample.mean(axis), [scores])
+    return bootstrap(lambda sample: sample.mean(-1), [scores])
 
 
 def difference(x: Floats, y: Floats) -> Interval:
     """Difference of mean returns, mean(x) - mean(y); both are resampled by themselves."""
-    return bootstrap(lambda a, b, axis=-1: a.mean(axis) - b.mean(axis), [x, y])
+    return bootstrap(lambda a, b: a.mean(-1) - b.mean(-1), [x, y])
 
 
 def improvement(x: Floats, y: Floats) -> Interval:

@@ -18,6 +18,7 @@ from lit_maprops.metrics.reliability import NORMAL_QUANTILE, RESAMPLES, wilson_i
 from lit_maprops.metrics.score_interval import score_interval
 
 Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
 Strata = Sequence[Floats]
 BATCH_NUMBERS = 4_000_000  # resampled numbers held in memory at a time
 
@@ -35,18 +36,18 @@ class Interval:
         return int(self.low > neutral) - int(self.high < neutral)
 
 
-def iqm(*strata: Floats, axis: int = -1) -> Any:
-    """Interquartile mean: the mean of the middle half of all scores."""
-    from scipy.stats import trim_mean
+def iqm(*strata: Floats) -> Any:
+    """Interquartile mean of each row: the mean of the middle half of all its scores, ``[..., seeds]``."""
+    scores = np.concatenate(strata, axis=-1)
+    cut, end = scores.shape[-1] // 4, scores.shape[-1] - scores.shape[-1] // 4
+    return np.partition(scores, (cut, end - 1), axis=-1)[..., cut:end].mean(-1)
 
-    return trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
 
-
-def mean_difference(*samples: Floats, axis: int = -1) -> Any:
-    """Mean over strata of mean(x) - mean(y); ``samples`` are the strata of x, then those of y."""
+def mean_difference(*samples: Floats) -> Any:
+    """Mean over strata of mean(x) - mean(y) of each row; ``samples`` are the strata of x, then those of y."""
     half = len(samples) // 2
     pairs = zip(samples[:half], samples[half:], strict=True)
-    return sum(x.mean(axis) - y.mean(axis) for x, y in pairs) / half
+    return sum(x.mean(-1) - y.mean(-1) for x, y in pairs) / half
 
 
 def improvement(x: Strata, y: Strata) -> Interval:
@@ -58,15 +59,16 @@ def improvement(x: Strata, y: Strata) -> Interval:
     """
     # Scores are shares of a few episodes, so few values occur: counting each is far cheaper than ranking all seeds.
     levels = [np.union1d(*pair) for pair in zip(x, y, strict=True)]
+    numbers = [np.searchsorted(values, scores) for values, scores in zip([*levels, *levels], [*x, *y], strict=True)]
 
-    def mean_over_strata(*samples: Floats, axis: int = -1) -> Any:
+    def mean_over_strata(*samples: Ints) -> Any:
         pairs = zip(samples[: len(x)], samples[len(x) :], levels, strict=True)
-        return sum(_mann_whitney(a, b, values, axis) for a, b, values in pairs) / len(x)
+        return sum(_mann_whitney(a, b, len(values)) for a, b, values in pairs) / len(x)
 
-    samples = [*x, *y]
-    if min(map(len, samples)) < 2 or all(np.ptp(scores) > 0 for scores in samples):
-        return bootstrap(mean_over_strata, samples)
-    each = [float(_mann_whitney(*strata, axis=-1)) for strata in zip(x, y, levels, strict=True)]
+    if min(map(len, numbers)) < 2 or all(np.ptp(sample) > 0 for sample in numbers):
+        return bootstrap(mean_over_strata, numbers)
+    pairs = zip(numbers[: len(x)], numbers[len(x) :], levels, strict=True)
+    each = [float(_mann_whitney(a, b, len(values))) for a, b, values in pairs]
     distances = [_rank_distances(value, len(a), len(b)) for value, a, b in zip(each, x, y, strict=True)]
     below, above = np.hypot.reduce(distances, axis=0) / len(x)
     value = sum(each) / len(x)
@@ -94,33 +96,37 @@ def _rank_distances(value: float, runs_x: int, runs_y: int) -> tuple[float, floa
     return value - low, high - value
 
 
-def _mann_whitney(x: Floats, y: Floats, levels: Floats, axis: int) -> Any:
-    total: Any = 0.0
-    below: Any = 0.0  # share of y under the current level
-    for level in levels:
-        equal = (y == level).mean(axis)
-        total = total + (x == level).mean(axis) * (below + equal / 2)
-        below = below + equal
-    return total
+def _mann_whitney(x: Ints, y: Ints, levels: int) -> Any:
+    """P(x > y) + P(x = y) / 2 of each row of scores, which are numbered from 0 to ``levels`` - 1, ``[..., seeds]``."""
+    equal_x, equal_y = _counts(x, levels), _counts(y, levels)
+    below = np.cumsum(equal_y, axis=-1) - equal_y
+    return (equal_x * (2 * below + equal_y)).sum(-1) / (2 * x.shape[-1] * y.shape[-1])
 
 
-def bootstrap(statistic: Callable[..., Any], samples: Strata) -> Interval:
-    """The statistic with its interval; every sample is resampled by itself (stratified)."""
-    from scipy.stats import bootstrap as resample
+def _counts(scores: Ints, levels: int) -> Ints:
+    """How often each level occurs in each row, ``[..., levels]``."""
+    rows = scores.reshape(-1, scores.shape[-1])
+    apart = rows + levels * np.arange(len(rows))[:, None]
+    return np.bincount(apart.ravel(), minlength=levels * len(rows)).reshape(*scores.shape[:-1], levels)
 
+
+def bootstrap(statistic: Callable[..., Any], samples: Sequence[NDArray[Any]]) -> Interval:
+    """The statistic of the last axis with its interval; every sample is resampled by itself (stratified).
+
+    The draws are those of ``scipy.stats.bootstrap`` with a generator that starts at 0, without what it adds to each.
+    """
     value = float(statistic(*samples))
-    if min(map(len, samples)) < 2:
+    sizes = [len(sample) for sample in samples]
+    if min(sizes) < 2:
         return Interval(value, math.nan, math.nan)
-    ends = resample(
-        tuple(samples),
-        statistic,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, BATCH_NUMBERS // sum(map(len, samples))),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(value, float(ends.low), float(ends.high))
+    generator, most = np.random.default_rng(0), max(1, BATCH_NUMBERS // sum(sizes))
+    found = []
+    for start in range(0, RESAMPLES, most):
+        rows = min(most, RESAMPLES - start)
+        drawn = [sample[generator.integers(0, len(sample), (rows, len(sample)))] for sample in samples]
+        found.append(statistic(*drawn))
+    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+    return Interval(value, float(low), float(high))
 
 
 def share(solved: Floats) -> Interval:

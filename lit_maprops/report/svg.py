@@ -66,10 +66,11 @@ def draw(paint: Callable[[Any], None], height: float, alt: str) -> str:
     with rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's fonts draw the text, not ours
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         paint(figure.add_subplot())
         text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+        # Not savefig, which draws everything twice: once for the layout, which drawing asks for by itself.
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     return _themed(text.getvalue(), alt)
 
 

@@ -25,6 +25,7 @@ from lit_maprops.run.watch import LAUNCHER, Watch
 from lit_maprops.stacked.ranks import Ranks, RanksLost, answered
 from lit_maprops.system.argument_types import Range
 from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.threads import chosen_by_us, share_cores
 
 RankTimeout = TypeAliasType("RankTimeout", Annotated[float, Range(0, 10**9, strict=True)])  # seconds
 
@@ -173,6 +174,8 @@ class Launcher(_SubprocessScriptLauncher):
 
     def launch(self, function: Callable, *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
         """Start the ranks, call ``function`` in this one, and wait until all are done."""
+        if chosen_by_us():
+            share_cores(os.environ, self.num_processes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
         self._watch.begin(self.cluster_environment.global_rank(), self.procs)

@@ -168,7 +168,7 @@ def wandb_logger(
     mode = mode or os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode == "disabled":
         return None
-    import wandb  # a second, which a run that is not tracked is spared
+    import wandb  # only now: it takes a second
 
     known = _newest_id(folder)  # a resumed run continues its own W&B run; a new one takes WANDB_RUN_ID if set
     ways = {"online": "tracking offline", "offline": "the run is not tracked"}  # with what follows if it fails

@@ -18,6 +18,7 @@ from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import check
 from lit_maprops.system.files import writing
 from lit_maprops.system.sweep_values import for_environment
+from lit_maprops.system.threads import share_cores
 
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 GRACE_SECONDS = 60.0  # for a run whose time is up, to save
@@ -169,5 +170,6 @@ def _lock(file: Any) -> bool:
 
 def _environment(workers: int) -> dict[str, str]:
     """Ours, with the cores divided among the workers unless OMP_NUM_THREADS says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, cores // workers))} | os.environ
+    environment = dict(os.environ)
+    share_cores(environment, workers)
+    return environment

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ def read_table(path: Path, every: int = 1) -> dict[str, NDArray[np.floating]]:
         lines = (line for line in file if line.endswith("\n"))
         header = next(csv.reader(lines), [])
         rows = [row for row in csv.reader(_thinned(lines, every)) if len(row) == len(header)]
-    return {name: np.array([_number(row[i]) for row in rows]) for i, name in enumerate(header)}
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return {name: _numbers(cells) for name, cells in zip(header, columns, strict=True)}
 
 
 def _thinned(lines: Iterator[str], every: int) -> Iterator[str]:
@@ -35,6 +36,13 @@ def _thinned(lines: Iterator[str], every: int) -> Iterator[str]:
             yield line
     if number % every:
         yield line
+
+
+def _numbers(cells: Sequence[str]) -> NDArray[np.floating]:
+    try:
+        return np.array([float(cell) if cell else math.nan for cell in cells])
+    except ValueError:  # a text in some cell
+        return np.array([_number(cell) for cell in cells])
 
 
 def _number(cell: str) -> float:

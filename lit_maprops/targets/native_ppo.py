@@ -18,6 +18,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import own_done, own_terminated, weights
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import library
+from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
@@ -88,7 +89,7 @@ def lacks(policies: TargetPolicies) -> str | None:
 
 @torch.no_grad()
 def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> dict[str, Tensor]:
-    """As ``PPO.update``; seeds are shared out to torch's number of threads.
+    """As ``PPO.update``; seeds are shared out to ``worker_threads``.
 
     Args:
         learner: whose parameters and optimizer it changes.
@@ -116,7 +117,7 @@ def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> 
         "learning": (learner.learning, torch.bool),
     }
     call = _Update(
-        *(seeds, *sizes, agents, actions, len(orders), min(learner.minibatches, rows), torch.get_num_threads()),
+        *(seeds, *sizes, agents, actions, len(orders), min(learner.minibatches, rows), worker_threads()),
         held.stack(learner.policies.net, learner.optimizer),
         held.stack(learner.critic.net, learner.optimizer),
         observation,

@@ -34,6 +34,7 @@ PARTS = {
     "memory": ["fits.py", "memory"],
     "engines": ["engines.py"],
     "threads": ["threads.py"],
+    "report": ["reports.py"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],
     "benchmarl": ["against_peers.py", "benchmarl"],
 }

@@ -1,14 +1,15 @@
-"""Threads on an idle and on a busy machine: what the command line sets by itself, torch's own, and one thread.
+"""Threads on an idle and on a busy machine: what the command line sets by itself, and as many as there are cores.
 
-Programs that compete for the cores are endless loops, two per core. Every way is a process of its own that waits for
-its turn; a ratio is within a turn. An iteration is one of the run itself: evaluation and start-up are left out.
+Programs that compete for the cores are endless loops, one per core. Every way is a process of its own that waits for
+its turn, idle and then busy; a ratio is within a turn. An iteration is one of the run itself: evaluation and start-up
+are left out.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
@@ -17,9 +18,13 @@ from figures import ROOT, hand_over, in_turn, ratio, row
 
 ROUNDS = 3
 COUNTED = 2  # iterations, after a first one
-OURS, TORCH, ONE = "as the command line sets them", "torch's own", "one thread"
+OURS, ALL, TORCH = "as the command line sets them", "one per core, sleeping", "torch's own"
 # Variables of each way; those of the command line are set by itself.
-WAYS: dict[str, dict[str, str]] = {OURS: {"BENCH_THREADS": "ours"}, TORCH: {}, ONE: {"OMP_NUM_THREADS": "1"}}
+WAYS: dict[str, dict[str, str]] = {
+    OURS: {"BENCH_THREADS": "ours"},
+    ALL: {"OMP_WAIT_POLICY": "passive"},
+    TORCH: {},  # left out of the busy turns, where one of its iterations takes minutes
+}
 CASES = {
     "BoulderPush, 16 seeds x 8 envs": ["conf/boulderpush.yaml", "--data.target_batch_size", "64"],
     "figure1, 200 seeds": ["conf/matrix_game.yaml"],
@@ -60,7 +65,7 @@ class Worker:
     """A process with threads of one kind."""
 
     def __init__(self, variables: dict[str, str]) -> None:
-        others = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))}
+        others = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_", "MKL_", "LIT_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER],
             cwd=ROOT,
@@ -96,6 +101,12 @@ def competition(programs: int) -> Iterator[None]:
             loop.wait()
 
 
+def beside_others(worker: Worker, options: list[str]) -> float:
+    """Seconds of an iteration with one busy program per core."""
+    with competition(len(os.sched_getaffinity(0))):
+        return worker.seconds(options)
+
+
 def main() -> None:
     """Measure, print rows."""
     with ExitStack() as stack:
@@ -103,15 +114,20 @@ def main() -> None:
         for worker in workers.values():
             stack.callback(worker.end)
             worker.seconds(next(iter(CASES.values())))  # imports
-        for busy in (False, True):
-            with competition(2 * len(os.sched_getaffinity(0)) if busy else 0):
-                for case, options in CASES.items():
-                    turns = {way: lambda w=worker, o=options: w.seconds(o) for way, worker in workers.items()}
-                    times = in_turn(turns, ROUNDS)
-                    place = f"threads, {'busy' if busy else 'idle'}: {case}"
-                    rows = [row(f"{place}, {OURS}, one iteration", times[OURS], "s")]
-                    rows += [ratio(f"{place}: {OURS} / {way}", times[OURS], times[way]) for way in (TORCH, ONE)]
-                    hand_over(rows)
+        for case, options in CASES.items():
+            turns: dict[str, Callable[[], float]] = {
+                f"{way}, idle": lambda w=worker, o=options: w.seconds(o) for way, worker in workers.items()
+            }
+            for way in (OURS, ALL):
+                turns[f"{way}, busy"] = lambda w=workers[way], o=options: beside_others(w, o)
+            times = in_turn(turns, ROUNDS)
+            rows = [row(f"threads, {case}: {name}, one iteration", spent, "s") for name, spent in times.items()]
+            for state in ("idle", "busy"):
+                bar = "1.35 or less" if state == "idle" else ""
+                pair = times[f"{OURS}, {state}"], times[f"{ALL}, {state}"]
+                rows.append(ratio(f"threads, {case}, {state}: {OURS} / {ALL}", *pair, bar))
+            pair = times[f"{OURS}, busy"], times[f"{OURS}, idle"]
+            hand_over([*rows, ratio(f"threads, {case}, {OURS}: busy / idle", *pair, "2.5 or less")])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap, trim_mean
 
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import statistics
@@ -108,6 +109,23 @@ def test_improvement_interval_against_arch() -> None:
         lambda x, y: (x[:, None] > y).mean() + 0.5 * (x[:, None] == y).mean(), 4000, method="percentile"
     )
     assert (ours.low, ours.high) == pytest.approx(ends[:, 0], abs=0.02)
+
+
+def test_bootstrap_against_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws, whole and in parts."""
+    for most in (statistics.BATCH_NUMBERS, 700 * (len(X) + len(Y))):
+        monkeypatch.setattr(statistics, "BATCH_NUMBERS", most)
+        theirs = bootstrap(
+            (X, Y),
+            lambda x, y, axis: trim_mean(np.concatenate([x, y], axis), 0.25, axis=axis),
+            vectorized=True,
+            n_resamples=statistics.RESAMPLES,
+            batch=most // (len(X) + len(Y)),
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        ours = statistics.bootstrap(statistics.iqm, [X, Y])
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_a_single_seed_has_no_interval() -> None:

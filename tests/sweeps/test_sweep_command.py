@@ -368,11 +368,14 @@ def test_macros_are_replaced_as_the_agent_does(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_workers_share_the_cores(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["${interpreter}", "-c", "import os; print('threads', os.environ['OMP_NUM_THREADS'])"]
+    code = "from lit_maprops.system.threads import asked_threads; import os; "
+    code += "print('threads', asked_threads(), os.environ['OMP_NUM_THREADS'])"
+    words = ["${interpreter}", "-c", code]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
     assert run(sweep(command=words, parameters={"x": {"values": [1]}}), "--workers", "3") == 0
-    assert "threads 2" in Path(entries(tmp_path)[0]["log"]).read_text()
+    assert "threads 2 1" in Path(entries(tmp_path)[0]["log"]).read_text()
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert run(sweep(name="other", command=words, parameters={"x": {"values": [1]}}), "--workers", "3") == 0
-    assert "threads 5" in Path(entries(tmp_path, "other")[0]["log"]).read_text()
+    assert "threads 5 5" in Path(entries(tmp_path, "other")[0]["log"]).read_text()

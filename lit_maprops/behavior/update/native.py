@@ -11,6 +11,7 @@ from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.samples import Samples
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import library
+from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -54,7 +55,7 @@ def update_behavior(
     measure: bool = True,
     keep_moments: bool = True,
 ) -> dict[str, Tensor]:
-    """As ``fused.update_behavior``, on the CPU; entries are shared out to torch's number of threads.
+    """As ``fused.update_behavior``, on the CPU; entries are shared out to ``worker_threads``.
 
     Where every step takes all of D, rows that are equal to the bit are one, as with ``merge_states``.
 
@@ -83,7 +84,7 @@ def update_behavior(
     f32, first = torch.float32, 0
     call = _Update(
         *(entries, rows, width, target.shape[1], len(shapes), len(kept)),
-        *(from_zero, measure, keep_moments, torch.get_num_threads()),
+        *(from_zero, measure, keep_moments, worker_threads()),
         ctypes.addressof(layers),
         *(address(tensor, f32) for tensor in (flat, exp_avg, exp_avg_sq, steps_taken)),
         *(flat.stride(first), exp_avg.stride(first)),
