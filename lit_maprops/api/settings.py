@@ -39,6 +39,7 @@ class Settings(TypedDict, total=False):
     sampling_error_interval: Count
     checkpoint_interval: Count
     on_fault: Literal["stop", "quarantine"]
+    engine: Literal["auto", "torch", "native"]
     # MultiAgentData
     num_envs: Count
     behavior_batch_size: BatchSize
