@@ -33,7 +33,8 @@ def test_pictures_are_what_the_script_draws(name: str) -> None:
 def test_counts_are_of_all_samples_and_can_be_right_for_agents_and_wrong_for_pairs() -> None:
     counts = numbers.counts_of(weak(PROPS), 8)
     assert (counts.sum((1, 2)) == 8).all()
-    shown = counts[2]  # the seed in the picture
+    own_right = (counts.sum(1) == 4).all(1) & (counts.sum(2) == 4).all(1) & (counts != 2).any(-1).any(-1)
+    shown = counts[own_right.nonzero()[0].item()]  # the seed in the picture
     assert shown.sum(0).tolist() == shown.sum(1).tolist() == [4, 4]
     assert numbers.total_variation(shown) == 0.25
 

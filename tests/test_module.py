@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
 from lit_maprops.behavior.structured import StructuredPolicy
-from lit_maprops.collect import Collection
+from lit_maprops.collect import Collection, NativeCollection
 from lit_maprops.data import MultiAgentData
 from lit_maprops.distributions import joint
 from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task, TwoPeaks
@@ -55,10 +55,11 @@ def test_collection_and_updates_alternate(
 ) -> None:
     """n / m batches of m env steps, an update after each but the last, and nothing is collected ahead."""
     events: list[tuple[str, int]] = []
-    collect, update, reset = Collection.collect, MAPROPS.update, MAPROPS.reset
+    update, reset = MAPROPS.update, MAPROPS.reset
+    collects = {kind: kind.collect for kind in (Collection, NativeCollection)}
 
-    def spy_collect(self: Collection) -> Any:
-        batch = collect(self)
+    def spy_collect(self: Collection | NativeCollection) -> Any:
+        batch = collects[type(self)](self)
         events.append(("collect", batch.shape[1] * batch.shape[2]))
         return batch
 
@@ -70,7 +71,8 @@ def test_collection_and_updates_alternate(
         events.append(("reset", 0))
         reset(self, data)
 
-    monkeypatch.setattr(Collection, "collect", spy_collect)
+    for kind in collects:
+        monkeypatch.setattr(kind, "collect", spy_collect)
     monkeypatch.setattr(MAPROPS, "update", spy_update)
     monkeypatch.setattr(MAPROPS, "reset", spy_reset)
     train(tabular(MAPROPS), Reinforce(), MatrixGame(), batches, iterations=2)
@@ -205,7 +207,8 @@ def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     assert set(a.row) == set(b.row)
     for name in a.row:
         if not name.startswith("time/"):
-            torch.testing.assert_close(a.row[name][order], b.row[name], rtol=1e-3, atol=1e-5, equal_nan=True)
+            rtol = 1e-2 if issubclass(kind, StructuredPolicy) else 1e-3
+            torch.testing.assert_close(a.row[name][order], b.row[name], rtol=rtol, atol=1e-5, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.discrete])
