@@ -129,6 +129,9 @@ evidence-adam: setup ## measure docs/evidence/adam_epsilon.md: Adam's epsilon an
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
 	$(BIN)/python -m studies.all_games
 
+evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by both engines (about a quarter of an hour)
+	$(BIN)/python -m studies.engines
+
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
 	$(BIN)/python -m studies.parallel_envs
 
