@@ -21,6 +21,7 @@ from typing_extensions import TypeAliasType, override
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, update_keys
+from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
@@ -336,7 +337,9 @@ class LitMAPROPS(ResumableRun):
         purpose = f"{purpose} {self.iteration}"
         arguments = (self.learner.policies, self.task, self.run_seed, self.own_seeds, episodes)
         with self.phases(phases.EVALUATION):
-            own = {k: evaluate(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
+            native = self.engines is not None and self.engines.rollout is None
+            play = evaluate_natively if native else evaluate
+            own = {k: play(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
             (told,) = self.ranks.largest(int(self.task.tells_success))
             return with_verdicts(self.ranks.gathered(own), bool(told))
 

@@ -56,11 +56,12 @@ class NativeCollection:
         env: the training environments, ``[R, E]``, which play on from where this stands once it is restored.
         actor: the behavior policy.
         behavior_batch_size: m, env steps per seed and batch; a multiple of E.
+        evaluates: an evaluation is played, whose steps are not counted.
     """
 
-    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int) -> None:
+    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int, evaluates: bool = False) -> None:
         self.env, self.behavior = env, actor.behavior
-        self._task, self._env_steps = env.task, behavior_batch_size
+        self._task, self._env_steps = env.task, 0 if evaluates else behavior_batch_size
         self._run = library().lit_maprops_rollout
         seeds, envs = env.batch_size
         self._call = call = Rollout()
@@ -85,7 +86,9 @@ class NativeCollection:
         self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
         call.threads, call.phases = 1, LOOK | CHOOSE | ACT
         self._enter_behavior()
-        actor(env.reset())  # TorchRL's collector draws once to see what an actor writes
+        first = env.reset()
+        if not evaluates:
+            actor(first)  # TorchRL's collector draws once to see what an actor writes
         self._own_state(env.checkpoint_state())
 
     def _enter_behavior(self) -> None:

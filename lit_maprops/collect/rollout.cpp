@@ -10,7 +10,7 @@ namespace {
 
 using namespace native;
 
-enum Behavior { ON_POLICY, JOINT, ASKED };  // ASKED: actions come from Python, between `look` and `act`
+enum Behavior { ON_POLICY, JOINT, ASKED, GREEDY };  // ASKED: actions come from Python, between `look` and `act`
 enum Phase { LOOK = 1, CHOOSE = 2, ACT = 4 };
 
 // Equal networks, `each` per seed. Where `held` is given, weights are kept there in the layout of `Network`, and anew
@@ -145,7 +145,12 @@ class Seed {
 
   void choose_independently(int64_t at, const float* uniform) {
     for (int i = 0; i < c_.agents; ++i) {
-      std::copy_n(of_agent(at, i), c_.actions, row_.begin());
+      const float* own = of_agent(at, i);
+      if (c_.behavior == GREEDY) {  // the first of equals
+        c_.action[at * c_.agents + i] = std::max_element(own, own + c_.actions) - own;
+        continue;
+      }
+      std::copy_n(own, c_.actions, row_.begin());
       c_.action[at * c_.agents + i] = sample(row_.data(), c_.actions, uniform[i], chance_.data());
     }
     c_.behavior_log_prob[at] = score(at), c_.behavior_kl[at] = 0.0f;
