@@ -338,7 +338,7 @@ def test_without_a_terminal_nothing_is_drawn_and_stdout_stays_empty(tmp_path: Pa
     assert process.returncode == 0, err
     assert out == ""
     lines = err.strip().splitlines()
-    assert lines[0].startswith("run folder: ")
+    assert lines[0].startswith("engine: ") and lines[1].startswith("run folder: ")
     assert lines[-2].startswith("solved ") and lines[-1].startswith("next: ")
-    said = ("run folder", "warning: ", "success of each seed", "solved", "next: ")
+    said = ("engine: ", "run folder", "warning: ", "success of each seed", "solved", "next: ")
     assert all(line.startswith(said) for line in lines)

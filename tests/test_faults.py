@@ -244,7 +244,7 @@ from lit_maprops.targets import IPPO
 update = IPPO.update
 def confined(self, buffer):
     used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES,) * 2)
     return update(self, buffer)
 IPPO.update = confined
 sys.exit(main(sys.argv[1:]))
@@ -252,13 +252,15 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_that_runs_out_in_the_first_update(tmp_path: Path) -> None:
-    """In earnest: the kernel refuses more than 64 MiB; one layer's output takes 67 MB."""
+@pytest.mark.parametrize(("engine", "most"), [("torch", 2**26), ("auto", 2**20)])
+def test_memory_that_runs_out_in_the_first_update(tmp_path: Path, engine: str, most: int) -> None:
+    """In earnest: the system refuses more; one layer's output takes 67 MB, or 8 MB of one seed in a compiled kernel."""
     options = ["--model.num_seeds", "4", "--data.num_envs", "1024", "--data.behavior_batch_size", "8192",
                "--data.target_batch_size", "8192", "--model.total_env_steps", "16384", "--model.learner", "IPPO",
                "--model.learner.hidden", "[256]", "--model.learner.minibatches", "1", "--model.sampling_error", "null",
+               "--model.engine", engine,
                "--runs_dir", str(tmp_path), "--run_name", "x", "--wandb", "disabled"]  # fmt: skip
-    args = [sys.executable, "-c", SCRIPT, "fit", *SMALL["MatrixGame"], *options]
+    args = [sys.executable, "-c", SCRIPT.replace("BYTES", str(most)), "fit", *SMALL["MatrixGame"], *options]
     done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from lit_maprops.behavior import MAPROPS, BehaviorPolicy
 from lit_maprops.collect.collection import BehaviorActor, carried
 from lit_maprops.collect.native_call import ACT, ASKED, BEHAVIORS, CHOOSE, LOOK, TASKS, Batch, Rollout, Weights
 from lit_maprops.envs import State, Task, TaskEnv
-from lit_maprops.native.build import library, why_none
+from lit_maprops.native.build import run, why_none
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.targets import TargetPolicies
 
@@ -62,10 +62,8 @@ class NativeCollection:
     def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int, evaluates: bool = False) -> None:
         self.env, self.behavior = env, actor.behavior
         self._task, self._env_steps = env.task, 0 if evaluates else behavior_batch_size
-        self._run = library().lit_maprops_rollout
         seeds, envs = env.batch_size
         self._call = call = Rollout()
-        self._reference = ctypes.byref(call)
         native, task = TASKS[type(env.task)], env.task
         self._rules, self._state_names = native.rules(task), native.state
         self._steps = behavior_batch_size // envs
@@ -128,7 +126,7 @@ class NativeCollection:
             call.uniform, call.uniform_seed = uniform.data_ptr() + 4 * first, uniform.shape[1]
             if self._delta is not None:
                 self._delta.renew()
-            self._run(self._reference)
+            run("rollout", call)
         env.faults.env_steps += self._env_steps
         return self._batch.data
 
@@ -139,14 +137,14 @@ class NativeCollection:
         call.steps = 1
         for step, seen in enumerate(self._seen):
             call.first, call.noise, call.phases = step, noise + 4 * step * self._noise_count, LOOK
-            self._run(self._reference)
+            run("rollout", call)
             self._policies.renew()
             choice = self.behavior.choose(seen, arrays["parameters"][:, step])
             arrays["action"][:, step] = choice.action
             arrays["behavior_log_prob"][:, step] = choice.behavior_log_prob
             arrays["behavior_kl"][:, step] = choice.kl
             call.phases = ACT
-            self._run(self._reference)
+            run("rollout", call)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """As ``Collection.checkpoint_state``: either restores the other's."""

@@ -253,17 +253,18 @@ class Seed {
 };
 
 template <class Task>
-void run(const Rollout& c) {
-  for_all(c.seeds, c.threads, [&] { return Seed<Task>(c); });
+int run(const Rollout& c) {
+  return for_all(c.seeds, c.threads, [&] { return Seed<Task>(c); });
 }
 
 }  // namespace
 
-extern "C" void lit_maprops_rollout(const Rollout* call) {
+extern "C" int lit_maprops_rollout(const Rollout* call) {
   switch (call->task) {
     case 0: return run<boulder_push::Task>(*call);
     case 1: return run<games::MatrixGame>(*call);
     case 2: return run<games::Coordination>(*call);
     case 3: return run<foraging::Task>(*call);
   }
+  return 0;
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
-from lit_maprops.native.build import library
+from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import AdamSettings
@@ -43,5 +43,5 @@ def fitted_kl(
         AdamNumbers(*adam),
         kl.data_ptr(),
     )
-    library().lit_maprops_fitted_kl(ctypes.byref(fit))
+    run("fitted_kl", fit)
     return kl

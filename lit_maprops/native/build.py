@@ -53,6 +53,20 @@ def library() -> ctypes.CDLL:
         raise NoKernels(f"{path} does not load ({error})") from None
 
 
+def run(kernel: str, arguments: ctypes.Structure) -> None:
+    """Call a kernel.
+
+    Args:
+        kernel: its name in the library, without ``lit_maprops_``.
+        arguments: what it reads and where it writes.
+
+    Raises:
+        MemoryError: there was not enough for it.
+    """
+    if not getattr(library(), f"lit_maprops_{kernel}")(ctypes.byref(arguments)):
+        raise MemoryError(f"the kernel {kernel} ran out of memory")
+
+
 def why_none() -> str | None:
     """Why there are no kernels here; None: there are."""
     try:

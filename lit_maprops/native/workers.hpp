@@ -2,6 +2,8 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -24,19 +26,28 @@ class NoDenormals {
 #endif
 };
 
-// Calls work(i) for all i < count; `make` gives every thread a worker of its own.
+// Calls work(i) for all i < count; `make` gives every thread a worker of its own. False: memory ran out on the way.
 template <class Make>
-void for_all(int count, int threads, Make make) {
+bool for_all(int count, int threads, Make make) {
   std::atomic<int> next{0};
+  std::atomic<bool> fits{true};
   auto run = [&] {
     const NoDenormals here;
-    auto work = make();
-    for (int i; (i = next++) < count;) work(i);
+    try {
+      auto work = make();
+      for (int i; (i = next++) < count;) work(i);
+    } catch (const std::bad_alloc&) {
+      fits = false;
+    }
   };
   std::vector<std::thread> others;
-  for (int t = 1; t < std::min(threads, count); ++t) others.emplace_back(run);
+  try {
+    for (int t = 1; t < std::min(threads, count); ++t) others.emplace_back(run);
+  } catch (const std::exception&) {  // no more threads to be had: those there are do it
+  }
   run();
   for (std::thread& t : others) t.join();
+  return fits;
 }
 
 }  // namespace native

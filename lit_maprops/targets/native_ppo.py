@@ -17,7 +17,7 @@ from lit_maprops import keys
 from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import own_done, own_terminated, weights
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
-from lit_maprops.native.build import library
+from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -127,7 +127,7 @@ def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> 
         AdamNumbers(*learner.optimizer.settings),
         figures.data_ptr(),
     )
-    library().lit_maprops_ppo(ctypes.byref(call))
+    run("ppo", call)
     held.give_back()
     for net in (learner.policies.net, learner.critic.net):
         torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change

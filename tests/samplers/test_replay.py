@@ -53,7 +53,8 @@ def recorded(
             patch.setattr(kind, name, spy)
         num_envs, m, n = batches
         learner = Reinforce(hidden=[8]) if isinstance(task, BoulderPush) else Reinforce()
-        model = LitMAPROPS(behavior, learner, total_env_steps=2 * n, eval_episodes=1, run_seed=RUN_SEED)
+        settings = {"total_env_steps": 2 * n, "eval_episodes": 1, "run_seed": RUN_SEED, "engine": "torch"}
+        model = LitMAPROPS(behavior, learner, **settings)  # a sampler's engine is torch
         options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **options)
         trainer.fit(model, datamodule=MultiAgentData(task, num_envs, m, n))

@@ -172,9 +172,9 @@ class Entry {
 
 }  // namespace
 
-extern "C" void lit_maprops_algorithm2(const Update* update) {
+extern "C" int lit_maprops_algorithm2(const Update* update) {
   std::vector<Layer> layers;
   for (int n = 0; n < update->layers; ++n)
     layers.push_back({update->shapes[3 * n], update->shapes[3 * n + 1], update->shapes[3 * n + 2] != 0});
-  for_all(update->entries, update->threads, [&] { return Entry(*update, layers); });
+  return for_all(update->entries, update->threads, [&] { return Entry(*update, layers); });
 }

@@ -10,7 +10,7 @@ from lit_maprops.behavior.update.fused import trained_of
 from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.samples import Samples
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
-from lit_maprops.native.build import library
+from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
@@ -96,7 +96,7 @@ def update_behavior(
         AdamNumbers(*optimizer.settings),
         *(gradient_steps.data_ptr(), active.data_ptr(), kl.data_ptr(), clipped.data_ptr()),
     )
-    library().lit_maprops_algorithm2(ctypes.byref(call))
+    run("algorithm2", call)
     torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
     stats = {
         "gradient_steps": gradient_steps,
