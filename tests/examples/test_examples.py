@@ -1,6 +1,7 @@
 """The examples run, and in each of them the sampler decides more runs of the figure1 game for the better equilibrium.
 
-Seeds are fixed; examples/README.md has shares of many other seeds, with intervals.
+Seeds are fixed, yet a processor that rounds otherwise may turn a run; examples/README.md has shares of many other
+seeds, with intervals. At the share it gives, 0.97, fewer than ``ENOUGH`` of twelve happen once in 200 times.
 """
 
 import importlib
@@ -15,13 +16,15 @@ from scipy.stats import binomtest
 
 EXAMPLES = ROOT / "examples"
 BENCHMARL = ROOT / "build/peers/benchmarl"
+SEEDS = 12
+ENOUGH = 10  # runs with MA-PROPS that end at (A, A)
 LINE = re.compile(r"^(on_policy|ma_props): (\d+) of (\d+) runs end at \(A, A\), [\d.]+ \[[\d.]+, [\d.]+\]$", re.M)
 
 
-def wins(output: str, sampler: str, seeds: int) -> int:
+def wins(output: str, sampler: str) -> int:
     """How many runs ended at (A, A), as printed."""
     (line,) = LINE.findall(output)
-    assert (line[0], int(line[2])) == (sampler, seeds)
+    assert (line[0], int(line[2])) == (sampler, SEEDS)
     return int(line[1])
 
 
@@ -31,28 +34,35 @@ def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(name)
 
 
-@pytest.mark.parametrize(("name", "seeds"), [("cleanrl_style_ppo", 12), ("torchrl_multiagent_ppo", 8)])
+@pytest.mark.parametrize("name", ["cleanrl_style_ppo", "torchrl_multiagent_ppo"])
 def test_the_sampler_makes_the_difference(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, seeds: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     ends = {}
     for sampler in ("on_policy", "ma_props"):
-        example(name, monkeypatch).main(["--sampler", sampler, "--seeds", str(seeds)])
-        ends[sampler] = wins(capsys.readouterr().out, sampler, seeds)
-    assert ends["ma_props"] >= seeds - 1
+        example(name, monkeypatch).main(["--sampler", sampler, "--seeds", str(SEEDS)])
+        ends[sampler] = wins(capsys.readouterr().out, sampler)
+    assert ends["ma_props"] >= ENOUGH
     assert ends["on_policy"] < ends["ma_props"]
 
 
 @pytest.mark.skipif(not (BENCHMARL / "installed").exists(), reason="no BenchMARL: `make examples` installs it")
 def test_benchmarl() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    program = [str(BENCHMARL / "bin/python"), "-W", "ignore", str(EXAMPLES / "benchmarl_mappo.py"), "--seeds", "5"]
+    program = [
+        str(BENCHMARL / "bin/python"),
+        "-W",
+        "ignore",
+        str(EXAMPLES / "benchmarl_mappo.py"),
+        "--seeds",
+        str(SEEDS),
+    ]
     started = {
         sampler: subprocess.Popen([*program, "--sampler", sampler], env=environment, text=True, stdout=subprocess.PIPE)
         for sampler in ("on_policy", "ma_props")
     }
-    ends = {sampler: wins(process.communicate()[0], sampler, 5) for sampler, process in started.items()}
-    assert ends["ma_props"] >= 4
+    ends = {sampler: wins(process.communicate()[0], sampler) for sampler, process in started.items()}
+    assert ends["ma_props"] >= ENOUGH
     assert ends["on_policy"] < ends["ma_props"]
 
 
