@@ -20,7 +20,7 @@ from typing_extensions import TypeAliasType, override
 
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, update_keys
+from lit_maprops.collect import AdaptiveCollection, BehaviorActor, Collection, NativeCollection, update_keys
 from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
@@ -184,15 +184,23 @@ class LitMAPROPS(ResumableRun):
         sizes = (self.task, self.run_seed, own, self.data.num_envs)
         env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
-        native = self.engines is not None and self.engines.rollout is None
-        at_once = self.data.behavior_batch_size if self.behavior.adapts else self.data.target_batch_size
-        self.collection = (NativeCollection if native else Collection)(env, actor, at_once)
+        m, n = self.data.behavior_batch_size, self.data.target_batch_size
+        self._measure_every = max(1, (n // m - 1) // MEASURED_UPDATES)
+        self.collection = self._new_collection(env, actor, m if self.behavior.adapts else n, n)
         self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
         self.metric_streams = SeedStreams(self.run_seed, own, "sampling error", self.device)
         self.running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
         self.restore_saved()
+
+    def _new_collection(self, env: TaskEnv, actor: BehaviorActor, m: int, n: int) -> Collection | NativeCollection:
+        if self.engines is None or self.engines.rollout is not None:
+            return Collection(env, actor, m)
+        alone = not steps_are_heard(self.trainer, self)
+        if alone and self.engines.behavior is None and m < n and AdaptiveCollection.serves(self.behavior):
+            return AdaptiveCollection(env, actor, m, n, self._measure_every)
+        return NativeCollection(env, actor, m)
 
     @override
     def on_train_start(self) -> None:
@@ -245,15 +253,15 @@ class LitMAPROPS(ResumableRun):
         self.phases.restart()
         self._updates: dict[str, list[Tensor]] = defaultdict(list)  # statistics of the behavior updates so far
         self._n_updates = 0
-        updates = self.data.target_batch_size // self.data.behavior_batch_size - 1
-        self._measure_every = max(1, updates // MEASURED_UPDATES)
 
     def _collect(self) -> TensorDictBase:
-        """The next m env steps under phi, ``[R, m / E, E]``; D has them, too."""
+        """The next m env steps under phi, ``[R, m / E, E]``, or all n with the updates in between; D has them, too."""
         with self.phases(phases.COLLECT):
             collected = self.collection.collect()
             with self.phases(phases.BUFFER):
                 self.buffer.extend(collected)
+        self._updates |= self.collection.updates
+        self.phases.move(self.collection.update_seconds, phases.COLLECT, phases.BEHAVIOR)
         return collected
 
     def _update_behavior(self, collected: TensorDictBase) -> None:

@@ -2,8 +2,10 @@
 
 from lit_maprops.collect.collection import BehaviorActor, Collection, saved_like, step_bytes, update_keys
 from lit_maprops.collect.native import NativeCollection, unsupported
+from lit_maprops.collect.native_adaptive import AdaptiveCollection
 
 __all__ = [
+    "AdaptiveCollection",
     "BehaviorActor",
     "Collection",
     "NativeCollection",

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.collectors import Collector
 
 from lit_maprops import keys
@@ -103,9 +104,16 @@ class Collection:
         env: the training environments, ``[R, E]``.
         actor: the behavior policy.
         behavior_batch_size: m, env steps per seed and batch; a multiple of E.
+
+    Attributes:
+        updates: statistics of the behavior updates that the newest batch's collection made, a value ``[R]`` each; as
+            ``BehaviorPolicy.update`` returns them. None here: others make them.
+        update_seconds: that those took, of the collection's.
     """
 
     def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int) -> None:
+        self.updates: dict[str, list[Tensor]] = {}
+        self.update_seconds = 0.0
         self.env = env
         self._collector = Collector(
             env,

@@ -60,6 +60,8 @@ class NativeCollection:
     """
 
     def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int, evaluates: bool = False) -> None:
+        self.updates: dict[str, list[Tensor]] = {}
+        self.update_seconds = 0.0
         self.env, self.behavior = env, actor.behavior
         self._task, self._env_steps = env.task, 0 if evaluates else behavior_batch_size
         seeds, envs = env.batch_size
@@ -126,9 +128,12 @@ class NativeCollection:
             call.uniform, call.uniform_seed = uniform.data_ptr() + 4 * first, uniform.shape[1]
             if self._delta is not None:
                 self._delta.renew()
-            run("rollout", call)
+            self._run()
         env.faults.env_steps += self._env_steps
         return self._batch.data
+
+    def _run(self) -> None:
+        run("rollout", self._call)
 
     @torch.no_grad()
     def _ask(self, noise: int) -> None:

@@ -107,8 +107,6 @@ class Entry {
 }  // namespace
 
 extern "C" int lit_maprops_fitted_kl(const Fit* fit) {
-  std::vector<Layer> layers;
-  for (int n = 0; n < fit->layers; ++n)
-    layers.push_back({fit->shapes[3 * n], fit->shapes[3 * n + 1], fit->shapes[3 * n + 2] != 0});
+  const std::vector<Layer> layers = layers_of(fit->layers, fit->shapes);
   return for_all(fit->entries, fit->threads, [&] { return Entry(*fit, layers); });
 }

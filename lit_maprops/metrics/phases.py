@@ -24,6 +24,11 @@ class Phases:
         """Count from zero."""
         self.seconds: dict[str, float] = defaultdict(float)
 
+    def move(self, seconds: float, from_: str, to: str) -> None:
+        """Count what was one phase's time for another, which was at work within it."""
+        self.seconds[from_] -= seconds
+        self.seconds[to] += seconds
+
     def __call__(self, name: str) -> "Phase":
         """A block in which phase ``name`` is at work."""
         return Phase(self, name)

@@ -20,6 +20,13 @@ struct Layer {
   long held() const { return long(width()) * (in + 1); }                    // here: weights, then biases (0 without)
 };
 
+// `shapes` [count][3]: out, in, has a bias.
+inline std::vector<Layer> layers_of(int count, const int32_t* shapes) {
+  std::vector<Layer> layers;
+  for (int n = 0; n < count; ++n) layers.push_back({shapes[3 * n], shapes[3 * n + 1], shapes[3 * n + 2] != 0});
+  return layers;
+}
+
 // What a pass leaves for the next one, by layer: outputs, s, weights as [out][in]. Several networks may share one, each
 // using it up before the next: it then stays in the cache.
 struct Passes {
@@ -57,12 +64,16 @@ class Network {
     for (size_t n = 0; n < layers_.size(); ++n) {
       const Layer& l = layers_[n];
       const int w = l.width(), in = n ? l.in : all_in_;
-      for (int start = 0; start < l.in; start += LANES) {  // a few streams at a time, which the cache keeps apart
-        const int end = std::min(start + LANES, l.in);
-        for (int o = 0; o < l.out; ++o)
-          for (int i = start; i < end; ++i) to[long(i) * w + o] = flat[long(o) * in + (n ? i : kept_[i])];
+      if (n || l.in == all_in_) {
+        transpose(l.out, l.in, flat, in, to, w);
+      } else {
+        for (int start = 0; start < l.in; start += LANES) {  // a few streams at a time, which the cache keeps apart
+          const int end = std::min(start + LANES, l.in);
+          for (int o = 0; o < l.out; ++o)
+            for (int i = start; i < end; ++i) to[long(i) * w + o] = flat[long(o) * in + kept_[i]];
+        }
       }
-      for (int i = 0; i <= l.in; ++i)
+      for (int i = 0; i <= l.in && l.out < w; ++i)
         for (int o = l.out; o < w; ++o) to[long(i) * w + o] = 0.0f;
       flat += long(l.out) * in;
       for (int o = 0; o < l.out; ++o) to[long(l.in) * w + o] = l.bias ? flat[o] : 0.0f;
@@ -73,10 +84,14 @@ class Network {
     for (size_t n = 0; n < layers_.size(); ++n) {
       const Layer& l = layers_[n];
       const int w = l.width(), in = n ? l.in : all_in_;
-      for (int start = 0; start < l.in; start += LANES) {
-        const int end = std::min(start + LANES, l.in);
-        for (int o = 0; o < l.out; ++o)
-          for (int i = start; i < end; ++i) flat[long(o) * in + (n ? i : kept_[i])] = from[long(i) * w + o];
+      if (n || l.in == all_in_) {
+        transpose(l.in, l.out, from, w, flat, in);
+      } else {
+        for (int start = 0; start < l.in; start += LANES) {
+          const int end = std::min(start + LANES, l.in);
+          for (int o = 0; o < l.out; ++o)
+            for (int i = start; i < end; ++i) flat[long(o) * in + kept_[i]] = from[long(i) * w + o];
+        }
       }
       flat += long(l.out) * in;
       if (l.bias)

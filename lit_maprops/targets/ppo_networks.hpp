@@ -12,9 +12,7 @@ constexpr int AT_ONCE = 120;  // rows of a pass without gradients
 class Learned {
  public:
   Learned(const Update& u, const Stack& stack, const Numbers& numbers) : u_(u), stack_(stack), numbers_(numbers) {
-    std::vector<Layer> layers;
-    for (int n = 0; n < stack.layers; ++n)
-      layers.push_back({stack.shapes[3 * n], stack.shapes[3 * n + 1], stack.shapes[3 * n + 2] != 0});
+    const std::vector<Layer> layers = layers_of(stack.layers, stack.shapes);
     const auto passes = std::make_shared<Passes>(layers.size());
     for (int n = 0; n < stack.networks; ++n) networks_.emplace_back(layers, passes);
     per_row_ = stack.networks == 1 ? numbers.parts : 1;  // a network that agents share sees each of their observations

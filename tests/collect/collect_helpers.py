@@ -55,7 +55,7 @@ def acted(own: NativeCollection, action: Tensor, noise: Tensor) -> Any:
     return own._batch.data[:, 0].get("next")
 
 
-def assert_same_steps(one: Any, other: Any) -> None:
+def assert_same_steps(one: Any, other: Any, rounding: float = 1e-5) -> None:
     """Batches with the same keys: logarithms up to rounding, everything else exactly."""
     assert set(one.keys(True, True)) == set(other.keys(True, True))
     assert one.batch_size == other.batch_size
@@ -63,7 +63,9 @@ def assert_same_steps(one: Any, other: Any) -> None:
         expected, value = one.get(name), other.get(name)
         assert value.dtype == expected.dtype and value.shape == expected.shape, name
         if name[-1] in ("parameters", "log_prob") or "log_prob" in name or name == "behavior_kl":
-            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5, msg=str(name))
+            torch.testing.assert_close(
+                value, expected, atol=rounding, rtol=rounding, msg=lambda said, name=name: f"{name}: {said}"
+            )
         else:
             assert torch.equal(value, expected), name
 

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
-_INTS = ["entries", "rows", "width", "actions", "layers", "minibatches", "from_zero", "measure", "moments", "threads"]
+_INTS = ["entries", "rows", "width", "actions", "minibatches", "measure", "moments", "threads"]
 _STRIDES = ["inputs_entry", "inputs_row", "target_entry", "target_action", "share_entry", "share_action"]
 
 
@@ -24,20 +25,52 @@ class _Minibatch(ctypes.Structure):
     _fields_ = [("count", ctypes.c_int32), ("rows", ctypes.c_void_p), ("weight", ctypes.c_void_p)]
 
 
+class Training(ctypes.Structure):
+    """``Training`` of algorithm2.hpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("layers", "from_zero")),
+        *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
+        *((name, ctypes.c_int64) for name in ("flat_stride", "moment_stride")),
+        *((name, ctypes.c_float) for name in ("clip_epsilon", "kl_cutoff")),
+        ("adam", AdamNumbers),
+    ]
+    _kept: Any  # alive as long as this
+
+    @classmethod
+    def of(
+        cls,
+        net: StackedMLP,
+        optimizer: SeedAdam,
+        clip_epsilon: float,
+        kl_cutoff: float,
+        last_layer: bool = False,
+        from_zero: bool = False,
+    ) -> "Training":
+        """Delta as it stands in memory, and how it is trained; see ``update_behavior``."""
+        shapes = net.shapes[-1:] if last_layer else net.shapes
+        arrays = trained_of(net, optimizer, size_of(shapes))
+        layers, (flat, exp_avg, *_) = shape_numbers(shapes), arrays
+        call = cls(
+            *(len(shapes), from_zero, ctypes.addressof(layers)),
+            *(address(tensor, torch.float32) for tensor in arrays),
+            *(flat.stride()[0], exp_avg.stride()[0]),
+            *(clip_epsilon, kl_cutoff),
+            AdamNumbers(*optimizer.settings),
+        )
+        call._kept = layers, arrays
+        return call
+
+
 class _Update(ctypes.Structure):
     """``Update`` of algorithm2.cpp."""
 
     _fields_ = [
+        ("training", Training),
         *((name, ctypes.c_int32) for name in _INTS),
-        *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
-        ("flat_stride", ctypes.c_int64),
-        ("moment_stride", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("inputs", "target", "share")),
         *((name, ctypes.c_int64) for name in _STRIDES),
         ("minibatch", ctypes.POINTER(_Minibatch)),
-        ("clip_epsilon", ctypes.c_float),
-        ("kl_cutoff", ctypes.c_float),
-        ("adam", AdamNumbers),
         *((name, ctypes.c_void_p) for name in ("gradient_steps", "active", "kl", "ratio_clipped")),
     ]
 
@@ -71,8 +104,7 @@ def update_behavior(
         measure: see there.
         keep_moments: write Adam's moments back; not needed if the next update sets them to 0.
     """
-    shapes = net.shapes[-1:] if last_layer else net.shapes
-    flat, exp_avg, exp_avg_sq, steps_taken = trained_of(net, optimizer, size_of(shapes))
+    training = Training.of(net, optimizer, clip_epsilon, kl_cutoff, last_layer, from_zero)
     inputs, target, share = (_inner_contiguous(tensor) for tensor in samples[:3])
     entries, rows, width = inputs.shape
     kept = [_contiguous(minibatch) for minibatch in minibatches]  # alive during the call
@@ -80,31 +112,27 @@ def update_behavior(
     gradient_steps = torch.empty(entries, dtype=torch.int64)
     active = torch.empty(entries, dtype=torch.bool)
     kl, clipped = torch.empty(2, entries)
-    layers = shape_numbers(shapes)
-    f32, first = torch.float32, 0
     call = _Update(
-        *(entries, rows, width, target.shape[1], len(shapes), len(kept)),
-        *(from_zero, measure, keep_moments, worker_threads()),
-        ctypes.addressof(layers),
-        *(address(tensor, f32) for tensor in (flat, exp_avg, exp_avg_sq, steps_taken)),
-        *(flat.stride(first), exp_avg.stride(first)),
-        *(address(tensor, f32) for tensor in (inputs, target, share)),
+        training,
+        *(entries, rows, width, target.shape[1], len(kept), measure, keep_moments, worker_threads()),
+        *(address(tensor, torch.float32) for tensor in (inputs, target, share)),
         *(step for tensor in (inputs, target, share) for step in tensor.stride()[:2]),
         parts,
-        clip_epsilon,
-        kl_cutoff,
-        AdamNumbers(*optimizer.settings),
         *(gradient_steps.data_ptr(), active.data_ptr(), kl.data_ptr(), clipped.data_ptr()),
     )
     run("algorithm2", call)
     torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
-    stats = {
+    stats = statistics(gradient_steps, active) | ({"kl": kl, "ratio_clipped": clipped} if measure else {})
+    return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
+
+
+def statistics(gradient_steps: Tensor, active: Tensor) -> dict[str, Tensor]:
+    """What a kernel says of updates, by the names of ``fused.update_behavior``."""
+    return {
         "gradient_steps": gradient_steps,
         "cutoff_hit": ~active,
         "first_step_cutoff": ~active & (gradient_steps <= 1),
     }
-    stats |= {"kl": kl, "ratio_clipped": clipped} if measure else {}
-    return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
 
 
 def _inner_contiguous(tensor: Tensor) -> Tensor:

@@ -157,6 +157,10 @@ class SampleStore:
             rows.append(row)
         return torch.stack(rows, 1)
 
+    def steps_and_rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows' inputs ``[G, ., I]`` and targets ``[G, K, .]``; steps' actions and rows ``[G, steps]``."""
+        return self._inputs, self._target, self._taken, self._row
+
     def samples(self, rows: int = 0) -> Samples:
         """All steps of D, in at least ``rows`` rows; rows not in use have share 0."""
         rows = max(rows, self.rows)

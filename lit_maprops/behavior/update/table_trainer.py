@@ -58,6 +58,16 @@ class TableTrainer(DeltaTrainer):
 
     has_kernel = True
 
+    @property
+    def needs_only_steps(self) -> bool:
+        """An update depends on the steps of D alone, in no order: nothing is drawn, and no other seed's rows count."""
+        options = self.options
+        return (
+            self.settings.minibatches == 1
+            and options.max_states is None
+            and not (self.last_layer or options.compile or (options.merge_states and options.max_sample_passes))
+        )
+
     @override
     def append(self, inputs: Tensor, *facts: Tensor) -> None:
         log_probs, taken = facts

@@ -1,0 +1,176 @@
+// Algorithm 2 for one entry: the arithmetic of fused.py, all gradient steps of an update in a row.
+#pragma once
+#include "adam.hpp"
+#include "distinct.hpp"
+#include "mlp.hpp"
+
+namespace native {
+
+constexpr float LARGEST = 60.0f;  // as in fused.py
+
+// Delta of all entries, and how it is trained. Everything is float32; `[...]` are shapes.
+struct Training {
+  int32_t layers, from_zero;
+  const int32_t* shapes;  // [layers][3]: out, in, has a bias
+  float *flat, *exp_avg, *exp_avg_sq, *steps_taken;  // [entries], `flat_stride` apart; steps [entries]
+  int64_t flat_stride, moment_stride;
+  float clip_epsilon, kl_cutoff;
+  AdamSettings adam;
+};
+
+// D of one entry, actions of a row side by side and padded with probability 0.
+struct Table {
+  Inputs inputs;
+  int width = 0;              // actions, padded
+  Floats target, share;       // [rows][width]
+  float of_share = 1.0f;      // what shares are multiplied by: 1 / steps where they count steps
+
+  // `most`: rows to come at most, if equal ones are to become one.
+  void clear(int in, int actions, int most = 0) {
+    width = padded(actions);
+    inputs.clear(in);
+    target.clear(), share.clear();
+    key_.assign(in + width, 0.0f);
+    merges_ = most > 0;
+    if (merges_) distinct_.clear(most, in + width);
+  }
+
+  // The row's inputs [in], to be written before `add`, and its probabilities of actions [width].
+  float* next_inputs() { return key_.data(); }
+  float* next_target() { return key_.data() + key_.size() - width; }
+
+  // Rows that are equal to the bit become one, with the sum of their shares. Returns the row's shares [width].
+  float* add() {
+    const int row = merges_ ? distinct_.number(key_.data()) : inputs.rows;
+    if (row == inputs.rows) {
+      inputs.add(next_inputs(), int(key_.size()) - width);
+      target.insert(target.end(), next_target(), next_target() + width);
+      share.resize(share.size() + width, 0.0f);
+    }
+    return &share[size_t(row) * width];
+  }
+
+ private:
+  Floats key_;  // of one row: inputs and target, which make rows equal
+  DistinctRows distinct_;
+  bool merges_ = false;
+};
+
+// Rows of a gradient step: null for all of D, else with what their shares are multiplied by.
+struct Part {
+  int count;
+  const int64_t* rows;
+  const float* weight;
+};
+
+class Algorithm2 {
+ public:
+  explicit Algorithm2(const Training& training)
+      : t_(training), net_(layers_of(training.layers, training.shapes)), last_(net_.held() - net_.layers().back().held()) {
+    first_.resize(net_.held()), second_.resize(net_.held()), gradient_.resize(net_.held());
+  }
+
+  const Network& net() const { return net_; }
+
+  void read(int entry) {
+    net_.read(t_.flat + entry * t_.flat_stride, net_.weights.data());
+    steps_taken_ = t_.steps_taken[entry];
+    if (steps_taken_ == 0.0f) return forget();
+    net_.read(t_.exp_avg + entry * t_.moment_stride, first_.data());
+    net_.read(t_.exp_avg_sq + entry * t_.moment_stride, second_.data());
+  }
+  void write(int entry, bool moments) const {
+    net_.write(net_.weights.data(), t_.flat + entry * t_.flat_stride);
+    t_.steps_taken[entry] = steps_taken_;
+    if (!moments) return;
+    net_.write(first_.data(), t_.exp_avg + entry * t_.moment_stride);
+    net_.write(second_.data(), t_.exp_avg_sq + entry * t_.moment_stride);
+  }
+
+  // What an update may start with: no moments, and Delta = 0.
+  void forget() {
+    std::fill(first_.begin(), first_.end(), 0.0f), std::fill(second_.begin(), second_.end(), 0.0f);
+    steps_taken_ = 0.0f;
+  }
+  void zero_last_layer() { std::fill(net_.weights.begin() + last_, net_.weights.end(), 0.0f); }
+
+  // Up to `most` gradient steps on D, the n-th on part(n); true if the KL cutoff stopped none of them.
+  template <class Parts>
+  bool train(const Table& table, int most, Parts part) {
+    // From Delta = 0 and moments of 0 the first step moves the last layer alone: what lies below is as it was.
+    const bool rests = t_.from_zero && steps_taken_ == 0.0f;
+    for (gradient_steps = 0; gradient_steps < most; ++gradient_steps) {
+      const Part chosen = part(gradient_steps);
+      const bool whole = chosen.rows == nullptr, first = rests && whole && gradient_steps == 0;
+      const Rows rows{whole ? table.inputs.rows : chosen.count, chosen.rows};
+      const float* delta = net_.forward(table.inputs, rows, rests && whole && gradient_steps == 1);
+      if (!(statistics(table, delta, rows, chosen.weight, true) <= t_.kl_cutoff)) return false;  // also for NaN
+      net_.backward(table.inputs, rows, of_delta_.data(), gradient_.data(), t_.from_zero && gradient_steps == 0);
+      steps_taken_ += 1.0f;
+      const long from = first ? last_ : 0;
+      adam(net_.held() - from, net_.weights.data() + from, first_.data() + from, second_.data() + from,
+           gradient_.data() + from, 1.0f, steps_taken_, t_.adam);
+    }
+    return true;
+  }
+
+  // KL(pi_theta || pi_phi) over D; the share of D's steps whose ratio is clipped stays in `ratio_clipped`.
+  float measure(const Table& table) {
+    const Rows rows{table.inputs.rows};
+    return float(statistics(table, net_.forward(table.inputs, rows), rows, nullptr, false));
+  }
+
+  int gradient_steps = 0;  // of the newest update
+  float ratio_clipped = 0.0f;
+
+ private:
+  // KL over the rows, and with `gradient` of_delta_: u - pi_phi sum u, where u is d_D r if not clipped.
+  double statistics(const Table& table, const float* delta, Rows rows, const float* row_weight, bool gradient) {
+    const int width = table.width;
+    const float lowest = 1.0f - t_.clip_epsilon;
+    of_delta_.resize(size_t(rows.count) * width), ratio_.resize(width);
+    double kl = 0.0;
+    float clipped = 0.0f;
+    for (int r = 0; r < rows.count; ++r, delta += width) {
+      const float *target = &table.target[rows[r] * width], *share = &table.share[rows[r] * width];
+      const float weight = row_weight ? row_weight[r] * table.of_share : table.of_share;
+      float* ratio = ratio_.data();
+      Vec total = all(0.0f), mean = all(0.0f), visits = all(0.0f);
+      for (int k = 0; k < width; k += LANES) {
+        Vec d = load(delta + k), t = load(target + k);
+        d = d > LARGEST ? all(LARGEST) : d;  // NaN goes through
+        d = d < -LARGEST ? all(-LARGEST) : d;
+        const Vec w = exp(d);
+        store(ratio + k, w);
+        total += t * w, mean += t * d, visits += load(share + k);
+      }
+      const float z = sum(total);
+      kl += double(std::log(z) - sum(mean)) * double(sum(visits) * weight);
+      Vec of_all = all(0.0f), below = all(0.0f);
+      float* out = of_delta_.data() + size_t(r) * width;
+      const float inverse = 1.0f / z;
+      for (int k = 0; k < width; k += LANES) {
+        const Vec of_action = load(ratio + k) * inverse, d_D = load(share + k) * weight;
+        const Vec u = of_action <= lowest ? all(0.0f) : d_D * of_action;
+        store(ratio + k, of_action), store(out + k, u);
+        of_all += u;
+        below += of_action < lowest ? d_D : all(0.0f);
+      }
+      clipped += sum(below);
+      if (!gradient) continue;
+      const float s = sum(of_all);
+      for (int k = 0; k < width; k += LANES)
+        store(out + k, load(out + k) - load(ratio + k) * load(target + k) * s);
+    }
+    ratio_clipped = clipped;
+    return kl;
+  }
+
+  const Training& t_;
+  Network net_;
+  long last_;  // where the last layer starts in what is held
+  float steps_taken_ = 0.0f;
+  Floats first_, second_, gradient_, of_delta_, ratio_;
+};
+
+}  // namespace native
