@@ -20,7 +20,14 @@ from typing_extensions import TypeAliasType, override
 
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import AdaptiveCollection, BehaviorActor, Collection, NativeCollection, update_keys
+from lit_maprops.collect import (
+    AdaptiveCollection,
+    BehaviorActor,
+    Collection,
+    NativeCollection,
+    trainer_between_steps,
+    update_keys,
+)
 from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
@@ -197,9 +204,9 @@ class LitMAPROPS(ResumableRun):
     def _new_collection(self, env: TaskEnv, actor: BehaviorActor, m: int, n: int) -> Collection | NativeCollection:
         if self.engines is None or self.engines.rollout is not None:
             return Collection(env, actor, m)
-        alone = not steps_are_heard(self.trainer, self)
-        if alone and self.engines.behavior is None and m < n and AdaptiveCollection.serves(self.behavior):
-            return AdaptiveCollection(env, actor, m, n, self._measure_every)
+        trainer = trainer_between_steps(self.behavior)
+        if trainer is not None and m < n and not steps_are_heard(self.trainer, self):
+            return AdaptiveCollection(env, actor, m, n, self._measure_every, trainer)
         return NativeCollection(env, actor, m)
 
     @override

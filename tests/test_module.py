@@ -77,7 +77,7 @@ def test_collection_and_updates_alternate(
         monkeypatch.setattr(kind, "collect", spy_collect)
     monkeypatch.setattr(MAPROPS, "update", spy_update)
     monkeypatch.setattr(MAPROPS, "reset", spy_reset)
-    train(tabular(MAPROPS), Reinforce(), MatrixGame(), batches, iterations=2)
+    train(tabular(MAPROPS), Reinforce(), MatrixGame(), batches, iterations=2, engine="torch")
     _, m, _ = batches
     one = [("collect", m)]
     for k in range(updates):

@@ -2,7 +2,7 @@
 
 from lit_maprops.collect.collection import BehaviorActor, Collection, saved_like, step_bytes, update_keys
 from lit_maprops.collect.native import NativeCollection, unsupported
-from lit_maprops.collect.native_adaptive import AdaptiveCollection
+from lit_maprops.collect.native_adaptive import AdaptiveCollection, trainer_between_steps
 
 __all__ = [
     "AdaptiveCollection",
@@ -11,6 +11,7 @@ __all__ = [
     "NativeCollection",
     "saved_like",
     "step_bytes",
+    "trainer_between_steps",
     "unsupported",
     "update_keys",
 ]

@@ -40,6 +40,18 @@ class _Adaptive(ctypes.Structure):
     ]
 
 
+def trainer_between_steps(behavior: BehaviorPolicy) -> TableTrainer | None:
+    """What trains a behavior policy, if its updates can run between the kernel's steps; None: they cannot.
+
+    Args:
+        behavior: built, and told to use kernels or not to.
+    """
+    if type(behavior) is not MAPROPS:
+        return None
+    trainer = behavior.delta_trainer
+    return trainer if isinstance(trainer, TableTrainer) and trainer.native and trainer.needs_only_steps else None
+
+
 class AdaptiveCollection(NativeCollection):
     """Whole target batches, with the behavior updates that belong between their steps.
 
@@ -48,10 +60,11 @@ class AdaptiveCollection(NativeCollection):
 
     Args:
         env: see ``NativeCollection``.
-        actor: see there; its behavior policy is one that ``serves`` has nothing against.
+        actor: see there.
         behavior_batch_size: m, env steps per seed between updates; a multiple of E.
         target_batch_size: n, env steps per seed and batch; a multiple of m.
         measure_every: of so many updates the last one is measured.
+        trainer: the behavior policy's, from ``trainer_between_steps``.
     """
 
     def __init__(
@@ -61,20 +74,12 @@ class AdaptiveCollection(NativeCollection):
         behavior_batch_size: int,
         target_batch_size: int,
         measure_every: int,
+        trainer: TableTrainer,
     ) -> None:
         super().__init__(env, actor, target_batch_size)
-        assert isinstance(self.behavior, MAPROPS) and isinstance(self.behavior.delta_trainer, TableTrainer)
-        self._trainer = self.behavior.delta_trainer
+        self._trainer = trainer
         self._m, self._measure_every = behavior_batch_size, measure_every
         self._updates_between = target_batch_size // behavior_batch_size - 1
-
-    @staticmethod
-    def serves(behavior: BehaviorPolicy) -> bool:
-        """Whether the kernel can run a behavior policy's updates between steps; it is built, and runs natively."""
-        if type(behavior) is not MAPROPS:
-            return False
-        trainer = behavior.delta_trainer
-        return isinstance(trainer, TableTrainer) and trainer.native and trainer.needs_only_steps
 
     @override
     def _run(self) -> None:

@@ -12,7 +12,7 @@ from collect_helpers import assert_same_state, assert_same_steps, collection, na
 from torch import Tensor
 
 from lit_maprops.behavior import MAPROPS, PROPS, OnPolicy
-from lit_maprops.collect import AdaptiveCollection, Collection, update_keys
+from lit_maprops.collect import AdaptiveCollection, Collection, trainer_between_steps, update_keys
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task
 
 pytestmark = native
@@ -37,10 +37,11 @@ CASES: dict[str, Case] = {
 
 def adaptive(task: Task, options: dict[str, Any], envs: int, m: int, n: int, seeds: list[int]) -> AdaptiveCollection:
     def engine(env: Any, actor: Any, batch: int) -> AdaptiveCollection:
-        assert not AdaptiveCollection.serves(actor.behavior)
+        assert trainer_between_steps(actor.behavior) is None
         actor.behavior.use_kernel()
-        assert AdaptiveCollection.serves(actor.behavior)
-        return AdaptiveCollection(env, actor, batch, n, MEASURE_EVERY)
+        trainer = trainer_between_steps(actor.behavior)
+        assert trainer is not None
+        return AdaptiveCollection(env, actor, batch, n, MEASURE_EVERY, trainer)
 
     return collection(engine, task, MAPROPS(**options), seeds, envs, m)
 
@@ -133,7 +134,7 @@ def test_it_serves_only_what_it_knows() -> None:
         behavior.build(GRID, 0, [0, 1])
         if behavior.why_not_native() is None:
             behavior.use_kernel()
-        assert not AdaptiveCollection.serves(behavior)
+        assert trainer_between_steps(behavior) is None
 
 
 def test_a_nan_stops_its_seed_alone() -> None:
