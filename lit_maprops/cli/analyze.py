@@ -7,7 +7,7 @@ from lit_maprops.cli.parser import Parser, classes_of
 from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import check, check_count
 from lit_maprops.system.files import home_path
-from lit_maprops.system.garbage import uncollected
+from lit_maprops.system.loading import loading
 from lit_maprops.system.outputs import check_output
 
 DESCRIPTION = """Bias, variance and mean squared error of the policy gradient at a checkpoint, for on-policy sampling,
@@ -56,7 +56,7 @@ def run(args: list[str]) -> int:
     check_count("reference_batches", options.reference_batches)
 
     # Only now: these import torch.
-    with stopped_at_once(), uncollected():
+    with stopped_at_once(), loading():
         from lit_maprops.analyze.analysis import analyze, reference_of
         from lit_maprops.analyze.subject import load, samplers_of
 

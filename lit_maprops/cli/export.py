@@ -14,7 +14,7 @@ from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import home_path
-from lit_maprops.system.garbage import uncollected
+from lit_maprops.system.loading import loading
 
 DESCRIPTION = """Write each agent's decentralized policy as an ONNX file and a torch.export program, agent_0.onnx,
 agent_0.pt2 and so on, and beside them policy.json: what every number of an observation is, what actions mean, and where
@@ -58,7 +58,7 @@ def run(args: list[str]) -> int:
         _check_free(output)
 
     # Only now: these import torch.
-    with stopped_at_once(), uncollected():
+    with stopped_at_once(), loading():
         from lit_maprops.export.policies import chosen_seeds, load, write_policies
 
     trained = load(options.ckpt_path, classes_of(options))

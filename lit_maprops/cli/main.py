@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.console import stopped_at_once
 from lit_maprops.system.errors import ConfigError, EnvironmentFault, WriteError, printable
-from lit_maprops.system.garbage import uncollected
 from lit_maprops.system.launch import check_address_space, check_launch
+from lit_maprops.system.loading import loading
 
 USAGE = """usage: python -m lit_maprops COMMAND [options]
 
@@ -93,7 +93,7 @@ def _run_light(command: str, options: list[str]) -> int:
     elif command == "health":
         from lit_maprops.cli.health import run
     else:
-        with stopped_at_once(), uncollected():
+        with stopped_at_once(), loading():
             from lit_maprops.cli.report import run
     return run(options)
 
@@ -101,7 +101,7 @@ def _run_light(command: str, options: list[str]) -> int:
 def _run_training(args: list[str]) -> int:
     check_launch()
     check_address_space()
-    with stopped_at_once(), uncollected():
+    with stopped_at_once(), loading():
         from lit_maprops.cli.fit import run
         from lit_maprops.stacked.ranks import RanksLost
         from lit_maprops.system.memory import OutOfMemory, is_out_of_memory, keep_freed_memory

@@ -71,8 +71,8 @@ def step_bytes(task: Task) -> int:
     env = TaskEnv(task, 0, [0], 1)
     before, after = env.observation_spec, (env.observation_spec, env.reward_spec, env.done_spec)
     specs = [before, env.done_spec, env.action_spec, *after]
-    leaves = [leaf for spec in specs for leaf in spec.zero().values(True, True)]
-    taken = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    leaves = [leaf for spec in specs for leaf in spec.values(True, True)]
+    taken = sum(leaf.shape.numel() * leaf.dtype.itemsize for leaf in leaves)
     # Parameters and collected parameters, log pi_i, three of [R, E].
     numbers = 2 * task.n_agents * task.family.outputs + task.n_agents + 3
     return taken + 4 * numbers

@@ -42,7 +42,7 @@ class SeedStreams:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.generators = [_generator([run_seed, seed_id], purpose) for seed_id in seed_ids]
+        self.generators = _generators([(run_seed, seed_id) for seed_id in seed_ids], purpose)
         self._block_states: list[Tensor] = []
         self._set_block(torch.empty(len(self.generators), 0))
 
@@ -96,7 +96,7 @@ class SeedStreams:
     def new_generators(self) -> list[torch.Generator]:
         """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""
         seeds = (self._draw(_CPU, 2).double() * 2**24).long()
-        return [_generator(pair) for pair in seeds.tolist()]
+        return _generators(seeds.tolist())
 
     def _refill(self, count: int) -> None:
         self._block_states = [generator.get_state() for generator in self.generators]
@@ -133,18 +133,25 @@ class SeedStreams:
         self._cursor = state["cursor"]
 
 
-def _generator(numbers: Sequence[int], purpose: str = "") -> torch.Generator:
-    """A Mersenne twister whose state is made of 128 bits, hashed from numbers below 2**64 and a text.
+def _generators(entries: Sequence[Sequence[int]], purpose: str = "") -> list[torch.Generator]:
+    """Mersenne twisters, each with a state made of 128 bits, hashed from an entry's numbers below 2**64 and a text.
 
     ``torch.Generator.manual_seed`` reads 32 bits of a seed: among 130,000 streams about two pairs would be the same.
     """
-    words = [part for number in numbers for part in divmod(number, 2**32)]  # of fixed width, so that none run together
-    high, low = np.random.SeedSequence([*words, *purpose.encode()]).generate_state(2, np.uint64)
-    state = _SEEDED.clone()
-    twister = state.numpy()[_WORDS].view(np.uint64)
-    twister[:] = (_mixed(high + _STEPS) >> np.uint64(32)) ^ (_mixed(low + _STEPS) & np.uint64(2**32 - 1))
-    twister[0] = 2**31  # of the first word only the highest bit counts; set, so that not all can be 0
-    return torch.Generator().set_state(state)
+    text = np.frombuffer(purpose.encode(), np.uint8)
+    words = np.empty(2 * len(entries[0]) + len(text), np.uint32)  # numbers of fixed width, so that none run together
+    words[2 * len(entries[0]) :] = text
+    hashed = np.empty((2, len(entries), 1), np.uint64)
+    for place, numbers in enumerate(entries):
+        words[: 2 * len(numbers)] = [part for number in numbers for part in divmod(number, 2**32)]
+        hashed[:, place, 0] = np.random.SeedSequence(words).generate_state(2, np.uint64)
+    high, low = hashed
+    states = _SEEDED.repeat(len(entries), 1)
+    twisters = states.numpy()[:, _WORDS].view(np.uint64)
+    twisters[:] = (_mixed(high + _STEPS) >> np.uint64(32)) ^ (_mixed(low + _STEPS) & np.uint64(2**32 - 1))
+    twisters[:, 0] = 2**31  # of the first word only the highest bit counts; set, so that not all can be 0
+    # set_state wants a tensor that owns its memory.
+    return [torch.Generator().set_state(state.clone()) for state in states]
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
