@@ -5,11 +5,12 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 import yaml
 from conftest import ROOT, SMALL
 from PIL import Image
@@ -228,6 +229,15 @@ def test_wandb_online_without_a_key_says_so_and_goes_on(tmp_path: Path, monkeypa
     assert offline_runs(folder.path)
 
 
+@pytest.fixture
+def fresh_wandb() -> Iterator[None]:
+    """W&B keeps what it first saw of a process's environment, whichever test that was in."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("fresh_wandb")
 def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE")  # else W&B would not log in
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
