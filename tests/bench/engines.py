@@ -1,37 +1,70 @@
-"""The engines against each other: one iteration of the same fit in torch and by the compiled kernels, in turn."""
+"""The engines against each other and against the program before there were kernels: iterations of one fit, in turn."""
 
+import subprocess
 import sys
+from pathlib import Path
 
-from figures import hand_over, in_turn, ratio, row
+from figures import ROOT, hand_over, in_turn, ratio, row
 from fits import OPTION, RELIABILITY, ROUNDS, iteration
 
+BEFORE = "906a27e"  # the last commit without kernels
 SHORT = ["--model.sampling_error", "null"]
-CASES = {  # flags, and what issue 16 asked of native against the program before it
-    "boulderpush_reliability.yaml, OnPolicy": ([*RELIABILITY, "--model.behavior", "OnPolicy"], "8 or more"),
-    "boulderpush_reliability.yaml, MAPROPS": (RELIABILITY, "4 or more"),
+BOULDERPUSH = ["conf/boulderpush.yaml", "--model.total_env_steps", "2048", *SHORT]
+Bars = tuple[str, str]
+CASES: dict[str, tuple[list[str], Bars]] = {  # flags, and what was asked for: before / native, before / torch
+    "boulderpush_reliability.yaml, OnPolicy": (
+        [*RELIABILITY, "--model.behavior", "OnPolicy"],
+        ("8 or more", "1.7 or more"),
+    ),
+    "boulderpush_reliability.yaml, MAPROPS": (RELIABILITY, ("4 or more", "")),
     "boulderpush_reliability.yaml, MAPROPS, merge_states": (
         [*RELIABILITY, f"{OPTION}merge_states", "true"],
-        "6 or more",
+        ("6 or more", ""),
     ),
-    "boulderpush.yaml": (["conf/boulderpush.yaml", "--model.total_env_steps", "2048", *SHORT], "5 or more"),
-    "foraging.yaml": (["conf/foraging.yaml", "--model.total_env_steps", "2048", *SHORT], "5 or more"),
-    "matrix_game.yaml, 200 seeds": (["conf/matrix_game.yaml", "--model.total_env_steps", "160", *SHORT], "5 or more"),
+    "boulderpush.yaml": (BOULDERPUSH, ("5 or more", "1.5 or more")),
+    "foraging.yaml": (["conf/foraging.yaml", "--model.total_env_steps", "2048", *SHORT], ("5 or more", "")),
+    "matrix_game.yaml, 200 seeds": (
+        ["conf/matrix_game.yaml", "--model.total_env_steps", "160", *SHORT],
+        ("5 or more", ""),
+    ),
 }
 
 
+def before() -> Path:
+    """A working tree of ``BEFORE``."""
+    tree = ROOT / "build" / "before"
+    if not tree.exists():
+        subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
+        subprocess.run(["git", "worktree", "add", "--detach", str(tree), BEFORE], cwd=ROOT, check=True)
+    return tree
+
+
 def engines() -> list[dict[str, str | float]]:
-    """Time of an iteration by engine, and their ratio."""
-    rows = []
-    for name, (flags, bar) in CASES.items():
-        cases = {
+    """Time of an iteration by engine, and ratios to the program of before."""
+    old, rows = before(), []
+    for name, (flags, bars) in CASES.items():
+        cases = {"before": lambda flags=flags: iteration(*flags, root=old)[0]} | {
             engine: lambda engine=engine, flags=flags: iteration(*flags, "--model.engine", engine)[0]
-            for engine in ("torch", "native")
+            for engine in ("native", "torch")
         }
         t = in_turn(cases, ROUNDS)
-        rows += [row(f"{name}: {engine}, one iteration", t[engine], "s") for engine in cases]
-        rows.append(ratio(f"{name}: torch / native", t["torch"], t["native"], bar))
+        rows += [row(f"{name}: {case}, one iteration", t[case], "s") for case in cases]
+        rows += [
+            ratio(f"{name}: before / {engine}", t["before"], t[engine], bar)
+            for engine, bar in zip(("native", "torch"), bars, strict=True)
+        ]
     return rows
 
 
+def cores() -> list[dict[str, str | float]]:
+    """The same iteration on one core and on two."""
+    cases = {n: lambda n=n: iteration(*BOULDERPUSH, threads=n)[0] for n in (1, 2)}
+    t = in_turn({str(n): case for n, case in cases.items()}, ROUNDS)
+    rows = [row(f"boulderpush.yaml: {n} cores, one iteration", t[n], "s") for n in t]
+    return [*rows, ratio("boulderpush.yaml: one core / two", t["1"], t["2"], "1.7 or more")]
+
+
 if __name__ == "__main__":
-    sys.exit(hand_over(engines()))
+    parts = {"engines": engines, "cores": cores}
+    for part in sys.argv[1:] or parts:
+        hand_over(parts[part]())

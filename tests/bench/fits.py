@@ -41,22 +41,28 @@ SMALL = [*RELIABILITY, f"{OPTION}minibatches", "4", "--model.learner.init_args.m
 SEEDS = (1, 8, 32, 64, 128)
 
 
-def environment() -> dict[str, str]:
-    """One core."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def environment(threads: int = 1) -> dict[str, str]:
+    """One core, or more."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
-def iteration(config: str, *flags: str) -> tuple[float, float]:
+def iteration(config: str, *flags: str, root: Path = ROOT, threads: int = 1) -> tuple[float, float]:
     """Mean time of the iterations after the first, evaluation left out (s), and peak memory of the process (MB).
 
     Of the first, if it is the only one.
+
+    Args:
+        config: a file of conf/.
+        *flags: that change it.
+        root: where the program lies, this one or an older one.
+        threads: as OMP_NUM_THREADS says.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [*PROGRAM, "fit", "--config", config, *flags, "--wandb", "disabled", "--model.eval_interval", "1000"]
         process = subprocess.Popen(
             [*command, "--runs_dir", folder, "--run_name", "bench"],
-            cwd=ROOT,
-            env=environment(),
+            cwd=root,  # of which -m takes the package
+            env=environment(threads),
             stdout=subprocess.DEVNULL,
         )
         _, status, usage = os.wait4(process.pid, 0)
