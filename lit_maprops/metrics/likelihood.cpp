@@ -30,11 +30,15 @@ class Entry {
     std::fill(first_.begin(), first_.end(), 0.0f), std::fill(second_.begin(), second_.end(), 0.0f);
     double best = INFINITY, kl = 0.0;
     const Rows rows{inputs_.rows};
+    const long last = net_.held() - net_.layers().back().held();
     for (int step = 0; step < f_.steps; ++step) {
-      const auto [held, divergence] = statistics(net_.forward(inputs_, rows));
+      // The network starts at 0, from where the first step moves its last layer alone.
+      const auto [held, divergence] = statistics(net_.forward(inputs_, rows, step == 1));
       if (held < best) best = held, kl = divergence;
-      net_.backward(inputs_, rows, of_output_.data(), gradient_.data());
-      adam(net_.held(), net_.weights.data(), first_.data(), second_.data(), gradient_.data(), 1.0f, step + 1, f_.adam);
+      net_.backward(inputs_, Rows{n_fitted_}, of_output_.data(), gradient_.data(), step == 0);
+      const long from = step ? 0 : last;
+      adam(net_.held() - from, net_.weights.data() + from, first_.data() + from, second_.data() + from,
+           gradient_.data() + from, 1.0f, step + 1, f_.adam);
     }
     f_.kl[entry] = n_held_ ? float(std::max(kl, 0.0)) : NAN;
   }
@@ -47,8 +51,18 @@ class Entry {
     logits_.clear(), fit_.clear(), held_.clear();
     n_held_ = 0;
     key_.resize(length);
+    add(entry, false);
+    n_fitted_ = inputs_.rows;
+    add(entry, true);
+    inputs_.finish();
+  }
+
+  // The steps of D that are held out, or the others.
+  void add(int entry, bool held) {
+    const int actions = f_.actions;
     for (int r = 0; r < f_.rows; ++r) {
       const int64_t place = int64_t(entry) * f_.rows + r;
+      if ((f_.held_out[place] != 0) != held) continue;
       const float *x = f_.features + place * f_.width, *logits = f_.logits + place * actions;
       std::copy(x, x + f_.width, key_.begin()), std::copy(logits, logits + actions, key_.begin() + f_.width);
       const size_t row = distinct_.number(key_.data());
@@ -57,10 +71,9 @@ class Entry {
         logits_.resize((row + 1) * width_, -INFINITY), fit_.resize((row + 1) * width_), held_.resize((row + 1) * width_);
         std::copy(logits, logits + actions, logits_.begin() + row * width_);
       }
-      n_held_ += f_.held_out[place] != 0;
-      (f_.held_out[place] ? held_ : fit_)[row * width_ + f_.action[place]] += 1.0f;
+      n_held_ += held;
+      (held ? held_ : fit_)[row * width_ + f_.action[place]] += 1.0f;
     }
-    inputs_.finish();
   }
 
   // Mean -log pi_D over the rows that are held out, and KL(pi_D || pi_theta) over all; of_output_ for the others' sum.
@@ -72,25 +85,30 @@ class Entry {
       const size_t start = size_t(r) * width_;
       const float *logits = &logits_[start], *fit = &fit_[start], *held_out = &held_[start], *delta = output + start;
       float* grad = &of_output_[start];
-      float most = -INFINITY;
-      for (int k = 0; k < width_; ++k) most = std::max(most, log_[k] = logits[k] + delta[k]);
-      float total = 0.0f;
+      Vec top = all(-INFINITY), total = all(0.0f);
+      for (int k = 0; k < width_; k += LANES) {
+        const Vec z = load(logits + k) + load(delta + k);
+        store(&log_[k], z);
+        top = z > top ? z : top;
+      }
+      const float most = *std::max_element(&top[0], &top[0] + LANES);
       for (int k = 0; k < width_; k += LANES) {
         const Vec e = exp(load(&log_[k]) - most);
         store(grad + k, e);
-        total += sum(e);
+        total += e;
       }
-      const float normal = most + std::log(total);
-      float n_fit = 0.0f, n_all = 0.0f, of_row = 0.0f;
-      for (int k = 0; k < f_.actions; ++k) {
-        const float p = grad[k] / total, log_p = log_[k] - normal;
-        if (held_out[k] != 0.0f) held -= double(held_out[k]) * log_p;
-        if (p > 0.0f) of_row += p * (log_p - logits[k]);
-        n_fit += fit[k], n_all += fit[k] + held_out[k];
-        grad[k] = p;
+      const float mass = sum(total), normal = most + std::log(mass);
+      Vec of_held = all(0.0f), of_kl = all(0.0f), n_fit = all(0.0f), n_held = all(0.0f);
+      for (int k = 0; k < width_; k += LANES) {
+        const Vec p = load(grad + k) * (1.0f / mass), log_p = load(&log_[k]) - normal, h = load(held_out + k);
+        of_held += h != 0.0f ? h * log_p : all(0.0f);
+        of_kl += p > 0.0f ? p * (log_p - load(logits + k)) : all(0.0f);
+        n_fit += load(fit + k), n_held += h;
+        store(grad + k, p);
       }
-      divergence += double(of_row) * n_all;
-      for (int k = 0; k < width_; ++k) grad[k] = k < f_.actions ? (grad[k] * n_fit - fit[k]) * of_fit : 0.0f;
+      const float fitted = sum(n_fit);
+      held -= double(sum(of_held)), divergence += double(sum(of_kl)) * (fitted + sum(n_held));
+      for (int k = 0; k < width_; k += LANES) store(grad + k, (load(grad + k) * fitted - load(fit + k)) * of_fit);
     }
     return {held / std::max(1, n_held_), divergence / f_.rows};
   }
@@ -99,7 +117,8 @@ class Entry {
   Network net_;
   Inputs inputs_;
   DistinctRows distinct_;
-  int width_ = 0, n_held_ = 0;
+  int width_ = 0, n_held_ = 0;  // n_held_: steps held out
+  int n_fitted_ = 0;             // distinct rows of the others, which come first
   std::vector<float> key_, logits_, fit_, held_;  // of distinct rows [.][width]: log pi_theta, steps fitted, held out
   std::vector<float> first_, second_, gradient_, of_output_, log_;
 };
