@@ -25,6 +25,8 @@ from lit_maprops.collect import (
     BehaviorActor,
     Collection,
     NativeCollection,
+    PlainCollection,
+    serves,
     trainer_between_steps,
     update_keys,
 )
@@ -201,9 +203,12 @@ class LitMAPROPS(ResumableRun):
         self.running_return = torch.zeros(len(own), self.data.num_envs, self.task.n_agents, device=self.device)
         self.restore_saved()
 
-    def _new_collection(self, env: TaskEnv, actor: BehaviorActor, m: int, n: int) -> Collection | NativeCollection:
+    def _new_collection(
+        self, env: TaskEnv, actor: BehaviorActor, m: int, n: int
+    ) -> Collection | PlainCollection | NativeCollection:
         if self.engines is None or self.engines.rollout is not None:
-            return Collection(env, actor, m)
+            plain = serves(env, actor, self.ranks.team.size)
+            return PlainCollection(env, actor, m) if plain else Collection(env, actor, m)
         trainer = trainer_between_steps(self.behavior)
         if trainer is not None and m < n and not steps_are_heard(self.trainer, self):
             return AdaptiveCollection(env, actor, m, n, self._measure_every, trainer)

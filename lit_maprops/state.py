@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.buffer import Buffer
-from lit_maprops.collect import Collection, NativeCollection, update_keys
+from lit_maprops.collect import Collection, NativeCollection, PlainCollection, update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task
 from lit_maprops.envs.faults import Faults
@@ -53,7 +53,7 @@ class ResumableRun(LightningModule):
     faults: Faults
 
     # set when a fit starts
-    collection: Collection | NativeCollection
+    collection: Collection | PlainCollection | NativeCollection
     buffer: Buffer
     metric_streams: SeedStreams
     running_return: Tensor

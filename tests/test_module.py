@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy
 from lit_maprops.behavior.structured import StructuredPolicy
-from lit_maprops.collect import Collection, NativeCollection
+from lit_maprops.collect import Collection, NativeCollection, PlainCollection
 from lit_maprops.data import MultiAgentData
 from lit_maprops.distributions import joint
 from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task, TwoPeaks
@@ -56,9 +56,9 @@ def test_collection_and_updates_alternate(
     """n / m batches of m env steps, an update after each but the last, and nothing is collected ahead."""
     events: list[tuple[str, int]] = []
     update, reset = MAPROPS.update, MAPROPS.reset
-    collects = {kind: kind.collect for kind in (Collection, NativeCollection)}
+    collects = {kind: kind.collect for kind in (Collection, PlainCollection, NativeCollection)}
 
-    def spy_collect(self: Collection | NativeCollection) -> Any:
+    def spy_collect(self: Collection | PlainCollection | NativeCollection) -> Any:
         batch = collects[type(self)](self)
         if type(self) is NativeCollection and type(self.behavior) is not MAPROPS:  # an evaluation
             return batch

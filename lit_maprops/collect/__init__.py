@@ -1,15 +1,18 @@
-"""Collecting D: with TorchRL's collector, which any task will do for, or with a compiled kernel."""
+"""Collecting D: with TorchRL's collector, which any task will do for, in plain tensors, or with a compiled kernel."""
 
 from lit_maprops.collect.collection import BehaviorActor, Collection, saved_like, step_bytes, update_keys
 from lit_maprops.collect.native import NativeCollection, unsupported
 from lit_maprops.collect.native_adaptive import AdaptiveCollection, trainer_between_steps
+from lit_maprops.collect.plain import PlainCollection, serves
 
 __all__ = [
     "AdaptiveCollection",
     "BehaviorActor",
     "Collection",
     "NativeCollection",
+    "PlainCollection",
     "saved_like",
+    "serves",
     "step_bytes",
     "trainer_between_steps",
     "unsupported",

@@ -105,19 +105,22 @@ class TaskEnv(EnvBase):
         return self.streams.uniform(self.batch_size[1], count)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
-        noise = self._next_start_noise
-        self._next_start_noise = None
-        if noise is None:
-            noise = self._draw(self.task.start_noise)
-        if self.task.fixed_start:
-            noise = self._fixed_start_noise.expand_as(noise)
-        noise = self.faults.substituted(noise)[:, self._own]
+        noise = self._start_noise()
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
             self._state = self._first_state(noise)
         else:
             self._start_over(mask[:, self._own].squeeze(-1), noise)
         return self._shown(success=torch.zeros(noise.shape[:2], dtype=torch.bool, device=self.device))
+
+    def _start_noise(self) -> Tensor:
+        """What the next episodes of this rank's environments start from: ``[R, E, start_noise]``."""
+        noise, self._next_start_noise = self._next_start_noise, None
+        if noise is None:
+            noise = self._draw(self.task.start_noise)
+        if self.task.fixed_start:
+            noise = self._fixed_start_noise.expand_as(noise)
+        return self.faults.substituted(noise)[:, self._own]
 
     def _start_over(self, over: Tensor, noise: Tensor) -> None:
         """New episodes in this rank's rows ``over``, bool, as ``noise`` ``[R, E, start_noise]`` is."""
@@ -151,16 +154,37 @@ class TaskEnv(EnvBase):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         noise = self._draw(self.task.step_noise + self.task.start_noise)
+        return self._shown(**self.play(tensordict.get(keys.ACTION)[:, self._own], noise))
+
+    def play(self, action: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """One step of this rank's environments in plain tensors: what comes of it, not what is seen after it.
+
+        Args:
+            action: ``[R, E, A]``, or ``[R, E, A, D]``.
+            noise: of the step and then of an episode's start, ``[R, E, step_noise + start_noise]``, of all ranks.
+
+        Returns:
+            ``reward`` ``[R, E, A]``; ``terminated``, ``truncated``, ``done`` and ``success`` ``[R, E]`` bool.
+        """
         step_noise, self._next_start_noise = noise.split([self.task.step_noise, self.task.start_noise], dim=-1)
-        action = self._executed(tensordict.get(keys.ACTION)[:, self._own])
-        outcome = self._watched.transition(self._state, action, step_noise[:, self._own])
+        outcome = self._watched.transition(self._state, self._executed(action), step_noise[:, self._own])
         state, reward, terminated, success, cut = outcome
         state["step"] = self.faults.substituted(self._state["step"]) + 1
         self._state = state
         truncated = state["step"] >= self.task.max_steps
         truncated = (truncated if cut is None else truncated | cut) & ~terminated
         over = terminated | truncated
-        return self._shown(reward=reward, terminated=terminated, truncated=truncated, done=over, success=success)
+        return {"reward": reward, "terminated": terminated, "truncated": truncated, "done": over, "success": success}
+
+    def begin(self, over: Tensor) -> None:
+        """Start new episodes after a ``play`` in this rank's environments ``over``, ``[R, E]`` bool."""
+        self._start_over(over, self._start_noise())
+
+    def look(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is seen of this rank's environments: observations, global state and its number, if it has one."""
+        batch = self._state["step"].shape
+        observation, state = self._watched.observe(self._state, batch)
+        return observation, state, self._watched.state_index(self._state)
 
     def _executed(self, action: Tensor) -> Tensor:
         """Actions as the task sees them: continuous ones bounded, and 0 for NaN: a broken seed must break no other."""
@@ -170,8 +194,7 @@ class TaskEnv(EnvBase):
 
     def _shown(self, **outcome: Tensor) -> TensorDict:
         """An outcome and what is observed after it, of all environments."""
-        observation, state = self._watched.observe(self._state, outcome["success"].shape)
-        index = self._watched.state_index(self._state)
+        observation, state, index = self.look()
         own = {name: value.unsqueeze(-1) for name, value in outcome.items()}
         own |= {"observation": observation, keys.STATE: state}
         own |= {} if index is None else {keys.STATE_INDEX: index.unsqueeze(-1)}

@@ -66,7 +66,9 @@ def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     return x, torch.baddbmm(bias.unsqueeze(2), weight, inputs.mT)
 
 
-def backward(layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool = False) -> Tensor:
+def backward(
+    layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool = False, out: Tensor | None = None
+) -> Tensor:
     """Gradient of all parameters ``[G, P]`` from that of the output ``[G, K, U]``.
 
     Args:
@@ -74,19 +76,20 @@ def backward(layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: boo
         x: what it returned.
         grad: of its output.
         only_last_layer: the others' gradient is known to be 0 (the last layer is) and left at that.
+        out: where to leave it; None: in memory of its own.
     """
     weight, bias = layers[-1]
     pieces = _of_layer(grad, x, len(layers) - 1, bias is not None, 1)
     if only_last_layer:
         below = size_of(tuple((*w.shape[1:], b is not None) for w, b in layers[:-1]))
-        return torch.cat([grad.new_zeros(len(grad), below), *pieces], 1)
+        return torch.cat([grad.new_zeros(len(grad), below), *pieces], 1, out=out)
     # d tanh(a) / da = 4 s (1 - s); the 4s are made up for where numbers are few.
     above, upper, scale = weight, grad.mT, 1  # upper: gradient / scale, [G, U, out]
     for layer in range(len(layers) - 2, -1, -1):
         upper, scale = torch.ops.aten.sigmoid_backward(torch.bmm(upper, above), x[layer + 1]), 4 * scale
         pieces = [*_of_layer(upper.mT, x, layer, True, scale), *pieces]
         above = layers[layer][0]
-    return torch.cat(pieces, 1)
+    return torch.cat(pieces, 1, out=out)
 
 
 def _of_layer(grad: Tensor, x: list[Tensor], layer: int, has_bias: bool, scale: int) -> list[Tensor]:

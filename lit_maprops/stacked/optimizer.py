@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+FEW = 128  # entries whose tensors the host hands to a GPU one by one
+
 
 class SeedAdam(torch.optim.Optimizer):
     """Adam (Kingma & Ba 2015, bias corrected, as ``torch.optim.Adam``) with one step count per stack entry.
@@ -22,6 +24,7 @@ class SeedAdam(torch.optim.Optimizer):
         eps: added to the root of the second moment.
         lockstep: promise that an entry that was inactive once stays so until ``reset_state``: then all active entries
             have made the same number of steps, which is what torch's fused kernel takes.
+        fused: take torch's fused kernel, entry by entry; not where many would keep a GPU waiting.
     """
 
     def __init__(
@@ -32,9 +35,10 @@ class SeedAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         lockstep: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self.stack, self.lockstep = stack, lockstep
+        self.stack, self.lockstep, self.fused = stack, lockstep, fused
         self.reset_state()
 
     def reset_state(self) -> None:
@@ -78,7 +82,9 @@ class SeedAdam(torch.optim.Optimizer):
                 state = self.state[p]
                 moments = state["exp_avg"], state["exp_avg_sq"], state["steps_taken"]
                 count = int(state["steps_taken"].max()) if self.lockstep else None
-                adam_(p, p.grad, *moments, active, count, self.settings)
+                few = p.device.type == "cpu" or len(p) <= FEW
+                by_entry = self.fused and len(self.stack) == 1 and few
+                adam_(p, p.grad, *moments, active, count, self.settings, by_entry)
 
 
 class AdamSettings(NamedTuple):
@@ -99,6 +105,7 @@ def adam_(
     active: Tensor | None,
     count: int | None,
     settings: AdamSettings,
+    by_entry: bool = False,
 ) -> None:
     """One Adam step in place.
 
@@ -114,33 +121,43 @@ def adam_(
         active: ``[*stack]`` bool; None means all.
         count: ``steps_taken`` of every active entry, if it is the same: torch's fused kernel then does it in one pass.
         settings: learning rate and so on.
+        by_entry: that kernel, entry after entry, each with its own ``steps_taken``; ``stack`` has one dimension.
     """
     changed = [p, exp_avg, exp_avg_sq]
     before = [] if active is None else [tensor.clone() for tensor in changed]
     steps_taken += 1 if active is None else active
-    if count is None or not p.is_contiguous():  # the fused kernel takes strided tensors for dense ones, silently
+    tensors = [p, grad, exp_avg, exp_avg_sq]
+    if not p.is_contiguous() or (count is None and not by_entry):
+        # The fused kernel takes strided tensors for dense ones, silently.
         _written_out_adam_(p, grad, exp_avg, exp_avg_sq, steps_taken, settings)
+    elif count is None:
+        _fused_adam_([list(tensor) for tensor in tensors], list(steps_taken.clamp(min=1.0)), settings)
     else:
-        # What torch.optim.Adam(fused=True) calls; its wrappers take five times as long for small networks.
-        torch._fused_adam_(
-            [p],
-            [grad],
-            [exp_avg],
-            [exp_avg_sq],
-            [],
-            [torch.full((), float(count + 1), device=p.device)],
-            amsgrad=False,
-            beta1=settings.beta1,
-            beta2=settings.beta2,
-            lr=settings.lr,
-            weight_decay=0.0,
-            eps=settings.eps,
-            maximize=False,
-        )
+        _fused_adam_([[tensor] for tensor in tensors], [torch.full((), float(count + 1), device=p.device)], settings)
     if active is not None:
         keep = _to_rank(active, p)
         for tensor, old in zip(changed, before, strict=True):
             tensor.copy_(torch.where(keep, tensor, old))
+
+
+def _fused_adam_(tensors: Sequence[list[Tensor]], steps_taken: list[Tensor], settings: AdamSettings) -> None:
+    """What torch.optim.Adam(fused=True) calls; its wrappers take five times as long for small networks."""
+    p, grad, exp_avg, exp_avg_sq = tensors
+    torch._fused_adam_(
+        p,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        [],
+        steps_taken,
+        amsgrad=False,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        lr=settings.lr,
+        weight_decay=0.0,
+        eps=settings.eps,
+        maximize=False,
+    )
 
 
 def _written_out_adam_(
@@ -170,7 +187,8 @@ def clip_grad_norm(params: Sequence[nn.Parameter], max_norm: float, stack_dims: 
         The norms before clipping, ``[*stack]``.
     """
     grads = [p.grad for p in params if p.grad is not None]
-    norm = torch.stack([g.flatten(stack_dims).square().sum(-1) for g in grads]).sum(0).sqrt()
+    norms = [torch.linalg.vector_norm(g.flatten(stack_dims), dim=-1) for g in grads]
+    norm = norms[0] if len(norms) == 1 else torch.stack(norms).square().sum(0).sqrt()
     scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for g in grads:
         g.mul_(_to_rank(scale, g))

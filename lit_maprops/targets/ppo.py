@@ -8,7 +8,7 @@ that left before the others learns from its own steps alone.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,11 +25,14 @@ from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
-from lit_maprops.targets import native_ppo
+from lit_maprops.targets import native_ppo, ppo_gradient
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
+from lit_maprops.targets.normalized import normalized
+
+LARGEST_WEIGHT = 1e6  # of policies; below it, what they put out is finite
 
 
 class PPO(Learner):
@@ -87,7 +90,7 @@ class PPO(Learner):
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
         stack = (len(seed_ids),)
         networks = [*self.policies.parameters(), *self.critic.parameters()]
-        self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5)
+        self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5, fused=True)
         actor = ProbabilisticActor(
             self.policies,
             in_keys={"parameters": keys.PARAMETERS},
@@ -131,17 +134,18 @@ class PPO(Learner):
         active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
-        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
-        learned_from = data.exclude(*unused)
+        gradient = self._gradient_on(data)
         everyone = self.learning is None  # known here, so that a gradient step need not ask the device
-        for rows in orders:
+        for epoch, rows in enumerate(orders, 1):
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
                 own, count = self.team.share(part)
-                step = self._gradient_step(_take(learned_from, own), count, None if everyone else active)
+                step = self._gradient_step(gradient(own, count), None if everyone else active)
                 for name, value in step.items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
+            if epoch < self.epochs and self.kl_stop is None and self._moderate():
+                continue
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
             going = active.tolist()
@@ -189,11 +193,20 @@ class PPO(Learner):
         weight = weights(data.flatten(1, 3))
         if weight is not None:
             flat.set(keys.WEIGHT, weight)
-        flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
+        flat.set(keys.ADVANTAGE, normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
-    def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor | None) -> dict[str, Tensor]:
-        """One step on a minibatch of which this rank looks at its own rows; see ``Team.share``."""
+    def _gradient_on(self, data: TensorDictBase) -> Callable[[Tensor, int], dict[str, Tensor]]:
+        """What gives the losses ``[R]`` of rows ``[R, b]`` of D, divided by a count, and leaves their gradients."""
+        if ppo_gradient.knows(self.policies, self.critic, self.loss):
+            samples = ppo_gradient.Samples.of(self, data)
+            return lambda rows, count: ppo_gradient.gradient(self, samples.take(rows), count)
+        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
+        learned_from = data.exclude(*unused)
+        return lambda rows, count: self._autograd(_take(learned_from, rows), count)
+
+    def _autograd(self, own: TensorDictBase, count: int) -> dict[str, Tensor]:
+        """As ``ppo_gradient.gradient``, for any policies, critic and loss."""
         out = self.loss(own)
         parts = {
             "policy_loss": out["loss_objective"],
@@ -204,12 +217,20 @@ class PPO(Learner):
         per_seed = {name: (weighted(part, weight).sum(1) / count).sum(-1) for name, part in parts.items()}  # agents add
         self.optimizer.zero_grad()
         torch.stack(list(per_seed.values())).sum().backward()
-        stats = {name: value.detach() for name, value in per_seed.items()}
+        return {name: value.detach() for name, value in per_seed.items()}
+
+    def _gradient_step(self, stats: dict[str, Tensor], active: Tensor | None) -> dict[str, Tensor]:
+        """One step on a minibatch of which this rank has looked at its own rows; see ``Team.share``."""
         self.sum_over_team(stats)
         for net in (self.policies.net, self.critic.net):
             clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
         self.step_optimizer(active=active)
         return stats
+
+    def _moderate(self) -> bool:
+        """Whether no seed's policies can have come to NaN, which stops it: no weight is NaN or enormous."""
+        lowest, highest = self.policies.net.flat.detach().aminmax()
+        return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)
 
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,29 +280,6 @@ class MAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
-
-
-def _normalized(advantage: Tensor, value: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``; 0 where all are equal up to rounding.
-
-    Rounding must not be blown up to size 1: a batched product need not give equal rows equal bits. ``weight``
-    ``[R, B, A]`` is that of ``envs.ends.weights``: steps of an agent that has left count for nothing.
-    """
-    wide = advantage.double()
-    squares = value.double().square() + wide.square()
-    mean, deviation = wide.mean(1, keepdim=True), wide.std(1, keepdim=True, correction=0)
-    if weight is not None:
-        weight = weight.double().unsqueeze(-1)
-        own = weighted(wide, weight).mean(1, keepdim=True)
-        spread = weighted((wide - own).square(), weight).mean(1, keepdim=True).sqrt()
-        whole = (weight == 1).all(1, keepdim=True)  # the same bits as without a weight
-        mean, deviation = torch.where(whole, mean, own), torch.where(whole, deviation, spread)
-        squares = weighted(squares, weight)
-    centered = wide - mean
-    size = squares.mean(1, keepdim=True).sqrt()
-    # Not "> ", which would turn the NaN of a broken seed into a 0.
-    normalized = torch.where(deviation <= 1e-6 * size, 0.0, centered / (deviation + 1e-8))
-    return weighted(normalized, None if weight is None else (weight != 0).double()).to(advantage.dtype)
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:
