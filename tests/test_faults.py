@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, command
+from conftest import ROOT, SMALL
 from faulty_task import ENV, KINDS, SEED, E, Faulty
 from tensordict import TensorDict
 from test_resume import differences, state_of, stop_after
@@ -77,12 +77,11 @@ def test_wrong_shapes_say_what_was_expected(
     assert code == 1 and f"Faulty: {words}, at env step {2 * E + 1}: " in error_line(capsys)
 
 
-def test_an_exception_keeps_its_traceback_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests' / 'reference'}")
-    options = ["--runs_dir", str(tmp_path), "--run_name", "x", "--data.env.at", str(AT)]
-    process = command("fit", *FAULTY, *options)
-    _, err = process.communicate()
-    assert process.returncode == 1
+def test_an_exception_keeps_its_traceback_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, "x", "--data.env.at", str(AT))[0] == 1
+    err = capfd.readouterr().err
     assert "Traceback" not in err
     path = tmp_path / "x" / "error.txt"
     assert err.splitlines()[-1] == (
@@ -252,7 +251,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(("engine", "most"), [("torch", 2**26), ("auto", 2**20)])
+@pytest.mark.parametrize(("engine", "most"), [pytest.param("torch", 2**26, marks=pytest.mark.slow), ("auto", 2**20)])
 def test_memory_that_runs_out_in_the_first_update(tmp_path: Path, engine: str, most: int) -> None:
     """In earnest: the system refuses more; one layer's output takes 67 MB, or 8 MB of one seed in a compiled kernel."""
     options = ["--model.num_seeds", "4", "--data.num_envs", "1024", "--data.behavior_batch_size", "8192",

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lit_maprops.system.loading import loading
+from lit_maprops.system.loading import SELDOM, loading, seldom_collected
 
 
 def test_nothing_is_collected_inside_and_what_is_there_at_the_end_is_left_out_of_later_rounds() -> None:
@@ -30,6 +30,23 @@ def test_a_program_that_does_without_a_collector_keeps_it_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_work_is_collected_seldom_and_by_the_old_rule_afterwards() -> None:
+    before, kept = gc.get_threshold(), []
+    try:
+        with pytest.raises(KeyError), seldom_collected():
+            rounds = gc.get_stats()[0]["collections"]
+            kept = [[] for _ in range(SELDOM // 2)]
+            assert gc.get_stats()[0]["collections"] <= rounds + 1
+            circle: list[object] = []
+            circle.append(circle)
+            del circle
+            assert gc.collect() >= 1  # what comes and goes meanwhile still goes
+            raise KeyError
+        assert kept and gc.get_threshold() == before
+    finally:
+        gc.unfreeze()
 
 
 def output(*lines: str) -> str:

@@ -62,7 +62,8 @@ def differing(model: LitMAPROPS, folder: Path) -> list[str]:
 @pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
 def test_any_number_of_epochs_gives_the_parameters_of_the_command_line(fit: Callable[..., Path], env: str) -> None:
     folder = fit("x", *FEW[env], env=env)
-    for limits in ({}, {"max_epochs": 3}, {"max_epochs": 1}, {"max_epochs": 0}, {"limit_train_batches": 2}):
+    every = [{}, {"max_epochs": 3}, {"max_epochs": 1}, {"max_epochs": 0}, {"limit_train_batches": 2}]
+    for limits in every if env == "MatrixGame" else every[1:2]:
         model = trained(*FEW[env], env=env, **limits)
         assert model.iteration == model.data.iterations, limits
         assert differing(model, folder) == [], limits

@@ -94,14 +94,6 @@ def test_sweep_takes_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no file no_conflic (did you mean no_conflict?)" in line
 
 
-def test_a_shipped_sweep_runs_from_any_folder(tmp_path: Path) -> None:
-    small = ["--model.num_seeds=2", "--model.total_env_steps=64"]
-    sweep = yaml.safe_load(shipped("sweeps")["no_conflict"].read_text())
-    Path("small.yaml").write_text(yaml.safe_dump(sweep | {"command": [*sweep["command"], *small]}))
-    assert main(["sweep", "small.yaml", "--max_runs", "1"]) == 0
-    assert len(list(tmp_path.glob("runs/no_conflict/*/summary.json"))) == 1
-
-
 def test_conf_lists_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conf"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,13 +1,13 @@
 """Every study has its script, template, page and make target; pages are what the scripts make of the raw tables."""
 
 import importlib.util
-import json
 import os
 import re
+import runpy
 import shutil
 import string
-import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -22,19 +22,29 @@ TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
 REBUILT = {name: ["--page"] for name in ("continuous_tasks", "samplers", "soak", "speed")} | {"all_games": []}
 
 
-# ``python -m studies.X`` of each study in the folder of its name, without importing torch for each of them.
-RUNNER = """
-import json, os, runpy, sys
-import torch, lit_maprops.module, matplotlib.figure
-for study, options in json.loads(sys.argv[1]).items():
-    if os.fork() == 0:
-        os.chdir(study)
-        for stream in (1, 2):
-            os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        sys.argv = [study, *options]
-        sys.exit(runpy.run_module(f"studies.{study}", run_name="__main__", alter_sys=True) and 0)
-    os.wait()
-"""
+def run_study(study: str, options: list[str], place: Path) -> None:
+    """``python -m studies.X`` in a copy of the repository's studies: in a fork, which has imported torch already."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.chdir(place)
+            for stream in (1, 2):
+                os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+            for name in [name for name in sys.modules if name.partition(".")[0] == "studies"]:  # the repository's own
+                del sys.modules[name]
+            sys.path.insert(0, str(place))
+            sys.argv = [study, *options]
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            runpy.run_module(f"studies.{study}", run_name="__main__", alter_sys=True)
+        except SystemExit:
+            pass
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)  # nothing of pytest's may run in a fork
+    os.waitpid(pid, 0)
 
 
 def targets_of(study: str) -> list[str]:
@@ -111,11 +121,12 @@ def without_occasion(page: Path) -> str:
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copies of the repository's studies that have no runs, one for each of ``REBUILT``, in which it has run."""
     place = tmp_path_factory.mktemp("rebuilt")
+    for module in ("lit_maprops.module", "matplotlib.figure"):  # once for all forks
+        importlib.import_module(module)
     for study in REBUILT:
         shutil.copytree(ROOT / "studies", place / study / "studies")
         (place / study / "docs" / "evidence").mkdir(parents=True)
-    runner = [sys.executable, "-c", RUNNER, json.dumps(REBUILT)]
-    subprocess.run(runner, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+        run_study(study, REBUILT[study], place / study)
     return place
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from lit_maprops.cli.parser import Parser
 from lit_maprops.report.page import make_report
 from lit_maprops.system.files import home_path
+from lit_maprops.system.loading import seldom_collected
 from lit_maprops.system.outputs import check_output
 
 EPILOG = """A run folder is what fit writes; each of its seeds is one training run in the statistics. Runs that differ
@@ -28,7 +29,8 @@ def run(args: list[str]) -> int:
     if options is None:
         return 0
     check_output("<output>", options.output)  # before the reading, which may take long
-    report = make_report(options.runs)
+    with seldom_collected():
+        report = make_report(options.runs)
     report.save(options.output)
     print(f"{report.summary} -> {options.output}")
     return 0

@@ -138,13 +138,16 @@ class Setting:
         key: what they share.
         name: short.
         groups: by sampler, on-policy first.
-        results: of the groups with finished runs.
     """
 
     key: Key
     name: str
     groups: tuple[Group, ...]
-    results: tuple[Result, ...]
+
+    @cached_property
+    def results(self) -> tuple[Result, ...]:
+        """Of the groups with scores; made when asked for, as not every setting is shown."""
+        return _results(self.groups)
 
     @property
     def baseline(self) -> Group | None:
@@ -178,8 +181,8 @@ def by_setting(runs: Sequence[Run]) -> list[Setting]:
             done = tuple(run for run in samplers[sampler] if run.finished)
             rest = tuple(run for run in samplers[sampler] if not run.finished)
             groups.append(Group(sampler, names[sampler], style, done, rest, by_return))
-        result.append(Setting(key, settings[key], tuple(groups), _results(groups)))
-    return sorted(result, key=lambda s: (-min(len(s.results), 2), natural(s.name), -s.seeds))
+        result.append(Setting(key, settings[key], tuple(groups)))
+    return sorted(result, key=lambda s: (-min(len(_with_scores(s.groups)), 2), natural(s.name), -s.seeds))
 
 
 def _styles(classes: Sequence[str]) -> list[int]:
@@ -198,15 +201,18 @@ def _styles(classes: Sequence[str]) -> list[int]:
 
 
 def _baseline(groups: Sequence[Group]) -> Group | None:
-    return next((group for group in groups if group.on_policy and len(group.scores)), None)
+    return next((group for group in _with_scores(groups) if group.on_policy), None)
+
+
+def _with_scores(groups: Sequence[Group]) -> list[Group]:
+    """Those with a finished run and, where returns count, a return from any."""
+    return [group for group in groups if len(group.scores)]
 
 
 def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
     base = _baseline(groups)
     results = []
-    for group in groups:
-        if not len(group.scores):  # no finished run, or no return from any
-            continue
+    for group in _with_scores(groups):
         if group.by_return:
             results.append(_by_return(group, base))
             continue

@@ -40,7 +40,9 @@ def _thinned(lines: Iterator[str], every: int) -> Iterator[str]:
 
 def _numbers(cells: Sequence[str]) -> NDArray[np.floating]:
     try:
-        return np.array([float(cell) if cell else math.nan for cell in cells])
+        if "" in cells:
+            return np.array([float(cell) if cell else math.nan for cell in cells])
+        return np.array(list(map(float, cells)))
     except ValueError:  # a text in some cell
         return np.array([_number(cell) for cell in cells])
 

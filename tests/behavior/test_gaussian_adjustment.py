@@ -190,8 +190,14 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
     torch.testing.assert_close(ratios.kl.mean(1).double(), kl.detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "options"), FORMS)
-@pytest.mark.parametrize("reset_optimizer", [True, False])
+@pytest.mark.parametrize(
+    ("name", "options", "reset_optimizer"),
+    [
+        pytest.param(*form, reset, marks=[] if reset == (form != FORMS[1]) else pytest.mark.slow)
+        for form in FORMS
+        for reset in (True, False)
+    ],
+)
 def test_updates_are_those_of_a_plain_implementation_with_torchs_adam(name, options, reset_optimizer):
     task, seeds = ComponentsTask(2, (2, 1)), 3
     arguments = {"hidden": [4], "learning_rate": RATE, "epochs": STEPS_ALLOWED, "kl_cutoff": 0.01, "clip_epsilon": 0.3}

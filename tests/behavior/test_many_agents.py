@@ -246,8 +246,13 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
     torch.testing.assert_close(ratios.kl.mean(1), torch.stack(kl).detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("reset_optimizer", [True, False])
+@pytest.mark.parametrize(
+    ("name", "reset_optimizer"),
+    [
+        *zip(NAMES, (True, False), strict=True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in zip(NAMES, (False, True), strict=True)),
+    ],
+)
 def test_updates_are_those_of_a_scalar_implementation_with_torchs_adam(name, reset_optimizer):
     task = StatesTask(n_states=2, n_agents=3, n_actions=2)
     arguments = {"hidden": [4], "learning_rate": 0.015, "epochs": 6, "kl_cutoff": 0.02, "clip_epsilon": 0.3}

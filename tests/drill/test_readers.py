@@ -62,9 +62,8 @@ def test_a_signal_that_ends_the_reader_too(tmp_path: Path, number: signal.Signal
 @pytest.mark.parametrize(
     "where",
     [
-        ">&- 2>&-",
         "2>&1 | true",
-        *(pytest.param(w, marks=pytest.mark.slow) for w in ("2>/dev/full", "2>&-", ">/dev/full")),
+        *(pytest.param(w, marks=pytest.mark.slow) for w in (">&- 2>&-", "2>/dev/full", "2>&-", ">/dev/full")),
     ],
 )
 def test_words_that_go_nowhere(tmp_path: Path, where: str) -> None:

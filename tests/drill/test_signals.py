@@ -58,12 +58,15 @@ def test_a_second_one_leaves_them_out(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "x" / "checkpoints" / "last.ckpt").exists() and not (tmp_path / "x" / "success.png").exists()
 
 
-def test_a_signal_while_wandb_says_good_bye(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("times", "code"), [(2, 128 + signal.SIGTERM), pytest.param(1, 0, marks=pytest.mark.slow)], ids=["two", "one"]
+)
+def test_signals_while_wandb_says_good_bye(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, code: int
+) -> None:
     monkeypatch.delenv("WANDB_MODE")
-    strike(monkeypatch, Tracker, "end", signal.SIGTERM, 1)
-    assert end(tmp_path, "--wandb", "offline") == 0
-    strike(monkeypatch, Tracker, "end", signal.SIGTERM, 2)
-    assert end(tmp_path, "--wandb", "offline", "--run_name", "y") == 128 + signal.SIGTERM
+    strike(monkeypatch, Tracker, "end", signal.SIGTERM, times)
+    assert end(tmp_path, "--wandb", "offline") == code
 
 
 def test_what_a_second_signal_interrupts_leaves_no_line_of_python(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from env_cases import CONTRACT, assert_same, make, marked, play, random_actions,
 
 from lit_maprops.envs import TASKS
 
-LONGEST = 25  # episodes that a trajectory has two ends of
+LONGEST = 10  # episodes that a trajectory has two ends of
 MANY_ENDS = {"height": 3, "width": 4, "n_agents": 1, "max_steps": 9}  # a random walk often ends these episodes
 
 
@@ -122,7 +122,13 @@ def used(name, settings):
 
 
 @CONTRACT
-@pytest.mark.parametrize("maker, steps", [(make, 0), (make, 1), (make, 6), (make, 17), (used, 0), (used, 9)])
+@pytest.mark.parametrize(
+    "maker, steps",
+    [
+        *[(make, 0), (make, 6), (used, 9)],
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(make, 1), (make, 17), (used, 0)]),
+    ],
+)
 def test_a_restored_environment_continues_bit_for_bit(name, settings, maker, steps):
     env = make(name, settings)
     actions = random_actions(env, (0, 7), steps + 25)

@@ -398,7 +398,7 @@ SAMPLERS = [(name, "survivor") for name in DISCRETE]
 SAMPLERS += [(name, "survivor_in_boxes") for name in sorted(BEHAVIORS) if BEHAVIORS[name].continuous]
 
 
-@pytest.mark.parametrize("learner", ["IPPO", "Reinforce"])
+@pytest.mark.parametrize("learner", ["IPPO", pytest.param("Reinforce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("behavior", "toy"), SAMPLERS)
 def test_agents_that_left_choose_nothing_whatever_samples(behavior, toy, learner):
     """Two batches under every sampler; D holds their first action, with probability 1, and all figures are finite."""

@@ -89,7 +89,7 @@ def test_steps_are_those_of_vmas(scenario, options, numbers, components, continu
     seen = padded(reference.get_from_scenario(True, False, False, False)[0])
     assert torch.equal(task.observe(state)[0], seen)
     ended, rewarded = torch.zeros(ROWS, dtype=torch.bool), torch.zeros(task.n_agents)
-    for step in range(60):
+    for step in range(60 if scenario == "balance" else 25):  # packages fall within 60
         action = some_actions(task, step, generator)
         seen, reward, done, _ = reference.step(as_vmas_takes(reference, action))
         state, own_reward, terminated, success = task.transition(state, action, torch.zeros(ROWS, 0))[:4]
@@ -126,7 +126,8 @@ def test_continuous_actions_reach_the_ends_of_the_range():
 
 @pytest.mark.parametrize("scenario", ["balance", "simple_spread", "navigation", "give_way"])
 def test_starts_are_distributed_as_in_vmas(scenario):
-    task, rows = VMAS(scenario), 512
+    task = VMAS(scenario)
+    rows = 256 if task._by_row else 512
     ours = task.initial_state(torch.rand(rows, 2, generator=torch.Generator().manual_seed(2)))["observation"]
     reference = vmas.make_env(scenario, rows, continuous_actions=False, seed=4)
     if task._by_row:  # what VMAS draws for all worlds at once differs only in resets of single ones
@@ -140,9 +141,9 @@ def test_starts_are_distributed_as_in_vmas(scenario):
 
 @pytest.mark.parametrize("scenario", ["balance", "navigation", "give_way"])
 def test_seeds_do_not_mix_over_many_episodes(scenario):
-    settings, ids = {"scenario": scenario, "max_steps": 40}, [8, 3, 5, 11, 0, 2, 6]
-    alone = trajectory(make("VMAS", settings, [5], num_envs=5), [5], 90)
-    together = trajectory(make("VMAS", settings, ids, num_envs=5), ids, 90)  # 35 rows: another simulator than 5
+    settings, ids = {"scenario": scenario, "max_steps": 12}, [8, 3, 5, 11, 0, 2, 6]
+    alone = trajectory(make("VMAS", settings, [5], num_envs=5), [5], 30)
+    together = trajectory(make("VMAS", settings, ids, num_envs=5), ids, 30)  # 35 rows: another simulator than 5
     assert_same(alone, together[:, 2:3])
     assert together["next", "done"].flatten(2).any(0).all()
 

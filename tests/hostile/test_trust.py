@@ -19,7 +19,7 @@ from lit_maprops.cli.main import main
 
 CALLBACKS = "lightning.pytorch.callbacks"
 EVIL = "evil_code"
-KEYS = 12  # of a configuration's 150 or so that one run of the tests tries
+KEYS = 6  # of a configuration's 150 or so that one run of the tests tries
 
 
 @pytest.fixture(scope="module")

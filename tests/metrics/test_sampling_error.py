@@ -161,11 +161,18 @@ def test_the_on_policy_figure_is_that_of_a_fresh_batch():
 
 # likelihood
 
-ENGINES = pytest.mark.parametrize(
-    "native",
-    [False, pytest.param(True, marks=pytest.mark.skipif(why_none() is not None, reason="kernels need a C++ compiler"))],
-    ids=["torch", "native"],
-)
+COMPILED = pytest.mark.skipif(why_none() is not None, reason="kernels need a C++ compiler")
+NATIVE = pytest.param(True, marks=COMPILED)
+ENGINES = pytest.mark.parametrize("native", [False, NATIVE], ids=["torch", "native"])
+
+
+def fits(hidden, slow):
+    """Layers and engines; torch's fits of the layers ``slow`` take many seconds."""
+    cases = [pytest.param(layers, True, marks=COMPILED, id=f"native-{layers}") for layers in [*hidden, slow]]
+    cases += [pytest.param(layers, False, id=f"torch-{layers}") for layers in hidden]
+    return [*cases, pytest.param(slow, False, marks=pytest.mark.slow, id=f"torch-{slow}")]
+
+
 SKEWED = [[0.7, 0.1, 0.1, 0.1], [0.4, 0.1, 0.1, 0.4], [0.05, 0.45, 0.45, 0.05]]
 
 
@@ -174,8 +181,7 @@ def stateless(theta: Tensor, number: Tensor) -> TensorDict:
     return data_of(theta.unsqueeze(1), torch.zeros_like(number), torch.stack([number // 2, number % 2], -1))
 
 
-@pytest.mark.parametrize("hidden", [[], [16], [64, 64]])
-@ENGINES
+@pytest.mark.parametrize(("hidden", "native"), fits([[], [16]], [64, 64]))
 def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden, native):
     """Without states the likelihood is largest at the frequencies of D, which approach the skewed distribution.
 
@@ -195,7 +201,7 @@ def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden, native):
         assert error["agent_kl"][seed].item() == pytest.approx(agent_kl, rel=0.2, abs=0.015)
 
 
-@ENGINES
+@pytest.mark.parametrize("native", [pytest.param(False, marks=pytest.mark.slow), NATIVE], ids=["torch", "native"])
 def test_a_large_on_policy_batch_has_no_error(native):
     theta = torch.randn(4, 2, 2, generator=generator()).log_softmax(-1)
     pi = (theta[:, 0].unsqueeze(-1) + theta[:, 1].unsqueeze(1)).flatten(1).exp()
@@ -220,8 +226,7 @@ def test_fitted_kl_averages_over_the_states_of_d(native):
     assert error["joint_kl"].item() == pytest.approx(kl / 2, rel=0.1)
 
 
-@pytest.mark.parametrize("hidden", [[], [16]])
-@ENGINES
+@pytest.mark.parametrize(("hidden", "native"), fits([[]], [16]))
 def test_with_too_many_joint_actions_the_fit_is_autoregressive(hidden, native):
     """Agent 1 of three repeats agent 0 in four of five steps: a KL that agent 1's conditionals hold."""
     rows, draw = 6000, generator(5)
@@ -272,9 +277,9 @@ def test_ten_agents_with_five_actions_are_measured_without_a_table():
 
 def test_nan_in_one_seed_leaves_the_other_fits_bit_identical():
     _, data = random_data(3, 2, 2, 2, 40)
-    clean = likelihood_error(data, streams(3), [8])
+    clean = likelihood_error(data, streams(3), [8], steps=20)
     data.get(keys.PARAMETERS)[1, 5:] = torch.nan
-    ill = likelihood_error(data, streams(3), [8])
+    ill = likelihood_error(data, streams(3), [8], steps=20)
     for key, value in clean.items():
         assert torch.equal(ill[key][[0, 2]], value[[0, 2]])
 
@@ -285,9 +290,9 @@ def test_restored_streams_repeat_the_estimate(hidden):
     number = torch.stack([torch.multinomial(torch.tensor(p), 60, True, generator=generator()) for p in SKEWED[:2]])
     data = stateless(torch.full((2, 2, 2), 0.5).log(), number)
     original = streams(2)
-    likelihood_error(data, original, hidden)
+    likelihood_error(data, original, hidden, steps=20)
     restored = streams(2)
     restored.load_state_dict(original.state_dict())
-    expected, result = likelihood_error(data, original, hidden), likelihood_error(data, restored, hidden)
+    expected, result = (likelihood_error(data, own, hidden, steps=20) for own in (original, restored))
     for key, value in expected.items():
         assert torch.equal(result[key], value), key

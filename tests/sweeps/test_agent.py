@@ -31,6 +31,8 @@ def wandb_environment(tmp_path: Path, url: str) -> dict[str, str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     return own | {
         "HOME": str(tmp_path / "home"),
+        # But for caches: compiled kernels and the list of fonts take long to make anew.
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
         "NETRC": str(tmp_path / "home" / "netrc"),
         "WANDB_DIR": str(tmp_path / "wandb"),
         "WANDB_BASE_URL": url,

@@ -155,7 +155,7 @@ def _interrupt_a_run(tmp_path: Path) -> str:
 
 
 def test_a_run_that_outlives_its_sweep_is_not_started_twice(sweep: Sweep, tmp_path: Path) -> None:
-    path = sweep("--steps=80", "--pause=0.05", parameters={"x": {"values": [1]}})
+    path = sweep("--steps=40", "--pause=0.05", parameters={"x": {"values": [1]}})
     process = command("sweep", str(path), "--runs_dir", str(tmp_path / "runs"))
     assert _wait_for(lambda: bool(list(tmp_path.glob("runs/toy/*/checkpoints/last.ckpt"))))
     process.kill()
@@ -166,7 +166,7 @@ def test_a_run_that_outlives_its_sweep_is_not_started_twice(sweep: Sweep, tmp_pa
     starts = [line for line in Path(entry["log"]).read_text().splitlines() if line.startswith("$ ")]
     assert len(starts) == 1
     table = read_table(tmp_path / "runs" / "toy" / entry["id"] / "metrics.csv")
-    assert table["env_steps"].tolist() == list(range(80))
+    assert table["env_steps"].tolist() == list(range(40))
 
 
 def test_leftovers_without_a_checkpoint_are_cleared(sweep: Sweep, tmp_path: Path) -> None:
@@ -183,7 +183,9 @@ def test_leftovers_without_a_checkpoint_are_cleared(sweep: Sweep, tmp_path: Path
     assert json.loads((folder / "summary.json").read_text())["first"] == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_the_runs_and_leaves_them_to_continue(
     sweep: Sweep, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -15,6 +15,7 @@ from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
 from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
+from lit_maprops.system.shipped import shipped
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 9, "no_conflict": 63}
@@ -88,14 +89,14 @@ def test_all_no_conflict_games_are_swept() -> None:
 
 
 def test_our_program_through_the_local_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shipped file, its runs cut short; the metrics a sweep file may name are in the real summary."""
-    monkeypatch.chdir(ROOT)
-    content = yaml.safe_load((ROOT / "sweeps" / "no_conflict.yaml").read_text())
+    """A shipped file from any folder, its runs cut short; the metrics a sweep file may name are in the real summary."""
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load(shipped("sweeps")["no_conflict"].read_text())
     content["command"] += ["--model.num_seeds=3", "--model.total_env_steps=64", "--model.eval_episodes=2"]
     path = tmp_path / "short.yaml"
     path.write_text(yaml.safe_dump(content))
-    assert main(["sweep", str(path), "--runs_dir", str(tmp_path), "--max_runs", "1"]) == 0
-    folder = tmp_path / "no_conflict"
+    assert main(["sweep", "short.yaml", "--max_runs", "1"]) == 0
+    folder = tmp_path / "runs" / "no_conflict"
     runs = json.loads((folder / "sweep.json").read_text())["runs"]
     assert [entry["state"] for entry in runs] == ["finished"]
     for entry in runs:

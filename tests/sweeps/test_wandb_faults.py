@@ -83,7 +83,7 @@ def has_local_file(tmp_path: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("fault", [401, 500, "hangs"])
+@pytest.mark.parametrize("fault", [401, pytest.param(500, marks=pytest.mark.slow), "hangs"])
 def test_a_server_that_does_not_serve_from_the_start(
     tmp_path: Path, fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_server_that_does_not_serve_from_the_start(
     assert has_local_file(tmp_path)
 
 
-@pytest.mark.parametrize("fault", [500, "hangs", "dies"])
+@pytest.mark.parametrize("fault", [pytest.param(500, marks=pytest.mark.slow), "hangs", "dies"])
 def test_a_server_that_stops_serving_in_the_middle(
     tmp_path: Path, fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
@@ -127,8 +127,15 @@ def services() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("moment", ["in the middle", "at the end"])
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "stops"])
+@pytest.mark.parametrize(
+    ("fault", "moment"),
+    [
+        pytest.param(signal.SIGSTOP, "in the middle", id="stops in the middle"),
+        pytest.param(signal.SIGKILL, "at the end", id="dies at the end"),
+        pytest.param(signal.SIGKILL, "in the middle", id="dies in the middle", marks=pytest.mark.slow),
+        pytest.param(signal.SIGSTOP, "at the end", id="stops at the end", marks=pytest.mark.slow),
+    ],
+)
 def test_wandbs_own_process(
     fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals, moment: str
 ) -> None:
