@@ -41,6 +41,11 @@ class SeedAdam(torch.optim.Optimizer):
         """Set moments and step counts to zero."""
         for group in self.param_groups:
             for p in group["params"]:
+                old = self.state[p].values()
+                if p.device.type != "cpu" and old and all(tensor.device == p.device for tensor in old):
+                    for tensor in old:  # in place, for CUDA graphs; on the CPU untouched zeros cost nothing
+                        tensor.zero_()
+                    continue
                 # Not "step": Lightning and torch leave a tensor of that name on the CPU.
                 self.state[p] = {
                     "steps_taken": torch.zeros(self.stack, device=p.device),
@@ -71,13 +76,14 @@ class SeedAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 closure()
-        if active is not None and bool(active.all()):
+        asks = self.device.type == "cpu"  # elsewhere an answer is waited for
+        if asks and active is not None and bool(active.all()):
             active = None
         for p in self.param_groups[0]["params"]:
             if p.grad is not None:
                 state = self.state[p]
                 moments = state["exp_avg"], state["exp_avg_sq"], state["steps_taken"]
-                count = int(state["steps_taken"].max()) if self.lockstep else None
+                count = int(state["steps_taken"].max()) if self.lockstep and asks else None
                 adam_(p, p.grad, *moments, active, count, self.settings)
 
 

@@ -25,7 +25,7 @@ from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
-from lit_maprops.targets import native_ppo
+from lit_maprops.targets import gae, native_ppo
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
@@ -133,7 +133,8 @@ class PPO(Learner):
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
-        everyone = self.learning is None  # known here, so that a gradient step need not ask the device
+        asks = active.device.type == "cpu"  # an accelerator's answers are waited for: there all go on to the end
+        everyone = asks and self.learning is None  # known here, so that a gradient step need not ask
         for rows in orders:
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
                 own, count = self.team.share(part)
@@ -144,10 +145,11 @@ class PPO(Learner):
             totals["target_epochs"] += active
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
-            going = active.tolist()
-            if not any(going):
-                break
-            everyone = all(going)
+            if asks:
+                going = active.tolist()
+                if not any(going):
+                    break
+                everyone = all(going)
         steps = totals.pop("gradient_steps")
         epochs = totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
@@ -170,7 +172,8 @@ class PPO(Learner):
         value, next_value = self.critic.values(data), self.critic.values(following)
         flags = [flag(following).flatten(3) for flag in (own_done, own_terminated)]
         # TorchRL wants [*batch, T, features]; environments and agents are features here.
-        advantage, target = generalized_advantage_estimate(
+        estimate = generalized_advantage_estimate if value.device.type == "cpu" else gae.advantages
+        advantage, target = estimate(
             self.gamma,
             self.gae_lambda,
             value.flatten(3),
