@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pretend_graphs
 import pytest
 import torch
 from conftest import ROOT
@@ -78,13 +79,19 @@ def trained(task: str, sampler: str, device: str) -> tuple[dict[str, Tensor], di
     model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), device, error)
     for iteration in range(2):
         model.training_step(iteration, iteration)
-    figures = {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
-    return {name: value.cpu() for name, value in model.state_dict().items()}, figures
+    return {name: value.cpu() for name, value in model.state_dict().items()}, figures_of(model)
+
+
+def figures_of(model: LitMAPROPS) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
 
 
 @pytest.mark.parametrize(("task", "sampler"), PAIRS)
 def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampler: str) -> None:
-    """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused."""
+    """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused.
+
+    Up to rounding: where the CPU drops seeds that have stopped, a device goes on with all of them.
+    """
     for here, there in zip(trained(task, sampler, "cpu"), trained(task, sampler, PRETEND), strict=True):
         assert set(here) == set(there)
         for name in here:
@@ -187,3 +194,27 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
     here.to(PRETEND, non_blocking=True)
     there.repeat_interleave(2)
     assert +pretending.waits == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler"), [("BoulderPush", "OnPolicy"), ("BoulderPush", "MAPROPS"), ("TwoPeaks", "PROPS")]
+)
+def test_updates_recorded_as_graphs_are_those_of_the_device(
+    pretending: Any, task: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four iterations at a falling learning rate, of which a graph replays the last two or three."""
+
+    def learned() -> dict[str, Tensor]:
+        behavior = BEHAVIORS[sampler](**({} if sampler == "OnPolicy" else {"minibatches": 2, "kl_cutoff": 0.01}))
+        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True)
+        model = started(TASKS[task](), behavior, learner, PRETEND)
+        for iteration in range(4):
+            model.training_step(iteration, iteration)
+        return {name: value.cpu() for name, value in [*model.state_dict().items(), *figures_of(model).items()]}
+
+    expected = learned()
+    counts = pretend_graphs.use(monkeypatch, pretending)
+    own = learned()
+    assert counts["recordings"] >= 1 and counts["replays"] >= 3
+    for name, value in expected.items():
+        torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 MOST_GRAPHS = 64  # of one function; the one recorded first is forgotten
+FAILED: dict[str, str] = {}  # why functions of this process could not be recorded, by their names
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -90,7 +91,7 @@ class Graphed:
 
     def _give_up(self, error: RuntimeError) -> None:
         self._recorded.clear()
-        self.why_not = next(iter(str(error).splitlines()), "") or type(error).__name__
+        self.why_not = FAILED[self._name] = next(iter(str(error).splitlines()), "") or type(error).__name__
         print(f"{self._name}: no CUDA graph, kernels are launched one by one ({self.why_not})", file=sys.stderr)
 
 

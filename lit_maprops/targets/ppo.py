@@ -22,6 +22,7 @@ from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
+from lit_maprops.stacked.graphs import can_record
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
@@ -30,6 +31,7 @@ from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
+from lit_maprops.targets.recorded import RecordedUpdate
 
 
 class PPO(Learner):
@@ -88,6 +90,7 @@ class PPO(Learner):
         stack = (len(seed_ids),)
         networks = [*self.policies.parameters(), *self.critic.parameters()]
         self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5)
+        self._recorded = RecordedUpdate(self._learn, self.optimizer)
         actor = ProbabilisticActor(
             self.policies,
             in_keys={"parameters": keys.PARAMETERS},
@@ -126,10 +129,16 @@ class PPO(Learner):
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         if self.native and self.stepper is None:  # else every step is to be heard
             return native_ppo.update(self, trajectories, orders)
-        data = self._prepare(trajectories)
-        n_seeds = len(data)
-        active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
+        active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
+        by_itself = self.stepper is None and self.team.size == 1
+        learn = self._recorded if by_itself and can_record(active.device) else self._learn
+        return learn(trajectories, orders, active)
+
+    def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
+        """All passes over D; ``active`` ``[R]`` are the seeds that learn. Accelerators are asked nothing."""
+        data = self._prepare(trajectories)
+        n_seeds, n_rows = data.batch_size
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
@@ -192,7 +201,7 @@ class PPO(Learner):
         weight = weights(data.flatten(1, 3))
         if weight is not None:
             flat.set(keys.WEIGHT, weight)
-        flat.set(keys.ADVANTAGE, _normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
+        flat.set(keys.ADVANTAGE, gae.normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
         return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
 
     def _gradient_step(self, own: TensorDictBase, count: int, active: Tensor | None) -> dict[str, Tensor]:
@@ -262,29 +271,6 @@ class MAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
-
-
-def _normalized(advantage: Tensor, value: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean 0 and deviation 1 per seed and agent, ``[R, B, A, 1]``; 0 where all are equal up to rounding.
-
-    Rounding must not be blown up to size 1: a batched product need not give equal rows equal bits. ``weight``
-    ``[R, B, A]`` is that of ``envs.ends.weights``: steps of an agent that has left count for nothing.
-    """
-    wide = advantage.double()
-    squares = value.double().square() + wide.square()
-    mean, deviation = wide.mean(1, keepdim=True), wide.std(1, keepdim=True, correction=0)
-    if weight is not None:
-        weight = weight.double().unsqueeze(-1)
-        own = weighted(wide, weight).mean(1, keepdim=True)
-        spread = weighted((wide - own).square(), weight).mean(1, keepdim=True).sqrt()
-        whole = (weight == 1).all(1, keepdim=True)  # the same bits as without a weight
-        mean, deviation = torch.where(whole, mean, own), torch.where(whole, deviation, spread)
-        squares = weighted(squares, weight)
-    centered = wide - mean
-    size = squares.mean(1, keepdim=True).sqrt()
-    # Not "> ", which would turn the NaN of a broken seed into a 0.
-    normalized = torch.where(deviation <= 1e-6 * size, 0.0, centered / (deviation + 1e-8))
-    return weighted(normalized, None if weight is None else (weight != 0).double()).to(advantage.dtype)
 
 
 def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:

@@ -230,7 +230,8 @@ def masked_update(
         Gradient steps made, whether the entry went on to the end, and what is measured: KL and share clipped, ``[G]``.
     """
     samples, trained = Samples(*given[:4]), Trained(*held)
-    minibatches = list(map(Minibatch, given[4::2], given[5::2])) or [None] * steps
+    drawn = map(Minibatch, given[4::2], given[5::2])
+    minibatches: list[Minibatch | None] = [*drawn] or [None] * steps
     own = samples if minibatches[0] is None else samples.packed()
     active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
     active, made = masked_steps(trained, own, minibatches, active, settings.from_zero, settings)
