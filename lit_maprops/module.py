@@ -25,6 +25,8 @@ from lit_maprops.collect import (
     BehaviorActor,
     Collection,
     NativeCollection,
+    RecordedCollection,
+    recordable,
     trainer_between_steps,
     update_keys,
 )
@@ -203,7 +205,7 @@ class LitMAPROPS(ResumableRun):
 
     def _new_collection(self, env: TaskEnv, actor: BehaviorActor, m: int, n: int) -> Collection | NativeCollection:
         if self.engines is None or self.engines.rollout is not None:
-            return Collection(env, actor, m)
+            return (RecordedCollection if recordable(env, actor) else Collection)(env, actor, m)
         trainer = trainer_between_steps(self.behavior)
         if trainer is not None and m < n and not steps_are_heard(self.trainer, self):
             return AdaptiveCollection(env, actor, m, n, self._measure_every, trainer)

@@ -95,6 +95,15 @@ def use(monkeypatch: pytest.MonkeyPatch, mode: Any = None) -> Counter[str]:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", Pretended(mode).recording)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    for module in ("lit_maprops.targets.ppo", "lit_maprops.behavior.update.table_trainer"):
+    rooms = "targets.ppo", "behavior.update.table_trainer", "collect.recorded"
+    for module in (f"lit_maprops.{room}" for room in rooms):
         monkeypatch.setattr(f"{module}.can_record", lambda device: device.type != "cpu", raising=False)
     return counts
+
+
+@contextmanager
+def nothing_waits(mode: Any) -> Iterator[None]:
+    """The host waits for the pretended device nowhere in this block."""
+    mode.waits.clear()
+    yield
+    assert +mode.waits == {}

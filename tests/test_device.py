@@ -3,6 +3,7 @@
 Without a GPU this is checked on a pretended device; where there is one, ``make gpu`` runs the same fits on it.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,9 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
 from lit_maprops.cli.main import main
+from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
 
@@ -218,3 +220,53 @@ def test_updates_recorded_as_graphs_are_those_of_the_device(
     assert counts["recordings"] >= 1 and counts["replays"] >= 3
     for name, value in expected.items():
         torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler", "m"),
+    [
+        ("BoulderPush", "OnPolicy", 8),
+        ("BoulderPush", "MAPROPS", 4),
+        ("Foraging", "MAPROPS", 8),
+        ("MatrixGame", "MAPROPS", 8),
+    ],
+)
+def test_recorded_vector_steps_are_those_of_the_collector(
+    pretending: Any, task: str, sampler: str, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, across episodes and a change of weights, in every key; and what a checkpoint would hold."""
+    arguments = TASKS[task](), BEHAVIORS[sampler](stratified=m == 8), MAPPO()
+    plain = started(copy.deepcopy(arguments[0]), *copy.deepcopy(arguments[1:]), PRETEND)
+    counts = pretend_graphs.use(monkeypatch, pretending)
+    model = started(*arguments, PRETEND)
+    collections = []
+    for owner, kind in ((plain, Collection), (model, RecordedCollection)):
+        env = TaskEnv(owner.task, 0, owner.own_seeds, 4, device=PRETEND, faults=owner.faults)
+        collections.append(kind(env, BehaviorActor(owner.learner.policies, owner.behavior), m))
+    for number in range(6):
+        expected, own = (collection.collect() for collection in collections)
+        assert set(own.keys(True, True)) == set(expected.keys(True, True))
+        for name in expected.keys(True, True):
+            assert torch.equal(own.get(name).cpu(), expected.get(name).cpu()), (number, name)
+        assert plain.faults.env_steps == model.faults.env_steps == (number + 1) * m
+        here, there = (flat(collection.checkpoint_state()) for collection in collections)
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[name], there[name]) for name in here)
+        if number == 3:
+            for owner in (plain, model):
+                owner.learner.policies.net.flat.data.mul_(3.0)
+                owner.behavior.reset(None)
+    assert counts["recordings"] == 1 and counts["replays"] == 5 * m // 4 - 1
+    with pretend_graphs.nothing_waits(pretending):
+        collections[1].collect()
+
+
+def flat(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """Tensors and numbers of a checkpoint, on the CPU."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value.cpu() if isinstance(value, Tensor) else torch.tensor(value)
+    return found

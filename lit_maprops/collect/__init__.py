@@ -1,14 +1,17 @@
-"""Collecting D: with TorchRL's collector, which any task will do for, or with a compiled kernel."""
+"""Collecting D: with TorchRL's collector, which any task will do for, with a compiled kernel, or by CUDA graphs."""
 
 from lit_maprops.collect.collection import BehaviorActor, Collection, saved_like, step_bytes, update_keys
 from lit_maprops.collect.native import NativeCollection, unsupported
 from lit_maprops.collect.native_adaptive import AdaptiveCollection, trainer_between_steps
+from lit_maprops.collect.recorded import RecordedCollection, recordable
 
 __all__ = [
     "AdaptiveCollection",
     "BehaviorActor",
     "Collection",
     "NativeCollection",
+    "RecordedCollection",
+    "recordable",
     "saved_like",
     "step_bytes",
     "trainer_between_steps",

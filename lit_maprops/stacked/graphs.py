@@ -72,7 +72,7 @@ class Graphed:
         if recorded is None:
             try:
                 recorded = self._recorded[key] = self._record(given, held, settings)
-            except RuntimeError as error:  # nothing has run: a recording executes nothing
+            except Exception as error:  # nothing has run: a recording executes nothing; a mistake is raised below
                 self._give_up(error)
                 return self._function(given, held, *settings)
         for buffer, tensor in zip(recorded.given, given, strict=True):
@@ -89,7 +89,7 @@ class Graphed:
             results = self._function(buffers, held, *settings)
         return _Recorded(graph, buffers, results)
 
-    def _give_up(self, error: RuntimeError) -> None:
+    def _give_up(self, error: Exception) -> None:
         self._recorded.clear()
         self.why_not = FAILED[self._name] = next(iter(str(error).splitlines()), "") or type(error).__name__
         print(f"{self._name}: no CUDA graph, kernels are launched one by one ({self.why_not})", file=sys.stderr)
