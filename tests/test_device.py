@@ -17,12 +17,14 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
+from lit_maprops.behavior.update import table_trainer
 from lit_maprops.cli.main import main
-from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection
+from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection, recorded, update_keys
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TwoPeaks
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+from lit_maprops.stacked import graphs
+from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce, ppo
 
 PRETEND = "pretend:0"
 TASKS = {
@@ -107,6 +109,26 @@ def test_a_gpu_gives_the_results_of_the_cpu(task: str, sampler: str) -> None:
     here, there = (trained(task, sampler, device)[1] for device in ("cpu", "cuda:0"))
     for name in here:
         torch.testing.assert_close(there[name], here[name], rtol=0.02, atol=0.02, equal_nan=True, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sampler", ["OnPolicy", "MAPROPS", "TabularMAPROPS", "PROPS"])
+def test_a_gpu_replays_graphs(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it learns by them is what it learns without."""
+
+    def learned() -> dict[str, Tensor]:
+        model = started(BoulderPush(max_steps=5), BEHAVIORS[sampler](), learner_of("BoulderPush"), "cuda:0")
+        for iteration in range(4):
+            model.training_step(iteration, iteration)
+        return figures_of(model)
+
+    monkeypatch.setattr(graphs, "FAILED", {})
+    own = learned()
+    assert graphs.FAILED == {}
+    for module in (graphs, ppo, recorded, table_trainer):
+        monkeypatch.setattr(module, "can_record", lambda device: False)
+    for name, value in learned().items():
+        torch.testing.assert_close(own[name], value, rtol=0.02, atol=0.02, equal_nan=True)
 
 
 @pytest.mark.parametrize(("task", "sampler"), PAIRS)
@@ -228,13 +250,14 @@ def test_updates_recorded_as_graphs_are_those_of_the_device(
         ("BoulderPush", "OnPolicy", 8),
         ("BoulderPush", "MAPROPS", 4),
         ("Foraging", "MAPROPS", 8),
-        ("MatrixGame", "MAPROPS", 8),
+        ("MatrixGame", "TabularMAPROPS", 8),
     ],
 )
 def test_recorded_vector_steps_are_those_of_the_collector(
     pretending: Any, task: str, sampler: str, m: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, across episodes and a change of weights, in every key; and what a checkpoint would hold."""
+    monkeypatch.setattr("lit_maprops.behavior.tabular.LEAST_ROOM", 16)
     arguments = TASKS[task](), BEHAVIORS[sampler](stratified=m == 8), MAPPO()
     plain = started(copy.deepcopy(arguments[0]), *copy.deepcopy(arguments[1:]), PRETEND)
     counts = pretend_graphs.use(monkeypatch, pretending)
@@ -249,6 +272,8 @@ def test_recorded_vector_steps_are_those_of_the_collector(
         for name in expected.keys(True, True):
             assert torch.equal(own.get(name).cpu(), expected.get(name).cpu()), (number, name)
         assert plain.faults.env_steps == model.faults.env_steps == (number + 1) * m
+        for owner in (plain, model):
+            owner.behavior.extend(own.select(*update_keys(owner.task)).flatten(1, 2))
         here, there = (flat(collection.checkpoint_state()) for collection in collections)
         assert here.keys() == there.keys()
         assert all(torch.equal(here[name], there[name]) for name in here)
@@ -256,7 +281,8 @@ def test_recorded_vector_steps_are_those_of_the_collector(
             for owner in (plain, model):
                 owner.learner.policies.net.flat.data.mul_(3.0)
                 owner.behavior.reset(None)
-    assert counts["recordings"] == 1 and counts["replays"] == 5 * m // 4 - 1
+    kinds = 2 if sampler == "TabularMAPROPS" else 1  # its memory grows once
+    assert counts["recordings"] == kinds and counts["replays"] == 5 * m // 4 - kinds
     with pretend_graphs.nothing_waits(pretending):
         collections[1].collect()
 

@@ -15,15 +15,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.behavior import MAPROPS, OnPolicy
+from lit_maprops.behavior import MAPROPS, OnPolicy, TabularMAPROPS
 from lit_maprops.collect.collection import BehaviorActor, Collection, carried
 from lit_maprops.collect.native_call import TASKS
 from lit_maprops.envs import TaskEnv
 from lit_maprops.stacked.graphs import Graphed, can_record
 from lit_maprops.stacked.streams import SeedStreams
 
-# What they read at a vector step stays where it is in memory, and they draw once.
-BEHAVIORS = OnPolicy, MAPROPS
+# At a vector step they read what ``held_in_place`` names, and draw once.
+BEHAVIORS = OnPolicy, MAPROPS, TabularMAPROPS
 
 
 def recordable(env: TaskEnv, actor: BehaviorActor) -> bool:
@@ -76,8 +76,11 @@ class RecordedCollection(Collection):
         if self._batch is None:
             return self._first_batch()
         env, behavior = self.env, self._actor.behavior
-        for held, stream in zip(self._numbers, (env.streams, behavior.action_streams), strict=True):
-            held.copy_(stream.several(self._steps, *held.shape[2:]))
+        for numbers, stream in zip(self._numbers, (env.streams, behavior.action_streams), strict=True):
+            shape = numbers.shape[2:]  # of a single step the numbers are on the device already
+            numbers.copy_(
+                stream.several(self._steps, *shape) if self._steps > 1 else stream.uniform(*shape).unsqueeze(1)
+            )
         self._step.zero_()
         held = [
             *self._numbers,
@@ -86,7 +89,7 @@ class RecordedCollection(Collection):
             *self._leaves(self._next),
             *self._leaves(self._batch),
         ]
-        held += [*self._actor.policies.parameters(), *behavior.parameters(), env.fixed_start_noise]
+        held += [*self._actor.policies.parameters(), *behavior.held_in_place(), env.fixed_start_noise]
         count = env.faults.env_steps + self._steps * env.batch_size[1]
         with self._drawing(*(_Drawn(numbers, self._step) for numbers in self._numbers)):
             for _ in range(self._steps):

@@ -76,8 +76,7 @@ def started(case: Case) -> LitMAPROPS:
     device = torch.device(case.device)
     model.to(device)
     # Asked who listens to optimizers: nobody. Iterations go without it.
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    model.trainer = Trainer(accelerator="cpu", devices=1, **quiet)
+    model.trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     for part in (behavior, learner):
         if part.optimizer is not None:
             part.optimizer.reset_state()  # moments go along
@@ -92,8 +91,10 @@ def seconds_of(case: Case, limit: float) -> tuple[list[float], str]:
     Returns:
         Seconds of each, and a remark.
     """
+    end, taken = perf_counter() + limit, list[float]()
+    torch.set_num_threads(1)
+    model = started(case)
     torch.set_num_threads(case.threads)
-    model, taken, end = started(case), [], perf_counter() + limit
     warm_up = WARM_UP[torch.device(case.device).type]
     while not taken or perf_counter() + taken[-1] < end:
         begun = perf_counter()
