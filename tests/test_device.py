@@ -173,6 +173,16 @@ def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO
     assert +pretending.waits == {}
 
 
+@pytest.mark.parametrize("sampler", ["OnPolicy", "MAPROPS", "TabularMAPROPS"])
+def test_an_iteration_waits_only_to_see_that_numbers_are_finite(pretending: Any, sampler: str) -> None:
+    """Once, between the rollout and the target update: which seeds have others."""
+    model = started(BoulderPush(max_steps=5), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2), PRETEND)
+    model.training_step(0, 0)  # constants go to the device
+    pretending.waits.clear()
+    model.training_step(1, 1)
+    assert +pretending.waits == {"nonzero": 1, "copy to the CPU": 1}
+
+
 def test_reinforce_never_waits(pretending: Any) -> None:
     model = started(Coordination(), MAPROPS(), Reinforce(), PRETEND)
     while not model.buffer.is_full:
