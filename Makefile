@@ -168,7 +168,7 @@ evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
 	$(BIN)/python -m studies.soak
 
-gpu: setup ## test and time fits on a GPU beside the CPU; writes docs/evidence/gpu.md, or says that there is no GPU
+gpu: setup ## test and time a GPU beside the CPU in under eight minutes; writes docs/evidence/gpu.md, or says that there is no GPU
 	$(BIN)/python -m studies.gpu
 
 clean: ## remove environments, packages and caches; runs/ stays

@@ -26,6 +26,8 @@ from lit_maprops.collect import (
     Collection,
     NativeCollection,
     PlainCollection,
+    RecordedCollection,
+    recordable,
     serves,
     trainer_between_steps,
     update_keys,
@@ -207,8 +209,9 @@ class LitMAPROPS(ResumableRun):
         self, env: TaskEnv, actor: BehaviorActor, m: int, n: int
     ) -> Collection | PlainCollection | NativeCollection:
         if self.engines is None or self.engines.rollout is not None:
-            plain = serves(env, actor, self.ranks.team.size)
-            return PlainCollection(env, actor, m) if plain else Collection(env, actor, m)
+            if serves(env, actor, self.ranks.team.size):
+                return PlainCollection(env, actor, m)
+            return (RecordedCollection if recordable(env, actor) else Collection)(env, actor, m)
         trainer = trainer_between_steps(self.behavior)
         if trainer is not None and m < n and not steps_are_heard(self.trainer, self):
             return AdaptiveCollection(env, actor, m, n, self._measure_every, trainer)

@@ -3,11 +3,13 @@
 Without a GPU this is checked on a pretended device; where there is one, ``make gpu`` runs the same fits on it.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pretend_graphs
 import pytest
 import torch
 from conftest import ROOT
@@ -15,11 +17,14 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, BehaviorPolicy
+from lit_maprops.behavior.update import table_trainer
 from lit_maprops.cli.main import main
+from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection, recorded, update_keys
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TwoPeaks
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+from lit_maprops.stacked import graphs
+from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce, ppo
 
 PRETEND = "pretend:0"
 TASKS = {
@@ -78,17 +83,23 @@ def trained(task: str, sampler: str, device: str) -> tuple[dict[str, Tensor], di
     model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), device, error)
     for iteration in range(2):
         model.training_step(iteration, iteration)
-    figures = {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
-    return {name: value.cpu() for name, value in model.state_dict().items()}, figures
+    return {name: value.cpu() for name, value in model.state_dict().items()}, figures_of(model)
+
+
+def figures_of(model: LitMAPROPS) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
 
 
 @pytest.mark.parametrize(("task", "sampler"), PAIRS)
 def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampler: str) -> None:
-    """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused."""
+    """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused.
+
+    Up to rounding: where the CPU drops seeds that have stopped, a device goes on with all of them.
+    """
     for here, there in zip(trained(task, sampler, "cpu"), trained(task, sampler, PRETEND), strict=True):
         assert set(here) == set(there)
         for name in here:
-            torch.testing.assert_close(there[name], here[name], rtol=0, atol=0, equal_nan=True, msg=name)
+            torch.testing.assert_close(there[name], here[name], rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -98,6 +109,26 @@ def test_a_gpu_gives_the_results_of_the_cpu(task: str, sampler: str) -> None:
     here, there = (trained(task, sampler, device)[1] for device in ("cpu", "cuda:0"))
     for name in here:
         torch.testing.assert_close(there[name], here[name], rtol=0.02, atol=0.02, equal_nan=True, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sampler", ["OnPolicy", "MAPROPS", "TabularMAPROPS", "PROPS"])
+def test_a_gpu_replays_graphs(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it learns by them is what it learns without."""
+
+    def learned() -> dict[str, Tensor]:
+        model = started(BoulderPush(max_steps=5), BEHAVIORS[sampler](), learner_of("BoulderPush"), "cuda:0")
+        for iteration in range(4):
+            model.training_step(iteration, iteration)
+        return figures_of(model)
+
+    monkeypatch.setattr(graphs, "FAILED", {})
+    own = learned()
+    assert graphs.FAILED == {}
+    for module in (graphs, ppo, recorded, table_trainer):
+        monkeypatch.setattr(module, "can_record", lambda device: False)
+    for name, value in learned().items():
+        torch.testing.assert_close(own[name], value, rtol=0.02, atol=0.02, equal_nan=True)
 
 
 @pytest.mark.parametrize(("task", "sampler"), PAIRS)
@@ -116,26 +147,21 @@ def test_nothing_waits_while_collecting(pretending: Any, task: str, sampler: str
 
 @pytest.mark.parametrize("stops", [False, True])
 @pytest.mark.parametrize("sampler", ["MAPROPS", "CoordinationGraph"])  # updates on tables of actions, and on ratios
-def test_a_behavior_update_waits_once_per_gradient_step(pretending: Any, sampler: str, stops: bool) -> None:
-    """To learn whether a KL says stop; who stops is asked for in the step in which one does, the second one here."""
+def test_a_behavior_update_never_waits(pretending: Any, sampler: str, stops: bool) -> None:
+    """Whoever a KL stops, in the second gradient step here, is masked, not asked for."""
     behavior = BEHAVIORS[sampler](kl_cutoff=1e-6 if stops else 1e9, epochs=5)
     model = started(Coordination(), behavior, MAPPO(), PRETEND)
     collected = model.collection.collect()
     behavior.extend(collected.select(keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS).flatten(1, 2))
     pretending.waits.clear()
     steps = behavior.update()["gradient_steps"]
-    asked = +pretending.waits
+    assert +pretending.waits == {}
     assert steps.tolist() == [1 if stops else 5] * 2
-    assert asked.pop("_local_scalar_dense") == (2 if stops else 5)
-    assert asked.total() <= (2 if stops else 0)
 
 
 @pytest.mark.parametrize("learner", [IPPO, MAPPO])
 @pytest.mark.parametrize("clip_value", [None, 0.2])
-def test_a_target_update_waits_once_per_pass(
-    pretending: Any, learner: type[IPPO | MAPPO], clip_value: float | None
-) -> None:
-    """To know whom a broken policy stops; after the last one the KL says so."""
+def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO], clip_value: float | None) -> None:
     model = started(
         BoulderPush(max_steps=5), MAPROPS(), learner(epochs=3, minibatches=4, clip_value=clip_value), PRETEND
     )
@@ -144,7 +170,17 @@ def test_a_target_update_waits_once_per_pass(
         model.buffer.extend(model.collection.collect())
     pretending.waits.clear()
     model.learner.update(model.buffer)
-    assert +pretending.waits == {"_local_scalar_dense": 2, "copy to the CPU": 1}
+    assert +pretending.waits == {}
+
+
+@pytest.mark.parametrize("sampler", ["OnPolicy", "MAPROPS", "TabularMAPROPS"])
+def test_an_iteration_waits_only_to_see_that_numbers_are_finite(pretending: Any, sampler: str) -> None:
+    """Once, between the rollout and the target update: which seeds have others."""
+    model = started(BoulderPush(max_steps=5), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2), PRETEND)
+    model.training_step(0, 0)  # constants go to the device
+    pretending.waits.clear()
+    model.training_step(1, 1)
+    assert +pretending.waits == {"nonzero": 1, "copy to the CPU": 1}
 
 
 def test_reinforce_never_waits(pretending: Any) -> None:
@@ -192,3 +228,81 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
     here.to(PRETEND, non_blocking=True)
     there.repeat_interleave(2)
     assert +pretending.waits == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler"), [("BoulderPush", "OnPolicy"), ("BoulderPush", "MAPROPS"), ("TwoPeaks", "PROPS")]
+)
+def test_updates_recorded_as_graphs_are_those_of_the_device(
+    pretending: Any, task: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four iterations at a falling learning rate, of which a graph replays the last two or three."""
+
+    def learned() -> dict[str, Tensor]:
+        behavior = BEHAVIORS[sampler](**({} if sampler == "OnPolicy" else {"minibatches": 2, "kl_cutoff": 0.01}))
+        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True)
+        model = started(TASKS[task](), behavior, learner, PRETEND)
+        for iteration in range(4):
+            model.training_step(iteration, iteration)
+        return {name: value.cpu() for name, value in [*model.state_dict().items(), *figures_of(model).items()]}
+
+    expected = learned()
+    counts = pretend_graphs.use(monkeypatch, pretending)
+    own = learned()
+    assert counts["recordings"] >= 1 and counts["replays"] >= 3
+    for name, value in expected.items():
+        torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler", "m"),
+    [
+        ("BoulderPush", "OnPolicy", 8),
+        ("BoulderPush", "MAPROPS", 4),
+        ("Foraging", "MAPROPS", 8),
+        ("MatrixGame", "TabularMAPROPS", 8),
+    ],
+)
+def test_recorded_vector_steps_are_those_of_the_collector(
+    pretending: Any, task: str, sampler: str, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, across episodes and a change of weights, in every key; and what a checkpoint would hold."""
+    monkeypatch.setattr("lit_maprops.behavior.tabular.LEAST_ROOM", 16)
+    arguments = TASKS[task](), BEHAVIORS[sampler](stratified=m == 8), MAPPO()
+    plain = started(copy.deepcopy(arguments[0]), *copy.deepcopy(arguments[1:]), PRETEND)
+    counts = pretend_graphs.use(monkeypatch, pretending)
+    model = started(*arguments, PRETEND)
+    collections = []
+    for owner, kind in ((plain, Collection), (model, RecordedCollection)):
+        env = TaskEnv(owner.task, 0, owner.own_seeds, 4, device=PRETEND, faults=owner.faults)
+        collections.append(kind(env, BehaviorActor(owner.learner.policies, owner.behavior), m))
+    for number in range(6):
+        expected, own = (collection.collect() for collection in collections)
+        assert set(own.keys(True, True)) == set(expected.keys(True, True))
+        for name in expected.keys(True, True):
+            assert torch.equal(own.get(name).cpu(), expected.get(name).cpu()), (number, name)
+        assert plain.faults.env_steps == model.faults.env_steps == (number + 1) * m
+        for owner in (plain, model):
+            owner.behavior.extend(own.select(*update_keys(owner.task)).flatten(1, 2))
+        here, there = (flat(collection.checkpoint_state()) for collection in collections)
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[name], there[name]) for name in here)
+        if number == 3:
+            for owner in (plain, model):
+                owner.learner.policies.net.flat.data.mul_(3.0)
+                owner.behavior.reset(None)
+    kinds = 2 if sampler == "TabularMAPROPS" else 1  # its memory grows once
+    assert counts["recordings"] == kinds and counts["replays"] == 5 * m // 4 - kinds
+    with pretend_graphs.nothing_waits(pretending):
+        collections[1].collect()
+
+
+def flat(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """Tensors and numbers of a checkpoint, on the CPU."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value.cpu() if isinstance(value, Tensor) else torch.tensor(value)
+    return found

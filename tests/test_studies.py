@@ -1,5 +1,6 @@
 """Every study has its script, template, page and make target; pages are what the scripts make of the raw tables."""
 
+import csv
 import importlib.util
 import os
 import re
@@ -139,3 +140,44 @@ def test_the_raw_table_gives_the_page(study: str, rebuilt: Path) -> None:
     assert without_occasion(page) == without_occasion(EVIDENCE / page.name)
     for table in tables_of(study):
         assert (rebuilt / study / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
+
+
+SAMPLERS = "OnPolicy, stratified", "MAPROPS"
+
+
+def test_the_gpu_study_writes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CPU in the GPU's place, and little of everything; the ratios are those of the raw table."""
+    gpu, page = (importlib.import_module(name) for name in ("studies.gpu.__main__", "studies.page"))
+    monkeypatch.setattr(page, "page_of", lambda study: tmp_path / "page.md")
+    monkeypatch.setattr(page, "table_of", lambda study: tmp_path / "table.csv")
+    for name, value in {"BATCH": 16, "CASE_SECONDS": 0.0, "SAMPLERS": {k: gpu.SAMPLERS[k] for k in SAMPLERS}}.items():
+        monkeypatch.setattr(gpu, name, value)
+    monkeypatch.setattr(gpu.graphs, "FAILED", {"target updates": "out of memory"})
+    gpu.study("cpu", "none", (2, 3), 1e6, "passed")
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    text = (tmp_path / "page.md").read_text()
+    assert (
+        "GPU: none" in text and ": passed." in text and "target updates could not be recorded (out of memory)" in text
+    )
+    head, _, *lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert [line[:2] for line in lines] == [[sampler, str(seeds)] for sampler in gpu.SAMPLERS for seeds in (2, 3)]
+    rates = {(row["sampler"], row["seeds"], row["where"]): row["seeds_per_second"] for row in rows}
+    torch_column = head.index("CPU, torch, one thread")
+    for sampler, seeds, own, *others in lines:
+        expected = float(rates[sampler, seeds, "GPU"]) / float(rates[sampler, "3", "CPU, torch, one thread"])
+        assert float(others[torch_column - 2]) == pytest.approx(expected, rel=0.06, abs=0.06)
+        assert float(own) == pytest.approx(float(rates[sampler, seeds, "GPU"]), rel=0.006)
+    assert all(row["seconds"] and float(row["seconds"]) > 0 for row in rows)
+
+
+def test_the_gpu_study_leaves_out_what_no_time_is_left_for() -> None:
+    gpu = importlib.import_module("studies.gpu.__main__")
+    rows = gpu.measured(gpu.cases_of("cpu", (2,)), -1.0)
+    assert {row["remark"] for row in rows} == {"no time was left"} and "no time was left" in gpu.table(rows)
+
+
+def test_without_a_gpu_the_study_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = importlib.import_module("studies.gpu.__main__")
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    assert gpu.main() == 0 and capsys.readouterr().out == "no GPU here: nothing to test or to measure\n"

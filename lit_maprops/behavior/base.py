@@ -124,6 +124,10 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         uniform = self.action_streams.uniform(2, n_envs, *columns).transpose(0, 1)
         return stratify(same_state(data), uniform)
 
+    def held_in_place(self) -> list[Tensor]:
+        """What ``choose`` reads beside its arguments, between changes of memory: for CUDA graphs of vector steps."""
+        return list(self.parameters())
+
     def why_not_native(self) -> str | None:
         """Why no compiled kernel can run its updates, in words; None: ``use_kernel`` is there for it."""
         return f"there is no kernel for {type(self).__name__}"

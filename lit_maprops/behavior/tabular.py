@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torch.nn.functional import pad
 from typing_extensions import override
 
 from lit_maprops import keys
@@ -16,6 +17,7 @@ from lit_maprops.system.argument_types import PositiveFloat, PositiveInt
 from lit_maprops.system.errors import check
 
 BISECTIONS = 24  # halvings of the interval that holds the mixing weight
+NO_STATE, LEAST_ROOM = -1, 64
 
 
 class TabularPolicy(BehaviorPolicy):
@@ -26,8 +28,9 @@ class TabularPolicy(BehaviorPolicy):
         stratified: see ``BehaviorPolicy``.
     """
 
-    _states: Tensor  # [R, steps counted since the last reset], numbers of the states
+    _states: Tensor  # [R, steps counted since the last reset and more], numbers of the states, NO_STATE in the rest
     _actions: Tensor  # likewise, numbers of the joint actions
+    _counted: int  # steps
 
     def __init__(self, max_joint_actions: PositiveInt = 100_000, stratified: bool = False) -> None:
         super().__init__(stratified)
@@ -48,6 +51,7 @@ class TabularPolicy(BehaviorPolicy):
             f"<model.behavior> {name} is tabular and {type(task).__name__} cannot number its states here: "
             "use <model.behavior> MAPROPS",
         )
+        self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64)
         self.reset(None)
 
     @override
@@ -63,16 +67,32 @@ class TabularPolicy(BehaviorPolicy):
     @override
     def reset(self, data: TensorDictBase | None) -> None:
         """Counts what D retains."""
-        device = self.action_streams.device
-        self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
+        device, self._counted = self.action_streams.device, 0
+        if device.type == "cpu" or self.held_in_place()[0].device != device:
+            self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
+        else:
+            self._states.fill_(NO_STATE)
         if data is not None:
             actions = joint.joint_index(data.get(keys.ACTION), self.task.n_actions)
             self._count(data.get(keys.STATE_INDEX).squeeze(-1), actions)
 
     def _count(self, states: Tensor, actions: Tensor) -> None:
-        """Add steps, numbers ``[R, b]`` of states and joint actions."""
-        self._states = torch.cat([self._states, states], 1)
-        self._actions = torch.cat([self._actions, actions], 1)
+        """Add steps, numbers ``[R, b]`` of states and joint actions; on an accelerator in memory that seldom moves."""
+        before, self._counted = self._counted, self._counted + states.shape[1]
+        if states.device.type == "cpu":
+            self._states = torch.cat([self._states, states], 1)
+            self._actions = torch.cat([self._actions, actions], 1)
+            return
+        room = self._states.shape[1]
+        if self._counted > room:
+            more = (0, max(LEAST_ROOM, 2 * self._counted) - room)
+            self._states, self._actions = pad(self._states, more, value=NO_STATE), pad(self._actions, more)
+        self._states[:, before : self._counted] = states
+        self._actions[:, before : self._counted] = actions
+
+    @override
+    def held_in_place(self) -> list[Tensor]:
+        return [self._states, self._actions]
 
     def _deficit(self, states: Tensor, target: Tensor) -> Tensor:
         """How many more of each joint action D should hold after one more step: pi_theta (N(s) + 1) - N(s, a).
@@ -86,7 +106,8 @@ class TabularPolicy(BehaviorPolicy):
 
     @override
     def checkpoint_state(self) -> dict[str, Any]:
-        return super().checkpoint_state() | {"states": self._states, "actions": self._actions}
+        states, actions = (tensor[:, : self._counted] for tensor in (self._states, self._actions))
+        return super().checkpoint_state() | {"states": states, "actions": actions}
 
     @override
     def restore(self, saved: dict[str, Any]) -> None:
@@ -94,6 +115,7 @@ class TabularPolicy(BehaviorPolicy):
         device = self.action_streams.device
         self._states = saved["states"].to(device)
         self._actions = saved["actions"].to(device)
+        self._counted = self._states.shape[1]
 
 
 class Greedy(TabularPolicy):

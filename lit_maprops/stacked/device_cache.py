@@ -4,6 +4,12 @@ import torch
 from torch import Tensor
 
 
+def on_device(value: Tensor, device: torch.device) -> Tensor:
+    """``value``, of the CPU, on a device, without waiting for it; nobody may write to ``value`` while it is copied."""
+    # CUDA copies behind the host's back only what is in pinned memory.
+    return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+
+
 class DeviceCache:
     """A tensor and its copies, one per device, made when first asked for.
 

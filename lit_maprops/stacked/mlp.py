@@ -7,7 +7,7 @@ network are one row of a tensor ``[G, P]``. What is fast here, and why it looks 
   kept as s; what turns s into the tanh is a matter of the next layer's weights: W tanh(a) + b = -2 W s + (W 1 + b);
 - outputs come as ``[G, K, U]``, outputs before rows, since products with a narrow result are slow and sums over long
   rows are fast;
-- networks go through in groups whose activations stay in the cache.
+- on the CPU networks go through in groups whose activations stay in the cache.
 """
 
 from typing import Any
@@ -34,8 +34,13 @@ def split_layers(flat: Tensor, shapes: LayerShapes) -> Layers:
     return [(w, b if shape[2] else None) for w, b, shape in zip(weights, parts[1::2], shapes, strict=True)]
 
 
-def groups(entries: int, rows: int, shapes: LayerShapes) -> list[slice]:
-    """Ranges of networks that go through together, each with ``rows`` rows of input."""
+def groups(entries: int, rows: int, shapes: LayerShapes, device: torch.device) -> list[slice]:
+    """Ranges of networks that go through together, each with ``rows`` rows of input; all on an accelerator.
+
+    There a launch costs more than a cache saves: thousands of seeds would be thousands of launches per layer.
+    """
+    if device.type != "cpu":
+        return [slice(0, entries)]
     widest = max(max(n_out, n_in) for n_out, n_in, _ in shapes)
     size = max(1, GROUP_NUMBERS // max(1, rows * widest))
     return [slice(first, min(first + size, entries)) for first in range(0, entries, size)]
@@ -108,7 +113,7 @@ def apply(flat: Tensor, inputs: Tensor, shapes: LayerShapes) -> Tensor:
     """Outputs ``[G, K, U]`` for inputs ``[G, U, in]`` of any type, with a gradient for ``flat`` ``[G, P]`` only."""
     if torch.is_grad_enabled() and flat.requires_grad:
         return _MLP.apply(flat, inputs, shapes)
-    parts = groups(len(inputs), inputs.shape[1], shapes)
+    parts = groups(len(inputs), inputs.shape[1], shapes, inputs.device)
     outputs = [forward(split_layers(flat[part], shapes), inputs[part].to(flat.dtype))[1] for part in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -116,7 +121,7 @@ def apply(flat: Tensor, inputs: Tensor, shapes: LayerShapes) -> Tensor:
 class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, flat: Tensor, inputs: Tensor, shapes: LayerShapes) -> Tensor:
-        ctx.shapes, ctx.parts = shapes, groups(len(inputs), inputs.shape[1], shapes)
+        ctx.shapes, ctx.parts = shapes, groups(len(inputs), inputs.shape[1], shapes, inputs.device)
         hidden, outputs = [], []
         for part in ctx.parts:
             x, output = forward(split_layers(flat[part], shapes), inputs[part].to(flat.dtype))

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-FEW = 128  # entries whose tensors the host hands to a GPU one by one
-
 
 class SeedAdam(torch.optim.Optimizer):
     """Adam (Kingma & Ba 2015, bias corrected, as ``torch.optim.Adam``) with one step count per stack entry.
@@ -24,7 +22,7 @@ class SeedAdam(torch.optim.Optimizer):
         eps: added to the root of the second moment.
         lockstep: promise that an entry that was inactive once stays so until ``reset_state``: then all active entries
             have made the same number of steps, which is what torch's fused kernel takes.
-        fused: take torch's fused kernel, entry by entry; not where many would keep a GPU waiting.
+        fused: on the CPU take torch's fused kernel, entry by entry.
     """
 
     def __init__(
@@ -45,6 +43,11 @@ class SeedAdam(torch.optim.Optimizer):
         """Set moments and step counts to zero."""
         for group in self.param_groups:
             for p in group["params"]:
+                old = self.state[p].values()
+                if p.device.type != "cpu" and old and all(tensor.device == p.device for tensor in old):
+                    for tensor in old:  # in place, for CUDA graphs; on the CPU untouched zeros cost nothing
+                        tensor.zero_()
+                    continue
                 # Not "step": Lightning and torch leave a tensor of that name on the CPU.
                 self.state[p] = {
                     "steps_taken": torch.zeros(self.stack, device=p.device),
@@ -75,15 +78,15 @@ class SeedAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 closure()
-        if active is not None and bool(active.all()):
+        asks = self.device.type == "cpu"  # elsewhere an answer is waited for
+        if asks and active is not None and bool(active.all()):
             active = None
         for p in self.param_groups[0]["params"]:
             if p.grad is not None:
                 state = self.state[p]
                 moments = state["exp_avg"], state["exp_avg_sq"], state["steps_taken"]
-                count = int(state["steps_taken"].max()) if self.lockstep else None
-                few = p.device.type == "cpu" or len(p) <= FEW
-                by_entry = self.fused and len(self.stack) == 1 and few
+                count = int(state["steps_taken"].max()) if self.lockstep and asks else None
+                by_entry = self.fused and len(self.stack) == 1 and asks
                 adam_(p, p.grad, *moments, active, count, self.settings, by_entry)
 
 

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lit_maprops.stacked.device_cache import on_device
+
 BLOCK = 1024
 _CPU = torch.device("cpu")
 _SEEDED = torch.Generator().manual_seed(0).get_state()  # in torch's own layout: nothing drawn so far
@@ -54,7 +56,7 @@ class SeedStreams:
         """What ``times`` calls of ``uniform`` give, ``[R, times, *shape]``: the same numbers, in one go."""
         count = math.prod(shape)
         numbers, first = self.reserve(times, count)
-        drawn = numbers[:, first : first + times * count].to(self.device, non_blocking=True)
+        drawn = on_device(numbers[:, first : first + times * count], self.device)
         return drawn.reshape(len(self.generators), times, *shape)
 
     def reserve(self, times: int, count: int) -> tuple[Tensor, int]:
@@ -80,7 +82,7 @@ class SeedStreams:
             # The rest of the block is dropped: what a seed reads must not depend on how its block was cut.
             self._refill(max(BLOCK, count))
         if device not in self._copies:
-            self._copies[device] = self._block.to(device, non_blocking=True)  # nobody writes to the block
+            self._copies[device] = on_device(self._block, device)  # nobody writes to the block
         drawn = self._copies[device][:, self._cursor : self._cursor + count]
         self._cursor += count
         return drawn.reshape(len(self.generators), *shape)
@@ -88,10 +90,10 @@ class SeedStreams:
     def permutation(self, length: int) -> Tensor:
         """Draw one permutation of ``range(length)`` per seed: ``[R, length]`` int64."""
         # Keys with their position in the lower half, so that there are no ties; sorting values beats torch's argsort.
-        keys = (self._draw(_CPU, length) * 2**24).long().mul_(2**32).add_(torch.arange(length))
-        return (
-            torch.from_numpy(np.sort(keys.numpy(), axis=1)).bitwise_and_(2**32 - 1).to(self.device, non_blocking=True)
-        )
+        number = torch.arange(length, device=self.device)
+        keys = (self._draw(self.device, length) * 2**24).long().mul_(2**32).add_(number)
+        ordered = torch.from_numpy(np.sort(keys.numpy(), axis=1)) if self.device == _CPU else keys.sort(1).values
+        return ordered.bitwise_and_(2**32 - 1)
 
     def new_generators(self) -> list[torch.Generator]:
         """Fresh generators, one per seed, seeded from the stream: for initial weights drawn in the middle of a run."""

@@ -113,7 +113,7 @@ class Seed {
     }
   }
 
-  // To mean 0 and deviation 1 over the agent's own steps; 0 where all are equal up to rounding. See `_normalized` of ppo.py.
+  // To mean 0 and deviation 1 over the agent's own steps; 0 where all are equal up to rounding. See `normalized` of gae.py.
   static void normalize(Agent& agent) {
     const double rows = double(agent.advantage.size());
     double mean = 0.0, variance = 0.0, squares = 0.0;

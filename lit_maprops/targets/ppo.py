@@ -22,15 +22,17 @@ from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
+from lit_maprops.stacked.graphs import can_record
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
-from lit_maprops.targets import native_ppo, ppo_gradient
+from lit_maprops.targets import gae, native_ppo, ppo_gradient
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 from lit_maprops.targets.normalized import normalized
+from lit_maprops.targets.recorded import RecordedUpdate
 
 LARGEST_WEIGHT = 1e6  # of policies; below it, what they put out is finite
 
@@ -91,6 +93,7 @@ class PPO(Learner):
         stack = (len(seed_ids),)
         networks = [*self.policies.parameters(), *self.critic.parameters()]
         self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5, fused=True)
+        self._recorded = RecordedUpdate(self._learn, self.optimizer)
         actor = ProbabilisticActor(
             self.policies,
             in_keys={"parameters": keys.PARAMETERS},
@@ -129,13 +132,20 @@ class PPO(Learner):
         orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
         if self.native and self.stepper is None:  # else every step is to be heard
             return native_ppo.update(self, trajectories, orders)
-        data = self._prepare(trajectories)
-        n_seeds = len(data)
-        active = torch.ones(n_seeds, dtype=torch.bool, device=self.optimizer.device)
+        active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
+        by_itself = self.stepper is None and self.team.size == 1
+        learn = self._recorded if by_itself and can_record(active.device) else self._learn
+        return learn(trajectories, orders, active)
+
+    def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
+        """All passes over D; ``active`` ``[R]`` are the seeds that learn. Accelerators are asked nothing."""
+        data = self._prepare(trajectories)
+        n_seeds, n_rows = data.batch_size
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         gradient = self._gradient_on(data)
-        everyone = self.learning is None  # known here, so that a gradient step need not ask the device
+        asks = active.device.type == "cpu"  # an accelerator's answers are waited for: there all go on to the end
+        everyone = asks and self.learning is None  # known here, so that a gradient step need not ask
         for epoch, rows in enumerate(orders, 1):
             for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
                 own, count = self.team.share(part)
@@ -144,14 +154,15 @@ class PPO(Learner):
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
-            if epoch < self.epochs and self.kl_stop is None and self._moderate():
+            if asks and epoch < self.epochs and self.kl_stop is None and self._moderate():
                 continue
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
-            going = active.tolist()
-            if not any(going):
-                break
-            everyone = all(going)
+            if asks:
+                going = active.tolist()
+                if not any(going):
+                    break
+                everyone = all(going)
         steps = totals.pop("gradient_steps")
         epochs = totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
@@ -174,7 +185,8 @@ class PPO(Learner):
         value, next_value = self.critic.values(data), self.critic.values(following)
         flags = [flag(following).flatten(3) for flag in (own_done, own_terminated)]
         # TorchRL wants [*batch, T, features]; environments and agents are features here.
-        advantage, target = generalized_advantage_estimate(
+        estimate = generalized_advantage_estimate if value.device.type == "cpu" else gae.advantages
+        advantage, target = estimate(
             self.gamma,
             self.gae_lambda,
             value.flatten(3),

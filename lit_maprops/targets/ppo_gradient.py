@@ -131,7 +131,7 @@ def _backpropagated(net: StackedMLP, inputs: Tensor, loss: "_Policy | _Critic") 
     grad = net.flat.grad.view_as(flat)
     inputs = inputs.reshape(len(flat), -1, inputs.shape[-1])
     found = []
-    for part in mlp.groups(len(flat), inputs.shape[1], net.shapes):
+    for part in mlp.groups(len(flat), inputs.shape[1], net.shapes, flat.device):
         layers = mlp.split_layers(flat[part], net.shapes)
         x, output = mlp.forward(layers, inputs[part].to(flat.dtype))
         losses, slope = loss(output, part)

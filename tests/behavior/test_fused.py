@@ -3,6 +3,7 @@
 import copy
 import math
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -23,7 +24,17 @@ from lit_maprops.stacked.streams import SeedStreams
 
 N_INPUTS, N_ACTIONS = 5, 6
 needs_kernels = pytest.mark.skipif(build.why_none() is not None, reason="the kernels need a C++ compiler")
-FAST = pytest.mark.parametrize("form", [fused, pytest.param(native, marks=needs_kernels)], ids=["fused", "native"])
+
+
+class Masked:
+    """``fused`` as accelerators run it."""
+
+    update_behavior = partial(fused.update_behavior, steps=fused.masked_update)
+
+
+FAST = pytest.mark.parametrize(
+    "form", [fused, Masked, pytest.param(native, marks=needs_kernels)], ids=["fused", "masked", "native"]
+)
 
 
 def network(stack: tuple[int, ...], hidden: list[int], randomized: bool = False) -> StackedMLP:

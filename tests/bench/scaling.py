@@ -44,7 +44,10 @@ def main() -> None:
     for axis, (sizes, flags) in AXES.items():
         measured = [iteration(*flags(size)) for size in sizes]
         seconds = [spent for spent, _ in measured]
-        rows = [row(f"scaling, {axis}: {size}, one iteration", [spent], "s") for size, spent in zip(sizes, seconds, strict=True)]
+        rows = [
+            row(f"scaling, {axis}: {size}, one iteration", [spent], "s")
+            for size, spent in zip(sizes, seconds, strict=True)
+        ]
         rows += [
             row(f"scaling, {axis}: {size}, peak memory of the process", [memory], "MB")
             for size, (_, memory) in zip(sizes, measured, strict=True)

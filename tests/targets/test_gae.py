@@ -17,8 +17,10 @@ from targets_helpers import (
 )
 from tensordict import TensorDict
 from torch import Tensor
+from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from lit_maprops import keys
+from lit_maprops.targets.gae import advantages
 
 
 @pytest.mark.parametrize("name", PPOS)
@@ -69,6 +71,21 @@ def test_a_batch_of_equal_advantages_does_not_move_the_policies(name, reward):
     learner.update(filled(batch))
     after = learner.policies.distribution_parameters(batch.get(keys.OBSERVATION)).exp()
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 64, 100])
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.95, 1.0])
+def test_in_windows_that_double_it_is_the_loop(steps, gae_lambda):
+    """TorchRL's, whose discounts are single; a NaN reaches the same steps, also across the end of an episode."""
+    draw = torch.Generator().manual_seed(steps)
+    numbers = torch.randn(3, 2, 4, steps, 3, generator=draw, dtype=torch.float64)
+    done = torch.rand(2, 4, steps, 3, generator=draw) < 0.2
+    terminated = done & (torch.rand(done.shape, generator=draw) < 0.5)
+    numbers[2, 1, 2, steps // 2] = torch.nan
+    arguments = (0.9, gae_lambda, *numbers, done, terminated)
+    for own, expected in zip(advantages(*arguments), generalized_advantage_estimate(*arguments), strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-6, rtol=1e-6, equal_nan=True)
+        assert own[0].isfinite().all() and own[1, 2, 0].isnan().all()
 
 
 def value_targets(learner, *batches: TensorDict) -> Tensor:

@@ -7,12 +7,13 @@ What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
   hidden layers and two products of the last one are all it needs;
 - one exponential per action gives ratio, pi_phi and KL alike;
 - parameters, gradient and moments of all layers are one tensor each;
-- entries go through the update in groups whose activations stay in the cache, and leave when they stop.
+- on the CPU entries go through the update in groups whose activations stay in the cache, and leave when they stop;
+  an accelerator is not asked who stops: all go on to the end, and those that stopped are put back.
 """
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -63,6 +64,7 @@ def update_behavior(
     from_zero: bool = False,
     measure: bool = True,
     compiled: bool = False,
+    steps: Callable[..., tuple[Tensor, ...]] | None = None,
 ) -> dict[str, Tensor]:
     """As ``lit_maprops.behavior.algorithm2.update_behavior``, and
 
@@ -77,24 +79,35 @@ def update_behavior(
         from_zero: the last layer is zero, so that the first step has no gradient elsewhere.
         measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
         compiled: run the gradient steps through torch.compile.
+        steps: ``masked_update``, as it is or recorded, for accelerators; None: ``train``.
     """
     shapes = net.shapes[-1:] if last_layer else net.shapes
     count_steps = optimizer.lockstep and not compiled and not last_layer
     settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
     trained = trained_of(net, optimizer, size_of(shapes))
+    if steps is not None:
+        drawn = [tensor for minibatch in minibatches if minibatch is not None for tensor in minibatch]
+        made, active, *measured = steps([*samples, *drawn], trained, settings, len(minibatches), measure)
+        stats = statistics(made, active) | dict(zip(("kl", "ratio_clipped"), measured, strict=False))
+        return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
     results = []
     rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
-    for group in mlp.groups(len(samples.inputs), rows, shapes):
+    for group in mlp.groups(len(samples.inputs), rows, shapes, trained.flat.device):
         entries, part = Trained(*(t[group] for t in trained)), Samples(*(t[group] for t in samples))
         own = [minibatch and minibatch.of(group) for minibatch in minibatches]
         gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
-        stats = {
-            "gradient_steps": gradient_steps,
-            "cutoff_hit": ~active,
-            "first_step_cutoff": ~active & (gradient_steps <= 1),
-        }
+        stats = statistics(gradient_steps, active)
         results.append(stats | (_measured(entries.flat, part, settings) if measure else {}))
     return {name: torch.cat([r[name] for r in results]).unflatten(0, net.stack) for name in results[0]}
+
+
+def statistics(gradient_steps: Tensor, active: Tensor) -> dict[str, Tensor]:
+    """What an update says of itself, from the gradient steps made and who went on to the end, ``[G]`` each."""
+    return {
+        "gradient_steps": gradient_steps,
+        "cutoff_hit": ~active,
+        "first_step_cutoff": ~active & (gradient_steps <= 1),
+    }
 
 
 def train(
@@ -144,7 +157,7 @@ def put_back(trained: Trained, now: Trained, alive: Tensor) -> None:
 def _train_compiled(
     trained: Trained, samples: Samples, minibatches: Sequence[Minibatch | None], settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """``train`` with all entries in every step, those that stopped masked: one graph per shape.
+    """``masked_steps``: one graph per shape.
 
     Minibatches are short, so several share a graph; with all of D in every step, a stop is more likely.
     """
@@ -165,6 +178,66 @@ def _train_compiled(
     return gradient_steps, active
 
 
+def masked_steps(
+    trained: Trained,
+    samples: Samples | PackedSamples,
+    minibatches: list[Minibatch | None],
+    active: Tensor,
+    from_zero: bool,
+    settings: Settings,
+) -> tuple[Tensor, Tensor]:
+    """``train`` with all entries in every step, those that are not ``active`` ``[G]`` masked: it asks no questions.
+
+    Args:
+        trained: see ``train``; changed in place.
+        samples: see ``train``.
+        minibatches: those of some gradient steps.
+        active: entries that have not stopped before.
+        from_zero: the first of them starts from Delta = 0.
+        settings: see ``train``.
+
+    Returns:
+        Which entries have still not stopped, and gradient steps made, both ``[G]``.
+    """
+    layers = split_layers(trained.flat, settings.shapes)
+    made = torch.zeros_like(active, dtype=torch.int64)
+    for step, chosen in enumerate(minibatches):
+        part = samples.take(chosen)
+        x, delta = delta_of(layers, part.inputs)
+        weight, total, kl = weights_and_kl(delta, part)
+        active = active & (kl <= settings.kl_cutoff)
+        made = made + active
+        grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
+        grad = mlp.backward(layers, x, grad, from_zero and step == 0)
+        count = step if settings.count_steps else None
+        adam_(trained.flat, grad, *trained[1:], active, count, settings.adam)
+    return active, made
+
+
+def masked_update(
+    given: Sequence[Tensor], held: Sequence[Tensor], settings: Settings, steps: int, measure: bool
+) -> tuple[Tensor, ...]:
+    """A whole update of all entries without a question to the device, for ``Graphed``.
+
+    Args:
+        given: ``Samples``, then rows and weights of every minibatch; none of these: every step takes all of D.
+        held: ``Trained``.
+        settings: of the update.
+        steps: gradient steps, for those that do not stop.
+        measure: see ``update_behavior``.
+
+    Returns:
+        Gradient steps made, whether the entry went on to the end, and what is measured: KL and share clipped, ``[G]``.
+    """
+    samples, trained = Samples(*given[:4]), Trained(*held)
+    drawn = map(Minibatch, given[4::2], given[5::2])
+    minibatches: list[Minibatch | None] = [*drawn] or [None] * steps
+    own = samples if minibatches[0] is None else samples.packed()
+    active = torch.ones(len(trained.flat), dtype=torch.bool, device=trained.flat.device)
+    active, made = masked_steps(trained, own, minibatches, active, settings.from_zero, settings)
+    return made, active, *(_measured(trained.flat, samples, settings).values() if measure else ())
+
+
 def has_compiler() -> bool:
     """Whether torch.compile finds a C++ compiler where it looks for one."""
     named = os.environ.get("CXX")
@@ -174,28 +247,6 @@ def has_compiler() -> bool:
 @cache
 def _compiled_steps(cuda_graphs: bool) -> Any:
     """Static shapes, which CUDA graphs need and which are faster on the CPU, too; ``padded_rows`` keeps them few."""
-
-    def masked_steps(
-        trained: Trained,
-        samples: Samples | PackedSamples,
-        minibatches: list[Minibatch | None],
-        active: Tensor,
-        from_zero: bool,
-        settings: Settings,
-    ) -> tuple[Tensor, Tensor]:
-        layers = split_layers(trained.flat, settings.shapes)
-        made = torch.zeros_like(active, dtype=torch.int64)
-        for step, chosen in enumerate(minibatches):
-            part = samples.take(chosen)
-            x, delta = delta_of(layers, part.inputs)
-            weight, total, kl = weights_and_kl(delta, part)
-            active = active & (kl <= settings.kl_cutoff)
-            made = made + active
-            grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
-            grad = mlp.backward(layers, x, grad, from_zero and step == 0)
-            adam_(trained.flat, grad, *trained[1:], active, None, settings.adam)
-        return active, made
-
     torch._dynamo.config.recompile_limit = 256  # one per padded size; the default 8 is meant to catch mistakes
     if cuda_graphs:
         return torch.compile(masked_steps, dynamic=False, fullgraph=True, mode="reduce-overhead")

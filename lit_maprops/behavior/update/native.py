@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_maprops.behavior.update.fused import trained_of
+from lit_maprops.behavior.update.fused import statistics, trained_of
 from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.samples import Samples
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
@@ -124,15 +124,6 @@ def update_behavior(
     torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
     stats = statistics(gradient_steps, active) | ({"kl": kl, "ratio_clipped": clipped} if measure else {})
     return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
-
-
-def statistics(gradient_steps: Tensor, active: Tensor) -> dict[str, Tensor]:
-    """What a kernel says of updates, by the names of ``fused.update_behavior``."""
-    return {
-        "gradient_steps": gradient_steps,
-        "cutoff_hit": ~active,
-        "first_step_cutoff": ~active & (gradient_steps <= 1),
-    }
 
 
 def _inner_contiguous(tensor: Tensor) -> Tensor:

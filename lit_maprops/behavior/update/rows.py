@@ -123,10 +123,12 @@ def update_rows(
     """
     settings = fused.Settings(net.shapes, clip_epsilon, kl_cutoff, True, optimizer.lockstep, optimizer.settings)
     trained = fused.trained_of(net, optimizer, size_of(net.shapes))
+    if trained.flat.device.type != "cpu":
+        return _train_masked(trained, rows, minibatches, ratios_of, settings, measure)
     n_groups, longest = rows.weight.shape
     copies = len(trained.flat) // n_groups
     results = []
-    for group in mlp.groups(n_groups, copies * longest, net.shapes):  # whose activations fit the cache
+    for group in mlp.groups(n_groups, copies * longest, net.shapes, net.flat.device):  # whose activations fit the cache
         networks = slice(group.start * copies, group.stop * copies)
         part = fused.Trained(*(tensor[networks] for tensor in trained))
         own = [minibatch and minibatch.of(group) for minibatch in minibatches]
@@ -172,12 +174,36 @@ def _train(
         fused.adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
     else:
         _put_back(trained, now, alive, copies)
-    cutoff_hit = torch.ones_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, False)
-    stats = {
-        "gradient_steps": gradient_steps,
-        "cutoff_hit": cutoff_hit,
-        "first_step_cutoff": cutoff_hit & (gradient_steps <= 1),
-    }
+    active = torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
+    stats = fused.statistics(gradient_steps, active)
+    return stats | (_measured(trained, rows, ratios_of, settings) if measure else {})
+
+
+def _train_masked(
+    trained: fused.Trained,
+    rows: Rows,
+    minibatches: Sequence[Minibatch | None],
+    ratios_of: RatiosOf,
+    settings: fused.Settings,
+    measure: bool,
+) -> dict[str, Tensor]:
+    """``_train`` with all of the G in every step, those that stopped masked: it asks an accelerator no questions."""
+    copies = len(trained.flat) // len(rows.weight)
+    active = torch.ones(len(rows.weight), dtype=torch.bool, device=trained.flat.device)
+    gradient_steps = torch.zeros_like(active, dtype=torch.int64)
+    layers = split_layers(trained.flat, settings.shapes)
+    for step, chosen in enumerate(minibatches):
+        part = rows.take(chosen)
+        x, delta = fused.delta_of(layers, part.inputs)
+        ratios = ratios_of(delta, part)
+        active = active & (torch.linalg.vecdot(ratios.kl, part.weight) <= settings.kl_cutoff)
+        gradient_steps += active
+        ratio = ratios.log_ratio.exp()
+        grad = ratios.vjp(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
+        grad = mlp.backward(layers, x, grad, step == 0)
+        going = active.repeat_interleave(copies)
+        fused.adam_(trained.flat, grad, *trained[1:], going, step if settings.count_steps else None, settings.adam)
+    stats = fused.statistics(gradient_steps, active)
     return stats | (_measured(trained, rows, ratios_of, settings) if measure else {})
 
 

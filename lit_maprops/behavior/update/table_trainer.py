@@ -1,6 +1,6 @@
 """Algorithm 2 on tables of actions (``lit_maprops.behavior.update.fused``), and what lets it do less arithmetic."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from lit_maprops.behavior.update import fused, native
 from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
+from lit_maprops.stacked.graphs import Graphed, can_record
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
@@ -55,6 +56,7 @@ class TableTrainer(DeltaTrainer):
         super().__init__(net, optimizer, streams, settings)
         self.options, self.last_layer = options, options.trained_layers == "last"
         self.store = SampleStore(options.merge_states)
+        self._steps = Graphed(fused.masked_update, "behavior updates")
 
     has_kernel = True
 
@@ -86,12 +88,17 @@ class TableTrainer(DeltaTrainer):
         epochs = settings.epochs
         if options.max_sample_passes is not None:
             epochs = max(1, min(epochs, options.max_sample_passes // rows))
-        size = fused.padded_rows(-(-rows // settings.minibatches)) if options.compile else 0  # rows per gradient step
-        samples = self.store.samples(size if settings.minibatches == 1 else 0)
+        graphs = can_record(self.optimizer.device)
+        few_sizes = options.compile or graphs
+        size = fused.padded_rows(-(-rows // settings.minibatches)) if few_sizes else 0  # rows per gradient step
+        samples = self.store.samples(fused.padded_rows(rows) if graphs else size if settings.minibatches == 1 else 0)
         if options.max_states is not None and self.store.rows > options.max_states:
             samples = samples.subsampled(options.max_states, self.streams)
         copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
-        own = {"keep_moments": not settings.reset_optimizer} if self.native else {"compiled": options.compile}
+        masked = self.optimizer.device.type != "cpu" and not options.compile
+        own: dict[str, Any] = {"compiled": options.compile, "steps": self._steps if masked else None}
+        if self.native:
+            own = {"keep_moments": not settings.reset_optimizer}
         stats = (native if self.native else fused).update_behavior(
             self.net,
             self.optimizer,
