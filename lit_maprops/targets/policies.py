@@ -13,6 +13,7 @@ from lit_maprops.envs import Task
 from lit_maprops.stacked.agents import agent_network, per_agent
 
 POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usual for PPO
+LARGEST_WEIGHT = 1e6  # below it, what policies put out is finite
 
 
 class TargetPolicies(TensorDictModuleBase):
@@ -59,3 +60,8 @@ class TargetPolicies(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``PARAMETERS`` from ``OBSERVATION``."""
         return tensordict.set(keys.PARAMETERS, self.distribution_parameters(tensordict.get(keys.OBSERVATION)))
+
+    def moderate(self) -> bool:
+        """Whether no seed's policies can have come to NaN: no weight is NaN or enormous."""
+        lowest, highest = self.net.flat.detach().aminmax()
+        return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)

@@ -34,8 +34,6 @@ from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
 
-LARGEST_WEIGHT = 1e6  # of policies; below it, what they put out is finite
-
 
 class PPO(Learner):
     """Clipped PPO; subclasses choose the critic.
@@ -154,7 +152,7 @@ class PPO(Learner):
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
             totals["target_epochs"] += active
-            if asks and epoch < self.epochs and self.kl_stop is None and self._moderate():
+            if asks and epoch < self.epochs and self.kl_stop is None and self.policies.moderate():
                 continue
             kl, clip_fraction, entropy = self._drift(data)
             active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
@@ -238,11 +236,6 @@ class PPO(Learner):
             clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
         self.step_optimizer(active=active)
         return stats
-
-    def _moderate(self) -> bool:
-        """Whether no seed's policies can have come to NaN, which stops it: no weight is NaN or enormous."""
-        lowest, highest = self.policies.net.flat.detach().aminmax()
-        return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)
 
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
