@@ -32,7 +32,8 @@ def unsupported(
         device: where tensors live.
         team: ranks that share the environments of a seed.
     """
-    if type(task) not in TASKS:
+    native = TASKS.get(type(task))
+    if native is None:
         return f"{type(task).__name__} has no compiled rules"
     if type(policies) is not TargetPolicies:
         return f"{type(policies).__name__} are policies of your own"
@@ -42,7 +43,7 @@ def unsupported(
         return f"the kernels are for the CPU, and the run is on {device}"
     if team > 1:
         return f"{team} ranks share the environments of a seed"
-    return why_none()
+    return native.why_not(task) or why_none()
 
 
 class NativeCollection:

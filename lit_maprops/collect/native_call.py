@@ -10,10 +10,11 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task
+from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
+from lit_maprops.envs.vmas import native as vmas
 from lit_maprops.native.arrays import address, shape_numbers
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
@@ -34,6 +35,7 @@ class NativeTask(NamedTuple):
     number: int  # there
     state: tuple[str, ...]  # the parts of its state that change, in the order in which its step.hpp takes them
     rules: Callable[[Any], ctypes.Structure]
+    why_not: Callable[[Any], str | None] = lambda task: None  # why the rules are not those of a given task
 
 
 TASKS: dict[type[Task], NativeTask] = {
@@ -41,6 +43,7 @@ TASKS: dict[type[Task], NativeTask] = {
     MatrixGame: NativeTask(1, games.STATE, games.rules_of_matrix_game),
     Coordination: NativeTask(2, games.STATE, games.rules_of_coordination),
     Foraging: NativeTask(3, foraging.STATE, foraging.rules),
+    VMAS: NativeTask(4, vmas.STATE, vmas.rules, vmas.why_not),
 }
 
 _INTS = [

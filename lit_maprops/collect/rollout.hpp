@@ -3,6 +3,7 @@
 #include "../envs/boulder_push/step.hpp"
 #include "../envs/foraging/step.hpp"
 #include "../envs/games/step.hpp"
+#include "../envs/vmas/step.hpp"
 #include "categorical.hpp"
 #include "few_rows.hpp"
 
@@ -286,6 +287,7 @@ int with_task(const Rollout& call, Work work) {
     case 1: return work([&] { return Seed<games::MatrixGame>(call); });
     case 2: return work([&] { return Seed<games::Coordination>(call); });
     case 3: return work([&] { return Seed<foraging::Task>(call); });
+    case 4: return work([&] { return Seed<vmas::SimpleSpread>(call); });
   }
   return 0;
 }

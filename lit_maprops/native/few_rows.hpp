@@ -1,17 +1,22 @@
 // Forward passes of a tanh MLP for few rows of mostly 0: what a policy needs at one step of its environments.
 #pragma once
+#include <numeric>
 #include <vector>
 
 #include "mlp.hpp"
 
 namespace native {
 
-// A row of inputs: its numbers that are not 0.
+// A row of inputs: its numbers that are not 0, or all of them where hardly any is.
 struct Nonzeros {
   std::vector<int> column;
   std::vector<float> value;
   void clear() { column.clear(), value.clear(); }
   void add(int where, float what = 1.0f) { column.push_back(where), value.push_back(what); }
+  void take(const float* from, int size) {
+    column.resize(size), value.assign(from, from + size);
+    std::iota(column.begin(), column.end(), 0);
+  }
 };
 
 // Networks of one shape; holds what lies between the layers.

@@ -49,6 +49,8 @@ class VMAS(Task):
     be kept apart are refused: those that draw random numbers within a step, or whose worlds share what an episode
     changes. Constructing the task tries this out.
 
+    Only simple_spread with discrete actions has compiled rules (``native.py``); other scenarios step in torch.
+
     Args:
         scenario: a name VMAS knows: ``balance``, ``simple_spread``, ``transport``, ...
         n_agents: number of agents, for scenarios with an option of that name; None for the scenario's default.
@@ -120,6 +122,11 @@ class VMAS(Task):
                 self._worlds[key].keep(self._names)
         return self._worlds[key]
 
+    @property
+    def simulator(self) -> Worlds:
+        """A few worlds on the CPU, in whatever state they were left."""
+        return self._built(BLOCK, torch.device("cpu"))
+
     def _check_worlds_apart(self) -> None:
         """Start and step the same worlds in other company and in a simulator with another past."""
         generator = torch.Generator().manual_seed(0)
@@ -133,7 +140,7 @@ class VMAS(Task):
         middle = self.transition(start, action[0], noise[:, :0]).state
         end = self.transition(middle, action[1], noise[:, :0])
         same = []
-        small = self._built(BLOCK, torch.device("cpu"))
+        small = self.simulator
         for seed, (first, last) in enumerate([(0, BLOCK), (9, rows), (0, 5), (3, 12), (1, BLOCK), (5, 30)]):
             some = slice(first, last)
             small.stir(seed)
@@ -155,7 +162,7 @@ class VMAS(Task):
     @override
     def interface(self, agent: int) -> Interface:
         """VMAS has names for agents only."""
-        worlds, plain = self._built(BLOCK, torch.device("cpu")), super().interface(agent)
+        worlds, plain = self.simulator, super().interface(agent)
         low, high = worlds.action_range(agent)
         seen = plain.observation[: worlds.observation_size(agent)]
         return plain._replace(name=worlds.env.agents[agent].name, observation=seen, low=low, high=high)

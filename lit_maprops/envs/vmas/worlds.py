@@ -10,6 +10,7 @@ import random
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -100,6 +101,16 @@ class Worlds:
         for name in names:
             groups.setdefault(self.places[name].dtype, []).append(self.places[name])
         self._groups = {str(dtype).removeprefix("torch."): places for dtype, places in groups.items()}
+
+    def begins(self, name: str) -> int:
+        """Where what is kept in a place begins in the rows of ``read`` of its dtype."""
+        place = self.places[name]
+        before = takewhile(lambda one: one is not place, self._groups[str(place.dtype).removeprefix("torch.")])
+        return sum(int(np.prod(one.shape)) for one in before)
+
+    def control(self, number: int) -> Tensor:
+        """The control ``[N, ...]`` that each of an agent's discrete actions is."""
+        return self._tables[number][0]
 
     def _table(self, agent: Any, n_actions: int) -> tuple[Tensor, Tensor | None]:
         """VMAS's own reading of each action: control ``[N, ...]``, and message ``[N, ...]`` of agents that talk."""
