@@ -172,9 +172,11 @@ def set_gradients(parameters: list[nn.Parameter], gradients: list[Tensor]) -> No
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("arguments", [{"lr": 0.05}, {"lr": 0.01, "betas": (0.7, 0.95), "eps": 1e-5}])
-def test_seed_adam_is_torch_adam_per_entry(stack, arguments):
+@pytest.mark.parametrize("fused", [False, True])
+def test_seed_adam_is_torch_adam_per_entry(stack, arguments, fused):
     parameters = stacked_parameters(stack)
-    optimizer, reference = SeedAdam(parameters, stack=stack, **arguments), LoopAdam(parameters, stack, **arguments)
+    optimizer = SeedAdam(parameters, stack=stack, fused=fused, **arguments)
+    reference = LoopAdam(parameters, stack, **arguments)
     everyone = torch.ones(stack, dtype=torch.bool)
     for step in range(100):
         gradients = random_gradients(parameters, step)
@@ -184,10 +186,11 @@ def test_seed_adam_is_torch_adam_per_entry(stack, arguments):
     reference.assert_same(parameters, optimizer)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("stack", STACKS)
-def test_inactive_entries_are_untouched_even_by_nan(stack):
+def test_inactive_entries_are_untouched_even_by_nan(stack, fused):
     parameters = stacked_parameters(stack)
-    optimizer, reference = SeedAdam(parameters, 0.05, stack), LoopAdam(parameters, stack, lr=0.05)
+    optimizer, reference = SeedAdam(parameters, 0.05, stack, fused=fused), LoopAdam(parameters, stack, lr=0.05)
     for step in range(100):
         active = torch.rand(stack, generator=generator(step)) < 0.6
         gradients = random_gradients(parameters, step)
