@@ -15,11 +15,13 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, OnPolicy
 from lit_maprops.collect.collection import BehaviorActor, carried
-from lit_maprops.collect.native_call import TASKS, Batch
-from lit_maprops.envs import TaskEnv
+from lit_maprops.collect.native_call import Batch
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv
 from lit_maprops.stacked.mlp import split_layers
 from lit_maprops.targets import TargetPolicies
 
+# Tasks whose steps are functions of tensors, with nothing kept in Python.
+PURE: frozenset[type[Task]] = frozenset({BoulderPush, Coordination, Foraging, MatrixGame})
 FLAGS = (keys.SUCCESS, keys.DONE, keys.TERMINATED, keys.TRUNCATED)
 Seen = tuple[Tensor, Tensor, Tensor | None]  # observations, global state, its number
 
@@ -34,7 +36,7 @@ def serves(env: TaskEnv, actor: BehaviorActor, team: int = 1) -> bool:
     """
     return (
         type(env) is TaskEnv
-        and type(env.task) in TASKS
+        and type(env.task) in PURE
         and type(actor) is BehaviorActor
         and type(actor.policies) is TargetPolicies
         and type(actor.behavior) in BEHAVIORS.values()

@@ -17,7 +17,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, OnPolicy, TabularMAPROPS
 from lit_maprops.collect.collection import BehaviorActor, Collection, carried
-from lit_maprops.collect.native_call import TASKS
+from lit_maprops.collect.plain import PURE
 from lit_maprops.envs import TaskEnv
 from lit_maprops.stacked.graphs import Graphed, can_record
 from lit_maprops.stacked.streams import SeedStreams
@@ -28,7 +28,7 @@ BEHAVIORS = OnPolicy, MAPROPS, TabularMAPROPS
 
 def recordable(env: TaskEnv, actor: BehaviorActor) -> bool:
     """Whether vector steps can be recorded: tasks that neither ask the device nor remember anything themselves."""
-    known = type(env.task) in TASKS and type(actor.behavior) in BEHAVIORS
+    known = type(env.task) in PURE and type(actor.behavior) in BEHAVIORS
     return known and can_record(env.device) and env.batch_size[1] == len(range(*env._own.indices(env.batch_size[1])))
 
 

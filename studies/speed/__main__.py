@@ -20,6 +20,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 
 from studies import ROOT, picture_of, table_of
 from studies.page import write_page
@@ -35,6 +36,7 @@ PARTS = {
     "engines": ["engines.py", "engines"],
     "cores": ["engines.py", "cores"],
     "shares": ["shares.py"],
+    "scaling": ["scaling.py"],
     "threads": ["threads.py"],
     "report": ["reports.py"],
     "jaxmarl": ["against_peers.py", "jaxmarl"],
@@ -82,13 +84,25 @@ def plain(number: str) -> str:
 
 
 def picture(rows: list[Row], target: Path) -> None:
-    """Time per seed against the number of seeds, and what a sampler's iteration costs."""
+    """Time per seed, what a sampler's iteration costs, and how time and memory grow with each size."""
     median = {row["figure"]: float(row["median"]) for row in rows}
+    grown = [
+        f.split(", ")[1].split(":")[0] for f in median if f.startswith("scaling") and f.endswith("exponent of the time")
+    ]
+    figure = plt.figure(figsize=(10, 3.4 + 2.3 * -(-len(grown) // 3)), layout="constrained")
+    parts = figure.subfigures(2, height_ratios=[3.4, 2.3 * -(-len(grown) // 3)]) if grown else [figure]
+    _seeds_and_samplers(median, *parts[0].subplots(1, 2, width_ratios=[2, 3]))
+    if grown:
+        for axis, panel in zip(grown, parts[1].subplots(-(-len(grown) // 3), 3).flat, strict=False):
+            _growth(median, axis, panel)
+    figure.savefig(target, dpi=110)
+
+
+def _seeds_and_samplers(median: dict[str, float], left: Axes, right: Axes) -> None:
     scaling = {int(f.split(": ")[1].split(",")[0]): v for f, v in median.items() if "iteration, per seed" in f}
     samplers = {
         f.split(": ", 1)[1].split(" / ")[0]: v for f, v in median.items() if "n = 256" in f and "/ OnPolicy" in f
     }
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2, 3], layout="constrained")
     left.loglog(list(scaling), list(scaling.values()), "o-", color="#0072b2")
     left.set_xticks(list(scaling), [str(seeds) for seeds in scaling])
     left.set(xlabel="seeds side by side", ylabel="seconds per seed and iteration", title="Seeds share the overhead")
@@ -96,7 +110,23 @@ def picture(rows: list[Row], target: Path) -> None:
     right.axvline(1, color="black", linewidth=1)
     right.invert_yaxis()
     right.set(xlabel="time of an iteration / OnPolicy's", title="64 seeds, 1 environment each, m = 1, n = 256")
-    figure.savefig(target, dpi=110)
+
+
+def _growth(median: dict[str, float], axis: str, panel: Axes) -> None:
+    """Seconds of an iteration (left, circles) and the process's memory (right, squares) against one size."""
+    name = f"scaling, {axis}: "
+    sizes = [int(f.removeprefix(name).split(",")[0]) for f in median if f.startswith(name) and f.endswith("iteration")]
+    seconds = [median[f"{name}{size}, one iteration"] for size in sizes]
+    memory = [median[f"{name}{size}, peak memory of the process"] for size in sizes]
+    panel.loglog(sizes, seconds, "o-", color="#0072b2")
+    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.minorticks_off()
+    power = median[f"{name}exponent of the time"]
+    panel.set(title=f"{axis}: in the end time ~ size^{power:.2f}", ylabel="s an iteration")
+    other = panel.twinx()
+    other.plot(sizes, memory, "s:", color="#d55e00", markersize=4)
+    other.set(ylim=(0, 1.1 * max(memory)), ylabel="MB")
+    other.yaxis.label.set_color("#d55e00")
 
 
 def write(rows: list[Row]) -> None:

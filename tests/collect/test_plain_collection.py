@@ -10,7 +10,7 @@ from test_native_collection import BEHAVIORS, CASES
 
 from lit_maprops.behavior import PROPS, BehaviorPolicy, OnPolicy, TabularMAPROPS
 from lit_maprops.collect import BehaviorActor, Collection, PlainCollection, serves
-from lit_maprops.envs import BoulderPush, Coordination, Task, TaskEnv
+from lit_maprops.envs import VMAS, BoulderPush, Coordination, Task, TaskEnv
 from lit_maprops.targets import TargetPolicies
 
 
@@ -116,3 +116,4 @@ def test_what_is_somebodys_own_goes_through_torchrl() -> None:
     assert served(BoulderPush()) and served(Coordination(), behavior=TabularMAPROPS)
     assert not served(OwnTask()) and not served(BoulderPush(), OwnPolicies)
     assert not served(BoulderPush(), behavior=OwnBehavior) and not served(BoulderPush(), team=2)
+    assert not served(VMAS("simple_spread"))  # has compiled rules, and in torch a simulator that keeps its state
