@@ -41,7 +41,7 @@ test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 
-test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves (10 minutes)
+test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves, long sweeps of cases
 	$(BIN)/python -m pytest -n auto --dist load -m slow
 
 # An environment of its own, without the package and without torch: the site is made of what stands in the sources.
