@@ -186,6 +186,16 @@ def test_seed_adam_is_torch_adam_per_entry(stack, arguments, fused):
     reference.assert_same(parameters, optimizer)
 
 
+@pytest.mark.parametrize("options", [{}, {"fused": True}, {"lockstep": True}], ids=["", "fused", "lockstep"])
+def test_a_step_is_seen_by_who_keeps_weights(options):
+    """torch's fused kernel writes without a trace."""
+    (parameter,) = parameters = stacked_parameters((3,))[:1]
+    optimizer, before = SeedAdam(parameters, 0.05, (3,), **options), parameter._version
+    set_gradients(parameters, random_gradients(parameters, 0))
+    optimizer.step()
+    assert parameter._version > before
+
+
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("stack", STACKS)
 def test_inactive_entries_are_untouched_even_by_nan(stack, fused):

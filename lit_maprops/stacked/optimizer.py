@@ -137,6 +137,7 @@ def adam_(
         _fused_adam_([list(tensor) for tensor in tensors], list(steps_taken.clamp(min=1.0)), settings)
     else:
         _fused_adam_([[tensor] for tensor in tensors], [torch.full((), float(count + 1), device=p.device)], settings)
+    torch.autograd.graph.increment_version(p)  # the fused kernel does not; who keeps weights laid out asks for it
     if active is not None:
         keep = _to_rank(active, p)
         for tensor, old in zip(changed, before, strict=True):
