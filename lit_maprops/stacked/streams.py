@@ -136,17 +136,17 @@ class SeedStreams:
 
 
 def _generators(entries: Sequence[Sequence[int]], purpose: str = "") -> list[torch.Generator]:
-    """Mersenne twisters, each with a state made of 128 bits, hashed from an entry's numbers below 2**64 and a text.
+    """Mersenne twisters, each with a state made of 128 bits, hashed from an entry's numbers and a text.
 
     ``torch.Generator.manual_seed`` reads 32 bits of a seed: among 130,000 streams about two pairs would be the same.
     """
-    text = np.frombuffer(purpose.encode(), np.uint8)
-    words = np.empty(2 * len(entries[0]) + len(text), np.uint32)  # numbers of fixed width, so that none run together
-    words[2 * len(entries[0]) :] = text
+    text = list(purpose.encode())
     hashed = np.empty((2, len(entries), 1), np.uint64)
     for place, numbers in enumerate(entries):
-        words[: 2 * len(numbers)] = [part for number in numbers for part in divmod(number, 2**32)]
-        hashed[:, place, 0] = np.random.SeedSequence(words).generate_state(2, np.uint64)
+        words = [part for number in numbers for part in divmod(number, 2**32)]  # of fixed width: none run together
+        # The same entropy either way; an array of words is hashed in a third of the time.
+        entropy = [*words, *text] if max(words) >= 2**32 else np.array([*words, *text], np.uint32)
+        hashed[:, place, 0] = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
     high, low = hashed
     states = _SEEDED.repeat(len(entries), 1)
     twisters = states.numpy()[:, _WORDS].view(np.uint64)
