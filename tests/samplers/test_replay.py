@@ -51,6 +51,7 @@ def recorded(
     with monkeypatch.context() as patch:
         for name, spy in (("choose", spy_choose), ("update", spy_update), ("reset", spy_reset)):
             patch.setattr(kind, name, spy)
+        patch.setattr("lit_maprops.module.serves", lambda *_: False)  # which asks OnPolicy once for many steps
         num_envs, m, n = batches
         learner = Reinforce(hidden=[8]) if isinstance(task, BoulderPush) else Reinforce()
         settings = {"total_env_steps": 2 * n, "eval_episodes": 1, "run_seed": RUN_SEED, "engine": "torch"}
