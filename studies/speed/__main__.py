@@ -70,6 +70,8 @@ def kept(parts: list[str]) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """Markdown."""
+    if not rows:
+        return "Not measured yet."
     lines = ["| figure | min | median | max | unit | asked for |", "|---|---|---|---|---|---|"]
     for row in rows:
         cells = [row["figure"], *(plain(row[key]) for key in ("min", "median", "max")), row["unit"], row["asked"]]

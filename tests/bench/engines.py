@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from figures import ROOT, hand_over, in_turn, ratio, row
-from fits import OPTION, RELIABILITY, ROUNDS, iteration
+from fits import OPTION, RELIABILITY, iteration
 
+ROUNDS = 2  # of three programs
 BEFORE = "906a27e"  # the last commit without kernels
 SHORT = ["--model.sampling_error", "null"]
 BOULDERPUSH = ["conf/boulderpush.yaml", "--model.total_env_steps", "2048", *SHORT]
