@@ -153,6 +153,7 @@ class LitMAPROPS(ResumableRun):
         data.check_memory(len(self.own_seeds) * self.ranks.on_node)
         self.behavior.build(data.env, self.run_seed, self.own_seeds)
         self.learner.build(data.env, self.run_seed, self.own_seeds)
+        self.behavior.follow(self.learner)
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
@@ -198,6 +199,7 @@ class LitMAPROPS(ResumableRun):
         m, n = self.data.behavior_batch_size, self.data.target_batch_size
         self._measure_every = max(1, (n // m - 1) // MEASURED_UPDATES)
         self.collection = self._new_collection(env, actor, m if self.behavior.adapts else n, n)
+        self.behavior.reset(None)  # a collection may draw once to see what comes; D holds nothing of it
         self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")

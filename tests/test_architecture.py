@@ -37,10 +37,20 @@ LAYERS = [
 INSIDE = {
     "behavior": [
         ["__init__"],
-        ["autoregressive", "coordination_graph", "gaussian_adjustment", "ma_props", "props", "tabular"],
+        [
+            "autoregressive",
+            "coordination_graph",
+            "gaussian_adjustment",
+            "low_discrepancy",
+            "ma_props",
+            "props",
+            "tabular",
+        ],
         ["enumerated", "structured"],
         ["adjusted"],
-        ["algorithm2", "base", "message_passing", "stratified", "whitened"],
+        ["algorithm2", "base", "message_passing", "whitened"],
+        ["low_discrepancy_draws", "ordered_draws"],
+        ["draws", "stratified", "visits"],
         ["update"],
     ],
     "envs": [

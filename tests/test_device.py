@@ -269,7 +269,7 @@ def test_recorded_vector_steps_are_those_of_the_collector(
 ) -> None:
     """Bit for bit, across episodes and a change of weights, in every key; and what a checkpoint would hold."""
     monkeypatch.setattr("lit_maprops.behavior.tabular.LEAST_ROOM", 16)
-    arguments = TASKS[task](), BEHAVIORS[sampler](stratified=m == 8), MAPPO()
+    arguments = TASKS[task](), BEHAVIORS[sampler](draws="stratified" if m == 8 else "independent"), MAPPO()
     plain = started(copy.deepcopy(arguments[0]), *copy.deepcopy(arguments[1:]), PRETEND)
     counts = pretend_graphs.use(monkeypatch, pretending)
     model = started(*arguments, PRETEND)

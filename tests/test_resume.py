@@ -28,7 +28,20 @@ CASES = {
     "minibatches": ("MatrixGame", ["--model.behavior.minibatches", "3"]),
     "kept Adam moments": ("MatrixGame", ["--model.behavior.reset_optimizer", "false"]),
     "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
-    "stratified": ("BoulderPush", ["--model.behavior.stratified", "true", "--data.num_envs", "4"]),
+    "stratified": ("BoulderPush", ["--model.behavior.draws", "stratified", "--data.num_envs", "4"]),
+    "low discrepancy": ("BoulderPush", ["--model.behavior", "LowDiscrepancy", "--data.num_envs", "2"]),
+    "low discrepancy with history": (
+        "MatrixGame",
+        ["--model.behavior", "LowDiscrepancy", "--data.history_batches", "3", "--model.behavior.scrambling", "owen"],
+    ),
+    "low discrepancy, growing history": (
+        "BoulderPush",
+        ["--model.behavior.draws", "low_discrepancy", "--data.history", "growing"],
+    ),
+    "ordered environments": (
+        "BoulderPush",
+        ["--model.behavior", "LowDiscrepancy", "--model.behavior.order", "value", "--data.num_envs", "4"],
+    ),
     "greedy with history": ("MatrixGame", ["--model.behavior", "Greedy", "--data.history_batches", "2"]),
     "autoregressive": ("MatrixGame", ["--model.behavior", "Autoregressive", "--model.behavior.minibatches", "3"]),
     "coordination graph with history": (
@@ -48,7 +61,7 @@ CASES = {
     ),
     "props on continuous actions": (
         "TwoPeaks",
-        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.stratified", "true"],
+        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.draws", "stratified"],
     ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),

@@ -4,12 +4,14 @@ from lit_maprops.behavior.autoregressive import Autoregressive
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, OnPolicy
 from lit_maprops.behavior.coordination_graph import CoordinationGraph
 from lit_maprops.behavior.gaussian_adjustment import GaussianAdjustment
+from lit_maprops.behavior.low_discrepancy import LowDiscrepancy
 from lit_maprops.behavior.ma_props import MAPROPS
 from lit_maprops.behavior.props import PROPS
 from lit_maprops.behavior.tabular import Greedy, TabularMAPROPS
 
 BEHAVIORS: dict[str, type[BehaviorPolicy]] = {
     "OnPolicy": OnPolicy,
+    "LowDiscrepancy": LowDiscrepancy,
     "PROPS": PROPS,
     "MAPROPS": MAPROPS,
     "Autoregressive": Autoregressive,
@@ -29,6 +31,7 @@ __all__ = [
     "CoordinationGraph",
     "GaussianAdjustment",
     "Greedy",
+    "LowDiscrepancy",
     "OnPolicy",
     "TabularMAPROPS",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
+from lit_maprops.behavior.draws import DrawKind
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
@@ -37,6 +38,7 @@ class AdjustedPolicy(BehaviorPolicy):
             (docs/evidence/adam_epsilon.md).
         reset_optimizer: forget Adam's moments at every update. Decided here: on; the PROPS authors' code keeps them,
             measured, that costs sampling error (docs/evidence/matrix_games.md).
+        draws: see ``BehaviorPolicy``.
     """
 
     net: StackedMLP
@@ -52,8 +54,9 @@ class AdjustedPolicy(BehaviorPolicy):
         hidden: Sequence[Count] = (64, 64),
         reset_optimizer: bool = True,
         adam_epsilon: AdamEpsilon = 1e-8,
+        draws: DrawKind = "independent",
     ) -> None:
-        super().__init__()
+        super().__init__(draws)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.adam_epsilon, self.hidden = learning_rate, adam_epsilon, list(hidden)
@@ -106,6 +109,7 @@ class AdjustedPolicy(BehaviorPolicy):
 
     @override
     def reset(self, data: TensorDictBase | None) -> None:
+        super().reset(data)
         self.net.zero_last_layer()
         self.delta_trainer.clear()
         if data is not None:

@@ -73,7 +73,7 @@ class Autoregressive(StructuredPolicy):
         flat = self.net.flat.detach()
         inputs = self._inputs(state, torch.zeros_like(parameters[..., 0], dtype=torch.int64))[:, 0]  # no earlier action
         chosen, log_prob = [], torch.zeros_like(parameters[..., 0, 0])
-        uniform = self.draw(data, n_agents)
+        uniform = self.draw(data)
         for agent in range(n_agents):
             _, delta = mlp.forward(split_layers(flat[:, agent], self.net.shapes), inputs)
             behavior = (parameters[:, :, agent] + delta.mT).log_softmax(-1)  # [R, E, N]
@@ -82,7 +82,7 @@ class Autoregressive(StructuredPolicy):
             chosen.append(action)
             if agent + 1 < n_agents:
                 inputs.scatter_(2, state.shape[-1] + agent * self.task.n_actions + action, 1.0)
-        prefix = joint.sample(parameters, self.draw(data, n_agents))
+        prefix = joint.sample(parameters, self.action_streams.uniform(inputs.shape[1], n_agents))
         adjusted = parameters + self.net(self._inputs(state, prefix)).transpose(1, 2)  # [R, E, A, N]
         kl = joint.kl_divergence(parameters, adjusted.log_softmax(-1)).sum(-1)
         return Choice(torch.cat(chosen, -1), log_prob, kl)

@@ -13,13 +13,15 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lit_maprops.behavior.stratified import same_state, stratify
+from lit_maprops.behavior.draws import DrawKind, Draws, StratifiedDraws
+from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
+from lit_maprops.targets import Learner
 
 UpdateStats = dict[str, Tensor]
 
@@ -36,13 +38,15 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     """Contract: ``build`` once; ``choose`` at every step; ``extend``, ``update`` every m steps; ``reset`` at n.
 
     Args:
-        stratified: parallel environments of a seed that stand in the same state share the probabilities evenly
-            (``lit_maprops.behavior.stratified``) instead of drawing independently.
+        draws: of actions: ``independent``; ``stratified``, parallel environments of a seed that stand in the same state
+            share the probabilities evenly (``lit_maprops.behavior.stratified``); or ``low_discrepancy``, so do all
+            visits of a state in D (``lit_maprops.behavior.low_discrepancy_draws``). Each draw by itself follows pi_phi.
 
     Attributes:
         discrete: serves tasks with discrete actions.
         continuous: serves tasks with continuous actions.
         adapts: what it draws depends on D.
+        source: of the uniform numbers that become actions.
         optimizer: what a checkpoint must store of the updates; None if there is nothing to train.
         learning_rate: of the optimizer.
         counts_rows_of_all_seeds: how much a seed is trained depends on the other seeds beside it, which several devices
@@ -56,10 +60,11 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     optimizer: SeedAdam | None = None
     learning_rate: float = 0.0
     counts_rows_of_all_seeds: bool = False
+    source: Draws
 
-    def __init__(self, stratified: bool = False) -> None:
+    def __init__(self, draws: DrawKind = "independent") -> None:
         super().__init__()
-        self.stratified = stratified
+        self.draws = draws
 
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         """Create what depends on the task.
@@ -86,6 +91,21 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         self.task, self.family = task, task.family
         self.n_seeds = len(seed_ids)
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
+        self.source = self.make_source(task, SeedStreams(run_seed, seed_ids, "scrambling"))
+
+    def follow(self, learner: Learner) -> None:
+        """Once both are built: whose policies are followed."""
+
+    def columns(self, task: Task) -> tuple[int, ...]:
+        """Shape of the uniform numbers from which one environment's joint action is drawn."""
+        return task.family.uniforms
+
+    def make_source(self, task: Task, scrambling_streams: SeedStreams) -> Draws:
+        """Where ``draw`` takes numbers from, as ``draws`` says."""
+        columns = self.columns(task)
+        if self.draws == "low_discrepancy":
+            return LowDiscrepancyDraws(columns, task, self.n_seeds, scrambling_streams)
+        return (StratifiedDraws if self.draws == "stratified" else Draws)(columns)
 
     @abstractmethod
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
@@ -112,17 +132,13 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
             Per-seed statistics ``[R]``; see ``update_behavior``. Empty where nothing is trained.
         """
 
-    @abstractmethod
     def reset(self, data: TensorDictBase | None) -> None:
         """Make phi equal theta again; ``data`` is what D retains of older batches ``[R, B]``, None if nothing."""
+        self.source.reset(0 if data is None else data.batch_size[1])
 
-    def draw(self, data: TensorDictBase, *columns: int) -> Tensor:
-        """Uniform numbers for the actions of one vector step ``[R, E]``: ``[R, E, *columns]``."""
-        n_envs = data.batch_size[1]
-        if not self.stratified or n_envs == 1:
-            return self.action_streams.uniform(n_envs, *columns)
-        uniform = self.action_streams.uniform(2, n_envs, *columns).transpose(0, 1)
-        return stratify(same_state(data), uniform)
+    def draw(self, data: TensorDictBase) -> Tensor:
+        """Uniform numbers for the actions of one vector step ``[R, E]``, which D then holds: ``[R, E, *columns]``."""
+        return self.source.uniform(self.action_streams, data)
 
     def held_in_place(self) -> list[Tensor]:
         """What ``choose`` reads beside its arguments, between changes of memory: for CUDA graphs of vector steps."""
@@ -142,21 +158,24 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     def move_streams(self, device: torch.device) -> None:
         """Let random numbers arrive on ``device``."""
         self.action_streams.device = device
+        self.source.move(device)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """State outside of parameters and optimizer; plain tensors and integers."""
-        return {"action_streams": self.action_streams.state_dict()}
+        own = self.source.checkpoint_state()
+        return {"action_streams": self.action_streams.state_dict()} | ({"draws": own} if own else {})
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state``."""
         self.action_streams.load_state_dict(saved["action_streams"])
+        self.source.restore(saved.get("draws", {}))
 
 
 class OnPolicy(BehaviorPolicy):
     """pi_phi = pi_theta: ordinary sampling, every agent on its own. The baseline.
 
     Args:
-        stratified: see ``BehaviorPolicy``; each agent's own actions.
+        draws: see ``BehaviorPolicy``; every agent has its own numbers.
     """
 
     continuous = True
@@ -164,7 +183,7 @@ class OnPolicy(BehaviorPolicy):
 
     @override
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        return choose_independently(self.family, parameters, parameters, self.draw(data, *self.family.uniforms))
+        return choose_independently(self.family, parameters, parameters, self.draw(data))
 
     @override
     def extend(self, data: TensorDictBase) -> None:
@@ -174,10 +193,6 @@ class OnPolicy(BehaviorPolicy):
     def update(self, measure: bool = True) -> UpdateStats:
         """Nothing to do."""
         return {}
-
-    @override
-    def reset(self, data: TensorDictBase | None) -> None:
-        """Nothing to do."""
 
 
 def choose_independently(family: Family, parameters: Tensor, behavior_parameters: Tensor, uniform: Tensor) -> Choice:

@@ -99,7 +99,7 @@ class CoordinationGraph(StructuredPolicy):
         """Exact backward sampling and KL."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
         messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
-        action = messages.sample(self.draw(data, self.task.n_agents))
+        action = messages.sample(self.draw(data))
         log_ratio = delta.gather(1, self._taken(action.mT)).sum(1) - messages.log_z
         log_target = parameters.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
         return Choice(action, log_target + log_ratio, kl)

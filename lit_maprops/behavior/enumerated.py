@@ -20,7 +20,7 @@ from lit_maprops.system.errors import check
 class EnumeratedPolicy(AdjustedPolicy):
     """An adjusted policy trained on tables of actions; subclasses say of which.
 
-    The defaults are the paper's way. All options but ``stratified`` do less arithmetic; docs/evidence/speed.md measures
+    The defaults are the paper's way. All options do less arithmetic; docs/evidence/speed.md measures
     what each costs in sampling error and in solved runs.
 
     Args:
@@ -34,7 +34,6 @@ class EnumeratedPolicy(AdjustedPolicy):
             off.
         warm_start: continue from the Delta of the update before, unless ``kl_cutoff`` stopped that one.
         compile: run gradient steps through torch.compile (a minute at the start; pays in long runs).
-        stratified: see ``BehaviorPolicy``.
         **adjusted: arguments of ``AdjustedPolicy``.
     """
 
@@ -47,7 +46,6 @@ class EnumeratedPolicy(AdjustedPolicy):
         max_sample_passes: Count | None = None,
         warm_start: bool = False,
         compile: bool = False,
-        stratified: bool = False,
         **adjusted: Any,
     ) -> None:
         super().__init__(**adjusted)
@@ -66,7 +64,6 @@ class EnumeratedPolicy(AdjustedPolicy):
             trained_layers, merge_states, max_states, max_sample_passes, warm_start, compile
         )
         self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
-        self.stratified = stratified
 
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:

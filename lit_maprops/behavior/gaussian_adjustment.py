@@ -29,20 +29,24 @@ class GaussianAdjustment(StructuredPolicy):
 
     Args:
         correlated: adjust the correlations between components, too.
-        stratified: see ``BehaviorPolicy``; each component's own noise (a Latin hypercube).
         **adjusted: arguments of ``StructuredPolicy``.
     """
 
     discrete, continuous = False, True
 
-    def __init__(self, *, correlated: bool = False, stratified: bool = False, **adjusted: Any) -> None:
+    def __init__(self, *, correlated: bool = False, **adjusted: Any) -> None:
         super().__init__(**adjusted)
-        self.correlated, self.stratified = correlated, stratified
+        self.correlated = correlated
+
+    @override
+    def columns(self, task: Task) -> tuple[int, ...]:
+        """One for each component that exists."""
+        return (int(task.action_mask().sum()),)
 
     @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """``[R, B, S]`` -> the outputs of ``Adjustment``."""
-        self.n_components = n = int(task.action_mask().sum())
+        (self.n_components,) = (n,) = self.columns(task)
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
         return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
 
@@ -66,7 +70,7 @@ class GaussianAdjustment(StructuredPolicy):
         """Exact."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
         adjustment = Adjustment.of(delta, self.n_components)
-        noise = gaussian.standard_normal(self.draw(data, self.n_components))  # [R, E, J]
+        noise = gaussian.standard_normal(self.draw(data))  # [R, E, J]
         drawn = adjustment.draw(noise.mT).mT
         action = gaussian.unwhiten(parameters, drawn, self.family.mask)
         log_ratio = adjustment.log_ratio(self._whitened(parameters, action))

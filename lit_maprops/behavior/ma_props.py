@@ -30,6 +30,11 @@ class MAPROPS(EnumeratedPolicy):
         self.max_joint_actions = max_joint_actions
 
     @override
+    def columns(self, task: Task) -> tuple[int, ...]:
+        """One number for the joint action."""
+        return ()
+
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """``[R, B, S] -> [R, B, n_joint]``."""
         n_joint, count = joint.count(task.n_agents, task.n_actions)

@@ -64,7 +64,7 @@ class PROPS(EnumeratedPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
-        return choose_independently(self.family, parameters, behavior, self.draw(data, *self.family.uniforms))
+        return choose_independently(self.family, parameters, behavior, self.draw(data))
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:

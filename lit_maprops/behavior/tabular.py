@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
+from lit_maprops.behavior.draws import DrawKind
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.system.argument_types import PositiveFloat, PositiveInt
@@ -25,16 +26,21 @@ class TabularPolicy(BehaviorPolicy):
 
     Args:
         max_joint_actions: most joint actions (n_actions ** n_agents) allowed.
-        stratified: see ``BehaviorPolicy``.
+        draws: see ``BehaviorPolicy``.
     """
 
     _states: Tensor  # [R, steps counted since the last reset and more], numbers of the states, NO_STATE in the rest
     _actions: Tensor  # likewise, numbers of the joint actions
     _counted: int  # steps
 
-    def __init__(self, max_joint_actions: PositiveInt = 100_000, stratified: bool = False) -> None:
-        super().__init__(stratified)
+    def __init__(self, max_joint_actions: PositiveInt = 100_000, draws: DrawKind = "independent") -> None:
+        super().__init__(draws)
         self.max_joint_actions = max_joint_actions
+
+    @override
+    def columns(self, task: Task) -> tuple[int, ...]:
+        """One number for the joint action."""
+        return ()
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
@@ -67,6 +73,7 @@ class TabularPolicy(BehaviorPolicy):
     @override
     def reset(self, data: TensorDictBase | None) -> None:
         """Counts what D retains."""
+        super().reset(data)
         device, self._counted = self.action_streams.device, 0
         if device.type == "cpu" or self.held_in_place()[0].device != device:
             self._states = self._actions = torch.zeros(self.n_seeds, 0, dtype=torch.int64, device=device)
@@ -130,7 +137,7 @@ class Greedy(TabularPolicy):
     """
 
     def __init__(self, max_joint_actions: PositiveInt = 100_000) -> None:
-        super().__init__(max_joint_actions)  # nothing is drawn that could be stratified
+        super().__init__(max_joint_actions)  # nothing is drawn
 
     @override
     @torch.no_grad()

@@ -10,8 +10,22 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy
+from lit_maprops.behavior.draws import StratifiedDraws
+from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.collect.collection import BehaviorActor, carried
-from lit_maprops.collect.native_call import ACT, ASKED, BEHAVIORS, CHOOSE, LOOK, TASKS, Batch, Rollout, Weights
+from lit_maprops.collect.native_call import (
+    ACT,
+    ASKED,
+    CHOOSE,
+    DRAWS,
+    LOOK,
+    TASKS,
+    Batch,
+    Rollout,
+    Weights,
+    behavior_number,
+)
+from lit_maprops.collect.native_sequences import NativeSequences
 from lit_maprops.envs import State, Task, TaskEnv
 from lit_maprops.native.build import run, why_none
 from lit_maprops.native.threads import worker_threads
@@ -75,6 +89,7 @@ class NativeCollection:
         policies = actor.policies.net
         self._policies = Weights(policies, call.policies, True)
         self._delta: Weights | None = None
+        self._sequences: NativeSequences | None = None
         call.task, call.seeds, call.envs, call.room, call.steps = native.number, seeds, envs, self._steps, self._steps
         call.agents, call.actions = task.n_agents, task.n_actions
         call.observation_dim, call.state_dim, call.max_steps = task.observation_dim, task.state_dim, task.max_steps
@@ -94,10 +109,13 @@ class NativeCollection:
 
     def _enter_behavior(self) -> None:
         behavior, call, envs = self.behavior, self._call, self._call.envs
-        call.behavior = BEHAVIORS.get(type(behavior), ASKED)
-        call.stratified = behavior.stratified and envs > 1
-        columns = () if call.behavior else behavior.family.uniforms
-        self._drawn_count = envs * math.prod(columns) * (1 + call.stratified)
+        call.behavior = behavior_number(behavior)
+        source = behavior.source
+        self._drawn_count = envs * math.prod(source.columns) * source.layers(envs)
+        if call.behavior != ASKED and (envs > 1 or DRAWS[type(source)] != DRAWS[StratifiedDraws]):
+            call.draws = DRAWS[type(source)]
+        if isinstance(source, LowDiscrepancyDraws) and call.behavior != ASKED:
+            self._sequences = NativeSequences(source, call)
         if isinstance(behavior, MAPROPS) and call.behavior != ASKED:
             self._delta = Weights(behavior.net, call.delta, False)
         elif call.behavior == ASKED:
@@ -129,7 +147,11 @@ class NativeCollection:
             call.uniform, call.uniform_seed = uniform.data_ptr() + 4 * first, uniform.shape[1]
             if self._delta is not None:
                 self._delta.renew()
+            if self._sequences is not None:
+                self._sequences.renew(self._steps * call.envs)
             self._run()
+            if self._sequences is not None:
+                self._sequences.done(self._steps * call.envs)
         env.faults.env_steps += self._env_steps
         return self._batch.data
 

@@ -9,7 +9,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy
+from lit_maprops.behavior import MAPROPS, BehaviorPolicy, LowDiscrepancy, OnPolicy
+from lit_maprops.behavior.draws import Draws, StratifiedDraws
+from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
@@ -24,8 +26,9 @@ class GreedyPlay(OnPolicy):
     """Every agent takes its most probable action: what an evaluation plays, and no run learns from."""
 
 
-ASKED = 2  # actions come from Python
-BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1, GreedyPlay: 3}
+JOINTLY, ASKED = 1, 2  # ASKED: actions come from Python
+BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, LowDiscrepancy: 0, MAPROPS: JOINTLY, GreedyPlay: 3}
+DRAWS: dict[type[Draws], int] = {Draws: 0, StratifiedDraws: 1, LowDiscrepancyDraws: 2}
 LOOK, CHOOSE, ACT = 1, 2, 4
 
 
@@ -48,7 +51,7 @@ TASKS: dict[type[Task], NativeTask] = {
 
 _INTS = [
     *("task", "seeds", "envs", "agents", "actions", "observation_dim", "state_dim", "start_noise", "step_noise"),
-    *("max_steps", "fixed_start", "numbered", "shared", "behavior", "stratified", "room", "phases", "first", "steps"),
+    *("max_steps", "fixed_start", "numbered", "shared", "behavior", "draws", "room", "phases", "first", "steps"),
     "threads",
 ]
 _RESULTS = [
@@ -78,8 +81,16 @@ class Rollout(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("noise_seed", "uniform_seed")),
         ("policies", Stack),
         ("delta", Stack),
+        ("sequences", ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in _RESULTS),
     ]
+
+
+def behavior_number(behavior: BehaviorPolicy) -> int:
+    """How rollout.cpp chooses actions for a behavior policy that is built."""
+    number = BEHAVIORS.get(type(behavior), ASKED)
+    columns = () if number == JOINTLY else behavior.family.uniforms
+    return number if behavior.source.columns == columns and type(behavior.source) in DRAWS else ASKED
 
 
 class Weights:

@@ -106,7 +106,8 @@ class PlainCollection:
     def _chooser(self) -> Callable[[int, Tensor], dict[str, Tensor]]:
         """What chooses the actions of a step by pi_theta's parameters ``[R, E, A, K]``."""
         behavior, family = self.behavior, self.behavior.family
-        if type(behavior) is OnPolicy and (self._envs == 1 or not behavior.stratified):
+        alone = self._envs == 1 and behavior.draws == "stratified"
+        if type(behavior) is OnPolicy and (alone or behavior.draws == "independent"):
             uniform = behavior.action_streams.several(self._steps, self._envs, *family.uniforms).unbind(1)
             return lambda step, parameters: {"action": family.sample(parameters, uniform[step])}
 

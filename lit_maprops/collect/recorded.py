@@ -23,12 +23,13 @@ from lit_maprops.stacked.graphs import Graphed, can_record
 from lit_maprops.stacked.streams import SeedStreams
 
 # At a vector step they read what ``held_in_place`` names, and draw once.
+LOW_DISCREPANCY = "low_discrepancy"  # draws that look at D
 BEHAVIORS = OnPolicy, MAPROPS, TabularMAPROPS
 
 
 def recordable(env: TaskEnv, actor: BehaviorActor) -> bool:
     """Whether vector steps can be recorded: tasks that neither ask the device nor remember anything themselves."""
-    known = type(env.task) in PURE and type(actor.behavior) in BEHAVIORS
+    known = type(env.task) in PURE and type(actor.behavior) in BEHAVIORS and actor.behavior.draws != LOW_DISCREPANCY
     return known and can_record(env.device) and env.batch_size[1] == len(range(*env._own.indices(env.batch_size[1])))
 
 

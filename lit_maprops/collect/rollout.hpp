@@ -6,10 +6,12 @@
 #include "../envs/vmas/step.hpp"
 #include "categorical.hpp"
 #include "few_rows.hpp"
+#include "sequences.hpp"
 
 namespace native {
 
 enum Behavior { ON_POLICY, JOINT, ASKED, GREEDY };  // ASKED: actions come from Python, between `look` and `act`
+enum Draws { INDEPENDENT, STRATIFIED, LOW_DISCREPANCY };
 enum Phase { LOOK = 1, CHOOSE = 2, ACT = 4 };
 
 // Equal networks, `each` per seed. Where `held` is given, weights are kept there in the layout of `Network`, and anew
@@ -24,16 +26,17 @@ struct Stack {
 // `[...]` are shapes. Results have room for `room` vector steps of each seed, [seeds][room][envs][...].
 struct Rollout {
   int32_t task, seeds, envs, agents, actions, observation_dim, state_dim, start_noise, step_noise, max_steps;
-  int32_t fixed_start, numbered, shared, behavior, stratified, room;
+  int32_t fixed_start, numbered, shared, behavior, draws, room;
   int32_t phases, first, steps, threads;  // what to do in which of the steps
   const void* rules;
   void* state[4];        // of the task, [seeds][envs][...]
   int32_t* step_count;   // [seeds][envs]
   const float* fixed;    // [seeds][start_noise]
   const float* noise;    // [steps][envs][step_noise + start_noise] for each seed, `noise_seed` apart
-  const float* uniform;  // [steps][2 if stratified][envs][A, or 1 for joint actions], `uniform_seed` apart
+  const float* uniform;  // [steps][2 if STRATIFIED][envs][A, or 1 for joint actions], `uniform_seed` apart
   int64_t noise_seed, uniform_seed;
   Stack policies, delta;
+  const Sequences* sequences;  // where draws are LOW_DISCREPANCY
   void *observation, *everything;
   int64_t *index, *action;
   float *parameters, *log_prob, *target_log_prob, *behavior_log_prob, *behavior_kl;
@@ -50,7 +53,7 @@ class Seed {
  public:
   explicit Seed(const Rollout& c)
       : c_(c), task_(c.rules, c.state), policy_(layers_of(c.policies.layers, c.policies.shapes)),
-        delta_(layers_of(c.delta.layers, c.delta.shapes)), copier_(policy_.layers()) {
+        delta_(layers_of(c.delta.layers, c.delta.shapes)), copier_(policy_.layers()), sequences_(c.sequences) {
     joint_ = 1;
     for (int i = 0; i < c.agents && c.behavior == JOINT; ++i) joint_ *= c.actions;
     const int width = padded(std::max(joint_, c.actions));
@@ -68,6 +71,7 @@ class Seed {
   void start(int seed, const float* held_delta = nullptr) {
     seed_ = seed, held_delta_ = held_delta;
     if (c_.phases & LOOK) keep_weights();
+    if (c_.draws == LOW_DISCREPANCY) sequences_.start(seed, c_.steps * c_.envs);
   }
 
   // Vector steps of the call from one up to another, in their order.
@@ -139,8 +143,9 @@ class Seed {
 
   void choose(int t, int64_t place) {
     const int columns = c_.behavior == JOINT ? 1 : c_.agents, count = c_.envs * columns;
-    const float* uniform = c_.uniform + seed_ * c_.uniform_seed + int64_t(t - c_.first) * count * (1 + c_.stratified);
-    if (c_.stratified) uniform = stratify(uniform, columns, place);
+    const float* uniform = c_.uniform + seed_ * c_.uniform_seed + int64_t(t - c_.first) * count * (1 + (c_.draws == STRATIFIED));
+    if (c_.draws == STRATIFIED) uniform = stratify(uniform, columns, place);
+    if (c_.draws == LOW_DISCREPANCY) uniform = in_sequence(uniform, columns, place);
     const float* delta = nullptr;
     if (c_.behavior == JOINT)
       delta = held_delta_ ? delta_.held(held_delta_, all_.data(), c_.envs)
@@ -223,6 +228,15 @@ class Seed {
     return drawn_.data();
   }
 
+  // behavior.low_discrepancy_draws: the visits of a state draw from one sequence.
+  const float* in_sequence(const float* uniform, int columns, int64_t place) {
+    const Number* everything = static_cast<const Number*>(c_.everything);
+    for (int e = 0; e < c_.envs; ++e)
+      sequences_.draw(c_.numbered ? c_.index + place + e : nullptr, everything + (place + e) * c_.state_dim,
+                      uniform + e * columns, &drawn_[e * columns]);
+    return drawn_.data();
+  }
+
   bool same_state(int64_t one, int64_t other) const {
     if (c_.numbered) return c_.index[one] == c_.index[other];
     const Number* state = static_cast<const Number*>(c_.everything);
@@ -273,6 +287,7 @@ class Seed {
   Task task_;
   FewRows policy_, delta_;
   Network copier_;
+  StateSequences sequences_;
   const float* held_delta_ = nullptr;
   int seed_ = 0, joint_;
   std::vector<Nonzeros> seen_, all_;  // [agents][envs], [envs]

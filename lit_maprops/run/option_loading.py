@@ -15,9 +15,19 @@ def load(text: str) -> Any:
     content = load_yaml(text, get_loader("yaml"))
     if content is None and text.lstrip().startswith("#") and "\n" not in text:
         return text  # a value such as --run_name "#1", not a remark
+    if isinstance(content, dict) and "model" in content:
+        _rename(content["model"])
     if isinstance(content, dict) and "trainer" in content:
         return {key: value for key, value in content.items() if key not in GONE or value is not None}
     return content
+
+
+def _rename(model: Any) -> None:
+    """``behavior.stratified`` of before 2026-11-29, true or false, is ``behavior.draws`` now."""
+    behavior = model.get("behavior") if isinstance(model, dict) else None
+    given = behavior.get("init_args") if isinstance(behavior, dict) else None
+    if isinstance(given, dict) and isinstance(given.get("stratified"), bool):
+        given["draws"] = "stratified" if given.pop("stratified") else "independent"
 
 
 set_loader("omegaconf+", load, exceptions=(yaml.YAMLError,))

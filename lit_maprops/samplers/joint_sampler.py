@@ -56,7 +56,7 @@ class JointSampler(SamplerState):
         n_actions: number of actions of each agent; they may differ.
         action_dims: instead of ``n_actions``, components of each agent's continuous action.
         num_envs: environments that step together, E. They are not corrected against each other within one step: one
-            environment, or ``stratified`` behavior policies, have the least sampling error.
+            environment, or ``draws="stratified"``, have the least sampling error.
         seed: fixes all random numbers: those of seed 0 of a ``LitMAPROPS`` run with this ``run_seed``, whose collector
             draws one step on trial first.
         device: where the tensors of the loop live.

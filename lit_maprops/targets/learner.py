@@ -87,6 +87,10 @@ class Learner(Configurable, nn.Module, ABC):
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
 
+    def values(self, data: TensorDictBase) -> Tensor | None:
+        """What a critic expects of steps ``[R, *B]`` for every agent, ``[R, *B, A]`` (return); None: there is none."""
+        return None
+
     def why_not_native(self) -> str | None:
         """Why no compiled kernel can make this learner's updates as it stands, in words; None: one can."""
         return f"there is no kernel for {type(self).__name__}"

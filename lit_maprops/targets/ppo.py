@@ -83,6 +83,11 @@ class PPO(Learner):
         self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
 
     @override
+    @torch.no_grad()
+    def values(self, data: TensorDictBase) -> Tensor:
+        return self.critic.values(data).squeeze(-1)
+
+    @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators

@@ -39,7 +39,7 @@ WARM_UP = {"cuda": 2, "cpu": 1}  # iterations: an ordinary one, and one that rec
 # What conf/boulderpush_reliability.yaml says; several environments where draws are shared out between them.
 SAMPLERS: dict[str, tuple[Any, int]] = {
     "OnPolicy": (OnPolicy, 1),
-    "OnPolicy, stratified": (lambda: OnPolicy(stratified=True), 8),
+    "OnPolicy, stratified": (lambda: OnPolicy(draws="stratified"), 8),
     "TabularMAPROPS": (TabularMAPROPS, 1),
     "MAPROPS": (lambda: MAPROPS(clip_epsilon=1.0, kl_cutoff=0.3, epochs=4, learning_rate=1e-2), 1),
 }

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy
+from lit_maprops.behavior.draws import DrawKind
 from lit_maprops.envs import MatrixGame
 from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from studies.matrix_games.measures import (
@@ -26,18 +27,19 @@ GAME_N, GAME_ENVS = 16, (1, 2, 4, 8)
 POLICIES = ("uniform", "random")
 
 
-def maker(kind: type, stratified: bool) -> Maker:
+def maker(kind: type, draws: DrawKind) -> Maker:
     """The strong updates of studies/matrix_games."""
     if kind is OnPolicy:
-        return lambda: OnPolicy(stratified=stratified)
+        return lambda: OnPolicy(draws=draws)
     options = {"clip_epsilon": 1.0, "kl_cutoff": 1.0, "epochs": 8, "learning_rate": 1.0, "hidden": []}
-    return lambda: kind(**options, stratified=stratified)
+    return lambda: kind(**options, draws=draws)
 
 
+DRAWS: tuple[DrawKind, ...] = "independent", "stratified"
 SAMPLERS: dict[str, Callable[[], BehaviorPolicy]] = {
-    name + (", stratified" if stratified else ""): maker(kind, stratified)
+    name + ("" if draws == "independent" else f", {draws}"): maker(kind, draws)
     for name, kind in {"on-policy": OnPolicy, "PROPS": PROPS, "MA-PROPS": MAPROPS}.items()
-    for stratified in (False, True)
+    for draws in DRAWS
 }
 
 

@@ -83,7 +83,7 @@ def steps_settings(ms: Sequence[int], envs_per_seed: Sequence[int]) -> dict[str,
     for envs in envs_per_seed:
         flags = ["--data.num_envs", str(envs), "--data.behavior_batch_size", str(envs)]
         settings[f"{envs} environments, m = {envs}"] = flags
-        settings[f"{envs} environments, m = {envs}, stratified"] = [*flags, f"{OPTION}stratified", "true"]
+        settings[f"{envs} environments, m = {envs}, stratified"] = [*flags, f"{OPTION}draws", "stratified"]
     return settings
 
 

@@ -367,7 +367,7 @@ def test_only_the_correlated_form_corrects_the_cross_moment(collected):
 def test_stratified_draws_put_one_environment_in_every_stratum_of_every_component(name, options):
     task, envs = ComponentsTask(1, (2, 1)), 16
     theta = random_policy(task, 4)
-    behavior = built(name, task, 4, stratified=True, **options)
+    behavior = built(name, task, 4, draws="stratified", **options)
     query = everywhere(task, theta, 0, envs)
     action = behavior.choose(query, query.get(keys.PARAMETERS)).action  # D is empty, so pi_phi is pi_theta
     z = gaussian.whiten(query.get(keys.PARAMETERS), action, task.action_mask())

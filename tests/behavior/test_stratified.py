@@ -57,7 +57,7 @@ def test_without_company_draws_stay_as_they_are() -> None:
 def test_joint_actions_of_a_state_come_in_their_proportions(name: str) -> None:
     task = StatesTask(n_states=2)
     policy = random_policy(task, n_seeds=50)
-    behavior = built(name, task, 50, stratified=True)
+    behavior = built(name, task, 50, draws="stratified")
     envs = 16
     choice = behavior.choose(everywhere(task, policy, 1, envs), policy[:, 1].unsqueeze(1).expand(-1, envs, -1, -1))
     index = joint.joint_index(choice.action, task.n_actions)
@@ -71,7 +71,7 @@ def test_joint_actions_of_a_state_come_in_their_proportions(name: str) -> None:
 def test_each_agents_actions_come_in_their_proportions(name: str) -> None:
     task = StatesTask(n_states=2, n_agents=3)
     policy = random_policy(task, n_seeds=50)
-    behavior = built(name, task, 50, stratified=True)
+    behavior = built(name, task, 50, draws="stratified")
     envs = 16
     choice = behavior.choose(everywhere(task, policy, 0, envs), policy[:, 0].unsqueeze(1).expand(-1, envs, -1, -1))
     counts = torch.nn.functional.one_hot(choice.action, 2).sum(1)
@@ -99,8 +99,8 @@ def test_states_are_told_apart_with_and_without_numbers(numbered: bool) -> None:
 def test_a_seed_draws_the_same_alone() -> None:
     task = StatesTask()
     policy = random_policy(task, n_seeds=3)
-    together = built("MAPROPS", task, 3, stratified=True)
-    alone = built("MAPROPS", task, 1, stratified=True)
+    together = built("MAPROPS", task, 3, draws="stratified")
+    alone = built("MAPROPS", task, 1, draws="stratified")
     for _ in range(3):
         many = together.choose(everywhere(task, policy, 0, 5), policy.expand(-1, 5, -1, -1))
         one = alone.choose(everywhere(task, policy[:1], 0, 5), policy[:1].expand(-1, 5, -1, -1))

@@ -11,7 +11,7 @@ import torch
 from collect_helpers import acted, assert_same_state, assert_same_steps, collection, native, pair
 
 from lit_maprops import keys
-from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy, TabularMAPROPS
+from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.collect import NativeCollection, unsupported
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
 from lit_maprops.targets import TargetPolicies
@@ -22,9 +22,12 @@ MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8)  # by
 PAYOFFS = [[[1.0, 0.0], [0.5, 2.0], [-1.0, 0.3]], [[0.0, 0.0], [3.0, -2.0], [1.0, 1.0]], [[2.0, 2.0]] * 3]
 BEHAVIORS: dict[str, Callable[[], BehaviorPolicy]] = {
     "own": OnPolicy,
-    "own, stratified": lambda: OnPolicy(stratified=True),
+    "own, stratified": lambda: OnPolicy(draws="stratified"),
     "joint": lambda: MAPROPS(hidden=[16, 11]),
-    "joint, stratified": lambda: MAPROPS(hidden=[], stratified=True),
+    "own, sequences": LowDiscrepancy,
+    "own, nested": lambda: LowDiscrepancy(first_visits="sequence", scrambling="owen"),
+    "joint, sequences": lambda: MAPROPS(hidden=[16], draws="low_discrepancy"),
+    "joint, stratified": lambda: MAPROPS(hidden=[], draws="stratified"),
 }
 # Task, behavior, environments E, batch m, layers of the policies, one network for all agents, vector steps.
 Case = tuple[Task, str, int, int, tuple[int, ...], bool, int]
@@ -59,6 +62,11 @@ CASES: dict[str, Case] = {
         Foraging(size=9, n_agents=4, max_num_food=5, max_food_level=2, normalize_reward=False, fixed_start=True),
         *("own, stratified", 3, 9, (8,), False, 30),
     ),
+    "sequences, grid": (BoulderPush(penalty=0.003, max_steps=9, **FIXED), "own, sequences", 1, 60, (16,), False, 60),
+    "sequences, environments": (BoulderPush(max_steps=9), "own, sequences", 3, 6, (16,), True, 30),
+    "sequences, nested": (Coordination(3, 3), "own, nested", 3, 6, (), False, 30),
+    "sequences without numbers": (BoulderPush("large", n_agents=7), "own, nested", 3, 6, (16,), False, 30),
+    "sequences, joint": (MatrixGame(), "joint, sequences", 2, 4, (), False, 30),
     "partial coordination": (Coordination(4, 3, partial=True), "own, stratified", 2, 8, (), False, 30),
 }
 

@@ -104,7 +104,7 @@ def test_steps_are_those_of_vmas_itself() -> None:
     [
         (OnPolicy, 3, 12, True, {}),
         (OnPolicy, 2, 8, False, {"n_agents": 4, "options": {"obs_agents": False}}),
-        (lambda: OnPolicy(stratified=True), 3, 6, False, {}),
+        (lambda: OnPolicy(draws="stratified"), 3, 6, False, {}),
         (lambda: MAPROPS(hidden=[16]), 2, 8, False, {"n_agents": 2}),
     ],
     ids=["shared", "four agents", "stratified", "joint"],

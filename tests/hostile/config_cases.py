@@ -49,7 +49,7 @@ CLASSES = [
     "{init_args: {}}",
     "{class_path: MAPROPS, init_args: 3}", "{class_path: MAPROPS, init_args: {a: 1}}",
     "{class_path: MAPROPS, dict_kwargs: {a: 1}}",
-    "{class_path: OnPolicy, init_args: {stratified: 3}}", "{class_path: MAPROPS, other: 3}",
+    "{class_path: OnPolicy, init_args: {draws: 3}}", "{class_path: MAPROPS, other: 3}",
     "{class_path: [MAPROPS]}", "MatrixGame", "VMAS",
     "{class_path: IPPO, init_args: {class_path: IPPO}}", "{class_path: MatrixGame, init_args: {payoff: [[1, 2], [3]]}}",
     "{class_path: PettingZoo, init_args: {name: os}}", "{class_path: PettingZoo, init_args: {name: ../x}}",

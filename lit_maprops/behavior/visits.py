@@ -1,0 +1,142 @@
+"""Which states D has visited how often: what a sequence per state needs to go on."""
+
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.envs import Task
+
+LEAST_ROOM = 64  # rows
+_FACTOR, _OFFSET = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D  # odd, as signed numbers
+
+
+class Found(NamedTuple):
+    """Where the E environments of R seeds stand in one vector step."""
+
+    state: Tensor  # [R, E] int64: its number, or a hash of its contents
+    content: Tensor | None  # [R, E, S] float32, where the task numbers no states
+    visit: Tensor  # [R, E] int64: visits of this state so far; environments in the same one count up in order
+    known: Tensor  # [R, E] bool: D has been here before
+    row: Tensor  # [R, E] int64, of the newest visit, where known
+    leader: Tensor  # [R, E] int64, the first environment in the same state
+
+
+class Visits:
+    """One row per env step of D for each of R seeds: its state, which visit it was, and W whole numbers.
+
+    States are known by their numbers where the task has them, else by their contents: rows are found by a hash and
+    compared, so that no two states are taken for one (should hashes of different states ever be equal, the second
+    one's visits count as first visits). Memory is that of D's own rows, at most.
+
+    Args:
+        task: whose states they are.
+        n_seeds: R.
+        columns: W.
+
+    Attributes:
+        used: rows in use.
+        state: ``[R, room]`` int64.
+        visit: ``[R, room]`` int64, counted from 0.
+        numbers: ``[R, room, W]`` int32.
+        content: ``[R, room, S]`` float32; S is 0 where states have numbers.
+    """
+
+    def __init__(self, task: Task, n_seeds: int, columns: int) -> None:
+        self.numbered = task.numbers_states()
+        self.used = 0
+        self.state = self.visit = torch.zeros(n_seeds, 0, dtype=torch.int64)
+        self.numbers = torch.zeros(n_seeds, 0, columns, dtype=torch.int32)
+        self.content = torch.zeros(n_seeds, 0, 0 if self.numbered else task.state_dim)
+        self._factors = torch.arange(1, task.state_dim + 1) * _FACTOR + _OFFSET | 1
+
+    def find(self, data: TensorDictBase) -> Found:
+        """Look up the states of one vector step, ``[R, E]``."""
+        state, content = self._states(data)
+        n_envs = state.shape[1]
+        if self.used:
+            kept, visit = self.state[:, : self.used], self.visit[:, : self.used]
+            same = kept.unsqueeze(1) == state.unsqueeze(2)  # [R, E, used]
+            visit, row = ((visit + 1).unsqueeze(1) * same).max(2)
+            if content is not None:
+                there = self.content.gather(1, row.unsqueeze(2).expand_as(content))
+                visit = visit * (there == content).all(2)
+        else:
+            visit, row = torch.zeros_like(state), torch.zeros_like(state)
+        known, leader = visit > 0, torch.zeros_like(state)
+        if n_envs > 1:
+            together = state.unsqueeze(1) == state.unsqueeze(2)  # [R, E, E]
+            if content is not None:
+                together = together & (content.unsqueeze(1) == content.unsqueeze(2)).all(3)
+                together = together | torch.eye(n_envs, dtype=torch.bool, device=state.device)  # NaN is itself
+            leader = together.int().argmax(2)
+            visit = visit + together.tril(-1).sum(2)
+        return Found(state, content, visit, known, row, leader)
+
+    def _states(self, data: TensorDictBase) -> tuple[Tensor, Tensor | None]:
+        if self.numbered:
+            return data.get(keys.STATE_INDEX).squeeze(-1), None
+        content = data.get(keys.STATE).float() + 0.0  # there are two zeros, which are equal
+        bits = content.view(torch.int32).long()
+        mixed = (bits ^ (bits << 32)) * self._factors.to(bits.device)
+        return (mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)).sum(-1), content
+
+    def numbers_of(self, found: Found) -> Tensor:
+        """What was entered with the newest visits, ``[R, E, W]`` int32; anything where a state is not known."""
+        row = found.row.unsqueeze(2).expand(-1, -1, self.numbers.shape[2])
+        return self.numbers.gather(1, row) if self.used else row.to(torch.int32)
+
+    def add(self, found: Found, numbers: Tensor) -> None:
+        """Enter a vector step's visits.
+
+        Args:
+            found: its states.
+            numbers: ``[R, E, W]`` int32.
+        """
+        first = self.used
+        self.reserve(found.state.shape[1])
+        self.used = last = first + found.state.shape[1]
+        self.state[:, first:last], self.visit[:, first:last] = found.state, found.visit
+        self.numbers[:, first:last] = numbers
+        if found.content is not None:
+            self.content[:, first:last] = found.content
+
+    def reserve(self, rows: int) -> None:
+        """Make room for as many more."""
+        room = self.state.shape[1]
+        if self.used + rows > room:
+            self._resize(max(LEAST_ROOM, 2 * room, self.used + rows), slice(0, self.used))
+
+    def keep(self, newest: int) -> None:
+        """Forget all but the ``newest`` rows."""
+        if newest < self.used:
+            kept = slice(self.used - newest, self.used)
+            self.used = newest
+            self._resize(max(LEAST_ROOM, newest) if newest else 0, kept)
+
+    def _resize(self, room: int, kept: slice) -> None:
+        for name in ("state", "visit", "numbers", "content"):
+            before = getattr(self, name)
+            after = before.new_zeros(before.shape[0], room, *before.shape[2:])
+            after[:, : kept.stop - kept.start] = before[:, kept]
+            setattr(self, name, after)
+
+    def move(self, device: torch.device) -> None:
+        """Keep rows on a device."""
+        for name in ("state", "visit", "numbers", "content"):
+            setattr(self, name, getattr(self, name).to(device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors from which ``load_state_dict`` continues."""
+        names = ("state", "visit", "numbers") if self.numbered else ("state", "visit", "numbers", "content")
+        return {name: getattr(self, name)[:, : self.used].clone() for name in names}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from a ``state_dict``."""
+        device = self.state.device
+        for name, value in saved.items():
+            setattr(self, name, value.to(device))
+        self.used = self.state.shape[1]
+        self.content = self.content if "content" in saved else self.content.new_zeros(*self.state.shape, 0)
