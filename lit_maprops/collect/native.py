@@ -11,7 +11,18 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy
 from lit_maprops.collect.collection import BehaviorActor, carried
-from lit_maprops.collect.native_call import ACT, ASKED, BEHAVIORS, CHOOSE, LOOK, TASKS, Batch, Rollout, Weights
+from lit_maprops.collect.native_call import (
+    ACT,
+    ASKED,
+    BEHAVIORS,
+    CHOOSE,
+    LOOK,
+    MOST_PROBABLE,
+    TASKS,
+    Batch,
+    Rollout,
+    Weights,
+)
 from lit_maprops.envs import State, Task, TaskEnv
 from lit_maprops.native.build import run, why_none
 from lit_maprops.native.threads import worker_threads
@@ -58,9 +69,17 @@ class NativeCollection:
         actor: the behavior policy.
         behavior_batch_size: m, env steps per seed and batch; a multiple of E.
         evaluates: an evaluation is played, whose steps are not counted.
+        greedy: every agent takes its most probable action, whatever the behavior policy would choose.
     """
 
-    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int, evaluates: bool = False) -> None:
+    def __init__(
+        self,
+        env: TaskEnv,
+        actor: BehaviorActor,
+        behavior_batch_size: int,
+        evaluates: bool = False,
+        greedy: bool = False,
+    ) -> None:
         self.updates: dict[str, list[Tensor]] = {}
         self.update_seconds = 0.0
         self.env, self.behavior = env, actor.behavior
@@ -86,15 +105,15 @@ class NativeCollection:
         self._noise_count = envs * (task.step_noise + task.start_noise)
         self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
         call.threads, call.phases = 1, LOOK | CHOOSE | ACT
-        self._enter_behavior()
+        self._enter_behavior(MOST_PROBABLE if greedy else BEHAVIORS.get(type(self.behavior), ASKED))
         first = env.reset()
         if not evaluates:
             actor(first)  # TorchRL's collector draws once to see what an actor writes
         self._own_state(env.checkpoint_state())
 
-    def _enter_behavior(self) -> None:
+    def _enter_behavior(self, kind: int) -> None:
         behavior, call, envs = self.behavior, self._call, self._call.envs
-        call.behavior = BEHAVIORS.get(type(behavior), ASKED)
+        call.behavior = kind
         call.stratified = behavior.stratified and envs > 1
         columns = () if call.behavior else behavior.family.uniforms
         self._drawn_count = envs * math.prod(columns) * (1 + call.stratified)

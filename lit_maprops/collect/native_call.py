@@ -19,13 +19,9 @@ from lit_maprops.native.arrays import address, shape_numbers
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 
-
-class GreedyPlay(OnPolicy):
-    """Every agent takes its most probable action: what an evaluation plays, and no run learns from."""
-
-
 ASKED = 2  # actions come from Python
-BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1, GreedyPlay: 3}
+MOST_PROBABLE = 3  # every agent's, as an evaluation plays
+BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1}
 LOOK, CHOOSE, ACT = 1, 2, 4
 
 

@@ -7,6 +7,7 @@ the rows of a minibatch and adds up what it finds before every clip and every st
 that left before the others learns from its own steps alone.
 """
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,8 +58,12 @@ class PPO(Learner):
     """
 
     optimizer: SeedAdam
-    critic_class: type[IndependentCritic] | type[CentralCritic]
     loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
+
+    @property
+    @abstractmethod
+    def critic_class(self) -> type[IndependentCritic | CentralCritic]:
+        """The kind of critic; a class attribute of every subclass."""
 
     def __init__(
         self,
@@ -88,9 +93,8 @@ class PPO(Learner):
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
         self.critic = self.critic_class(task, self.hidden, self.share_parameters, generators)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
-        stack = (len(seed_ids),)
         networks = [*self.policies.parameters(), *self.critic.parameters()]
-        self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5, fused=True)
+        self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         actor = ProbabilisticActor(
             self.policies,
