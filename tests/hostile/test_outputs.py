@@ -69,7 +69,7 @@ def test_a_log_of_a_sweep_is_no_way_elsewhere(tmp_path: Path) -> None:
     victim.write_text("precious")
     (tmp_path / "000-abcdef.log").symlink_to(victim)
     process = Process(Entry("000-abcdef", {}), tmp_path)
-    with pytest.raises(WriteError, match="abcdef[.]log could not be written"):
+    with pytest.raises(WriteError, match=r"abcdef[.]log could not be written"):
         process.start(Any, 1)
     assert victim.read_text() == "precious"
 
