@@ -164,3 +164,12 @@ class Buffer:
             self.history_batches = max(self.history_batches, used)
             self._allocate(saved[:, 0])
             self._stored()[:, :used] = saved[:, :used]
+
+
+def taken_rows(data: TensorDictBase, rows: Tensor) -> TensorDictBase:
+    """Rows ``[R, b]`` of ``[R, B]``."""
+    n_seeds, n_rows = data.batch_size
+    chosen = (rows + n_rows * torch.arange(n_seeds, device=rows.device).unsqueeze(1)).flatten()
+    return data.apply(  # index_select copies rows as they are, which indexing does number by number
+        lambda value: value.flatten(0, 1).index_select(0, chosen).unflatten(0, rows.shape), batch_size=rows.shape
+    )

@@ -65,9 +65,9 @@ class LitMAPROPS(ResumableRun):
         learner: pi_theta and how it learns.
         num_seeds: R, independent training runs side by side.
         first_seed: number of the first seed. ``num_seeds=1, first_seed=7`` repeats seed 7 alone, with the same random
-            numbers and with results that are equal up to rounding: how a product of matrices rounds depends on where
-            in memory a seed's numbers lie, so on the seeds before it. Bit for bit where products are tiny, as of the
-            tables of matrix games; elsewhere an action may change in time, and with it the rest of that seed's run.
+            numbers: bit for bit where kernels run every part (``engine``), else up to rounding, since how torch rounds
+            a product of matrices depends on where in memory a seed's numbers lie, so on the seeds before it. Then an
+            action may change in time, and with it the rest of that seed's run; not where products are tiny.
         total_env_steps: env steps per seed; the last whole target batch within them is the last.
         eval_interval: target iterations between evaluations.
         eval_episodes: fresh episodes per seed and evaluation.

@@ -1,9 +1,13 @@
-"""A seed of many, repeated alone: the same random numbers, and the same results up to rounding."""
+"""A seed of many, repeated alone: the same random numbers; the same results, in torch up to rounding."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from test_engine import engine_of, needs_kernels
 from test_module import tabular, train
 
+import lit_maprops as lm
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.structured import StructuredPolicy
 from lit_maprops.envs import BoulderPush, MatrixGame, Task, TwoPeaks
@@ -49,6 +53,22 @@ def test_a_seed_repeated_alone_is_the_same_up_to_rounding(behavior: str, learner
             torch.testing.assert_close(alone[name], value, rtol=1e-3, atol=1e-5, equal_nan=True, msg=name)
     other = figures(models[0], 0)
     assert any(not torch.equal(other[name], value) for name, value in together.items())
+
+
+@needs_kernels
+def test_by_kernels_alone_a_seed_has_the_same_bits(tmp_path: Path) -> None:
+    """With PROPS; tests/test_engine.py has MAPROPS."""
+    settings = {"total_env_steps": 1024, "eval_episodes": 1, "sampling_error": None, "wandb": "disabled"}
+    runs = []
+    for first, seeds in ((0, 5), (3, 1)):
+        place = {"runs_dir": tmp_path, "run_name": f"{seeds}", "num_seeds": seeds, "first_seed": first}
+        runs.append(lm.fit(config="boulderpush", behavior=lm.PROPS(), engine="native", **settings, **place))
+    assert set(engine_of(runs[0]).values()) == {"native"}
+    together, alone = (
+        torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in runs
+    )
+    nets = [name for name in together if name.endswith("net.flat")]
+    assert len(nets) >= 3 and all(torch.equal(together[name][3:4], alone[name]) for name in nets)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.discrete])

@@ -133,6 +133,24 @@ def test_kernels_are_built_once_where_nobody_else_can_write(tmp_path, monkeypatc
     assert not built[1][built[1].index("-o") + 1].startswith(str(tmp_path / "lit_maprops"))
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    """A read-only home, whose folder for kernels is there from before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "true")  # a compiler: any program that is there
+
+    def refuse(*_, **options):
+        raise OSError(30, "Read-only file system", options["dir"])
+
+    monkeypatch.setattr(build.tempfile, "TemporaryDirectory", refuse)
+    build.library.cache_clear()
+    try:
+        assert "did not compile the kernels ([Errno 30] Read-only file system" in build.why_none()
+        monkeypatch.setattr(build, "_folder", lambda: refuse(dir=str(tmp_path)))
+        assert build.why_none().startswith("there is no folder for kernels ([Errno 30]")
+    finally:
+        build.library.cache_clear()
+
+
 def _wrote(command: list[str]) -> subprocess.CompletedProcess[str]:
     Path(command[command.index("-o") + 1]).write_bytes(b"no library")
     return subprocess.CompletedProcess(command, 0, "", "")

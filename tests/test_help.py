@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
+from lit_maprops.envs import TASKS
 from lit_maprops.report.settings import setting_key
 from lit_maprops.run.changes import Change, continued_with
 from lit_maprops.run.options import parsed
+from lit_maprops.targets import LEARNERS
 
 CLASSES = ["--data.env", "MatrixGame", "--model.behavior", "OnPolicy", "--model.learner", "Reinforce"]
 
@@ -37,6 +40,12 @@ def test_ours_come_first_and_lightnings_have_a_help_of_their_own(capsys: pytest.
     actions = [action for action in parsed(CLASSES).parser._actions if action.help != SUPPRESS]
     flags = {flag.rstrip("+") for action in actions for flag in action.option_strings if flag.startswith("--")}
     assert len(flags) > 60 and flags - told[0] - told[1] == set()
+
+
+def test_no_class_is_offered_that_no_run_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    """A class that kernels once used among themselves was a choice, and gave another sampler than its own."""
+    offered = re.findall(r"lit_maprops(?:\.\w+)*\.([A-Z]\w+)", shown(capsys, "fit", "--help"))
+    assert len(offered) > 15 and set(offered) == set(TASKS) | set(BEHAVIORS) | set(LEARNERS)
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

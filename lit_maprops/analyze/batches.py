@@ -94,7 +94,7 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
     behavior.reset(old)
     starts = [seed for seed in subject.seed_ids for _ in range(times)]
     env = TaskEnv(task, run_seed, ids, envs, "analysis environment", start_ids=starts)
-    at_once = steps if isinstance(behavior, OnPolicy) else subject.behavior_batch_size
+    at_once = subject.behavior_batch_size if behavior.adapts else steps
     collection = Collection(env, BehaviorActor(policies, behavior), at_once)
     buffer = Buffer(steps // envs)
     while not buffer.is_full:

@@ -19,6 +19,7 @@ from lit_maprops.collect.native_call import (
     CHOOSE,
     DRAWS,
     LOOK,
+    MOST_PROBABLE,
     TASKS,
     Batch,
     Rollout,
@@ -72,9 +73,17 @@ class NativeCollection:
         actor: the behavior policy.
         behavior_batch_size: m, env steps per seed and batch; a multiple of E.
         evaluates: an evaluation is played, whose steps are not counted.
+        greedy: every agent takes its most probable action, whatever the behavior policy would choose.
     """
 
-    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int, evaluates: bool = False) -> None:
+    def __init__(
+        self,
+        env: TaskEnv,
+        actor: BehaviorActor,
+        behavior_batch_size: int,
+        evaluates: bool = False,
+        greedy: bool = False,
+    ) -> None:
         self.updates: dict[str, list[Tensor]] = {}
         self.update_seconds = 0.0
         self.env, self.behavior = env, actor.behavior
@@ -101,15 +110,15 @@ class NativeCollection:
         self._noise_count = envs * (task.step_noise + task.start_noise)
         self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
         call.threads, call.phases = 1, LOOK | CHOOSE | ACT
-        self._enter_behavior()
+        self._enter_behavior(MOST_PROBABLE if greedy else behavior_number(self.behavior))
         first = env.reset()
         if not evaluates:
             actor(first)  # TorchRL's collector draws once to see what an actor writes
         self._own_state(env.checkpoint_state())
 
-    def _enter_behavior(self) -> None:
+    def _enter_behavior(self, kind: int) -> None:
         behavior, call, envs = self.behavior, self._call, self._call.envs
-        call.behavior = behavior_number(behavior)
+        call.behavior = kind
         source = behavior.source
         self._drawn_count = envs * math.prod(source.columns) * source.layers(envs)
         if call.behavior != ASKED and (envs > 1 or DRAWS[type(source)] != DRAWS[StratifiedDraws]):

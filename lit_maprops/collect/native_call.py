@@ -21,13 +21,9 @@ from lit_maprops.native.arrays import address, shape_numbers
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 
-
-class GreedyPlay(OnPolicy):
-    """Every agent takes its most probable action: what an evaluation plays, and no run learns from."""
-
-
 JOINTLY, ASKED = 1, 2  # ASKED: actions come from Python
-BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, LowDiscrepancy: 0, MAPROPS: JOINTLY, GreedyPlay: 3}
+MOST_PROBABLE = 3  # every agent's, as an evaluation plays
+BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, LowDiscrepancy: 0, MAPROPS: JOINTLY}
 DRAWS: dict[type[Draws], int] = {Draws: 0, StratifiedDraws: 1, LowDiscrepancyDraws: 2}
 LOOK, CHOOSE, ACT = 1, 2, 4
 

@@ -6,7 +6,6 @@ from lit_maprops import keys
 from lit_maprops.behavior import OnPolicy
 from lit_maprops.collect.collection import BehaviorActor
 from lit_maprops.collect.native import NativeCollection
-from lit_maprops.collect.native_call import GreedyPlay
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.evaluate import Evaluation
@@ -29,12 +28,13 @@ def evaluate(
 ) -> Evaluation:
     """As ``metrics.evaluate.evaluate``, for a task and policies of which ``unsupported`` says nothing."""
     env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", faults=faults)
-    player = GreedyPlay() if greedy else OnPolicy()
+    player = OnPolicy()
     player.build(task, run_seed, seed_ids)
     player.action_streams = SeedStreams(run_seed, seed_ids, f"{purpose} actions")
     of_step = len(seed_ids) * episodes * task.n_agents * task.observation_dim
     steps = max(1, min(task.max_steps, NUMBERS // of_step))
-    collection = NativeCollection(env, BehaviorActor(policies, player), steps * episodes, evaluates=True)
+    actor = BehaviorActor(policies, player)
+    collection = NativeCollection(env, actor, steps * episodes, evaluates=True, greedy=greedy)
     running = torch.ones(len(seed_ids), 1, episodes, dtype=torch.bool)
     success, returns = torch.zeros_like(running), torch.zeros(len(seed_ids), 1, episodes, task.n_agents)
     sound = torch.ones(len(seed_ids), dtype=torch.bool)

@@ -42,9 +42,12 @@ def library() -> ctypes.CDLL:
     """The kernels.
 
     Raises:
-        NoKernels: there is no compiler, or it failed.
+        NoKernels: there is no compiler, it failed, or there is nowhere to build.
     """
-    path = _path()
+    try:
+        path = _path()
+    except OSError as error:  # neither a home nor a temporary folder
+        raise NoKernels(f"there is no folder for kernels ({error})") from None
     if not path.exists():
         _compile(path)
     try:
@@ -117,14 +120,15 @@ def _compile(path: Path) -> None:
     if found is None:
         raise NoKernels("there is no C++ compiler: install g++ or name one in CXX")
     units = [str(source) for source in sources() if source.suffix == ".cpp"]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
-        command = [found, *FLAGS, "-I", str(PACKAGE / "native"), *units, "-o", str(built)]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            built = Path(folder) / path.name
+            command = [found, *FLAGS, "-I", str(PACKAGE / "native"), *units, "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NoKernels(f"{found} did not compile the kernels ({error})") from None
-        if done.returncode:
-            said = next((line for line in done.stderr.splitlines() if "error" in line), "it said nothing")
-            raise NoKernels(f"{found} did not compile the kernels ({said.strip()})")
-        os.replace(built, path)
+            if not done.returncode:
+                os.replace(built, path)
+    except (OSError, subprocess.TimeoutExpired) as error:  # a home that is read-only or full, too
+        raise NoKernels(f"{found} did not compile the kernels ({error})") from None
+    if done.returncode:
+        said = next((line for line in done.stderr.splitlines() if "error" in line), "it said nothing")
+        raise NoKernels(f"{found} did not compile the kernels ({said.strip()})")

@@ -16,7 +16,7 @@ from typing import Any
 from lit_maprops.sweep.journal import Entry
 from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import check
-from lit_maprops.system.files import writing
+from lit_maprops.system.files import no_link, writing
 from lit_maprops.system.sweep_values import for_environment
 from lit_maprops.system.threads import share_cores
 
@@ -92,7 +92,7 @@ class Process:
         Raises:
             WriteError: the log cannot be written.
         """
-        with writing(self.log), self.log.open("ab") as log:
+        with writing(self.log), open(self.log, "ab", opener=no_link) as log:
             if not _lock(log):
                 self.adopted = True
                 return
@@ -129,7 +129,7 @@ class Process:
         """Whether the run is at work."""
         if self._popen is not None:
             return self._popen.poll() is None
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=no_link) as log:
             return not _lock(log)
 
     @property

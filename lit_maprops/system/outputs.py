@@ -7,9 +7,10 @@ from pathlib import Path
 from lit_maprops.system.errors import check
 
 # Of a run folder, see docs/how-to/continue.md; reports and analyses may lie beside them.
-RUN_FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "validate.json", "test.json", "error.txt",
-             "*.ckpt", "*.png", "*.gif", "*.tmp")  # fmt: skip
+RUN_FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "changes.json", "validate.json", "test.json",
+             "error.txt", "*.ckpt", "*.png", "*.gif", "*.tmp")  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "wandb")
+SWEEP_FILES = ("sweep.json", "sweep.lock", "*.log")  # of a sweep's folder, which holds those of its runs
 
 
 def check_output(argument: str, *paths: Path) -> None:
@@ -34,6 +35,8 @@ def check_output(argument: str, *paths: Path) -> None:
         inside = () if run is None else path.resolve().relative_to(run).parts
         own = bool(inside) and (inside[0] in RUN_FOLDERS or any(fnmatch(inside[-1], name) for name in RUN_FILES))
         check(not own, f"{argument} is {path}, a file of the run {run}: choose another name")
+        swept = (path.resolve().parent / "sweep.json").is_file() and any(fnmatch(path.name, n) for n in SWEEP_FILES)
+        check(not swept, f"{argument} is {path}, a file of the sweep {path.parent}: choose another name")
 
 
 def _is_run(folder: Path) -> bool:

@@ -7,6 +7,7 @@ the rows of a minibatch and adds up what it finds before every clip and every st
 that left before the others learns from its own steps alone.
 """
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.buffer import Buffer
+from lit_maprops.buffer import Buffer, taken_rows
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.graphs import can_record
@@ -57,8 +58,12 @@ class PPO(Learner):
     """
 
     optimizer: SeedAdam
-    critic_class: type[IndependentCritic] | type[CentralCritic]
     loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
+
+    @property
+    @abstractmethod
+    def critic_class(self) -> type[IndependentCritic | CentralCritic]:
+        """The kind of critic; a class attribute of every subclass."""
 
     def __init__(
         self,
@@ -93,9 +98,8 @@ class PPO(Learner):
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
         self.critic = self.critic_class(task, self.hidden, self.share_parameters, generators)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
-        stack = (len(seed_ids),)
         networks = [*self.policies.parameters(), *self.critic.parameters()]
-        self.optimizer = SeedAdam(networks, self.learning_rate, stack, eps=1e-5, fused=True)
+        self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         actor = ProbabilisticActor(
             self.policies,
@@ -218,7 +222,7 @@ class PPO(Learner):
             return lambda rows, count: ppo_gradient.gradient(self, samples.take(rows), count)
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from = data.exclude(*unused)
-        return lambda rows, count: self._autograd(_take(learned_from, rows), count)
+        return lambda rows, count: self._autograd(taken_rows(learned_from, rows), count)
 
     def _autograd(self, own: TensorDictBase, count: int) -> dict[str, Tensor]:
         """As ``ppo_gradient.gradient``, for any policies, critic and loss."""
@@ -290,12 +294,3 @@ class MAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
-
-
-def _take(data: TensorDictBase, rows: Tensor) -> TensorDictBase:
-    """Rows ``[R, b]`` of ``[R, B]``."""
-    n_seeds, n_rows = data.batch_size
-    chosen = (rows + n_rows * torch.arange(n_seeds, device=rows.device).unsqueeze(1)).flatten()
-    return data.apply(  # index_select copies rows as they are, which indexing does number by number
-        lambda value: value.flatten(0, 1).index_select(0, chosen).unflatten(0, rows.shape), batch_size=rows.shape
-    )

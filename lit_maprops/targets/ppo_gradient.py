@@ -76,7 +76,7 @@ class Samples(NamedTuple):
             return torch.cat([observation, shown], -1)
 
         seen = inputs(learner.policies.net)
-        central = isinstance(learner.critic, CentralCritic)
+        central = keys.STATE in learner.critic.in_keys
         judged = data.get(keys.STATE).unsqueeze(1) if central else seen
         numbers = [
             data.get(key).reshape(*data.shape, n_agents)

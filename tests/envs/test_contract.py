@@ -17,7 +17,7 @@ from env_cases import (
 )
 from torchrl.envs.utils import check_env_specs
 
-from lit_maprops.envs import TASKS
+from lit_maprops.envs import TASKS, MatrixGame, TaskEnv
 
 
 def test_extra_settings_are_of_registered_tasks():
@@ -75,6 +75,20 @@ def test_flags_agree(name, settings):
     running = ~after["done"][:-1].squeeze(-1)
     for key in ("state", ("agents", "observation")):
         assert torch.equal(steps[key][1:][running], after[key][:-1][running])
+
+
+class SaysBoth(MatrixGame):
+    """Of packages that write ``done`` into both flags."""
+
+    def transition(self, state, action, noise):
+        outcome = super().transition(state, action, noise)
+        return outcome._replace(truncated=torch.ones_like(outcome.terminated))
+
+
+def test_what_terminates_is_not_truncated_whatever_a_task_says():
+    env = TaskEnv(SaysBoth(), 0, [0, 1], 3)
+    after = trajectory(env, (0, 1), steps=4)["next"]
+    assert after["terminated"].all() and not after["truncated"].any()
 
 
 @CONTRACT

@@ -48,6 +48,15 @@ def test_the_flag(flag: str, value: str) -> None:
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize("base", ["Task", "BehaviorPolicy", "AdjustedPolicy", "Learner", "PPO"])
+def test_a_class_that_others_extend_is_no_choice(base: str) -> None:
+    """PPO once ended in a traceback: it had no critic."""
+    flag = {"Task": "data.env", "Learner": "model.learner", "PPO": "model.learner"}.get(base, "model.behavior")
+    code, out, err = run(["fit", *BASE, f"--{flag}", base])
+    assert (code, out) == (2, "") and err.count("\n") == 1, err
+    assert f"--{flag} is {base}: choose one of " in err, err
+
+
 @pytest.mark.parametrize(
     "args",
     [

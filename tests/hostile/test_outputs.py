@@ -4,11 +4,14 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SMALL
 
 from lit_maprops.cli.main import main
+from lit_maprops.sweep.journal import Entry
+from lit_maprops.sweep.processes import Process
 from lit_maprops.system.errors import ConfigError, WriteError
 from lit_maprops.system.files import lock, write_atomically
 from lit_maprops.system.outputs import check_output
@@ -28,7 +31,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize(
     "name",
-    ["checkpoints/last.ckpt", "config.yaml", "metrics.csv", "success.png", "checkpoints/new.html", "summary.json"],
+    ["checkpoints/last.ckpt", "config.yaml", "metrics.csv", "success.png", "checkpoints/new.html", "changes.json"],
 )
 def test_a_report_replaces_nothing_of_a_run(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(run)
@@ -50,6 +53,25 @@ def test_an_analysis_replaces_nothing_of_a_run(run: Path, name: str, capsys: pyt
     line = capsys.readouterr().err
     assert "--output is" in line and "a file of the run" in line and line.count("\n") == 1
     assert contents(run) == before
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.lock", "000-abcdef.log"])
+def test_a_report_replaces_nothing_of_a_sweep(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"output is .*{name}, a file of the sweep"):
+        check_output("<output>", tmp_path / name)
+    check_output("<output>", tmp_path / "report.html", run.parent / "sweep.json")
+
+
+def test_a_log_of_a_sweep_is_no_way_elsewhere(tmp_path: Path) -> None:
+    """A sweep's folder of somebody else: what a run prints is added to its log."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "000-abcdef.log").symlink_to(victim)
+    process = Process(Entry("000-abcdef", {}), tmp_path)
+    with pytest.raises(WriteError, match=r"abcdef[.]log could not be written"):
+        process.start(Any, 1)
+    assert victim.read_text() == "precious"
 
 
 def test_beside_a_run_s_files_there_is_room(run: Path) -> None:
