@@ -135,6 +135,9 @@ evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by bo
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
 	$(BIN)/python -m studies.parallel_envs
 
+evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where it was interrupted (about two hours)
+	$(BIN)/python -m studies.low_discrepancy
+
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (several hours)
 	$(BIN)/python -m studies.samplers
 

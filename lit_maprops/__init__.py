@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CoordinationGraph,
         GaussianAdjustment,
         Greedy,
+        LowDiscrepancy,
         OnPolicy,
         TabularMAPROPS,
     )
@@ -62,6 +63,7 @@ _HOMES = {
     "CoordinationGraph": "behavior",
     "GaussianAdjustment": "behavior",
     "Greedy": "behavior",
+    "LowDiscrepancy": "behavior",
     "OnPolicy": "behavior",
     "TabularMAPROPS": "behavior",
     "MultiAgentData": "data",
@@ -105,6 +107,7 @@ __all__ = [
     "JointSampler",
     "Learner",
     "LitMAPROPS",
+    "LowDiscrepancy",
     "MatrixGame",
     "MultiAgentData",
     "OnPolicy",

@@ -19,11 +19,14 @@ class Ledger:
     Args:
         name: of the file; without one the ledger starts empty.
         fields: of summary.json, kept beside the seconds of each part.
+        folder: the study, if it is not called like the file.
         squares: keep the mean squared success, too, for ``mean_success``.
     """
 
-    def __init__(self, name: str, fields: Sequence[str] = MEANS, squares: bool = False) -> None:
-        self.path, self.fields = table_of(name), fields
+    def __init__(
+        self, name: str, fields: Sequence[str] = MEANS, squares: bool = False, folder: str | None = None
+    ) -> None:
+        self.path, self.fields = table_of(folder or name).with_name(f"{name}.csv"), fields
         self.columns = [*fields, *(f"time/{part}" for part in PARTS), *([SQUARE] if squares else [])]
         self._lock = threading.Lock()
         rows = []
