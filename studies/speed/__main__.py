@@ -29,6 +29,7 @@ PARTS = {
     "update": ["update.py"],
     "environments": ["environments.py"],
     "cost": ["fits.py", "cost"],
+    "draws": ["fits.py", "draws"],
     "seeds": ["fits.py", "seeds"],
     "around": ["fits.py", "around"],
     "start": ["fits.py", "start"],

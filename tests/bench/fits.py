@@ -91,6 +91,25 @@ def cost_of_updates() -> list[dict[str, str | float]]:
     return [*rows, ratio(name, wide["MAPROPS"], wide["OnPolicy"], "3 or less")]
 
 
+def cost_of_draws() -> list[dict[str, str | float]]:
+    """Low-discrepancy draws against independent ones, by both engines."""
+    rows = []
+    for place, flags, engine in (
+        ("64 seeds x 1 env, n = 256", [*RELIABILITY, "--model.total_env_steps", "2560"], "native"),
+        ("16 seeds x 8 envs, n = 512", [*WIDE, "--model.total_env_steps", "5120"], "native"),
+        ("64 seeds x 1 env, n = 256", RELIABILITY, "torch"),
+    ):
+        given = [*flags, "--model.engine", engine]
+        cases = {
+            name: lambda name=name, given=given: iteration(*given, "--model.behavior", name)[0]
+            for name in ("OnPolicy", "LowDiscrepancy")
+        }
+        t = in_turn(cases, ROUNDS + 2)
+        name = f"draws, {place}, {engine}: LowDiscrepancy / OnPolicy"
+        rows.append(ratio(name, t["LowDiscrepancy"], t["OnPolicy"], "1.05 or less"))
+    return rows
+
+
 def seed_scaling() -> list[dict[str, str | float]]:
     """Time and memory per seed."""
     memory: dict[int, list[float]] = {seeds: [] for seeds in SEEDS}
@@ -211,6 +230,7 @@ def memory_of_d() -> list[dict[str, str | float]]:
 if __name__ == "__main__":
     parts = {
         "cost": cost_of_updates,
+        "draws": cost_of_draws,
         "seeds": seed_scaling,
         "around": around_the_algorithm,
         "start": start_up,
