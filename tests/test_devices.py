@@ -35,7 +35,8 @@ SEEDS = [
 HALF, ALL = ["--model.total_env_steps", "32"], ["--model.total_env_steps", "64"]
 TEAM = [
     *SMALL["BoulderPush"], "--model.num_seeds", "1", "--model.total_env_steps", "96", "--data.num_envs", "4",
-    "--model.sampling_error_interval", "3", "--model.behavior.draws", "stratified", "--model.learner.kl_stop", "0.0002",
+    "--model.sampling_error_interval", "3", "--model.learner.kl_stop", "0.0002",
+    "--model.behavior.draws", "low_discrepancy",
     "--model.behavior.adam_epsilon", "0.001",  # else Adam makes whole steps of gradients that are rounding errors
     "--model.engine", "torch",  # which is what several ranks of a seed have: bits of another engine are others
 ]  # fmt: skip
