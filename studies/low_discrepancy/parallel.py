@@ -2,7 +2,7 @@
 
 from studies.cells import share
 from studies.ledger import Ledger
-from studies.low_discrepancy.regimes import FIELDS, MEASURED, OPTION, RATE, RELIABILITY
+from studies.low_discrepancy.regimes import FIELDS, LAST_LAYER, MEASURED, OPTION, RATE, RELIABILITY
 from studies.runs import Run
 
 RUN_SEED, SEEDS, N, TOTAL = "711", "128", 256, 15360
@@ -15,6 +15,7 @@ SAMPLERS: dict[str, list[str]] = {
         f"LowDiscrepancy, ordered by {order}": ["--model.behavior", "LowDiscrepancy", f"{OPTION}order", order]
         for order in ("value", "state", "policy")
     },
+    "MAPROPS": LAST_LAYER,
 }
 
 
