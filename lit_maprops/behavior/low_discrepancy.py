@@ -45,7 +45,7 @@ class LowDiscrepancy(OnPolicy):
     """
 
     _ordered: OrderedDraws | None = None
-    _values: Callable[[TensorDictBase], Tensor | None] | None = None
+    _values: Callable[[TensorDictBase], Tensor] | None = None
 
     def __init__(
         self,
@@ -94,6 +94,10 @@ class LowDiscrepancy(OnPolicy):
 
     @override
     def follow(self, learner: Learner) -> None:
+        check(
+            self.order != "value" or learner.has_critic,
+            f"<behavior.order> is value and {type(learner).__name__} has no critic: use state or policy",
+        )
         self._values = learner.values
 
     @override
@@ -112,10 +116,9 @@ class LowDiscrepancy(OnPolicy):
     def _feature(self, data: TensorDictBase, parameters: Tensor) -> Tensor:
         """What environments are ordered by, ``[R, E]``."""
         if self.order == "value":
-            values = None if self._values is None else self._values(data)
-            if values is None:
+            if self._values is None:
                 raise ConfigError("<behavior.order> is value and there is no critic: use state or policy")
-            return values.mean(-1)
+            return self._values(data).mean(-1)
         vectors = data.get(keys.STATE).float() if self.order == "state" else self._probabilities(parameters)
         return principal_component(vectors)
 

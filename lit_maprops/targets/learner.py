@@ -36,6 +36,7 @@ class Learner(Configurable, nn.Module, ABC):
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
+        has_critic: ``values`` is there.
         native: let compiled kernels make the updates; only where ``why_not_native`` has nothing to say.
     """
 
@@ -45,6 +46,7 @@ class Learner(Configurable, nn.Module, ABC):
     optimizer: torch.optim.Optimizer
     stepper: Any = None
     learning: Tensor | None = None
+    has_critic: bool = False
     native: bool = False
 
     def __init__(
@@ -87,9 +89,9 @@ class Learner(Configurable, nn.Module, ABC):
             data: trajectories ``[R, k, T, E]``, each of the k batches by itself.
         """
 
-    def values(self, data: TensorDictBase) -> Tensor | None:
-        """What a critic expects of steps ``[R, *B]`` for every agent, ``[R, *B, A]`` (return); None: there is none."""
-        return None
+    def values(self, data: TensorDictBase) -> Tensor:
+        """What the critic expects after steps ``[R, *B]`` for every agent, ``[R, *B, A]`` (return)."""
+        raise NotImplementedError(f"{type(self).__name__} has no critic")
 
     def why_not_native(self) -> str | None:
         """Why no compiled kernel can make this learner's updates as it stands, in words; None: one can."""

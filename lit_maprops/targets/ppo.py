@@ -57,6 +57,7 @@ class PPO(Learner):
         **learner: the other arguments of ``Learner``; ``share_parameters`` also for IPPO's critic.
     """
 
+    has_critic = True
     optimizer: SeedAdam
     loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
 
