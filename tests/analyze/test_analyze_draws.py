@@ -10,6 +10,7 @@ import torch
 
 from lit_maprops import keys
 from lit_maprops.analyze import batches as batches_module
+from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.batches import FIRST_BATCH, entry_ids
 from lit_maprops.analyze.subject import Sampler, load
 from lit_maprops.behavior import LowDiscrepancy, OnPolicy
@@ -51,6 +52,17 @@ def test_own_sequences_go_on_where_d_keeps_batches(fit: Callable[..., Path]) -> 
     old = joint.joint_index(retained.get(keys.ACTION), 2).flatten(1)  # [R, 2]
     before = torch.nn.functional.one_hot(old, 4).sum(1).repeat_interleave(10, 0)
     assert (before + collected(checkpoint, None, 10, 2) == 1).all()
+
+
+def test_balanced_counts_bias_the_leave_one_out_baseline_and_leave_no_variance(fit: Callable[..., Path]) -> None:
+    """Each return less the mean of the others': of exact proportions of n = 8 steps 8/7 of the exact gradient."""
+    subject = load(checkpoint_of(fit("x", *STILL)))
+    reference = reference_of(subject, 8, 2)
+    samplers = {"own": Sampler(LowDiscrepancy())}
+    found = analyze(subject, samplers, 50, 8, reference).summary()["samplers"]["own"]
+    assert found["variance"] == pytest.approx(0, abs=1e-12)
+    norm = float(reference.gradient.square().sum(-1).mean())
+    assert found["bias_squared"] == pytest.approx(norm / 49, rel=1e-3)
 
 
 @pytest.mark.parametrize("options", [[], ["--model.behavior.order", "value"]], ids=["state", "value"])
