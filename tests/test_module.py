@@ -82,7 +82,8 @@ def test_collection_and_updates_alternate(
     one = [("collect", m)]
     for k in range(updates):
         one += [("update", (k + 1) * m), ("collect", m)]
-    assert events == [("reset", 0), *one, ("reset", 0), *one, ("reset", 0)]
+    begin = [("reset", 0)] * 2  # before a collection tries a step, and after it
+    assert events == [*begin, *one, ("reset", 0), *one, ("reset", 0)]
 
 
 class BehaviorEqualsTarget(Callback):
@@ -241,7 +242,7 @@ def test_continuous_batches_hold_what_ratios_need(kind: type) -> None:
         assert (data.get(keys.ACTION)[..., ~task.action_mask()] == 0).all()
         moved += float((data.get(keys.BEHAVIOR_LOG_PROB) - log_prob.sum(-1)).abs().mean())
         assert data.get(keys.BEHAVIOR_KL).min() >= -1e-6
-    assert moved < 1e-5 if kind is OnPolicy else moved > 1e-3
+    assert moved < 1e-5 if issubclass(kind, OnPolicy) else moved > 1e-3
     assert model.row["sampling_error/joint_energy"].isfinite().all()
 
 

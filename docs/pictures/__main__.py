@@ -1,13 +1,14 @@
-"""Draws the pictures of the README and docs/method.md: ``python -m docs.pictures`` writes the SVG files beside it.
+"""Draws the pictures of the README, docs/method.md and docs/low_discrepancy.md.
 
-``python -m docs.pictures runs`` first takes the runs of the README's two commands, in ``runs``, into its picture.
+``python -m docs.pictures`` writes the SVG files beside it; ``python -m docs.pictures runs`` first takes the runs of
+the README's two commands, in ``runs``, into its picture.
 """
 
 import math
 import sys
 from pathlib import Path
 
-from docs.pictures import numbers
+from docs.pictures import low_discrepancy, numbers
 from docs.pictures.canvas import COLORS, INK, LINE, MUTED, Canvas
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy
 
@@ -250,7 +251,7 @@ def two_samplers() -> Canvas:
 PICTURES = {
     draw.__name__: draw
     for draw in (sampling_error, behavior_update, clocks, seeds, error_curves, solved_runs, two_samplers)
-}
+} | low_discrepancy.PICTURES
 
 if __name__ == "__main__":
     for given in sys.argv[1:]:

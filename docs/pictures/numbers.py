@@ -93,10 +93,15 @@ def total_variation(counts: Tensor) -> float:
 
 def error_curves() -> dict[str, dict[int, float]]:
     """Mean joint TV at the uniform policy by sampler and n, of 1,000 seeds: docs/evidence/matrix_games.md."""
+    return error_curves_at("fixed uniform")
+
+
+def error_curves_at(experiment: str) -> dict[str, dict[int, float]]:
+    """The same at the policies of an experiment there."""
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     with open(ROOT / "studies/matrix_games/matrix_games.csv", newline="") as table:
         for row in csv.DictReader(table):
-            if row["experiment"] == "fixed uniform":
+            if row["experiment"] == experiment:
                 curves[row["sampler"]][int(row["n"])] = float(row["joint_tv"])
     return curves
 

@@ -32,7 +32,8 @@ def draw(
     """Policy gradients ``[R, K, P]`` and ``return_estimates`` ``[R, K]`` of K independent batches of a sampler.
 
     Every batch starts with a reset of its environments. With history, D holds the checkpoint's older batches too: the
-    sampler corrects them, and gradient and returns are those of all of D.
+    sampler corrects them, and gradient and returns are those of all of D. Of low-discrepancy draws the checkpoint's own
+    go on in the states of those batches; others do not know which numbers were drawn from there.
 
     Args:
         subject: the checkpoint.
@@ -85,17 +86,15 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
     policies = subject.learner.policies.repeated(times)
     behavior = copy.deepcopy(sampler.template)
     behavior.build(task, run_seed, ids)
+    behavior.follow(subject.learner, times)
     if sampler.trained is not None:
         _take_over(behavior, sampler.trained, times)
-    old = None
-    if subject.retained is not None:
-        old = subject.retained.select(*update_keys(subject.task)).flatten(1, 3)
-        old = old.apply(lambda value: value.repeat_interleave(times, 0), batch_size=[len(ids), old.shape[1]])
-    behavior.reset(old)
+    behavior.reset(None)
     starts = [seed for seed in subject.seed_ids for _ in range(times)]
     env = TaskEnv(task, run_seed, ids, envs, "analysis environment", start_ids=starts)
     at_once = subject.behavior_batch_size if behavior.adapts else steps
     collection = Collection(env, BehaviorActor(policies, behavior), at_once)
+    _begin(subject, sampler, behavior, times)  # only now: the collector has drawn once, which D does not hold
     buffer = Buffer(steps // envs)
     while not buffer.is_full:
         collected = collection.collect()
@@ -105,6 +104,18 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
             behavior.update(measure=False)
     collection.close()
     return buffer.current()
+
+
+def _begin(subject: Subject, sampler: Sampler, behavior: BehaviorPolicy, times: int) -> None:
+    """Let D hold what the checkpoint retains of older batches, if anything."""
+    behavior.reset(None)
+    if subject.retained is None:
+        return
+    if sampler.trained is not None:
+        behavior.source.take_over(sampler.trained.source, times)
+    old = subject.retained.select(*update_keys(subject.task)).flatten(1, 3)
+    batch_size = [len(old) * times, old.shape[1]]
+    behavior.reset(old.apply(lambda value: value.repeat_interleave(times, 0), batch_size=batch_size))
 
 
 @torch.no_grad()

@@ -94,6 +94,7 @@ def load(checkpoint: Path, classes: Sequence[str] = ()) -> Subject:
     saved = own_state(content)
     buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches, data.history == "growing")
     buffer.load_state_dict(saved["buffer"], model.device)
+    model.behavior.source.restore(saved["behavior"].get("draws", {}))
     retained = None
     if buffer.stored_batches:
         buffer.recompute_targets(model.learner.policies.distribution_parameters, data.env.family)

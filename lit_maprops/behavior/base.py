@@ -93,8 +93,13 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
         self.source = self.make_source(task, SeedStreams(run_seed, seed_ids, "scrambling"))
 
-    def follow(self, learner: Learner) -> None:
-        """Once both are built: whose policies are followed."""
+    def follow(self, learner: Learner, times: int = 1) -> None:
+        """Once both are built: whose policies are followed.
+
+        Args:
+            learner: of R seeds.
+            times: how often each of them stands in a row among this policy's seeds.
+        """
 
     def columns(self, task: Task) -> tuple[int, ...]:
         """Shape of the uniform numbers from which one environment's joint action is drawn."""

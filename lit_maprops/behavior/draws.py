@@ -44,6 +44,9 @@ class Draws:
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state``."""
 
+    def take_over(self, other: Any, times: int) -> None:
+        """Go on from the draws of the same kind of fewer seeds, each of them ``times`` times in a row; own streams."""
+
 
 class StratifiedDraws(Draws):
     """Environments of a seed that stand in the same state share the unit interval evenly (``behavior.stratified``)."""

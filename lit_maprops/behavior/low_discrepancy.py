@@ -1,6 +1,7 @@
 """Ordinary sampling from numbers that are evenly spread: less joint sampling error without a behavior network."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -93,12 +94,12 @@ class LowDiscrepancy(OnPolicy):
         return LowDiscrepancyDraws(columns, task, self.n_seeds, *options)
 
     @override
-    def follow(self, learner: Learner) -> None:
+    def follow(self, learner: Learner, times: int = 1) -> None:
         check(
             self.order != "value" or learner.has_critic,
             f"<behavior.order> is value and {type(learner).__name__} has no critic: use state or policy",
         )
-        self._values = learner.values
+        self._values = learner.values if times == 1 else partial(_repeated, learner.values, times)
 
     @override
     @torch.no_grad()
@@ -125,3 +126,8 @@ class LowDiscrepancy(OnPolicy):
     def _probabilities(self, parameters: Tensor) -> Tensor:
         """Of every agent's actions, or means and log standard deviations: ``[R, E, F]``."""
         return (parameters if self.task.continuous_actions else parameters.exp()).flatten(2)
+
+
+def _repeated(values: Callable[[TensorDictBase], Tensor], times: int, data: TensorDictBase) -> Tensor:
+    """Values of steps ``[R * times, *B]``, of the critics of R seeds."""
+    return values(data.unflatten(0, (len(data) // times, times))).flatten(0, 1)

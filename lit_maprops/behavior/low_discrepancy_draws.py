@@ -133,3 +133,10 @@ class LowDiscrepancyDraws(Draws):
             setattr(self, name, saved[name].to(self.points.device))
         self.visits.load_state_dict(saved["visits"])
         self.scrambling_streams.load_state_dict(saved["scrambling_streams"])
+
+    @override
+    def take_over(self, other: "LowDiscrepancyDraws", times: int) -> None:
+        for name in ("order", "begin", "met"):
+            setattr(self, name, getattr(other, name).repeat_interleave(times, 0))
+        visits = {name: value.repeat_interleave(times, 0) for name, value in other.visits.state_dict().items()}
+        self.visits.load_state_dict(visits)
