@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy
-from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, Task
+from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, State, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
@@ -19,13 +19,9 @@ from lit_maprops.native.arrays import address, shape_numbers
 from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 
-
-class GreedyPlay(OnPolicy):
-    """Every agent takes its most probable action: what an evaluation plays, and no run learns from."""
-
-
 ASKED = 2  # actions come from Python
-BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1, GreedyPlay: 3}
+MOST_PROBABLE = 3  # every agent's, as an evaluation plays
+BEHAVIORS: dict[type[BehaviorPolicy], int] = {OnPolicy: 0, MAPROPS: 1}
 LOOK, CHOOSE, ACT = 1, 2, 4
 
 
@@ -74,12 +70,41 @@ class Rollout(ctypes.Structure):
         *((name, ctypes.c_int32) for name in _INTS),
         ("rules", ctypes.c_void_p),
         ("state", ctypes.c_void_p * 4),
-        *((name, ctypes.c_void_p) for name in ("step_count", "fixed", "noise", "uniform")),
+        *((name, ctypes.c_void_p) for name in ("step_count", "rests", "fixed", "noise", "uniform")),
         *((name, ctypes.c_int64) for name in ("noise_seed", "uniform_seed")),
         ("policies", Stack),
         ("delta", Stack),
         *((name, ctypes.c_void_p) for name in _RESULTS),
     ]
+
+
+class Game:
+    """A task for the kernel: what a call says of it, and the state that it steps in place.
+
+    Args:
+        call: that plays it.
+        task: which ``TASKS`` has.
+        seeds: R.
+        envs: E, environments of each seed.
+        fixed: ``TaskEnv.fixed_start_noise``.
+    """
+
+    def __init__(self, call: Rollout, task: Task, seeds: int, envs: int, fixed: Tensor) -> None:
+        self._call, native = call, TASKS[type(task)]
+        self._rules, self._names, self._fixed = native.rules(task), native.state, fixed.contiguous()
+        call.task, call.seeds, call.envs = native.number, seeds, envs
+        call.agents, call.actions = task.n_agents, task.n_actions
+        call.observation_dim, call.state_dim, call.max_steps = task.observation_dim, task.state_dim, task.max_steps
+        call.start_noise, call.step_noise, call.fixed_start = task.start_noise, task.step_noise, task.fixed_start
+        call.numbered, call.rules = task.numbers_states(), ctypes.addressof(self._rules)
+        call.fixed = address(self._fixed, torch.float32)
+
+    def enter(self, state: State) -> None:
+        """Step this state ``[R, E, ...]``, without gaps, from now on."""
+        self.state = state
+        for place, name in enumerate(self._names):
+            self._call.state[place] = state[name].data_ptr()
+        self._call.step_count = address(state["step"], torch.int32)
 
 
 class Weights:
@@ -122,6 +147,7 @@ class Batch:
 
     def __init__(self, task: Task, seeds: int, steps: int, envs: int) -> None:
         shape, agents = (seeds, steps, envs), task.n_agents
+        self.steps = steps
         self.arrays: dict[str, Tensor] = {}
 
         def new(name: str, *inner: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -154,6 +180,7 @@ class Batch:
 
     def enter(self, call: Rollout) -> None:
         """Have a call write here."""
+        call.room = self.steps
         for name in _RESULTS:
             if name in self.arrays:
                 setattr(call, name, self.arrays[name].data_ptr())
