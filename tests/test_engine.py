@@ -15,6 +15,7 @@ import lit_maprops as lm
 from lit_maprops.cli.main import main
 from lit_maprops.native import build
 
+UNITS = {str(path) for path in build.sources() if path.suffix == ".cpp"}
 needs_kernels = pytest.mark.skipif(build.why_none() is not None, reason="kernels need a C++ compiler")
 CONFIG = ["--config", str(ROOT / "conf/boulderpush.yaml"), "--model.num_seeds", "3", "--model.total_env_steps", "1024"]
 CONFIG += ["--model.eval_episodes", "2", "--model.sampling_error_interval", "2", "--wandb", "disabled"]
@@ -97,9 +98,11 @@ def test_without_a_compiler_auto_is_torch_and_native_is_refused(tmp_path, monkey
         build.library.cache_clear()
 
 
-def test_a_compiler_that_fails_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["-o", "ppo.cpp", ".so"], ids=["every unit", "one unit", "the library"])
+def test_a_compiler_that_fails_is_one_line(where, tmp_path, monkeypatch):
     bad = tmp_path / "bad++"
-    bad.write_text("#!/bin/sh\necho 'x.cpp:1: error: cannot do that' >&2\nexit 1\n")
+    fails = f"case \"$*\" in *{where}*) echo 'x.cpp:1: error: cannot do that' >&2; exit 1;; esac"
+    bad.write_text(f'#!/bin/sh\n{fails}\nfor last; do :; done\ntouch "$last"\n')
     bad.chmod(0o755)
     monkeypatch.setenv("CXX", str(bad))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -124,13 +127,15 @@ def test_kernels_are_built_once_where_nobody_else_can_write(tmp_path, monkeypatc
             build.library()
     build.library.cache_clear()
     folder = tmp_path / "lit_maprops"
-    assert len(built) == 1 and len(list(folder.iterdir())) == 1 and folder.stat().st_mode & 0o777 == 0o700
+    of_one = len(built)
+    assert of_one == len(UNITS) + 1 and len(list(folder.iterdir())) == 1 and folder.stat().st_mode & 0o777 == 0o700
+    assert {name for command in built for name in command if name.endswith(".cpp")} == UNITS
     folder.chmod(0o777)
     with pytest.raises(build.NoKernels):
         build.library()
     build.library.cache_clear()
-    assert len(built) == 2 and "-o" in built[1]
-    assert not built[1][built[1].index("-o") + 1].startswith(str(tmp_path / "lit_maprops"))
+    assert len(built) == 2 * of_one
+    assert not any(name.startswith(str(folder)) for command in built[of_one:] for name in command)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):

@@ -29,10 +29,9 @@ struct Adaptive {
   double* seconds;           // [seeds][2]: collecting, updating
 };
 
-template <class Seed>
 class Learner {
  public:
-  Learner(const Adaptive& c, Seed seed) : c_(c), seed_(std::move(seed)), algorithm2_(c.training) {}
+  explicit Learner(const Adaptive& c) : c_(c), seed_(seed_of(*c.rollout)), algorithm2_(c.training) {}
 
   void operator()(int seed) {
     const Rollout& r = *c_.rollout;
@@ -41,7 +40,7 @@ class Learner {
     start(seed);
     const int updates = r.steps / c_.steps - 1;
     for (int n = 0; n <= updates; ++n) {
-      seed_.play(n * c_.steps, (n + 1) * c_.steps);
+      seed_->play(n * c_.steps, (n + 1) * c_.steps);
       if (n == updates) break;
       const auto since = now();
       for (int t = n * c_.steps; t < (n + 1) * c_.steps; ++t)
@@ -60,9 +59,9 @@ class Learner {
   void start(int seed) {
     const Retained& old = c_.retained;
     algorithm2_.read(seed);
-    seed_.start(seed, algorithm2_.net().weights.data());
+    seed_->start(seed, algorithm2_.net().weights.data());
     const int width = c_.rollout->state_dim;
-    table_.clear(width, seed_.joint(), old.steps + c_.rollout->steps * c_.rollout->envs);
+    table_.clear(width, seed_->joint(), old.steps + c_.rollout->steps * c_.rollout->envs);
     taken_ = old.steps, restart_ = true;
     for (int n = 0; n < old.steps; ++n) {
       const int64_t row = old.row[int64_t(seed) * old.steps + n];
@@ -74,7 +73,7 @@ class Learner {
   }
 
   void add(int t, int env) {
-    const int64_t taken = seed_.facts(t, env, table_.next_inputs(), table_.next_target());
+    const int64_t taken = seed_->facts(t, env, table_.next_inputs(), table_.next_target());
     table_.add()[taken] += 1.0f;
     ++taken_;
   }
@@ -97,7 +96,7 @@ class Learner {
   }
 
   const Adaptive& c_;
-  Seed seed_;
+  std::unique_ptr<Seed> seed_;
   Algorithm2 algorithm2_;
   Table table_;
   int64_t taken_ = 0;    // steps in D
@@ -107,8 +106,5 @@ class Learner {
 }  // namespace
 
 extern "C" int lit_maprops_adaptive(const Adaptive* call) {
-  return with_task(*call->rollout, [&](auto make) {
-    using Seed = decltype(make());
-    return int(for_all(call->rollout->seeds, call->rollout->threads, [&] { return Learner<Seed>(*call, make()); }));
-  });
+  return for_all(call->rollout->seeds, call->rollout->threads, [&] { return Learner(*call); });
 }

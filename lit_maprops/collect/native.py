@@ -1,6 +1,5 @@
 """Collecting D with a compiled kernel, ``rollout.cpp``: the draws and the keys of ``Collection``, without TorchRL."""
 
-import ctypes
 import math
 from typing import Any
 
@@ -19,9 +18,9 @@ from lit_maprops.collect.native_call import (
     CHOOSE,
     DRAWS,
     LOOK,
-    MOST_PROBABLE,
     TASKS,
     Batch,
+    Game,
     Rollout,
     Weights,
     behavior_number,
@@ -72,54 +71,34 @@ class NativeCollection:
         env: the training environments, ``[R, E]``, which play on from where this stands once it is restored.
         actor: the behavior policy.
         behavior_batch_size: m, env steps per seed and batch; a multiple of E.
-        evaluates: an evaluation is played, whose steps are not counted.
-        greedy: every agent takes its most probable action, whatever the behavior policy would choose.
     """
 
-    def __init__(
-        self,
-        env: TaskEnv,
-        actor: BehaviorActor,
-        behavior_batch_size: int,
-        evaluates: bool = False,
-        greedy: bool = False,
-    ) -> None:
+    def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int) -> None:
         self.updates: dict[str, list[Tensor]] = {}
         self.update_seconds = 0.0
         self.env, self.behavior = env, actor.behavior
-        self._task, self._env_steps = env.task, 0 if evaluates else behavior_batch_size
+        self._task, self._env_steps = env.task, behavior_batch_size
         seeds, envs = env.batch_size
         self._call = call = Rollout()
-        native, task = TASKS[type(env.task)], env.task
-        self._rules, self._state_names = native.rules(task), native.state
-        self._steps = behavior_batch_size // envs
-        self._batch = Batch(task, seeds, self._steps, envs)
+        self._game = Game(call, env.task, seeds, envs, env.fixed_start_noise)
+        call.steps = self._steps = behavior_batch_size // envs
+        self._batch = Batch(env.task, seeds, self._steps, envs)
         self._batch.enter(call)
         policies = actor.policies.net
         self._policies = Weights(policies, call.policies, True)
         self._delta: Weights | None = None
         self._sequences: NativeSequences | None = None
-        call.task, call.seeds, call.envs, call.room, call.steps = native.number, seeds, envs, self._steps, self._steps
-        call.agents, call.actions = task.n_agents, task.n_actions
-        call.observation_dim, call.state_dim, call.max_steps = task.observation_dim, task.state_dim, task.max_steps
-        call.start_noise, call.step_noise, call.fixed_start = task.start_noise, task.step_noise, task.fixed_start
-        call.numbered, call.shared = task.numbers_states(), len(policies.stack) == 1
-        call.rules = ctypes.addressof(self._rules)
-        self._fixed = env.fixed_start_noise.contiguous()
-        call.fixed = self._fixed.data_ptr()
-        self._noise_count = envs * (task.step_noise + task.start_noise)
+        call.shared = len(policies.stack) == 1
+        self._noise_count = envs * (env.task.step_noise + env.task.start_noise)
         self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
         call.threads, call.phases = 1, LOOK | CHOOSE | ACT
-        self._enter_behavior(MOST_PROBABLE if greedy else behavior_number(self.behavior))
-        first = env.reset()
-        if not evaluates:
-            actor(first)  # TorchRL's collector draws once to see what an actor writes
+        self._enter_behavior()
+        actor(env.reset())  # TorchRL's collector draws once to see what an actor writes
         self._own_state(env.checkpoint_state())
 
-    def _enter_behavior(self, kind: int) -> None:
+    def _enter_behavior(self) -> None:
         behavior, call, envs = self.behavior, self._call, self._call.envs
-        call.behavior = kind
-        source = behavior.source
+        call.behavior, source = behavior_number(behavior), behavior.source
         self._drawn_count = envs * math.prod(source.columns) * source.layers(envs)
         if call.behavior != ASKED and (envs > 1 or DRAWS[type(source)] != DRAWS[StratifiedDraws]):
             call.draws = DRAWS[type(source)]
@@ -134,10 +113,7 @@ class NativeCollection:
     def _own_state(self, saved: dict[str, Any]) -> None:
         """Let the kernel step the state of ``env`` in place, from a ``checkpoint_state`` of it."""
         self.env.restore(saved | {"state": _copied(saved["state"])})
-        self._state = self.env.state
-        for place, name in enumerate(self._state_names):
-            self._call.state[place] = self._state[name].data_ptr()
-        self._call.step_count = self._state["step"].data_ptr()
+        self._game.enter(self.env.state)
         # Where the noise of the newest vector steps lies; None: ``env`` knows what comes next.
         self._noise: tuple[Tensor, int] | None = None
 
@@ -200,8 +176,8 @@ class NativeCollection:
     def _shown(self) -> TensorDict:
         """What the next vector step starts from."""
         env, task, batch = self.env, self._task, self.env.batch_size
-        observation, state = task.observe(self._state)
-        index = task.state_index(self._state)
+        observation, state = task.observe(self._game.state)
+        index = task.state_index(self._game.state)
         shown = TensorDict({keys.STATE: state}, batch)
         shown.set(keys.OBSERVATION, observation)
         if index is not None:

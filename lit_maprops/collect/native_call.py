@@ -12,7 +12,7 @@ from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy, LowDiscrepancy, OnPolicy
 from lit_maprops.behavior.draws import Draws, StratifiedDraws
 from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
-from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, Task
+from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, State, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
@@ -73,7 +73,7 @@ class Rollout(ctypes.Structure):
         *((name, ctypes.c_int32) for name in _INTS),
         ("rules", ctypes.c_void_p),
         ("state", ctypes.c_void_p * 4),
-        *((name, ctypes.c_void_p) for name in ("step_count", "fixed", "noise", "uniform")),
+        *((name, ctypes.c_void_p) for name in ("step_count", "rests", "fixed", "noise", "uniform")),
         *((name, ctypes.c_int64) for name in ("noise_seed", "uniform_seed")),
         ("policies", Stack),
         ("delta", Stack),
@@ -87,6 +87,35 @@ def behavior_number(behavior: BehaviorPolicy) -> int:
     number = BEHAVIORS.get(type(behavior), ASKED)
     columns = () if number == JOINTLY else behavior.family.uniforms
     return number if behavior.source.columns == columns and type(behavior.source) in DRAWS else ASKED
+
+
+class Game:
+    """A task for the kernel: what a call says of it, and the state that it steps in place.
+
+    Args:
+        call: that plays it.
+        task: which ``TASKS`` has.
+        seeds: R.
+        envs: E, environments of each seed.
+        fixed: ``TaskEnv.fixed_start_noise``.
+    """
+
+    def __init__(self, call: Rollout, task: Task, seeds: int, envs: int, fixed: Tensor) -> None:
+        self._call, native = call, TASKS[type(task)]
+        self._rules, self._names, self._fixed = native.rules(task), native.state, fixed.contiguous()
+        call.task, call.seeds, call.envs = native.number, seeds, envs
+        call.agents, call.actions = task.n_agents, task.n_actions
+        call.observation_dim, call.state_dim, call.max_steps = task.observation_dim, task.state_dim, task.max_steps
+        call.start_noise, call.step_noise, call.fixed_start = task.start_noise, task.step_noise, task.fixed_start
+        call.numbered, call.rules = task.numbers_states(), ctypes.addressof(self._rules)
+        call.fixed = address(self._fixed, torch.float32)
+
+    def enter(self, state: State) -> None:
+        """Step this state ``[R, E, ...]``, without gaps, from now on."""
+        self.state = state
+        for place, name in enumerate(self._names):
+            self._call.state[place] = state[name].data_ptr()
+        self._call.step_count = address(state["step"], torch.int32)
 
 
 class Weights:
@@ -129,6 +158,7 @@ class Batch:
 
     def __init__(self, task: Task, seeds: int, steps: int, envs: int) -> None:
         shape, agents = (seeds, steps, envs), task.n_agents
+        self.steps = steps
         self.arrays: dict[str, Tensor] = {}
 
         def new(name: str, *inner: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -161,6 +191,7 @@ class Batch:
 
     def enter(self, call: Rollout) -> None:
         """Have a call write here."""
+        call.room = self.steps
         for name in _RESULTS:
             if name in self.arrays:
                 setattr(call, name, self.arrays[name].data_ptr())

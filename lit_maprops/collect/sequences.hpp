@@ -1,6 +1,8 @@
 // Low-discrepancy draws natively: behavior/low_discrepancy_draws.py and behavior/visits.py, the same numbers.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace native {
@@ -30,14 +32,13 @@ class StateSequences {
     for (int row = 0; row < used_; ++row) slots_[find(state()[row], contents() + int64_t(row) * s_->content)] = row;
   }
 
-  // The numbers of one environment [columns]. state: its number, or null where `contents` [content] tell;
-  // fresh: [columns] independent ones.
-  template <class Number>
-  void draw(const int64_t* number, const Number* everything, const float* fresh, float* drawn) {
+  // The numbers of one environment [columns]: its state's number counts, or what it holds [content]; fresh: [columns]
+  // independent ones.
+  void draw(int64_t number, const float* holds, const float* fresh, float* drawn) {
     const int row = used_++, columns = s_->columns;
     float* content = contents() + int64_t(row) * s_->content;
-    for (int k = 0; k < s_->content; ++k) content[k] = float(everything[k]) + 0.0f;  // there are two zeros
-    const int64_t key = s_->content ? hash(content) : *number;
+    for (int k = 0; k < s_->content; ++k) content[k] = holds[k] + 0.0f;  // there are two zeros
+    const int64_t key = s_->content ? hash(content) : number;
     int32_t& slot = slots_[find(key, content)];
     const int newest = slot;
     int32_t* shift = numbers() + int64_t(row) * columns;

@@ -23,13 +23,14 @@ def batch_metrics(batch: TensorDictBase, running_return: Tensor, tells_success: 
     reward = batch.get(("next", *keys.REWARD)).squeeze(-1)  # [R, T, E, A]
     done = batch.get(("next", keys.DONE)).squeeze(-1)
     success = batch.get(("next", keys.SUCCESS)).squeeze(-1)
-    returns = torch.zeros(len(reward), device=reward.device)
-    for t in range(reward.shape[1]):
-        running_return += reward[:, t]
-        ended = done[:, t]
-        returns += torch.where(ended, running_return.mean(-1), 0.0).sum(-1)
-        # where, not a product with 0: a NaN reward ends with its episode.
-        running_return.copy_(torch.where(ended.unsqueeze(-1), 0.0, running_return))
+    # What an environment has earned up to its last end in the batch are the returns of all episodes that ended there.
+    step = torch.arange(1, done.shape[1] + 1, device=done.device).view(1, -1, 1)
+    last_end = (done * step).amax(1, keepdim=True)  # [R, 1, E], 0: none
+    ended, of_ended = last_end.squeeze(1) > 0, (step <= last_end).unsqueeze(-1)
+    earlier = running_return.where(ended.unsqueeze(-1), 0.0).sum(1)  # [R, A]
+    returns = (earlier + reward.where(of_ended, 0.0).sum((1, 2))).mean(-1)
+    # where, not a product with 0: a NaN reward ends with its episode.
+    running_return.copy_(running_return.where(~ended.unsqueeze(-1), 0.0) + reward.where(~of_ended, 0.0).sum(1))
     finished, solved = done.sum((1, 2)), (success & done).sum((1, 2))
     success_rate = solved / finished
     return {

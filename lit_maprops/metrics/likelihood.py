@@ -8,7 +8,7 @@ from torch import Tensor
 from lit_maprops.distributions import joint
 from lit_maprops.metrics import native as native_fits
 from lit_maprops.stacked.nets import StackedMLP
-from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.optimizer import BETAS, EPS, AdamSettings, SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
 
@@ -42,10 +42,11 @@ def fitted_kl(
     """
     stack = tuple(features.shape[:-2])
     net = StackedMLP(features.shape[-1], hidden, logits.shape[-1], stack, 0.0, streams.new_generators())
+    if native:
+        adam = AdamSettings(learning_rate, *BETAS, EPS)
+        return native_fits.fitted_kl(net, adam, features, logits, action, held_out, steps)
     net = net.to(features.device)
     optimizer = SeedAdam(net.parameters(), learning_rate, stack)
-    if native:
-        return native_fits.fitted_kl(net, optimizer.settings, features, logits, action, held_out, steps)
     fit_rows = (~held_out).float()
     best_nll = torch.full(stack, torch.inf, device=features.device)
     best_kl = torch.zeros(stack, device=features.device)

@@ -11,13 +11,30 @@ from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import AdamSettings
 
+TYPES = [torch.float32, torch.uint8, torch.int8]  # of features, by their number in the kernel
+
+
+class _Numbers(ctypes.Structure):
+    """``Numbers`` of likelihood.cpp."""
+
+    _fields_ = [("first", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("seed", "agent", "row"))]
+
+    @classmethod
+    def of(cls, tensor: Tensor, dtype: torch.dtype, stack: int) -> "_Numbers":
+        """Of a tensor ``[*S, B, ...]``, ``S`` of ``stack`` dimensions; it must outlive them."""
+        seed, agent, row = (*tensor.stride()[:stack], 0)[:2] + tensor.stride()[stack : stack + 1]
+        return cls(address(tensor, dtype), seed, agent, row)
+
 
 class _Fit(ctypes.Structure):
     """``Fit`` of likelihood.cpp."""
 
+    _INTS = ("seeds", "agents", "rows", "width", "actions", "layers", "steps", "threads")
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ["entries", "rows", "width", "actions", "layers", "steps", "threads"]),
-        *((name, ctypes.c_void_p) for name in ["shapes", "flat", "features", "logits", "action", "held_out"]),
+        *((name, ctypes.c_int32) for name in _INTS),
+        *((name, ctypes.c_void_p) for name in ("shapes", "flat")),
+        ("type", ctypes.c_int32),
+        *((name, _Numbers) for name in ("features", "logits", "action", "held_out")),
         ("adam", AdamNumbers),
         ("kl", ctypes.c_void_p),
     ]
@@ -29,19 +46,27 @@ def fitted_kl(
 ) -> Tensor:
     """As ``likelihood.fitted_kl`` from the initial ``net`` on, which stays as it is; on the CPU: ``[*S]`` (nats)."""
     stack, (rows, width), actions = net.stack, features.shape[-2:], logits.shape[-1]
-    flat = net.flat.detach().flatten(0, -2).contiguous()
-    features, logits = features.float().contiguous(), logits.float().contiguous()
-    action, held_out = action.contiguous(), held_out.contiguous()
+    seeds, agents = (*stack, 1)[:2]
+    flat = net.flat.detach().contiguous()
+    # D is read where it is: a batch of pictures as float32 would take four times its memory, and as long as many fits.
+    features = _in_rows(features if features.dtype in TYPES else features.float())
+    logits = _in_rows(logits.float())
     kl = torch.empty(stack)
     layers = shape_numbers(net.shapes)
     fit = _Fit(
-        *(len(flat), rows, width, actions, len(net.shapes), steps, worker_threads()),
-        ctypes.addressof(layers),
-        *(address(tensor, torch.float32) for tensor in (flat, features, logits)),
-        address(action, torch.int64),
-        address(held_out, torch.bool),
+        *(seeds, agents, rows, width, actions, len(net.shapes), steps, worker_threads()),
+        *(ctypes.addressof(layers), address(flat, torch.float32), TYPES.index(features.dtype)),
+        _Numbers.of(features, features.dtype, len(stack)),
+        _Numbers.of(logits, torch.float32, len(stack)),
+        _Numbers.of(action, torch.int64, len(stack)),
+        _Numbers.of(held_out, torch.bool, len(stack)),
         AdamNumbers(*adam),
         kl.data_ptr(),
     )
     run("fitted_kl", fit)
     return kl
+
+
+def _in_rows(tensor: Tensor) -> Tensor:
+    """With the numbers of a row side by side, wherever the rows are."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -12,11 +12,16 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from lit_maprops.system.threads import cores
+
 PACKAGE = Path(__file__).parent.parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fno-math-errno", "-fno-trapping-math")
+COMPILE = ("-I", str(PACKAGE / "native"), "-c")
+LONGEST = ("rollout.cpp", "ppo.cpp")  # units, by the time that they take
 SECONDS = 300  # for the compiler, on a busy machine
 
 
@@ -42,12 +47,9 @@ def library() -> ctypes.CDLL:
     """The kernels.
 
     Raises:
-        NoKernels: there is no compiler, it failed, or there is nowhere to build.
+        NoKernels: there is no compiler, or it failed.
     """
-    try:
-        path = _path()
-    except OSError as error:  # neither a home nor a temporary folder
-        raise NoKernels(f"there is no folder for kernels ({error})") from None
+    path = _path()
     if not path.exists():
         _compile(path)
     try:
@@ -119,16 +121,28 @@ def _compile(path: Path) -> None:
     found = compiler()
     if found is None:
         raise NoKernels("there is no C++ compiler: install g++ or name one in CXX")
-    units = [str(source) for source in sources() if source.suffix == ".cpp"]
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
-            command = [found, *FLAGS, "-I", str(PACKAGE / "native"), *units, "-o", str(built)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-            if not done.returncode:
-                os.replace(built, path)
+            objects = {unit: str(Path(folder) / f"{number}.o") for number, unit in enumerate(_units())}
+            # Side by side, since the first run waits for it.
+            with ThreadPoolExecutor(cores()) as pool:
+                list(pool.map(lambda unit: _call(found, *COMPILE, str(unit), "-o", objects[unit]), objects))
+            _call(found, *objects.values(), "-o", str(built))
+            os.replace(built, path)
     except (OSError, subprocess.TimeoutExpired) as error:  # a home that is read-only or full, too
         raise NoKernels(f"{found} did not compile the kernels ({error})") from None
+
+
+def _units() -> list[Path]:
+    """What is compiled by itself; first what takes longest, so that nothing long is left for the end."""
+    units = [source for source in sources() if source.suffix == ".cpp"]
+    return sorted(units, key=lambda unit: unit.name not in LONGEST)
+
+
+def _call(found: str, *arguments: str) -> None:
+    """Have the compiler do something; what it says goes no further than its first error."""
+    done = subprocess.run([found, *FLAGS, *arguments], capture_output=True, text=True, timeout=SECONDS)
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), "it said nothing")
         raise NoKernels(f"{found} did not compile the kernels ({said.strip()})")

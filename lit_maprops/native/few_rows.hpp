@@ -26,15 +26,16 @@ class FewRows {
   const std::vector<Layer>& layers() const { return layers_; }
   int width() const { return layers_.back().width(); }
 
-  // Output [rows][width] of a network whose weights are held as in `Network`.
-  const float* held(const float* w, const Nonzeros* inputs, int rows) {
+  // Output [rows][width] of a network whose weights are held as in `Network`; of the inputs with the numbers `which`, if
+  // given.
+  const float* held(const float* w, const Nonzeros* inputs, int rows, const int* which = nullptr) {
     for (size_t n = 0; n < layers_.size(); w += layers_[n].held(), ++n) {
       const Layer& l = layers_[n];
       const int width = l.width();
       std::vector<float>& z = output(n, rows);
       const float* bias = w + long(l.in) * width;
       if (n == 0)
-        for (int r = 0; r < rows; ++r) sum_of_rows(inputs[r], width, w, bias, &z[size_t(r) * width]);
+        for (int r = 0; r < rows; ++r) sum_of_rows(inputs[which ? which[r] : r], width, w, bias, &z[size_t(r) * width]);
       else if (rows == 1)
         multiply_row(width, l.in, outputs_[(n - 1) % 2].data(), w, bias, z.data());
       else
@@ -119,7 +120,10 @@ class FewRows {
   }
 
   static void tanh_of(std::vector<float>& z) {
-    for (size_t e = 0; e < z.size(); e += LANES) store(&z[e], 1.0f - 2.0f * sigmoid_of_minus_twice(load(&z[e])));
+    float* const outputs = z.data();
+    const size_t count = z.size();
+    for (size_t e = 0; e < count; e += LANES)
+      store(outputs + e, 1.0f - 2.0f * sigmoid_of_minus_twice(load(outputs + e)));
   }
 
   std::vector<Layer> layers_;

@@ -1,10 +1,8 @@
 """How many threads the seeds are shared out to."""
 
-import os
-
 import torch
 
-from lit_maprops.system.threads import asked_threads, chosen_by_us
+from lit_maprops.system.threads import asked_threads, chosen_by_us, cores
 
 
 def worker_threads() -> int:
@@ -14,5 +12,4 @@ def worker_threads() -> int:
     """
     if not chosen_by_us() or torch.get_num_threads() != 1:
         return torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked_threads() or cores
+    return asked_threads() or cores()

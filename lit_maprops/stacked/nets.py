@@ -93,10 +93,17 @@ class StackedMLP(nn.Module):
 
 
 def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
-    """Fill ``[*stack, out, in]``, seed by seed from its own generator."""
-    if gain:
-        for seed, generator in enumerate(generators):
-            for matrix in weight[seed].reshape(-1, *weight.shape[-2:]):
-                # Of the transposed shape: the input dimension comes first in the draw.
-                drawn = nn.init.orthogonal_(matrix.new_empty(matrix.shape[::-1]), gain, generator=generator)
-                matrix.copy_(drawn.T)
+    """Fill ``[*stack, out, in]``, seed by seed from its own generator: ``nn.init.orthogonal_`` of every matrix."""
+    if not gain or not weight.numel():
+        return
+    n_out, n_in = weight.shape[-2:]
+    # Of the transposed shape: the input dimension comes first in the draw.
+    drawn = weight.new_empty(*weight.shape[:-2], n_in, n_out)
+    for own, generator in zip(drawn, generators, strict=True):
+        for matrix in own.reshape(-1, n_in, n_out):
+            matrix.normal_(generator=generator)
+    # One by one: in a batch a matrix could round by where in memory it lies, so by the seeds before it.
+    factors = [torch.linalg.qr(matrix if n_in >= n_out else matrix.T) for matrix in drawn.reshape(-1, n_in, n_out)]
+    q, diagonal = torch.stack([q for q, _ in factors]), torch.stack([r.diagonal() for _, r in factors])
+    q *= diagonal.sign().unsqueeze(1) * gain
+    weight.copy_((q.mT if n_in >= n_out else q).view_as(weight))

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+BETAS, EPS = (0.9, 0.999), 1e-8  # unless somebody says otherwise
+
 
 class SeedAdam(torch.optim.Optimizer):
     """Adam (Kingma & Ba 2015, bias corrected, as ``torch.optim.Adam``) with one step count per stack entry.
@@ -30,8 +32,8 @@ class SeedAdam(torch.optim.Optimizer):
         params: Iterable[nn.Parameter],
         lr: float,
         stack: tuple[int, ...],
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        betas: tuple[float, float] = BETAS,
+        eps: float = EPS,
         lockstep: bool = False,
         fused: bool = False,
     ) -> None:

@@ -49,5 +49,9 @@ def share_cores(environment: MutableMapping[str, str], programs: int) -> None:
         programs: that run side by side.
     """
     if chosen_by_us(environment) or not any(environment.get(name) for name in (NUMBER, OF_PRODUCTS)):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        environment.update({NUMBER: "1", SHARE: str(max(1, cores // programs))})
+        environment.update({NUMBER: "1", SHARE: str(max(1, cores() // programs))})
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

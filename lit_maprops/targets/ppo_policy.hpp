@@ -67,8 +67,10 @@ struct Lanes {
 };
 
 // Gradient of the clipped loss and the entropy bonus in the agent's outputs, means over `count` rows; adds the losses.
-inline void policy_gradient(const Update& u, const Agent& agent, Policies& policies, const int64_t* rows, int count,
-                            const float* output, float* of_output, int stride, Losses& losses) {
+// Not inlined: which products and sums are fused, so how it rounds, would hang on what the compiler sees around it.
+__attribute__((noinline)) inline void policy_gradient(const Update& u, const Agent& agent, Policies& policies,
+                                                      const int64_t* rows, int count, const float* output,
+                                                      float* of_output, int stride, Losses& losses) {
   const float at_lowest = exp(all(u.lowest))[0], at_highest = exp(all(u.highest))[0];
   Vec loss = all(0.0f), entropies = all(0.0f);
   for (int start = 0; start < count; start += LANES) {

@@ -266,6 +266,16 @@ def test_the_kernel_fits_what_torch_fits(stack):
         ]
         torch.testing.assert_close(by[1], by[0], atol=2e-5, rtol=1e-3, equal_nan=True)
         assert by[0].isnan().any() == (len(stack) == 1) and by[0].nan_to_num().max() > 1e-3
+        for dtype in (torch.uint8, torch.int8, torch.int64):
+            data = [apart(tensor, len(stack)) for tensor in (rows[0].to(dtype), rows[1], action, held_out)]
+            kl = fitted_kl(*data, [8], streams(stack[0]), steps=60, native=True)
+            assert torch.equal(kl.nan_to_num(), by[1].nan_to_num())
+
+
+def apart(tensor: Tensor, rows: int) -> Tensor:
+    """The same numbers, in memory with those of dimension ``rows`` outermost and others between them."""
+    outermost = tensor.movedim(rows, 0)
+    return torch.stack([outermost, torch.ones_like(outermost)], 1)[:, 0].movedim(0, rows)
 
 
 def test_ten_agents_with_five_actions_are_measured_without_a_table():
