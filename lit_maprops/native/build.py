@@ -47,9 +47,12 @@ def library() -> ctypes.CDLL:
     """The kernels.
 
     Raises:
-        NoKernels: there is no compiler, or it failed.
+        NoKernels: there is no compiler, it failed, or there is nowhere to build.
     """
-    path = _path()
+    try:
+        path = _path()
+    except OSError as error:  # neither a home nor a temporary folder
+        raise NoKernels(f"there is no folder for kernels ({error})") from None
     if not path.exists():
         _compile(path)
     try:
