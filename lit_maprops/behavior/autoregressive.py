@@ -9,6 +9,8 @@ from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.behavior.update.rows import Ratios, Rows
+from lit_maprops.behavior.update.samples import fingerprint
+from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.stacked import mlp
@@ -64,6 +66,14 @@ class Autoregressive(StructuredPolicy):
             return of_delta.scatter_add_(2, taken, grad.expand_as(taken)).flatten(0, 1)
 
         return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), vjp)
+
+    @override
+    def wanted(self, rows: Rows) -> Tensor:
+        """Of every agent's action, given the state and the earlier agents' actions: what its network sees."""
+        log_target, taken = rows.facts
+        target, taken = log_target.exp().flatten(0, 1), taken.flatten(0, 1).unsqueeze(1)  # [R A, N, U], [R A, 1, U]
+        held = torch.zeros_like(target).scatter_(1, taken, 1.0)
+        return next_draw(target, counts_in_state(fingerprint(rows.inputs), held)) - held
 
     @override
     @torch.no_grad()

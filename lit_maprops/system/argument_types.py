@@ -96,6 +96,14 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
         check(value in choices, f"{argument} is {value!r}: choose one of {', '.join(map(str, choices))}")
     elif origin in (Union, UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+        words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+        if len(kinds) == 2 and words:  # a float or a word
+            number = next(kind for kind in kinds if get_origin(kind) is not Literal)
+            check(
+                value in words or (isinstance(value, Real) and not isinstance(value, bool)),
+                f"{argument} is {value!r}: give a float or {words[0]}",
+            )
+            kinds = [] if value in words else [number]
         if len(kinds) == 1 and not (value is None and NoneType in get_args(hint)):
             check_value(argument, kinds[0], value)
     elif origin in (list, Sequence):

@@ -24,6 +24,9 @@ Case = tuple[Task, dict[str, Any], int, int, int]
 CASES: dict[str, Case] = {
     "every step": (GRID, {}, 1, 1, 24),
     "a table": (MatrixGame(), {"hidden": [], "learning_rate": 0.5, "clip_epsilon": 1.0, "kl_cutoff": 1.0}, 1, 1, 16),
+    "a table, auto": (MatrixGame(), {"hidden": [], "learning_rate": 0.3, "kl_cutoff": "auto"}, 1, 1, 16),
+    "auto": (GRID, {"kl_cutoff": "auto", "learning_rate": 0.01}, 1, 2, 32),
+    "auto, warm": (GRID, {"kl_cutoff": "auto", "warm_start": True}, 2, 2, 32),
     "stops": (GRID, {"kl_cutoff": 0.1}, 1, 2, 32),
     "environments": (GRID, {"hidden": [16, 11], "stratified": True}, 4, 8, 64),
     "merged": (Coordination(2, 3), {"merge_states": True, "learning_rate": 0.01}, 2, 2, 32),
