@@ -81,8 +81,8 @@ class AdjustedPolicy(BehaviorPolicy):
         super().build(task, run_seed, seed_ids)
         check(
             self.kl_cutoff != AUTO or not task.continuous_actions,
-            f"<behavior.kl_cutoff> is {AUTO}, which counts actions, and {type(task).__name__} has continuous ones: give "
-            "a number of nats",
+            f"<behavior.kl_cutoff> is {AUTO}, which counts actions, and {type(task).__name__} has continuous ones: "
+            "give a number of nats",
         )
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators

@@ -42,6 +42,7 @@ def clipped_loss(ratio: Tensor, share: Tensor, clip_epsilon: float) -> Tensor:
 
 def excess(delta: Tensor, log_ratio: Tensor, samples: Samples) -> Tensor:
     """Mean over D of E_pi_phi[Delta] - E_wanted[Delta] ``[G]``, where pi_phi is ``log_ratio`` from pi_theta (nats)."""
+    assert samples.wanted is not None
     beyond = samples.target * log_ratio.exp() - samples.wanted
     return ((beyond * delta).sum(1) * samples.visits).sum(-1)
 

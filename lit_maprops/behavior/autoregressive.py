@@ -10,7 +10,7 @@ from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.update.samples import fingerprint
-from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
+from lit_maprops.behavior.update.systematic import TINY, counts_in_state, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.stacked import mlp
@@ -69,11 +69,25 @@ class Autoregressive(StructuredPolicy):
 
     @override
     def wanted(self, rows: Rows) -> Tensor:
-        """Of every agent's action, given the state and the earlier agents' actions: what its network sees."""
+        """Of an agent's action: what D is short of in the state, times what it is short of given the earlier actions.
+
+        The two ratios to pi_theta are multiplied. Decided here: prefixes soon differ in every step, and counts of them
+        alone would leave most of an agent's own proportions uncorrected.
+        """
         log_target, taken = rows.facts
-        target, taken = log_target.exp().flatten(0, 1), taken.flatten(0, 1).unsqueeze(1)  # [R A, N, U], [R A, 1, U]
-        held = torch.zeros_like(target).scatter_(1, taken, 1.0)
-        return next_draw(target, counts_in_state(fingerprint(rows.inputs), held)) - held
+        target, taken = log_target.exp(), taken.unsqueeze(2)  # [R, A, N, U], [R, A, 1, U]
+        held = torch.zeros_like(target).scatter_(2, taken, 1.0).flatten(0, 1)
+        inputs, size = rows.inputs, self.task.state_dim
+        in_state, given_earlier = (
+            next_draw(target.flatten(0, 1), counts_in_state(fingerprint(seen), held)).view_as(target)
+            for seen in (inputs[..., :size], inputs)
+        )
+        both = torch.where(target > 0, in_state * given_earlier / target.clamp(min=TINY), 0.0)
+        both[:, 0] = in_state[:, 0]  # for the first agent they are the same
+        total = both.sum(2, keepdim=True)
+        # Actions of which D has enough by one count or the other may be all there are.
+        both = torch.where(total > 0, both / total.clamp(min=TINY), target)
+        return both.flatten(0, 1) - held
 
     @override
     @torch.no_grad()

@@ -66,8 +66,8 @@ class EnumeratedPolicy(AdjustedPolicy):
         for name, on in (("max_states", max_states is not None), ("compile", compile)):
             check(
                 not on or self.kl_cutoff != AUTO,
-                f"<behavior.{name}> is set and <behavior.kl_cutoff> is {AUTO}, which looks at all of D between gradient "
-                "steps: leave one of them at its default",
+                f"<behavior.{name}> is set and <behavior.kl_cutoff> is {AUTO}, which looks at all of D between "
+                "gradient steps: leave one of them at its default",
             )
         self.cost_options = CostOptions(
             trained_layers, merge_states, max_states, max_sample_passes, warm_start, compile
@@ -84,8 +84,7 @@ class EnumeratedPolicy(AdjustedPolicy):
         if self.cost_options.compile:
             return "<behavior.compile> has torch compile them"
         if self.kl_cutoff == AUTO and (self.minibatches > 1 or self.cost_options.trained_layers == "last"):
-            return f"<behavior.kl_cutoff> {AUTO} counts states, which a kernel does with <behavior.minibatches> 1 and all "\
-                "layers trained"
+            return f"<behavior.kl_cutoff> {AUTO} counts states, which takes <behavior.minibatches> 1 and all layers"
         return None if self.delta_trainer.has_kernel else super().why_not_native()
 
     @override

@@ -185,10 +185,8 @@ class TabularMAPROPS(TabularPolicy):
         log_target = joint.joint_log_probs(parameters)
         target = log_target.exp()  # [R, E, n_joint]
         wanted = self._wanted(data.get(keys.STATE_INDEX).squeeze(-1), target)
-        if self.kl_cutoff == AUTO:
-            behavior = wanted.log()
-        else:
-            behavior = self._mixed(log_target, target, wanted)
+        auto = self.kl_cutoff == AUTO
+        behavior = wanted.log() if auto else self._mixed(log_target, target, wanted, float(self.kl_cutoff))
         index = joint.sample(behavior, self.draw(data))
         return Choice(
             joint.split_joint(index, self.task.n_agents, self.task.n_actions),
@@ -207,7 +205,7 @@ class TabularMAPROPS(TabularPolicy):
         wanted = torch.maximum(chance, target * least)
         return wanted / wanted.sum(-1, keepdim=True)
 
-    def _mixed(self, log_target: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
+    def _mixed(self, log_target: Tensor, target: Tensor, wanted: Tensor, cutoff: float) -> Tensor:
         """log of the mixture of pi_theta and ``wanted`` with the most of ``wanted`` that the cutoff allows (nats)."""
 
         def mixture(weight: Tensor) -> Tensor:
@@ -216,7 +214,7 @@ class TabularMAPROPS(TabularPolicy):
         low, high = torch.zeros_like(target[..., :1]), torch.ones_like(target[..., :1])
         for _ in range(BISECTIONS):  # the KL grows with the weight
             middle = (low + high) / 2
-            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= self.kl_cutoff
+            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= cutoff
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         return mixture(low)
 

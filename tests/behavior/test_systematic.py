@@ -114,8 +114,9 @@ def test_an_update_ends_at_the_end_of_the_way_or_where_the_excess_is_zero(name: 
     assert (excess_of(behavior, 1.0) <= 1e-5).all()
     scaled_back = excess_of(behavior, 1.02) > 0  # a scale is found to one part in 256
     hit = stats["cutoff_hit"].flatten() if name != "PROPS" else scaled_back
-    assert scaled_back[hit].float().mean() >= 0.5  # with minibatches a stop need not be one of all of D
-    assert stats["kl"].isfinite().all() and (stats["kl"] > 0).all()
+    if "minibatches" not in options:  # the stop of a part need not be one of all of D
+        assert scaled_back[hit].all()
+    assert stats["kl"].isfinite().all() and (stats["kl"] > -1e-6).all() and (stats["kl"] > 1e-3).any()
 
 
 @pytest.mark.parametrize("name", ["Autoregressive", "CoordinationGraph"])
@@ -249,7 +250,9 @@ def test_the_closed_form_draws_by_the_chances() -> None:
     behavior.extend(taken)
     query = everywhere(task, theta, 0, 2000)
     choice = behavior.choose(query, query.get(keys.PARAMETERS))
-    seen = {tuple(a): p.exp().item() for a, p in zip(choice.action[0].tolist(), choice.behavior_log_prob[0], strict=True)}
+    seen = {
+        tuple(a): p.exp().item() for a, p in zip(choice.action[0].tolist(), choice.behavior_log_prob[0], strict=True)
+    }
     floor = 0.0025 / 1.0025  # LEAST_RATIO of a quarter
     for actions in joint_actions(task):
         expected = floor if actions == (0, 1) else (1 - floor) / 3

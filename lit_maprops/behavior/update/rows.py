@@ -35,10 +35,9 @@ class Rows(NamedTuple):
 
     def entries(self, kept: "Tensor | slice") -> "Rows":
         """Some of the G."""
-        inputs, wanted = (
-            tensor if tensor is None else tensor.unflatten(0, (len(self.weight), -1))[kept].flatten(0, 1)
-            for tensor in (self.inputs, self.wanted)
-        )
+        networks = len(self.weight), -1
+        inputs = self.inputs.unflatten(0, networks)[kept].flatten(0, 1)
+        wanted = None if self.wanted is None else self.wanted.unflatten(0, networks)[kept].flatten(0, 1)
         return Rows(inputs, tuple(fact[kept] for fact in self.facts), self.weight[kept], wanted)
 
     def take(self, minibatch: Minibatch | None) -> "Rows":
@@ -68,7 +67,6 @@ class Ratios(NamedTuple):
     log_ratio: Tensor  # [G, U], log r of the action taken (nats)
     kl: Tensor  # [G, U], KL(pi_theta || pi_phi) in the row's state, or an estimate of it (nats)
     vjp: Callable[[Tensor], Tensor]  # vector-Jacobian product: gradient of log_ratio [G, U] -> of Delta [G * C, K, U]
-
 
     def excess(self, delta: Tensor, rows: Rows) -> Tensor:
         """Mean over D of E_pi_phi[terms of Delta] - E_wanted[them], ``[G]`` (nats), see ``systematic``.

@@ -32,7 +32,8 @@ class Samples(NamedTuple):
 
     def entries(self, kept: "Tensor | slice") -> "Samples":
         """Of some of the entries."""
-        return Samples(*(tensor if tensor is None else tensor[kept] for tensor in self))
+        wanted = None if self.wanted is None else self.wanted[kept]
+        return Samples(self.inputs[kept], self.target[kept], self.share[kept], self.visits[kept], wanted)
 
     def take(self, minibatch: Minibatch | None) -> "Samples":
         """A minibatch, weighted to stand for all of D; None is all of D."""

@@ -1,8 +1,8 @@
 """How far an update goes where ``kl_cutoff`` is ``auto``: to what systematic sampling would draw next.
 
-Systematic sampling (Madow and Madow 1944) holds every action, after N draws, either floor(N p) or ceil(N p) times, p its
-probability under pi_theta, and in expectation N p times: no sampler without bias has less variance in a count. Given
-that an action was drawn c times, x = N p - c is what it is short of, and its chance at the next draw is
+Systematic sampling (Madow and Madow 1944) holds every action, after N draws, either floor(N p) or ceil(N p) times, p
+its probability under pi_theta, and in expectation N p times: no sampler without bias has less variance in a count.
+Given that an action was drawn c times, x = N p - c is what it is short of, and its chance at the next draw is
 
     min(1, p / (1 - x)) if x >= 0,    max(0, (p + x) / (1 + x)) if x < 0,
 
@@ -19,12 +19,13 @@ grows with t. An update stops when its excess is above 0, and then scales Delta 
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-AUTO = "auto"
+AUTO: Final = "auto"
 HALVINGS = 8  # of the interval that holds the scale
 TINY = 1e-30
 
