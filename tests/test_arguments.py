@@ -151,7 +151,10 @@ def test_help_shows_the_types(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--model.behavior.help", "MAPROPS"])
     text = " ".join(capsys.readouterr().out.split())
     assert "(type: PositiveFloat, default: 0.3)" in text
-    assert "(type: Union[PositiveFloat, Literal['auto']], default: 0.05)" in text and "(type: Sequence[Count], default: (64, 64))" in text
+    assert (
+        "(type: Union[PositiveFloat, Literal['auto']], default: 0.05)" in text
+        and "(type: Sequence[Count], default: (64, 64))" in text
+    )
     assert "--model.behavior.trained_layers {all,last}" in text
 
 

@@ -7,7 +7,7 @@
 namespace native {
 
 constexpr float LARGEST = 60.0f;  // as in fused.py
-constexpr int HALVINGS = 8;        // as in systematic.py
+constexpr int HALVINGS = 6;        // as in systematic.py
 constexpr float TINY = 1e-30f;     // likewise
 
 // Delta of all entries, and how it is trained. Everything is float32; `[...]` are shapes.
@@ -27,10 +27,14 @@ struct Table {
   Floats target, share;       // [rows][width]
   float of_share = 1.0f;      // what shares are multiplied by: 1 / steps where they count steps
   float of_count = 1.0f;      // what they are multiplied by to count steps
+  std::vector<int> state;     // [rows] if they are numbered: equal inputs, equal states
+  DistinctRows states;
 
-  // `most`: rows to come at most, if equal ones are to become one.
-  void clear(int in, int actions, int most = 0) {
+  // `most`: rows to come at most, if equal ones are to become one; then their states can be numbered, too.
+  void clear(int in, int actions, int most = 0, bool number_states = false) {
     width = padded(actions);
+    state.clear(), numbers_states_ = number_states;
+    if (number_states) states.clear(most, in);
     inputs.clear(in);
     target.clear(), share.clear();
     key_.assign(in + width, 0.0f);
@@ -47,6 +51,7 @@ struct Table {
     const int row = merges_ ? distinct_.number(key_.data()) : inputs.rows;
     if (row == inputs.rows) {
       inputs.add(next_inputs(), int(key_.size()) - width);
+      if (numbers_states_) state.push_back(states.number(next_inputs()));
       target.insert(target.end(), next_target(), next_target() + width);
       share.resize(share.size() + width, 0.0f);
     }
@@ -56,7 +61,7 @@ struct Table {
  private:
   Floats key_;  // of one row: inputs and target, which make rows equal
   DistinctRows distinct_;
-  bool merges_ = false;
+  bool merges_ = false, numbers_states_ = false;
 };
 
 // Rows of a gradient step: null for all of D, else with what their shares are multiplied by.
@@ -175,16 +180,20 @@ class Algorithm2 {
     return kl;
   }
 
-  // next_draw of systematic.py in every row, each of which is a state.
+  // next_draw of systematic.py in every row.
   void want(const Table& table) {
-    const int width = table.width;
-    wanted_.resize(table.target.size());
-    for (size_t at = 0; at < table.target.size(); at += width) {
-      const float *target = &table.target[at], *share = &table.share[at];
-      float *wanted = &wanted_[at], held = 0.0f, sum = 0.0f;
-      for (int k = 0; k < width; ++k) held += std::round(share[k] * table.of_count);
+    const int width = table.width, rows = table.inputs.rows;
+    counts_.assign(size_t(table.states.count()) * width, 0.0f);
+    for (int r = 0; r < rows; ++r)
+      for (int k = 0; k < width; ++k)
+        counts_[size_t(table.state[r]) * width + k] += std::round(table.share[size_t(r) * width + k] * table.of_count);
+    wanted_.resize(size_t(rows) * width);
+    for (int r = 0; r < rows; ++r) {
+      const float *target = &table.target[size_t(r) * width], *counts = &counts_[size_t(table.state[r]) * width];
+      float *wanted = &wanted_[size_t(r) * width], held = 0.0f, sum = 0.0f;
+      for (int k = 0; k < width; ++k) held += counts[k];
       for (int k = 0; k < width; ++k) {
-        const float p = target[k], lacks = p * held - std::round(share[k] * table.of_count);
+        const float p = target[k], lacks = p * held - counts[k];
         wanted[k] = lacks >= 0.0f ? std::min(1.0f, p / std::max(TINY, 1.0f - lacks))
                                   : std::max(0.0f, (p + lacks) / std::max(TINY, 1.0f + lacks));
         sum += wanted[k];
@@ -215,20 +224,25 @@ class Algorithm2 {
 
   // Delta, as its weights make it, to where its excess is 0, if it is above.
   void scale_back(const Table& table, const float* delta) {
-    if (excess(table, delta, 1.0f) <= 0.0) return;
     float low = 0.0f, high = 1.0f;
+    double at_high = excess(table, delta, high);
+    if (at_high <= 0.0) return;
+    double at_low = excess(table, delta, low);
     for (int n = 0; n < HALVINGS; ++n) {
       const float middle = 0.5f * (low + high);
-      (excess(table, delta, middle) <= 0.0 ? low : high) = middle;
+      const double at_middle = excess(table, delta, middle);
+      if (at_middle <= 0.0) low = middle, at_low = at_middle;
+      else high = middle, at_high = at_middle;
     }
-    for (size_t e = last_; e < net_.weights.size(); ++e) net_.weights[e] *= low;
+    const float scale = at_low <= 0.0 ? low + (high - low) * float(at_low / (at_low - at_high)) : 0.0f;
+    for (size_t e = last_; e < net_.weights.size(); ++e) net_.weights[e] *= scale;
   }
 
   const Training& t_;
   Network net_;
   long last_;  // where the last layer starts in what is held
   float steps_taken_ = 0.0f;
-  Floats first_, second_, gradient_, of_delta_, ratio_, wanted_;
+  Floats first_, second_, gradient_, of_delta_, ratio_, wanted_, counts_;
 };
 
 }  // namespace native

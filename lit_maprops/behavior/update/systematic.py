@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 AUTO: Final = "auto"
-HALVINGS = 8  # of the interval that holds the scale
+HALVINGS = 6  # of the interval that holds the scale
 TINY = 1e-30
 
 
@@ -61,16 +61,22 @@ def counts_in_state(state: Tensor, held: Tensor) -> Tensor:
 
 
 def scale_to(excess_at: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """The largest scale in [0, 1] whose excess is not above 0, up to 2 ** -``HALVINGS``; 0 where it is NaN.
+    """The largest scale in [0, 1] whose excess is not above 0; 0 where it is NaN.
+
+    By halving, then on the line between the two ends: the scale follows small changes of the excess smoothly.
 
     Args:
         excess_at: excess ``[G]`` of Delta times a scale ``[G]``; grows with the scale.
         like: a float tensor ``[G]``.
     """
     low, high = torch.zeros_like(like), torch.ones_like(like)
-    fits = excess_at(high) <= 0
+    at_low, at_high = excess_at(low), excess_at(high)
+    fits = at_high <= 0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        inside = excess_at(middle) <= 0
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-    return torch.where(fits, 1.0, low)
+        at_middle = excess_at(middle)
+        inside = at_middle <= 0
+        low, at_low = torch.where(inside, middle, low), torch.where(inside, at_middle, at_low)
+        high, at_high = torch.where(inside, high, middle), torch.where(inside, at_high, at_middle)
+    between = low + (high - low) * at_low / (at_low - at_high)
+    return torch.where(fits, 1.0, torch.where(at_low <= 0, between, 0.0))
