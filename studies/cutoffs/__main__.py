@@ -5,7 +5,6 @@ Everything was chosen on run seeds 77 to 90 and 4000; those reported are used fo
 
 import logging
 import warnings
-from time import perf_counter
 
 import torch
 
@@ -19,13 +18,11 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    started = perf_counter()
     rows: Rows = []
     tables = {"tried": mechanism(rows), "fixed": games(rows), "many": ten_agents(rows), "training": training(rows)}
     columns = list(dict.fromkeys(name for row in rows for name in row))
     rows = [{name: row.get(name, "") for name in columns} for row in rows]
-    seconds = f"{perf_counter() - started:.0f}"
-    write("cutoffs", rows, seconds=seconds, run_seed=RUN_SEED, seeds=SEEDS, many_seeds=MANY_SEEDS, **tables)
+    write("cutoffs", rows, run_seed=RUN_SEED, seeds=SEEDS, many_seeds=MANY_SEEDS, **tables)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import lit_maprops as lm
 from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.envs import Task
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
-from studies.cutoffs.fixed import RUN_SEED, Floats, Rows
+from studies.cutoffs.fixed import RUN_SEED, Floats, Rows, kept
 from studies.cutoffs.tried import STRONG, Maker
+from studies.runs import SOLVED
 
 
 class Watch(Callback):
@@ -69,41 +70,46 @@ def settings() -> dict[str, Setting]:
     found = {}
     for game, env in GAMES.items():
         for n in (8, 32):
-            sizes = {"num_seeds": 300, "target_batch_size": n, "total_env_steps": 60 * n, "eval_interval": 60}
+            sizes = {"num_seeds": 200, "target_batch_size": n, "total_env_steps": 60 * n, "eval_interval": 60}
             found[f"{game}, n = {n}"] = Setting("matrix_game", SMALL, "joint_tv", 10, sizes, env)
     ten = ON_POLICY | _pair("PROPS", lm.PROPS, 1.0, **TEN, learning_rate=0.02)
     for rate in (0.02, 0.2):
         ten |= _pair(f"Autoregressive at {rate:g}", lm.Autoregressive, 1.0, **TEN, learning_rate=rate)
     ten |= _pair("CoordinationGraph", lm.CoordinationGraph, 1.0, **TEN, learning_rate=0.02)
-    found["10x5"] = Setting("coordination_10x5", ten, "pairwise_tv", 20, {"eval_interval": 60})
+    found["10x5"] = Setting("coordination_10x5", ten, "pairwise_tv", 20, {"eval_interval": 60, "num_seeds": 16})
+    often = {"num_seeds": 24, "sampling_error": "tabular", "sampling_error_interval": 5, "eval_interval": 60}
     boulder = ON_POLICY | _pair("MA-PROPS", lm.MAPROPS, 0.3, **BOULDER)
-    boulder |= _pair("closed form", lm.TabularMAPROPS, 0.3)
-    often = {"sampling_error": "tabular", "sampling_error_interval": 5, "eval_interval": 60}
     found["BoulderPush"] = Setting("boulderpush_reliability", boulder, "joint_tv", 6, often)
+    closed = _pair("closed form", lm.TabularMAPROPS, 0.3)
+    found["BoulderPush, fewer seeds"] = found["BoulderPush"]._replace(
+        samplers=ON_POLICY | closed, options=often | {"num_seeds": 12}
+    )
     return found
 
 
-def measured(setting: Setting, maker: Maker) -> tuple[Watch, int, int]:
-    """One run: its errors, seeds solved, seeds."""
-    watch = Watch(setting.measure)
-    env = None if setting.env is None else setting.env()
-    with tempfile.TemporaryDirectory() as folder:
-        run = lm.fit(
-            setting.config,
-            env=env,
-            behavior=maker(),
-            callbacks=[watch],
-            runs_dir=folder,
-            run_name="run",
-            run_seed=RUN_SEED,
-            wandb="disabled",
-            **setting.options,
-        )
-        success = run.success_rate
-    return watch, int((np.asarray(success) >= 0.8).sum()), len(success)
+def measured(name: str, sampler: str) -> dict[str, Any]:
+    """One run: own and on-policy's error ``[iterations, R]``, success of every seed; it runs once."""
+    slug = "".join(c if c.isalnum() or c in ".-" else "_" for c in f"{name} {sampler}")
+
+    def run() -> dict[str, Any]:
+        setting = settings()[name]
+        watch, env = Watch(setting.measure), None if setting.env is None else setting.env()
+        with tempfile.TemporaryDirectory() as folder:
+            where = {"runs_dir": folder, "run_name": "run", "run_seed": RUN_SEED, "wandb": "disabled"}
+            options: dict[str, Any] = where | setting.options
+            behavior = setting.samplers[sampler]()
+            result = lm.fit(setting.config, env=env, behavior=behavior, callbacks=[watch], **options)
+            success = result.success_rate.tolist()
+        return {
+            "own": np.stack(watch.own).tolist(),
+            "on_policy": np.stack(watch.on_policy).tolist(),
+            "success": success,
+        }
+
+    return kept(slug, run)
 
 
-def window(own: list[Floats], on_policy: list[Floats]) -> tuple[str, float, float]:
+def window(own: list[list[float]], on_policy: list[list[float]]) -> tuple[str, float, float]:
     """Means over a window of iterations, and their difference with its interval over seeds (Student's t)."""
     first, second = np.mean(own, 0), np.mean(on_policy, 0)
     difference = first - second
@@ -119,8 +125,9 @@ def training(rows: Rows) -> str:
     lines = []
     for name, setting in settings().items():
         base = None
-        for sampler, maker in setting.samplers.items():
-            watch, solved, seeds = measured(setting, maker)
+        for sampler in setting.samplers:
+            found = measured(name, sampler)
+            solved, seeds = sum(rate >= SOLVED for rate in found["success"]), len(found["success"])
             base = (solved, seeds) if base is None else base
             low, high = wilson_interval(solved, seeds)
             away = [100 * x for x in difference_interval(solved, seeds, *base)]
@@ -129,7 +136,7 @@ def training(rows: Rows) -> str:
             row["solved"] = solved
             cells = []
             for label, chosen in (("early", slice(0, setting.early)), ("late", slice(setting.early, None))):
-                text, own, on_policy = window(watch.own[chosen], watch.on_policy[chosen])
+                text, own, on_policy = window(found["own"][chosen], found["on_policy"][chosen])
                 cells.append(text)
                 row |= {f"{label} error": own, f"{label} error on-policy": on_policy}
             share = f"{solved / seeds:.0%} [{low:.0%}, {high:.0%}]"

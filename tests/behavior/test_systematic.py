@@ -82,7 +82,7 @@ def test_the_scale_is_where_the_excess_crosses_zero() -> None:
     scale = scale_to(lambda scale: scale - crossing, crossing)
     assert scale.tolist() == [pytest.approx(0.3), pytest.approx(0.77), 1, 0, 0]
     cubed = scale_to(lambda scale: scale**3 - crossing.abs() ** 3, crossing)
-    assert torch.allclose(cubed[:2], crossing[:2], atol=1e-4)
+    assert torch.allclose(cubed[:2], crossing[:2], atol=5e-4)
 
 
 # updates
