@@ -69,25 +69,25 @@ class Autoregressive(StructuredPolicy):
 
     @override
     def wanted(self, rows: Rows) -> Tensor:
-        """Of an agent's action: what D is short of in the state, times what it is short of given the earlier actions.
+        """Of an agent's action: what D is short of in the state, and what it is short of given the earlier actions.
 
-        The two ratios to pi_theta are multiplied. Decided here: prefixes soon differ in every step, and counts of them
-        alone would leave most of an agent's own proportions uncorrected.
+        Of the two ratios to pi_theta the one further from 1 where both are above or both below it, else their product.
+        Decided here: prefixes soon differ in every step, and counts of them alone would leave most of an agent's own
+        proportions uncorrected; where they hardly differ, the product would correct twice.
         """
         log_target, taken = rows.facts
-        target, taken = log_target.exp(), taken.unsqueeze(2)  # [R, A, N, U], [R, A, 1, U]
-        held = torch.zeros_like(target).scatter_(2, taken, 1.0).flatten(0, 1)
+        target, taken = log_target.exp().flatten(0, 1), taken.flatten(0, 1).unsqueeze(1)  # [R A, N, U], [R A, 1, U]
+        held = torch.zeros_like(target).scatter_(1, taken, 1.0)
         inputs, size = rows.inputs, self.task.state_dim
-        in_state, given_earlier = (
-            next_draw(target.flatten(0, 1), counts_in_state(fingerprint(seen), held)).view_as(target)
+        a, b = (
+            torch.where(target > 0, next_draw(target, counts_in_state(fingerprint(seen), held)) / target, 1.0)
             for seen in (inputs[..., :size], inputs)
         )
-        both = torch.where(target > 0, in_state * given_earlier / target.clamp(min=TINY), 0.0)
-        both[:, 0] = in_state[:, 0]  # for the first agent they are the same
-        total = both.sum(2, keepdim=True)
+        further = torch.where((a > 1) & (b > 1), torch.maximum(a, b), torch.minimum(a, b))
+        wanted = target * torch.where((a - 1) * (b - 1) > 0, further, a * b)
+        total = wanted.sum(1, keepdim=True)
         # Actions of which D has enough by one count or the other may be all there are.
-        both = torch.where(total > 0, both / total.clamp(min=TINY), target)
-        return both.flatten(0, 1) - held
+        return torch.where(total > 0, wanted / total.clamp(min=TINY), target) - held
 
     @override
     @torch.no_grad()
