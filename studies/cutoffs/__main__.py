@@ -1,6 +1,6 @@
 """Measures docs/evidence/cutoffs.md: where behavior updates overshoot, what was tried, and ``kl_cutoff: auto``.
 
-Everything was chosen on run seeds 77 to 90 and 4000; those reported are used for nothing else.
+Everything was chosen on run seeds 77 to 91 and 4000; those reported are used for nothing else.
 """
 
 import logging
