@@ -126,6 +126,9 @@ evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes
 evidence-adam: setup ## measure docs/evidence/adam_epsilon.md: Adam's epsilon and the KL that delta stops (about 6 minutes)
 	$(BIN)/python -m studies.adam_epsilon
 
+evidence-cutoffs: setup ## measure docs/evidence/cutoffs.md: where updates overshoot, kl_cutoff auto; continues where it was interrupted (about 10 minutes)
+	$(BIN)/python -m studies.cutoffs
+
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
 	$(BIN)/python -m studies.all_games
 

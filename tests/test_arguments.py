@@ -123,6 +123,7 @@ LINES = {
     "--model.on_fault go": "--model.on_fault is 'go': choose one of stop, quarantine",
     "--model.sampling_error x": "--model.sampling_error is 'x': choose one of tabular, likelihood, energy or null",
     "--model.behavior.kl_cutoff -1": "--model.behavior.kl_cutoff is -1.0: give a value above 0",
+    "--model.behavior.kl_cutoff atuo": "--model.behavior.kl_cutoff is atuo: give float or auto",
     "--model.behavior.kl_cutoff .nan": "--model.behavior.kl_cutoff is nan: give a value above 0",
     "--model.behavior.max_states x": "--model.behavior.max_states is x: give int or null",
     "--model.behavior.trained_layers lst": "--model.behavior.trained_layers is 'lst': choose one of all, last",
@@ -149,7 +150,11 @@ def test_help_shows_the_types(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--model.behavior.help", "MAPROPS"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "(type: PositiveFloat, default: 0.05)" in text and "(type: Sequence[Count], default: (64, 64))" in text
+    assert "(type: PositiveFloat, default: 0.3)" in text
+    assert (
+        "(type: Union[PositiveFloat, Literal['auto']], default: 0.05)" in text
+        and "(type: Sequence[Count], default: (64, 64))" in text
+    )
     assert "--model.behavior.trained_layers {all,last}" in text
 
 

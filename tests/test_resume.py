@@ -26,6 +26,12 @@ CASES = {
     "ma_props": ("MatrixGame", []),
     "ma_props with history": ("MatrixGame", ["--data.history_batches", "3"]),
     "minibatches": ("MatrixGame", ["--model.behavior.minibatches", "3"]),
+    "auto": ("MatrixGame", ["--model.behavior.kl_cutoff", "auto"]),
+    "auto, closed form": ("MatrixGame", ["--model.behavior", "TabularMAPROPS", "--model.behavior.kl_cutoff", "auto"]),
+    "auto, minibatches with history": (
+        "BoulderPush",
+        ["--model.behavior.kl_cutoff", "auto", "--model.behavior.minibatches", "2", "--data.history_batches", "2"],
+    ),
     "kept Adam moments": ("MatrixGame", ["--model.behavior.reset_optimizer", "false"]),
     "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
     "stratified": ("BoulderPush", ["--model.behavior.draws", "stratified", "--data.num_envs", "4"]),

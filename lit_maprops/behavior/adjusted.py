@@ -1,8 +1,9 @@
 """What PROPS and MA-PROPS share: pi_theta with a learned adjustment Delta_phi, trained by Algorithm 2."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -11,12 +12,14 @@ from typing_extensions import override
 
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
+from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import AdamEpsilon, Count, LearningRate, PositiveFloat
+from lit_maprops.system.errors import check
 
 
 class AdjustedPolicy(BehaviorPolicy):
@@ -28,7 +31,9 @@ class AdjustedPolicy(BehaviorPolicy):
         kl_cutoff: delta, KL(pi_theta || pi_phi) at which an update stops (nats). Decided here: exact where the actions
             adjusted are enumerated or Gaussian. The PROPS authors' code estimates it on D's actions, as the mean of
             r - 1 - log r: for equal deltas ours often makes one or two steps more, near deterministic policies also
-            fewer (docs/evidence/adam_epsilon.md).
+            fewer (docs/evidence/adam_epsilon.md). ``auto``: an update stops where pi_phi draws what systematic sampling
+            would draw next, given D, and goes back to there where a step has gone beyond
+            (``behavior.update.systematic``, docs/evidence/cutoffs.md); for discrete actions.
         epochs: passes over all of D per update.
         minibatches: parts of D, one gradient step each, per pass.
         learning_rate: Adam step size.
@@ -47,7 +52,7 @@ class AdjustedPolicy(BehaviorPolicy):
     def __init__(
         self,
         clip_epsilon: PositiveFloat = 0.3,
-        kl_cutoff: PositiveFloat = 0.05,
+        kl_cutoff: PositiveFloat | Literal["auto"] = 0.05,
         epochs: Count = 8,
         minibatches: Count = 1,
         learning_rate: LearningRate = 3e-3,
@@ -64,7 +69,11 @@ class AdjustedPolicy(BehaviorPolicy):
     @property
     def settings(self) -> UpdateSettings:
         """Of Algorithm 2, for the trainer."""
-        return UpdateSettings(self.clip_epsilon, self.kl_cutoff, self.epochs, self.minibatches, self.reset_optimizer)
+        systematic = self.kl_cutoff == AUTO
+        cutoff = math.inf if systematic else float(self.kl_cutoff)
+        return UpdateSettings(
+            self.clip_epsilon, cutoff, systematic, self.epochs, self.minibatches, self.reset_optimizer
+        )
 
     @override
     def optimizer_settings(self) -> dict[str, float]:
@@ -73,6 +82,11 @@ class AdjustedPolicy(BehaviorPolicy):
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
+        check(
+            self.kl_cutoff != AUTO or not task.continuous_actions,
+            f"<behavior.kl_cutoff> is {AUTO}, which counts actions, and {type(task).__name__} has continuous ones: "
+            "give a number of nats",
+        )
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
         self.net = self.make_adjustment(task, generators)

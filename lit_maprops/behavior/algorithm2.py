@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.samples import Samples
+from lit_maprops.behavior.update.systematic import scale_to
 from lit_maprops.stacked.mlp import Layers
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -37,6 +38,25 @@ def log_ratio_and_kl(delta: Tensor, target: Tensor, visits: Tensor) -> tuple[Ten
 def clipped_loss(ratio: Tensor, share: Tensor, clip_epsilon: float) -> Tensor:
     """The negative PROPS objective, averaged over D: ``[G, K, U]``, twice ``-> [G]``."""
     return (share * torch.maximum(ratio, ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon))).sum((1, 2))
+
+
+def excess(delta: Tensor, log_ratio: Tensor, samples: Samples) -> Tensor:
+    """Mean over D of E_pi_phi[Delta] - E_wanted[Delta] ``[G]``, where pi_phi is ``log_ratio`` from pi_theta (nats)."""
+    assert samples.wanted is not None
+    beyond = samples.target * log_ratio.exp() - samples.wanted
+    return ((beyond * delta).sum(1) * samples.visits).sum(-1)
+
+
+def _scale_back(net: StackedMLP, delta: Tensor, samples: Samples) -> None:
+    def excess_at(scale: Tensor) -> Tensor:
+        scaled = delta * scale.view(-1, 1, 1)
+        return excess(delta, log_ratio_and_kl(scaled, samples.target, samples.visits)[0], samples)
+
+    scale = scale_to(excess_at, samples.visits[:, 0])
+    weight, bias = net.layers()[-1]
+    weight *= scale.view(-1, 1, 1)
+    if bias is not None:
+        bias *= scale.view(-1, 1)
 
 
 def plain_mlp(layers: Layers, x: Tensor) -> Tensor:
@@ -60,7 +80,9 @@ def update_behavior(
     """Train phi on D until the minibatches end or, entry by entry, KL(pi_theta || pi_phi) exceeds the cutoff.
 
     The KL is that of the minibatch at hand, measured before its gradient step; the step that crossed the cutoff is
-    kept, as in the paper. An entry with a NaN stops too.
+    kept, as in the paper. An entry with a NaN stops too. Samples with ``wanted`` (``kl_cutoff: auto``) stop where the
+    excess of the minibatch is above 0 instead, and Delta is then scaled back to where that of all of D is 0
+    (``behavior.update.systematic``).
 
     Args:
         net: Delta_phi; with ``last_layer`` only its last layer, on samples whose inputs are its features.
@@ -77,16 +99,17 @@ def update_behavior(
         the share of D with r < 1 - epsilon.
     """
 
-    def forward(part: Samples) -> tuple[Tensor, Tensor]:
-        delta = plain_mlp(net.layers()[-1:] if last_layer else net.layers(), part.inputs)
-        return log_ratio_and_kl(delta.mT, part.target, part.visits)
+    def delta_of(part: Samples) -> Tensor:
+        return plain_mlp(net.layers()[-1:] if last_layer else net.layers(), part.inputs).mT
 
     active = torch.ones(net.stack, dtype=torch.bool, device=optimizer.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
     for minibatch in minibatches:
         part = samples.take(minibatch)
-        log_ratio, kl = forward(part)
-        active = active & (kl.unflatten(0, net.stack) <= kl_cutoff)
+        delta = delta_of(part)
+        log_ratio, kl = log_ratio_and_kl(delta, part.target, part.visits)
+        within = kl <= kl_cutoff if part.wanted is None else excess(delta, log_ratio, part) <= 0
+        active = active & within.unflatten(0, net.stack)
         if not active.any():
             break
         optimizer.zero_grad()
@@ -94,7 +117,9 @@ def update_behavior(
         optimizer.step(active=active)
         gradient_steps += active
     with torch.no_grad():
-        log_ratio, kl = forward(samples)
+        if samples.wanted is not None:
+            _scale_back(net, delta_of(samples), samples)
+        log_ratio, kl = log_ratio_and_kl(delta_of(samples), samples.target, samples.visits)
     clipped = (samples.share * (log_ratio.exp() < 1 - clip_epsilon)).sum((1, 2))
     return {
         "kl": kl.unflatten(0, net.stack),

@@ -9,6 +9,8 @@ from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.behavior.update.rows import Ratios, Rows
+from lit_maprops.behavior.update.samples import fingerprint
+from lit_maprops.behavior.update.systematic import TINY, counts_in_state, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.stacked import mlp
@@ -64,6 +66,28 @@ class Autoregressive(StructuredPolicy):
             return of_delta.scatter_add_(2, taken, grad.expand_as(taken)).flatten(0, 1)
 
         return Ratios(log_ratio.gather(2, taken).sum((1, 2)), -(target * log_ratio).sum((1, 2)), vjp)
+
+    @override
+    def wanted(self, rows: Rows) -> Tensor:
+        """Of an agent's action: what D is short of in the state, and what it is short of given the earlier actions.
+
+        Of the two ratios to pi_theta the one further from 1 where both are above or both below it, else their product.
+        Decided here: prefixes soon differ in every step, and counts of them alone would leave most of an agent's own
+        proportions uncorrected; where they hardly differ, the product would correct twice.
+        """
+        log_target, taken = rows.facts
+        target, taken = log_target.exp().flatten(0, 1), taken.flatten(0, 1).unsqueeze(1)  # [R A, N, U], [R A, 1, U]
+        held = torch.zeros_like(target).scatter_(1, taken, 1.0)
+        inputs, size = rows.inputs, self.task.state_dim
+        a, b = (
+            torch.where(target > 0, next_draw(target, counts_in_state(fingerprint(seen), held)) / target, 1.0)
+            for seen in (inputs[..., :size], inputs)
+        )
+        further = torch.where((a > 1) & (b > 1), torch.maximum(a, b), torch.minimum(a, b))
+        wanted = target * torch.where((a - 1) * (b - 1) > 0, further, a * b)
+        total = wanted.sum(1, keepdim=True)
+        # Actions of which D has enough by one count or the other may be all there are.
+        return torch.where(total > 0, wanted / total.clamp(min=TINY), target) - held
 
     @override
     @torch.no_grad()

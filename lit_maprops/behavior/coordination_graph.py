@@ -13,6 +13,8 @@ from lit_maprops.behavior.message_passing import Edge, Forest, Messages
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
 from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.rows import Ratios, Rows
+from lit_maprops.behavior.update.samples import fingerprint
+from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check
@@ -92,6 +94,18 @@ class CoordinationGraph(StructuredPolicy):
             return expected.mul_(-grad).scatter_add_(1, taken, grad.expand_as(taken))
 
         return Ratios(delta.gather(1, taken).sum(1) - messages.log_z, kl, vjp)
+
+    @override
+    def wanted(self, rows: Rows) -> Tensor:
+        """Of every agent's actions and of every edge's pairs of them, in the state."""
+        log_target, action = rows.facts
+        target, outputs = log_target.exp(), self.net.shapes[-1][0]
+        held = target.new_zeros(len(action), outputs, action.shape[-1]).scatter_(1, self._taken(action), 1.0)
+        counts = self._terms(counts_in_state(fingerprint(rows.inputs), held))
+        parents, children = self.forest.ends.on(target.device)
+        of_pair = target[:, parents].unsqueeze(3) * target[:, children].unsqueeze(2)
+        unary, pair = next_draw(target, counts[0]), next_draw(of_pair.flatten(2, 3), counts[1].flatten(2, 3))
+        return torch.cat([unary.flatten(1, 2), pair.flatten(1, 2)], 1) - held
 
     @override
     @torch.no_grad()

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.update import fused
+from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.behavior.update.table_trainer import CostOptions, TableTrainer
 from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.envs import Task
@@ -60,6 +61,12 @@ class EnumeratedPolicy(AdjustedPolicy):
             "<behavior.compile> is true and there is no C++ compiler: install g++ or name one in CXX, or set "
             "it to false",
         )
+        for name, on in (("max_states", max_states is not None), ("compile", compile)):
+            check(
+                not on or self.kl_cutoff != AUTO,
+                f"<behavior.{name}> is set and <behavior.kl_cutoff> is {AUTO}, which looks at all of D between "
+                "gradient steps: leave one of them at its default",
+            )
         self.cost_options = CostOptions(
             trained_layers, merge_states, max_states, max_sample_passes, warm_start, compile
         )
@@ -73,6 +80,8 @@ class EnumeratedPolicy(AdjustedPolicy):
     def why_not_native(self) -> str | None:
         if self.cost_options.compile:
             return "<behavior.compile> has torch compile them"
+        if self.kl_cutoff == AUTO and (self.minibatches > 1 or self.cost_options.trained_layers == "last"):
+            return f"<behavior.kl_cutoff> {AUTO} counts states, which takes <behavior.minibatches> 1 and all layers"
         return None if self.delta_trainer.has_kernel else super().why_not_native()
 
     @override

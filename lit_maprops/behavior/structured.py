@@ -23,11 +23,16 @@ class StructuredPolicy(AdjustedPolicy):
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:
         shape = (self.n_seeds,)
-        return RowTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.ratios, shape)
+        parts = self.net, self.optimizer, self.minibatch_streams, self.settings
+        return RowTrainer(*parts, self.ratios, shape, self.wanted)
 
     @abstractmethod
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """Joint ratios under the adjustment ``[R * C, K, U]`` (nats); R may be some of the seeds."""
+
+    def wanted(self, rows: Rows) -> Tensor:
+        """``Rows.wanted`` of all of D, for discrete actions."""
+        raise NotImplementedError
 
     @override
     @abstractmethod

@@ -1,7 +1,7 @@
 """Behavior policies that count instead of learning, for tasks that number their states."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -12,6 +12,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
+from lit_maprops.behavior.update.systematic import AUTO, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
 from lit_maprops.system.argument_types import PositiveFloat, PositiveInt
@@ -19,6 +20,7 @@ from lit_maprops.system.errors import check
 
 BISECTIONS = 24  # halvings of the interval that holds the mixing weight
 NO_STATE, LEAST_ROOM = -1, 64
+LEAST_RATIO = 0.01  # of pi_phi / pi_theta where ``kl_cutoff`` is auto
 
 
 class TabularPolicy(BehaviorPolicy):
@@ -106,10 +108,14 @@ class TabularPolicy(BehaviorPolicy):
 
         ``[R, E]`` and ``[R, E, K] -> [R, E, K]``; sums to 1 over joint actions.
         """
+        counts = self._counts(states, target)
+        return target * (counts.sum(2, keepdim=True) + 1) - counts
+
+    def _counts(self, states: Tensor, target: Tensor) -> Tensor:
+        """How often D holds each joint action in these states, N(s, a): ``[R, E]`` -> shaped as ``target``."""
         same = (self._states.unsqueeze(1) == states.unsqueeze(2)).to(target.dtype)  # [R, E, steps]
         actions = self._actions.unsqueeze(1).expand(same.shape)
-        counts = torch.zeros_like(target).scatter_add_(2, actions, same)
-        return target * (same.sum(2, keepdim=True) + 1) - counts
+        return torch.zeros_like(target).scatter_add_(2, actions, same)
 
     @override
     def checkpoint_state(self) -> dict[str, Any]:
@@ -168,11 +174,15 @@ class TabularMAPROPS(TabularPolicy):
 
     Args:
         clip_epsilon: epsilon, how far the ratio pi_phi / pi_theta may fall below 1.
-        kl_cutoff: delta, largest KL(pi_theta || pi_phi) in a state (nats).
+        kl_cutoff: delta, largest KL(pi_theta || pi_phi) in a state (nats). ``auto``: instead of the deficits and a
+            cutoff the chances of systematic sampling (``behavior.update.systematic``), with no ratio below
+            ``LEAST_RATIO``, so that importance weights stay finite.
         **tabular: arguments of ``TabularPolicy``.
     """
 
-    def __init__(self, clip_epsilon: PositiveFloat = 1.0, kl_cutoff: PositiveFloat = 0.3, **tabular: Any) -> None:
+    def __init__(
+        self, clip_epsilon: PositiveFloat = 1.0, kl_cutoff: PositiveFloat | Literal["auto"] = 0.3, **tabular: Any
+    ) -> None:
         super().__init__(**tabular)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
 
@@ -181,9 +191,9 @@ class TabularMAPROPS(TabularPolicy):
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         log_target = joint.joint_log_probs(parameters)
         target = log_target.exp()  # [R, E, n_joint]
-        floor = target * max(0.0, 1 - self.clip_epsilon)
-        wanted = torch.maximum(self._deficit(data.get(keys.STATE_INDEX).squeeze(-1), target), floor)
-        behavior = self._mixed(log_target, target, wanted / wanted.sum(-1, keepdim=True))
+        wanted = self._wanted(data.get(keys.STATE_INDEX).squeeze(-1), target)
+        auto = self.kl_cutoff == AUTO
+        behavior = wanted.log() if auto else self._mixed(log_target, target, wanted, float(self.kl_cutoff))
         index = joint.sample(behavior, self.draw(data))
         return Choice(
             joint.split_joint(index, self.task.n_agents, self.task.n_actions),
@@ -191,7 +201,18 @@ class TabularMAPROPS(TabularPolicy):
             joint.kl_divergence(log_target, behavior),
         )
 
-    def _mixed(self, log_target: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
+    def _wanted(self, states: Tensor, target: Tensor) -> Tensor:
+        """Before the cutoff: ``[R, E]`` and ``[R, E, K] -> [R, E, K]``, which sums to 1."""
+        least = max(0.0, 1 - self.clip_epsilon)
+        if self.kl_cutoff == AUTO:
+            least = max(least, LEAST_RATIO)
+            chance = next_draw(target.mT, self._counts(states, target).mT).mT
+        else:
+            chance = self._deficit(states, target)
+        wanted = torch.maximum(chance, target * least)
+        return wanted / wanted.sum(-1, keepdim=True)
+
+    def _mixed(self, log_target: Tensor, target: Tensor, wanted: Tensor, cutoff: float) -> Tensor:
         """log of the mixture of pi_theta and ``wanted`` with the most of ``wanted`` that the cutoff allows (nats)."""
 
         def mixture(weight: Tensor) -> Tensor:
@@ -200,7 +221,7 @@ class TabularMAPROPS(TabularPolicy):
         low, high = torch.zeros_like(target[..., :1]), torch.ones_like(target[..., :1])
         for _ in range(BISECTIONS):  # the KL grows with the weight
             middle = (low + high) / 2
-            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= self.kl_cutoff
+            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= cutoff
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         return mixture(low)
 

@@ -61,7 +61,7 @@ class Learner {
     algorithm2_.read(seed);
     seed_->start(seed, algorithm2_.net().weights.data());
     const int width = c_.rollout->state_dim;
-    table_.clear(width, seed_->joint(), old.steps + c_.rollout->steps * c_.rollout->envs);
+    table_.clear(width, seed_->joint(), old.steps + c_.rollout->steps * c_.rollout->envs, c_.training.systematic);
     taken_ = old.steps, restart_ = true;
     for (int n = 0; n < old.steps; ++n) {
       const int64_t row = old.row[int64_t(seed) * old.steps + n];
@@ -82,7 +82,7 @@ class Learner {
     if (!c_.warm_start || restart_) algorithm2_.zero_last_layer();
     if (c_.reset_optimizer) algorithm2_.forget();
     table_.inputs.finish();
-    table_.of_share = 1.0f / float(taken_);
+    table_.of_share = 1.0f / float(taken_);  // which count steps already: `of_count` is 1
     int64_t epochs = c_.epochs;
     if (c_.max_sample_passes) epochs = std::max<int64_t>(1, std::min(epochs, c_.max_sample_passes / taken_));
     const bool active = algorithm2_.train(table_, int(epochs), [](int) { return Part{0, nullptr, nullptr}; });

@@ -92,6 +92,7 @@ class AdaptiveCollection(NativeCollection):
         training = Training.of(
             *(trainer.net, trainer.optimizer, settings.clip_epsilon, settings.kl_cutoff),
             from_zero=not options.warm_start,
+            systematic=settings.systematic,
         )
         retained, kept = _retained(*store.steps_and_rows()) if store.steps else (_Retained(), ())
         call = _Adaptive(

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lit_maprops.behavior.update.systematic import AUTO
+
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part
 FEWEST_ITERATIONS = 5
@@ -110,36 +112,43 @@ class RunningMeans:
         return self._differences[name, near_deterministic].result()
 
 
-def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
+def diagnose(means: RunningMeans, kl_cutoff: float | str | None) -> dict[str, str]:
     """Warnings about a run so far, by signature.
 
     Args:
         means: of metrics.csv.
-        kl_cutoff: of the behavior policy; None for a behavior policy without one.
+        kl_cutoff: of the behavior policy; auto finds its own, None for a behavior policy without one.
     """
     found: dict[str, str] = {}
-    if means.rows < FEWEST_ITERATIONS:
+    if means.rows < FEWEST_ITERATIONS or kl_cutoff is None:
         return found
-    first_step = means["behavior/first_step_cutoff_share"]
-    cutoff = means["behavior/cutoff_share"]
-    reached = means["behavior/kl_reached"]
-    if kl_cutoff is not None and first_step > FIRST_STEP_SHARE:
-        found["cutoff_at_first_step"] = (
-            f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
-            "<behavior.kl_cutoff> or lower <behavior.learning_rate>"
-        )
-    if kl_cutoff is not None and cutoff == 0 and reached < IDLE_KL * kl_cutoff:
-        found["cutoff_idle"] = (
-            f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
-            "<behavior.clip_epsilon>, <behavior.epochs> or <behavior.learning_rate> decide how far sampling moves"
-        )
-    for name, cause in CAUSES.items() if kl_cutoff is not None else ():
+    if kl_cutoff != AUTO:
+        found |= _of_the_cutoff(means, float(kl_cutoff))
+    for name, cause in CAUSES.items():
         seen = means.compared(name)
         if seen.estimates >= FEWEST_ESTIMATES and _above(seen):
             found["no_less_sampling_error"] = (
                 f"sampling error ({name} {seen.own:.3g}) is above on-policy's ({seen.on_policy:.3g}) by "
                 f"{seen.difference:.2g} +- {seen.standard_error:.2g} over {seen.estimates} estimates: {cause}"
             )
+    return found
+
+
+def _of_the_cutoff(means: RunningMeans, kl_cutoff: float) -> dict[str, str]:
+    """A cutoff that stops updates too early, or never."""
+    found: dict[str, str] = {}
+    first_step = means["behavior/first_step_cutoff_share"]
+    reached = means["behavior/kl_reached"]
+    if first_step > FIRST_STEP_SHARE:
+        found["cutoff_at_first_step"] = (
+            f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
+            "<behavior.kl_cutoff> or lower <behavior.learning_rate>"
+        )
+    if means["behavior/cutoff_share"] == 0 and reached < IDLE_KL * kl_cutoff:
+        found["cutoff_idle"] = (
+            f"the KL cutoff {kl_cutoff:g} was never hit and the KL reached is {reached:.2g} nats: the cutoff is idle, "
+            "<behavior.clip_epsilon>, <behavior.epochs> or <behavior.learning_rate> decide how far sampling moves"
+        )
     return found
 
 

@@ -152,7 +152,8 @@ def _wrong_type(text: str) -> str | None:
     if value is None or not keys or not (union or single or choice):
         return None
     name, given = named(".".join(dict.fromkeys(keys))), _shown(value[1])
-    if choice:
+    only_choices = choice and not (union and re.search(r"^\w*(Float|Int|Count)\b", union[1]))
+    if choice and only_choices:
         null = " or null" if union and "None" in union[1] else ""
         return f"{name} is {given!r}: choose one of {choice[1].replace(chr(39), '')}{null}"
     found = union or single
@@ -162,7 +163,7 @@ def _wrong_type(text: str) -> str | None:
 
 
 def _type_name(written: str) -> str:
-    plain = re.sub(r"<class '([^']+)'>", r"\1", written)
+    plain = re.sub(r"<class '([^']+)'>|.*Literal\['([^']+)'\]", r"\1\2", written)
     name = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", plain)
     return TYPE_NAMES.get(name) or _ranged_types().get(name, name)
 

@@ -95,7 +95,7 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
         choices = get_args(hint)
         check(value in choices, f"{argument} is {value!r}: choose one of {', '.join(map(str, choices))}")
     elif origin in (Union, UnionType):
-        kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+        kinds = _without_word(argument, [kind for kind in get_args(hint) if kind is not NoneType], value)
         if len(kinds) == 1 and not (value is None and NoneType in get_args(hint)):
             check_value(argument, kinds[0], value)
     elif origin in (list, Sequence):
@@ -109,3 +109,15 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
         kind, words = _KINDS[hint]
         fits = isinstance(value, kind) and isinstance(value, _KINDS[bool][0]) == (hint is bool)
         check(fits, f"{argument} is {value!r}: give {words}")
+
+
+def _without_word(argument: str, kinds: list[Any], value: Any) -> list[Any]:
+    """What is left to check of a float or a word in its place: the float; nothing if the value is the word."""
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if len(kinds) != 2 or not words:
+        return kinds
+    if value in words:
+        return []
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    check(number, f"{argument} is {value!r}: give a float or {' or '.join(words)}")
+    return [kind for kind in kinds if get_origin(kind) is not Literal]

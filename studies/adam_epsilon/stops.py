@@ -37,7 +37,7 @@ def steps_made(net: StackedMLP, samples: Samples, behavior: MAPROPS, epochs: int
     made = torch.full((2, len(samples.inputs)), epochs)
     for step in range(epochs):
         log_ratio, kl = log_ratio_and_kl(plain_mlp(twin.layers(), samples.inputs).mT, samples.target, samples.visits)
-        reached = torch.stack([kl, estimated_kl(log_ratio, samples.share)]).detach() > behavior.kl_cutoff
+        reached = torch.stack([kl, estimated_kl(log_ratio, samples.share)]).detach() > behavior.settings.kl_cutoff
         made = torch.where(reached, made.clamp(max=step), made)
         if bool((made <= step).all()):
             break

@@ -88,7 +88,7 @@ def bytes_of(name: str, n_agents: int) -> dict[str, int]:
     trainer = behavior.delta_trainer
     assert isinstance(trainer, (RowTrainer, TableTrainer))
     parameters = 3 * behavior.net.flat.numel() * behavior.net.flat.element_size()
-    parts = [part if isinstance(part, tuple) else (part,) for part in trainer.store.samples()]
+    parts = [part if isinstance(part, tuple) else (part,) for part in trainer.store.samples() if part is not None]
     d = sum(tensor.numel() * tensor.element_size() for part in parts for tensor in part)
     behavior.update(measure=False)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

@@ -129,7 +129,7 @@ class Case:
         lockstep = options["reset"] and form is not algorithm2
         # So large an epsilon keeps Adam from turning rounding errors of small gradients into whole steps.
         self.optimizer = SeedAdam(self.net.parameters(), 0.05, stack, eps=1e-3, lockstep=lockstep)
-        self.store = SampleStore(options.get("merge", False))
+        self.store = SampleStore(options.get("merge", False), options.get("systematic", False))
         self.streams = SeedStreams(0, list(range(stack[0])), "test")
         self.entries = self.net.flat.numel() // self.net.flat.shape[-1]
         self.broken: str | None = None  # what is NaN in entry 1
@@ -166,9 +166,14 @@ class Case:
         copies = self.entries // self.net.stack[0]
         minibatches = minibatches_of(self.streams, self.store.rows, 5 if parts == 1 else 3, parts, copies, size)
         arguments["last_layer"] = self.options["last_layer"]
-        return self.form.update_behavior(
-            self.net, self.optimizer, self.store.samples(), minibatches, 0.3, 0.1, **arguments
-        )
+        samples, cutoff = self.store.samples(), 0.1
+        if self.options.get("systematic"):
+            cutoff = math.inf
+            if self.form is native:
+                arguments["steps_of_data"] = self.store.steps
+            else:
+                samples = self.store.wanting(samples)
+        return self.form.update_behavior(self.net, self.optimizer, samples, minibatches, 0.3, cutoff, **arguments)
 
     def tensors(self) -> list[Tensor]:
         state = self.optimizer.state[self.net.flat]
@@ -202,6 +207,27 @@ def test_updates_are_those_of_the_plain_form(form, stack, parts, merge, last_lay
         not_stopped |= not own["cutoff_hit"].all()
     assert differ, "choose data on which entries stop at different steps"
     assert not_stopped, "choose data on which an entry does not stop"
+
+
+@pytest.mark.parametrize(("parts", "merge"), [(1, False), (1, True), (3, False)])
+@pytest.mark.parametrize("last_layer", [False, True])
+@pytest.mark.parametrize("hidden", [[], [8, 8]])
+@pytest.mark.parametrize("form", [fused, pytest.param(native, marks=needs_kernels)], ids=["fused", "native"])
+def test_systematic_updates_are_those_of_the_plain_form(form, parts, merge, last_layer, hidden):
+    if form is native and (parts > 1 or last_layer):
+        pytest.skip("done by torch")
+    options = {"merge": merge, "last_layer": last_layer, "reset": True, "systematic": True}
+    plain, fast = Case(algorithm2, (4,), hidden, **options), Case(form, (4,), hidden, **options)
+    stopped = set()
+    for from_zero in (True, True, False, True):
+        stats, own = plain.update(parts, from_zero), fast.update(parts, from_zero)
+        assert own.keys() == stats.keys()
+        for name in ("gradient_steps", "cutoff_hit", "first_step_cutoff"):
+            assert torch.equal(own[name], stats[name]), name
+        torch.testing.assert_close(own["kl"], stats["kl"], atol=1e-5, rtol=1e-3)
+        assert_same(plain, fast, 1e-4)
+        stopped |= set(own["cutoff_hit"].tolist())
+    assert stopped == {False, True}, "choose data on which some entries stop"
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -296,7 +322,7 @@ def test_threads_and_neighbors_change_no_bit(parts, monkeypatch):
     adam = SeedAdam(single.parameters(), 0.05, (1,), eps=1e-3)
     for name, old in zip(("exp_avg", "exp_avg_sq", "steps_taken"), before[1:], strict=True):
         adam.state[single.flat][name].copy_(old[3:4])
-    native.update_behavior(single, adam, Samples(*(t[3:4] for t in samples)), minibatches, 0.3, 100.0)
+    native.update_behavior(single, adam, samples.entries(slice(3, 4)), minibatches, 0.3, 100.0)
     assert torch.equal(single.flat[0], two.net.flat[3])
     assert not torch.equal(single.flat, alone)
 

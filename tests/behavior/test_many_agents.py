@@ -323,7 +323,7 @@ def test_history_counts_from_the_start_of_the_next_batch(name):
     behavior.reset(old)
     behavior.extend(new)  # needs more memory than the 70 took
     fresh.extend(torch.cat([old, new], 1))
-    (inputs, facts, weight), expected = behavior.delta_trainer.store.samples(), fresh.delta_trainer.store.samples()
+    (inputs, facts, weight, _), expected = behavior.delta_trainer.store.samples(), fresh.delta_trainer.store.samples()
     for own, other in zip((inputs, *facts, weight), (expected[0], *expected[1], expected[2]), strict=True):
         assert torch.equal(own, other)
 

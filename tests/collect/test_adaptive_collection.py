@@ -24,6 +24,9 @@ Case = tuple[Task, dict[str, Any], int, int, int]
 CASES: dict[str, Case] = {
     "every step": (GRID, {}, 1, 1, 24),
     "a table": (MatrixGame(), {"hidden": [], "learning_rate": 0.5, "clip_epsilon": 1.0, "kl_cutoff": 1.0}, 1, 1, 16),
+    "a table, auto": (MatrixGame(), {"hidden": [], "learning_rate": 0.3, "kl_cutoff": "auto"}, 1, 1, 16),
+    "auto": (GRID, {"kl_cutoff": "auto", "learning_rate": 0.01, "clip_epsilon": 1.0}, 1, 2, 32),
+    "auto, warm": (GRID, {"kl_cutoff": "auto", "warm_start": True}, 2, 2, 32),
     "stops": (GRID, {"kl_cutoff": 0.1}, 1, 2, 32),
     "environments": (GRID, {"hidden": [16, 11], "draws": "stratified"}, 4, 8, 64),
     "sequences": (GRID, {"hidden": [16], "draws": "low_discrepancy"}, 2, 4, 32),
@@ -97,7 +100,7 @@ def test_it_is_the_two_in_turn(case: str, retained: bool) -> None:
 
 def test_the_cutoff_and_the_passes_take_part_in_these_cases() -> None:
     """Else the cases above would say nothing of them."""
-    for case, name in (("stops", "cutoff_hit"), ("warm", "cutoff_hit")):
+    for case, name in (("stops", "cutoff_hit"), ("warm", "cutoff_hit"), ("auto", "cutoff_hit")):
         task, options, envs, m, n = CASES[case]
         own = adaptive(task, options, envs, m, n, [3, 5])
         own.collect()

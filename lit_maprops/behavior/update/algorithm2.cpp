@@ -16,6 +16,7 @@ struct Minibatch {
 struct Update {
   Training training;
   int32_t entries, rows, width, actions, minibatches, measure, moments, threads;  // `moments`: write them back, too
+  int32_t steps;  // of D
   const float *inputs, *target, *share;  // [entries][rows][width], [entries][actions][rows] twice
   int64_t inputs_entry, inputs_row, target_entry, target_action, share_entry, share_action;
   const Minibatch* minibatch;  // [minibatches], rows null: all of D
@@ -38,7 +39,7 @@ class Entry {
       return Part{m.count, m.rows ? m.rows + int64_t(entry) * m.count : nullptr, m.weight};
     });
     u_.gradient_steps[entry] = algorithm2_.gradient_steps;
-    if (algorithm2_.gradient_steps) algorithm2_.write(entry, u_.moments);
+    if (algorithm2_.gradient_steps || u_.training.systematic) algorithm2_.write(entry, u_.moments);
     if (!u_.measure) return;
     u_.kl[entry] = algorithm2_.measure(table_);
     u_.ratio_clipped[entry] = algorithm2_.ratio_clipped;
@@ -50,7 +51,8 @@ class Entry {
     const bool as_it_stands = u_.minibatch[0].rows != nullptr;
     transpose(u_.actions, u_.rows, u_.target + entry * u_.target_entry, u_.target_action, target_.data(), width_);
     transpose(u_.actions, u_.rows, u_.share + entry * u_.share_entry, u_.share_action, share_.data(), width_);
-    table_.clear(u_.width, u_.actions, as_it_stands ? 0 : u_.rows);
+    table_.clear(u_.width, u_.actions, as_it_stands ? 0 : u_.rows, u_.training.systematic);
+    table_.of_count = float(u_.steps);
     const float *x = u_.inputs + entry * u_.inputs_entry, *target = target_.data(), *share = share_.data();
     for (int r = 0; r < u_.rows; ++r, x += u_.inputs_row, target += width_, share += width_) {
       Vec held = all(0.0f);

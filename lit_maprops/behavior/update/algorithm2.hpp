@@ -7,10 +7,12 @@
 namespace native {
 
 constexpr float LARGEST = 60.0f;  // as in fused.py
+constexpr int HALVINGS = 6;        // as in systematic.py
+constexpr float TINY = 1e-30f;     // likewise
 
 // Delta of all entries, and how it is trained. Everything is float32; `[...]` are shapes.
 struct Training {
-  int32_t layers, from_zero;
+  int32_t layers, from_zero, systematic;  // the last: updates stop where systematic sampling would, see systematic.py
   const int32_t* shapes;  // [layers][3]: out, in, has a bias
   float *flat, *exp_avg, *exp_avg_sq, *steps_taken;  // [entries], `flat_stride` apart; steps [entries]
   int64_t flat_stride, moment_stride;
@@ -24,10 +26,15 @@ struct Table {
   int width = 0;              // actions, padded
   Floats target, share;       // [rows][width]
   float of_share = 1.0f;      // what shares are multiplied by: 1 / steps where they count steps
+  float of_count = 1.0f;      // what they are multiplied by to count steps
+  std::vector<int> state;     // [rows] if they are numbered: equal inputs, equal states
+  DistinctRows states;
 
-  // `most`: rows to come at most, if equal ones are to become one.
-  void clear(int in, int actions, int most = 0) {
+  // `most`: rows to come at most, if equal ones are to become one; then their states can be numbered, too.
+  void clear(int in, int actions, int most = 0, bool number_states = false) {
     width = padded(actions);
+    state.clear(), numbers_states_ = number_states;
+    if (number_states) states.clear(most, in);
     inputs.clear(in);
     target.clear(), share.clear();
     key_.assign(in + width, 0.0f);
@@ -44,6 +51,7 @@ struct Table {
     const int row = merges_ ? distinct_.number(key_.data()) : inputs.rows;
     if (row == inputs.rows) {
       inputs.add(next_inputs(), int(key_.size()) - width);
+      if (numbers_states_) state.push_back(states.number(next_inputs()));
       target.insert(target.end(), next_target(), next_target() + width);
       share.resize(share.size() + width, 0.0f);
     }
@@ -53,7 +61,7 @@ struct Table {
  private:
   Floats key_;  // of one row: inputs and target, which make rows equal
   DistinctRows distinct_;
-  bool merges_ = false;
+  bool merges_ = false, numbers_states_ = false;
 };
 
 // Rows of a gradient step: null for all of D, else with what their shares are multiplied by.
@@ -99,18 +107,24 @@ class Algorithm2 {
   bool train(const Table& table, int most, Parts part) {
     // From Delta = 0 and moments of 0 the first step moves the last layer alone: what lies below is as it was.
     const bool rests = t_.from_zero && steps_taken_ == 0.0f;
+    if (t_.systematic) want(table);
     for (gradient_steps = 0; gradient_steps < most; ++gradient_steps) {
       const Part chosen = part(gradient_steps);
       const bool whole = chosen.rows == nullptr, first = rests && whole && gradient_steps == 0;
       const Rows rows{whole ? table.inputs.rows : chosen.count, chosen.rows};
       const float* delta = net_.forward(table.inputs, rows, rests && whole && gradient_steps == 1);
       if (!(statistics(table, delta, rows, chosen.weight, true) <= t_.kl_cutoff)) return false;  // also for NaN
+      if (t_.systematic && !(excess(table, delta, 1.0f) <= 0.0)) {
+        scale_back(table, delta);
+        return false;
+      }
       net_.backward(table.inputs, rows, of_delta_.data(), gradient_.data(), t_.from_zero && gradient_steps == 0);
       steps_taken_ += 1.0f;
       const long from = first ? last_ : 0;
       adam(net_.held() - from, net_.weights.data() + from, first_.data() + from, second_.data() + from,
            gradient_.data() + from, 1.0f, steps_taken_, t_.adam);
     }
+    if (t_.systematic) scale_back(table, net_.forward(table.inputs, Rows{table.inputs.rows}));
     return true;
   }
 
@@ -166,11 +180,69 @@ class Algorithm2 {
     return kl;
   }
 
+  // next_draw of systematic.py in every row.
+  void want(const Table& table) {
+    const int width = table.width, rows = table.inputs.rows;
+    counts_.assign(size_t(table.states.count()) * width, 0.0f);
+    for (int r = 0; r < rows; ++r)
+      for (int k = 0; k < width; ++k)
+        counts_[size_t(table.state[r]) * width + k] += std::round(table.share[size_t(r) * width + k] * table.of_count);
+    wanted_.resize(size_t(rows) * width);
+    for (int r = 0; r < rows; ++r) {
+      const float *target = &table.target[size_t(r) * width], *counts = &counts_[size_t(table.state[r]) * width];
+      float *wanted = &wanted_[size_t(r) * width], held = 0.0f, sum = 0.0f;
+      for (int k = 0; k < width; ++k) held += counts[k];
+      for (int k = 0; k < width; ++k) {
+        const float p = target[k], lacks = p * held - counts[k];
+        wanted[k] = lacks >= 0.0f ? std::min(1.0f, p / std::max(TINY, 1.0f - lacks))
+                                  : std::max(0.0f, (p + lacks) / std::max(TINY, 1.0f + lacks));
+        sum += wanted[k];
+      }
+      for (int k = 0; k < width; ++k) wanted[k] /= sum;
+    }
+  }
+
+  // excess of objective.py over all rows, of Delta times a scale.
+  double excess(const Table& table, const float* delta, float scale) {
+    const int width = table.width;
+    double mean = 0.0;
+    for (int r = 0; r < table.inputs.rows; ++r, delta += width) {
+      const float *target = &table.target[size_t(r) * width], *share = &table.share[size_t(r) * width];
+      const float* wanted = &wanted_[size_t(r) * width];
+      Vec total = all(0.0f), of_behavior = all(0.0f), of_wanted = all(0.0f), visits = all(0.0f);
+      for (int k = 0; k < width; k += LANES) {
+        Vec d = load(delta + k);
+        d = d > LARGEST ? all(LARGEST) : d;
+        d = d < -LARGEST ? all(-LARGEST) : d;
+        const Vec w = load(target + k) * exp(d * scale);
+        total += w, of_behavior += w * d, of_wanted += load(wanted + k) * d, visits += load(share + k);
+      }
+      mean += double(sum(of_behavior) / sum(total) - sum(of_wanted)) * double(sum(visits) * table.of_share);
+    }
+    return mean;
+  }
+
+  // Delta, as its weights make it, to where its excess is 0, if it is above.
+  void scale_back(const Table& table, const float* delta) {
+    float low = 0.0f, high = 1.0f;
+    double at_high = excess(table, delta, high);
+    if (at_high <= 0.0) return;
+    double at_low = excess(table, delta, low);
+    for (int n = 0; n < HALVINGS; ++n) {
+      const float middle = 0.5f * (low + high);
+      const double at_middle = excess(table, delta, middle);
+      if (at_middle <= 0.0) low = middle, at_low = at_middle;
+      else high = middle, at_high = at_middle;
+    }
+    const float scale = at_low <= 0.0 ? low + (high - low) * float(at_low / (at_low - at_high)) : 0.0f;
+    for (size_t e = last_; e < net_.weights.size(); ++e) net_.weights[e] *= scale;
+  }
+
   const Training& t_;
   Network net_;
   long last_;  // where the last layer starts in what is held
   float steps_taken_ = 0.0f;
-  Floats first_, second_, gradient_, of_delta_, ratio_;
+  Floats first_, second_, gradient_, of_delta_, ratio_, wanted_, counts_;
 };
 
 }  // namespace native

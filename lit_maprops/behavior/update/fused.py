@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold
 
 from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.objective import excess, gradient_of_delta, weights_and_kl
 from lit_maprops.behavior.update.samples import PackedSamples, Samples
+from lit_maprops.behavior.update.systematic import scale_to
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
 from lit_maprops.stacked.nets import StackedMLP
@@ -78,7 +79,7 @@ def update_behavior(
         last_layer: see there.
         from_zero: the last layer is zero, so that the first step has no gradient elsewhere.
         measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
-        compiled: run the gradient steps through torch.compile.
+        compiled: run the gradient steps through torch.compile; not with ``wanted``.
         steps: ``masked_update``, as it is or recorded, for accelerators; None: ``train``.
     """
     shapes = net.shapes[-1:] if last_layer else net.shapes
@@ -87,15 +88,17 @@ def update_behavior(
     trained = trained_of(net, optimizer, size_of(shapes))
     if steps is not None:
         drawn = [tensor for minibatch in minibatches if minibatch is not None for tensor in minibatch]
-        made, active, *measured = steps([*samples, *drawn], trained, settings, len(minibatches), measure)
+        made, active, *measured = steps([*samples[:4], *drawn], trained, settings, len(minibatches), measure)
         stats = statistics(made, active) | dict(zip(("kl", "ratio_clipped"), measured, strict=False))
         return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
     results = []
     rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
     for group in mlp.groups(len(samples.inputs), rows, shapes, trained.flat.device):
-        entries, part = Trained(*(t[group] for t in trained)), Samples(*(t[group] for t in samples))
+        entries, part = Trained(*(t[group] for t in trained)), samples.entries(group)
         own = [minibatch and minibatch.of(group) for minibatch in minibatches]
         gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
+        if part.wanted is not None:
+            _scale_back(entries.flat, part, settings)
         stats = statistics(gradient_steps, active)
         results.append(stats | (_measured(entries.flat, part, settings) if measure else {}))
     return {name: torch.cat([r[name] for r in results]).unflatten(0, net.stack) for name in results[0]}
@@ -123,12 +126,14 @@ def train(
     alive = torch.arange(len(trained.flat), device=trained.flat.device)
     gradient_steps = torch.full_like(alive, len(minibatches))
     now, layers = trained, split_layers(trained.flat, settings.shapes)
-    own = samples if minibatches[0] is None else samples.packed()
+    own = samples if minibatches[0] is None or samples.wanted is not None else samples.packed()
     for step, chosen in enumerate(minibatches):
         part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
         x, delta = delta_of(layers, part.inputs)
         weight, total, kl = weights_and_kl(delta, part)
         going = kl <= settings.kl_cutoff
+        if part.wanted is not None:
+            going = excess(delta, weight, total, part) <= 0
         if not bool(going.all()):
             kept = going.nonzero().flatten()
             put_back(trained, now, alive)
@@ -265,29 +270,22 @@ def delta_of(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     return x, delta.clamp_(-LARGEST, LARGEST)
 
 
-def weights_and_kl(delta: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(Delta) ``[G, K, U]``, its mean under pi_theta ``[G, 1, U]`` and KL(pi_theta || pi_phi) over D ``[G]`` (nats).
-
-    With w = exp(Delta) and z its mean, r = w / z and KL = log z - sum_k pi_theta(k) Delta(k).
-    """
-    weight = delta.exp()
-    total = (samples.target * weight).sum(1, keepdim=True)
-    of_state = total.log().sub_((samples.target * delta).sum(1, keepdim=True)).squeeze(1)
-    return weight, total, torch.linalg.vecdot(of_state, samples.visits)
-
-
-def gradient_of_delta(weight: Tensor, total: Tensor, samples: Samples, clip_epsilon: float) -> Tensor:
-    """Gradient of the negative PROPS objective, ``[G, K, U]``: u - pi_phi sum_k u, where u is d_D r if not clipped."""
-    ratio = weight / total
-    unclipped = samples.share * threshold(ratio, 1 - clip_epsilon, 0.0)
-    return unclipped.addcmul_(ratio.mul_(samples.target), unclipped.sum(1, keepdim=True), value=-1)
-
-
 def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, Tensor]:
     _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
     weight, total, kl = weights_and_kl(delta, samples)
     clipped = weight / total < 1 - settings.clip_epsilon
     return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
+
+
+def _scale_back(flat: Tensor, samples: Samples, settings: Settings) -> None:
+    """Scale Delta, in place, to where its excess over all of D is 0, if it is above."""
+    _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
+
+    def excess_at(scale: Tensor) -> Tensor:
+        scaled = delta * scale.view(-1, 1, 1)
+        return excess(delta, *weights_and_kl(scaled, samples)[:2], samples)
+
+    flat[:, -size_of(settings.shapes[-1:]) :] *= scale_to(excess_at, samples.visits[:, 0]).unsqueeze(1)
 
 
 def trained_of(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:

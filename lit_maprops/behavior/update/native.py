@@ -17,7 +17,7 @@ from lit_maprops.stacked.mlp import size_of
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
-_INTS = ["entries", "rows", "width", "actions", "minibatches", "measure", "moments", "threads"]
+_INTS = ["entries", "rows", "width", "actions", "minibatches", "measure", "moments", "threads", "steps"]
 _STRIDES = ["inputs_entry", "inputs_row", "target_entry", "target_action", "share_entry", "share_action"]
 
 
@@ -29,7 +29,7 @@ class Training(ctypes.Structure):
     """``Training`` of algorithm2.hpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("layers", "from_zero")),
+        *((name, ctypes.c_int32) for name in ("layers", "from_zero", "systematic")),
         *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
         *((name, ctypes.c_int64) for name in ("flat_stride", "moment_stride")),
         *((name, ctypes.c_float) for name in ("clip_epsilon", "kl_cutoff")),
@@ -46,13 +46,14 @@ class Training(ctypes.Structure):
         kl_cutoff: float,
         last_layer: bool = False,
         from_zero: bool = False,
+        systematic: bool = False,
     ) -> "Training":
         """Delta as it stands in memory, and how it is trained; see ``update_behavior``."""
         shapes = net.shapes[-1:] if last_layer else net.shapes
         arrays = trained_of(net, optimizer, size_of(shapes))
         layers, (flat, exp_avg, *_) = shape_numbers(shapes), arrays
         call = cls(
-            *(len(shapes), from_zero, ctypes.addressof(layers)),
+            *(len(shapes), from_zero, systematic, ctypes.addressof(layers)),
             *(address(tensor, torch.float32) for tensor in arrays),
             *(flat.stride()[0], exp_avg.stride()[0]),
             *(clip_epsilon, kl_cutoff),
@@ -87,6 +88,7 @@ def update_behavior(
     from_zero: bool = False,
     measure: bool = True,
     keep_moments: bool = True,
+    steps_of_data: int = 0,
 ) -> dict[str, Tensor]:
     """As ``fused.update_behavior``, on the CPU; entries are shared out to ``worker_threads``.
 
@@ -103,8 +105,10 @@ def update_behavior(
         from_zero: see there.
         measure: see there.
         keep_moments: write Adam's moments back; not needed if the next update sets them to 0.
+        steps_of_data: how many D has: the update stops where systematic sampling would, which the kernel works out by
+            itself (every step has to take all of D); 0: it does not.
     """
-    training = Training.of(net, optimizer, clip_epsilon, kl_cutoff, last_layer, from_zero)
+    training = Training.of(net, optimizer, clip_epsilon, kl_cutoff, last_layer, from_zero, steps_of_data > 0)
     inputs, target, share = (_inner_contiguous(tensor) for tensor in samples[:3])
     entries, rows, width = inputs.shape
     kept = [_contiguous(minibatch) for minibatch in minibatches]  # alive during the call
@@ -114,7 +118,7 @@ def update_behavior(
     kl, clipped = torch.empty(2, entries)
     call = _Update(
         training,
-        *(entries, rows, width, target.shape[1], len(kept), measure, keep_moments, worker_threads()),
+        *(entries, rows, width, target.shape[1], len(kept), measure, keep_moments, worker_threads(), steps_of_data),
         *(address(tensor, torch.float32) for tensor in (inputs, target, share)),
         *(step for tensor in (inputs, target, share) for step in tensor.stride()[:2]),
         parts,

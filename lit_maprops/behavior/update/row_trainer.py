@@ -1,13 +1,14 @@
 """Algorithm 2 on the ratio of each step of D (``lit_maprops.behavior.update.rows``)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.behavior.update.minibatches import minibatches_of
-from lit_maprops.behavior.update.rows import RatiosOf, RowStore, update_rows
+from lit_maprops.behavior.update.rows import RatiosOf, Rows, RowStore, update_rows
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -24,6 +25,7 @@ class RowTrainer(DeltaTrainer):
         settings: see ``DeltaTrainer``.
         ratios: what the adjustment says about rows.
         shape: of what has a ratio, a clip and a stop of its own: ``(R,)``, or ``(R, A)`` for every agent by itself.
+        wanted: of ``Rows``, where updates stop where systematic sampling would.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class RowTrainer(DeltaTrainer):
         settings: UpdateSettings,
         ratios: RatiosOf,
         shape: tuple[int, ...],
+        wanted: Callable[[Rows], Tensor] | None = None,
     ) -> None:
         super().__init__(net, optimizer, streams, settings)
-        self.ratios, self.shape = ratios, shape
+        self.ratios, self.shape, self.wanted = ratios, shape, wanted
         self.store = RowStore()
 
     @override
@@ -52,10 +55,13 @@ class RowTrainer(DeltaTrainer):
             self.optimizer.reset_state()
         copies = math.prod(self.shape) // len(self.streams.generators)  # which share a seed's order
         minibatches = minibatches_of(self.streams, self.store.rows, settings.epochs, settings.minibatches, copies)
+        rows = self.store.samples()
+        if settings.systematic and self.wanted is not None:
+            rows = rows._replace(wanted=self.wanted(rows))
         stats = update_rows(
             self.net,
             self.optimizer,
-            self.store.samples(),
+            rows,
             minibatches,
             self.ratios,
             settings.clip_epsilon,

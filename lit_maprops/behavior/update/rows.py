@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.systematic import scale_to
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import size_of, split_layers
 from lit_maprops.stacked.nets import StackedMLP
@@ -28,22 +29,28 @@ class Rows(NamedTuple):
     inputs: Tensor  # [G * C, U, I], input of Delta
     facts: tuple[Tensor, ...]  # each [G, ..., U], what else the ratio depends on: pi_theta and the action taken
     weight: Tensor  # [G, U], sums to 1 over D
+    # [G * C, K, U], where ``kl_cutoff`` is auto: what systematic sampling wants of each of Delta's outputs, its
+    # probability at the next draw, less 1 where the row has taken it
+    wanted: Tensor | None = None
 
     def entries(self, kept: "Tensor | slice") -> "Rows":
         """Some of the G."""
-        inputs = self.inputs.unflatten(0, (len(self.weight), -1))[kept].flatten(0, 1)
-        return Rows(inputs, tuple(fact[kept] for fact in self.facts), self.weight[kept])
+        networks = len(self.weight), -1
+        inputs = self.inputs.unflatten(0, networks)[kept].flatten(0, 1)
+        wanted = None if self.wanted is None else self.wanted.unflatten(0, networks)[kept].flatten(0, 1)
+        return Rows(inputs, tuple(fact[kept] for fact in self.facts), self.weight[kept], wanted)
 
     def take(self, minibatch: Minibatch | None) -> "Rows":
         """A minibatch, rows ``[G, b]``, weighted to stand for all of D; None is all of D."""
         if minibatch is None:
             return self
         rows = minibatch.rows
-        copies = rows.repeat_interleave(len(self.inputs) // len(rows), 0).unsqueeze(-1)
+        copies = rows.repeat_interleave(len(self.inputs) // len(rows), 0)
         return Rows(
-            self.inputs.gather(1, copies.expand(-1, -1, self.inputs.shape[-1])),
+            self.inputs.gather(1, copies.unsqueeze(-1).expand(-1, -1, self.inputs.shape[-1])),
             tuple(_columns(fact, rows) for fact in self.facts),
             self.weight.gather(1, rows) * minibatch.weight,
+            self.wanted if self.wanted is None else _columns(self.wanted, copies),
         )
 
 
@@ -60,6 +67,18 @@ class Ratios(NamedTuple):
     log_ratio: Tensor  # [G, U], log r of the action taken (nats)
     kl: Tensor  # [G, U], KL(pi_theta || pi_phi) in the row's state, or an estimate of it (nats)
     vjp: Callable[[Tensor], Tensor]  # vector-Jacobian product: gradient of log_ratio [G, U] -> of Delta [G * C, K, U]
+
+    def excess(self, delta: Tensor, rows: Rows) -> Tensor:
+        """Mean over D of E_pi_phi[terms of Delta] - E_wanted[them], ``[G]`` (nats), see ``systematic``.
+
+        Args:
+            delta: the terms, ``[G * C, K, U]``; these ratios are those of a multiple of it.
+            rows: with ``wanted``.
+        """
+        assert rows.wanted is not None
+        taken_less_expected = self.vjp(torch.ones_like(self.log_ratio))  # log r is a term of Delta less log Z
+        of_networks = ((taken_less_expected + rows.wanted) * delta).sum(1)
+        return -torch.linalg.vecdot(of_networks.unflatten(0, (len(rows.weight), -1)).sum(1), rows.weight)
 
 
 RatiosOf = Callable[[Tensor, Rows], Ratios]  # of Delta [G * C, K, U]; G may be some of them
@@ -154,7 +173,7 @@ def _train(
         layers = split_layers(now.flat, settings.shapes)
         x, delta = fused.delta_of(layers, part.inputs)
         ratios = ratios_of(delta, part)
-        going = torch.linalg.vecdot(ratios.kl, part.weight) <= settings.kl_cutoff  # False for a NaN
+        going = _within(delta, ratios, part, settings)
         n_going = int(going.sum())  # the one time that a gradient step waits for the device
         if n_going < len(going):
             gradient_steps[alive[~going]] = step
@@ -175,6 +194,7 @@ def _train(
     else:
         _put_back(trained, now, alive, copies)
     active = torch.zeros_like(gradient_steps, dtype=torch.bool).index_fill_(0, alive, True)
+    _scale_back(trained, rows, ratios_of, settings)
     stats = fused.statistics(gradient_steps, active)
     return stats | (_measured(trained, rows, ratios_of, settings) if measure else {})
 
@@ -196,15 +216,37 @@ def _train_masked(
         part = rows.take(chosen)
         x, delta = fused.delta_of(layers, part.inputs)
         ratios = ratios_of(delta, part)
-        active = active & (torch.linalg.vecdot(ratios.kl, part.weight) <= settings.kl_cutoff)
+        active = active & _within(delta, ratios, part, settings)
         gradient_steps += active
         ratio = ratios.log_ratio.exp()
         grad = ratios.vjp(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
         grad = mlp.backward(layers, x, grad, step == 0)
         going = active.repeat_interleave(copies)
         fused.adam_(trained.flat, grad, *trained[1:], going, step if settings.count_steps else None, settings.adam)
+    _scale_back(trained, rows, ratios_of, settings)
     stats = fused.statistics(gradient_steps, active)
     return stats | (_measured(trained, rows, ratios_of, settings) if measure else {})
+
+
+def _within(delta: Tensor, ratios: Ratios, rows: Rows, settings: fused.Settings) -> Tensor:
+    """Which of the G go on, ``[G]`` bool; one with a NaN does not."""
+    if rows.wanted is not None:
+        return ratios.excess(delta, rows) <= 0
+    return torch.linalg.vecdot(ratios.kl, rows.weight) <= settings.kl_cutoff
+
+
+def _scale_back(trained: fused.Trained, rows: Rows, ratios_of: RatiosOf, settings: fused.Settings) -> None:
+    """Where ``kl_cutoff`` is auto, scale Delta, in place, to where its excess is 0, if it is above."""
+    if rows.wanted is None:
+        return
+    copies = len(trained.flat) // len(rows.weight)
+    _, delta = fused.delta_of(split_layers(trained.flat, settings.shapes), rows.inputs)
+
+    def excess_at(scale: Tensor) -> Tensor:
+        return ratios_of(delta * scale.repeat_interleave(copies).view(-1, 1, 1), rows).excess(delta, rows)
+
+    scale = scale_to(excess_at, rows.weight[:, 0]).repeat_interleave(copies)
+    trained.flat[:, -size_of(settings.shapes[-1:]) :] *= scale.unsqueeze(1)
 
 
 def _measured(trained: fused.Trained, rows: Rows, ratios_of: RatiosOf, settings: fused.Settings) -> dict[str, Tensor]:

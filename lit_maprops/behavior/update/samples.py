@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.behavior.update.minibatches import Minibatch
+from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
 from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -22,15 +23,17 @@ class Samples(NamedTuple):
     target: Tensor  # [G, K, U], pi_theta of all K (joint) actions
     share: Tensor  # [G, K, U], d_D: share of D's steps with this state and action; sums to 1 over K and U
     visits: Tensor  # [G, U], share of D's steps with this state: the sum of ``share`` over actions
+    wanted: Tensor | None = None  # [G, K, U], where ``kl_cutoff`` is auto: ``systematic.next_draw``
 
     @staticmethod
     def of(inputs: Tensor, target: Tensor, share: Tensor) -> "Samples":
         """With the visits that belong to ``share``."""
         return Samples(inputs, target, share, share.sum(1))
 
-    def entries(self, kept: Tensor) -> "Samples":
-        """Copies of the entries numbered ``kept``."""
-        return Samples(*(tensor[kept] for tensor in self))
+    def entries(self, kept: "Tensor | slice") -> "Samples":
+        """Of some of the entries."""
+        wanted = None if self.wanted is None else self.wanted[kept]
+        return Samples(self.inputs[kept], self.target[kept], self.share[kept], self.visits[kept], wanted)
 
     def take(self, minibatch: Minibatch | None) -> "Samples":
         """A minibatch, weighted to stand for all of D; None is all of D."""
@@ -41,7 +44,8 @@ class Samples(NamedTuple):
         inputs = self.inputs.gather(1, rows.unsqueeze(-1).expand(-1, -1, self.inputs.shape[-1]))
         columns = rows.unsqueeze(1).expand(-1, self.target.shape[1], -1)
         share = self.share.gather(2, columns) * weight.unsqueeze(1)
-        return Samples.of(inputs, self.target.gather(2, columns), share)
+        wanted = self.wanted if self.wanted is None else self.wanted.gather(2, columns)
+        return Samples.of(inputs, self.target.gather(2, columns), share)._replace(wanted=wanted)
 
     def packed(self) -> "PackedSamples":
         """The same, laid out for drawing many minibatches."""
@@ -91,10 +95,11 @@ class SampleStore:
     Args:
         merge_states: steps in equal states share one row: the same sums in fewer terms. Equal states must mean equal
             target policies, as they do under one theta.
+        number_states: tell states apart in any case, for ``wanting``.
     """
 
-    def __init__(self, merge_states: bool = False) -> None:
-        self.merge_states = merge_states
+    def __init__(self, merge_states: bool = False, number_states: bool = False) -> None:
+        self.merge_states, self.number_states = merge_states, number_states
         self.clear()
 
     def clear(self) -> None:
@@ -124,6 +129,8 @@ class SampleStore:
         rows = torch.arange(self.rows, self.rows + steps, device=taken.device).expand(entries, -1)
         if self.merge_states:
             rows = self._merged_rows(inputs if states is None else states)
+        elif self.number_states:
+            self._fingerprints.scatter_(1, rows, fingerprint(inputs if states is None else states))
         self._inputs.scatter_(1, rows.unsqueeze(-1).expand_as(inputs), inputs)
         columns = target.mT
         self._target.scatter_(2, rows.unsqueeze(1).expand_as(columns), columns)
@@ -171,6 +178,12 @@ class SampleStore:
         share = torch.zeros_like(target).flatten(1)
         share.scatter_add_(1, index, torch.full(index.shape, 1 / self.steps, device=share.device))
         return Samples.of(inputs, target, share.unflatten(1, target.shape[1:]))
+
+    def wanting(self, samples: Samples) -> Samples:
+        """All steps of D as ``samples`` gave them, with what systematic sampling would draw next in their states."""
+        states = self._fingerprints[:, : samples.target.shape[2]]
+        counts = counts_in_state(states, samples.share * self.steps)
+        return samples._replace(wanted=next_draw(samples.target, counts))
 
 
 def fingerprint(rows: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class TableTrainer(DeltaTrainer):
     ) -> None:
         super().__init__(net, optimizer, streams, settings)
         self.options, self.last_layer = options, options.trained_layers == "last"
-        self.store = SampleStore(options.merge_states)
+        self.store = SampleStore(options.merge_states, settings.systematic)
         self._steps = Graphed(fused.masked_update, "behavior updates")
 
     has_kernel = True
@@ -95,10 +95,13 @@ class TableTrainer(DeltaTrainer):
         if options.max_states is not None and self.store.rows > options.max_states:
             samples = samples.subsampled(options.max_states, self.streams)
         copies = len(samples.inputs) // len(self.streams.generators)  # which share a seed's order
-        masked = self.optimizer.device.type != "cpu" and not options.compile
+        if settings.systematic and not self.native:
+            samples = self.store.wanting(samples)
+        masked = self.optimizer.device.type != "cpu" and not options.compile and not settings.systematic
         own: dict[str, Any] = {"compiled": options.compile, "steps": self._steps if masked else None}
         if self.native:
             own = {"keep_moments": not settings.reset_optimizer}
+            own |= {"steps_of_data": self.store.steps} if settings.systematic else {}
         stats = (native if self.native else fused).update_behavior(
             self.net,
             self.optimizer,

@@ -14,7 +14,8 @@ class UpdateSettings(NamedTuple):
     """Of Algorithm 2, whichever way it runs; see ``AdjustedPolicy``."""
 
     clip_epsilon: float
-    kl_cutoff: float  # nats
+    kl_cutoff: float  # nats; infinite where updates stop otherwise
+    systematic: bool  # they stop where systematic sampling would, see ``systematic``
     epochs: int
     minibatches: int
     reset_optimizer: bool
