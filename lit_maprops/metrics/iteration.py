@@ -67,7 +67,10 @@ def means_over_seeds(row: PerSeed, evaluations: dict[str, Evaluation] | None) ->
         row: of one target iteration.
         evaluations: of the same, if any was made; without, their columns are NaN.
     """
-    means = {name: float(value.float().nanmean()) for name, value in row.items()}
+    means: dict[str, float] = {}
+    if row:
+        of_all = torch.stack([value.float().cpu() for value in row.values()]).nanmean(1).tolist()
+        means = dict(zip(row, of_all, strict=True))
     return means | _standard_errors(row) | _evaluation_means(evaluations)
 
 
