@@ -300,9 +300,10 @@ class LitMAPROPS(ResumableRun):
 
     def _measure(self) -> None:
         """What D says, before theta changes."""
-        self.faults.check_finite(self.buffer.current())
+        newest = self.buffer.current()
+        self.faults.check_finite(newest)
         self.row = (
-            batch_metrics(self.buffer.current(), self.running_return, self.task.tells_success)
+            batch_metrics(newest, self.running_return, self.task.tells_success)
             | behavior_metrics(self._updates)
             | self._sampling_error()
             | self.buffer.staleness(self.task.family)

@@ -81,7 +81,7 @@ class Learner {
   void update(int seed, int n) {
     if (!c_.warm_start || restart_) algorithm2_.zero_last_layer();
     if (c_.reset_optimizer) algorithm2_.forget();
-    table_.inputs.finish();
+    table_.inputs.finish(), table_.inputs.list_by_input();
     table_.of_share = 1.0f / float(taken_);  // which count steps already: `of_count` is 1
     int64_t epochs = c_.epochs;
     if (c_.max_sample_passes) epochs = std::max<int64_t>(1, std::min(epochs, c_.max_sample_passes / taken_));

@@ -23,14 +23,13 @@ def batch_metrics(batch: TensorDictBase, running_return: Tensor, tells_success: 
     reward = batch.get(("next", *keys.REWARD)).squeeze(-1)  # [R, T, E, A]
     done = batch.get(("next", keys.DONE)).squeeze(-1)
     success = batch.get(("next", keys.SUCCESS)).squeeze(-1)
-    # What an environment has earned up to its last end in the batch are the returns of all episodes that ended there.
-    step = torch.arange(1, done.shape[1] + 1, device=done.device).view(1, -1, 1)
-    last_end = (done * step).amax(1, keepdim=True)  # [R, 1, E], 0: none
-    ended, of_ended = last_end.squeeze(1) > 0, (step <= last_end).unsqueeze(-1)
-    earlier = running_return.where(ended.unsqueeze(-1), 0.0).sum(1)  # [R, A]
-    returns = (earlier + reward.where(of_ended, 0.0).sum((1, 2))).mean(-1)
+    # What an environment earns up to its last end in the batch are the returns of all episodes that end there.
+    of_ended = (done.flip(1).cumsum(1) > 0).flip(1).unsqueeze(-1)  # [R, T, E, 1]
+    ended = of_ended[:, 0]
     # where, not a product with 0: a NaN reward ends with its episode.
-    running_return.copy_(running_return.where(~ended.unsqueeze(-1), 0.0) + reward.where(~of_ended, 0.0).sum(1))
+    of_episodes = running_return.where(ended, 0.0) + reward.where(of_ended, 0.0).sum(1)
+    returns = of_episodes.sum(1).mean(-1)
+    running_return.copy_(running_return.where(~ended, 0.0) + reward.where(~of_ended, 0.0).sum(1))
     finished, solved = done.sum((1, 2)), (success & done).sum((1, 2))
     success_rate = solved / finished
     return {
@@ -67,7 +66,10 @@ def means_over_seeds(row: PerSeed, evaluations: dict[str, Evaluation] | None) ->
         row: of one target iteration.
         evaluations: of the same, if any was made; without, their columns are NaN.
     """
-    means = {name: float(value.float().nanmean()) for name, value in row.items()}
+    means: dict[str, float] = {}
+    if row:
+        of_all = torch.stack([value.float().cpu() for value in row.values()]).nanmean(1).tolist()
+        means = dict(zip(row, of_all, strict=True))
     return means | _standard_errors(row) | _evaluation_means(evaluations)
 
 

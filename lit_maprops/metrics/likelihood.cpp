@@ -88,7 +88,7 @@ class Entry {
     add<Number>(entry, false);
     n_fitted_ = inputs_.rows;
     add<Number>(entry, true);
-    inputs_.finish();
+    inputs_.finish(), inputs_.list_by_input();
     of_fit_ = 1.0f / std::max(1, f_.rows - n_held_);
     fit_.scale(of_fit_);
     of_output_.resize(size_t(padded(inputs_.rows)) * width_);

@@ -11,10 +11,13 @@ struct Inputs {
   std::vector<int> first, column;
   std::vector<float> value;
   Floats dense;  // [rows][in]
+  // The same numbers input by input, rows in ascending order; empty where nobody has asked for it.
+  std::vector<int> first_of_input, row_of_input;
+  std::vector<float> value_of_input;
 
   void clear(int in_) {
     rows = 0, in = in_;
-    first.assign(1, 0), column.clear(), value.clear(), dense.clear();
+    first.assign(1, 0), column.clear(), value.clear(), dense.clear(), first_of_input.clear();
   }
   // `more`: the place of one further input, which is 1; negative: none.
   template <class Number>
@@ -45,6 +48,19 @@ struct Inputs {
     for (int& c : column) c = place[c];
     in = int(kept.size());
   }
+  // For passes that take all rows, or the first ones, in their order: sums over rows then stay in registers.
+  void list_by_input() {
+    if (!sparse) return;
+    first_of_input.assign(in + 1, 0), row_of_input.resize(column.size()), value_of_input.resize(column.size());
+    for (int c : column) ++first_of_input[c + 1];
+    for (int c = 0; c < in; ++c) first_of_input[c + 1] += first_of_input[c];
+    next_.assign(first_of_input.begin(), first_of_input.end() - 1);
+    for (int r = 0; r < rows; ++r)
+      for (int e = first[r]; e < first[r + 1]; ++e) {
+        const int place = next_[column[e]]++;
+        row_of_input[place] = r, value_of_input[place] = value[e];
+      }
+  }
   // Decide how the rows are held. A row of n nonzero numbers costs about 3 n as a list and `in` in a product of matrices.
   void finish() {
     sparse = 3 * column.size() <= size_t(rows) * in;
@@ -53,6 +69,9 @@ struct Inputs {
     for (int r = 0; r < rows; ++r)
       for (int e = first[r]; e < first[r + 1]; ++e) dense[size_t(r) * in + column[e]] = value[e];
   }
+
+ private:
+  std::vector<int> next_;
 };
 
 // Which rows of the inputs a pass takes: those of `index`, or `count` from `start` on.

@@ -52,6 +52,24 @@ void scatter(const Inputs& x, Rows rows, const float* upper, int width, float* g
   }
 }
 
+// The same for the first rows, input by input.
+template <int V>
+void collect(const Inputs& x, int rows, const float* upper, int width, float* g) {
+  for (int c = 0; c < x.in; ++c, g += width) {
+    Vec acc[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[v] = all(0.0f);
+    for (int e = x.first_of_input[c]; e < x.first_of_input[c + 1] && x.row_of_input[e] < rows; ++e) {
+      const float* from = upper + long(x.row_of_input[e]) * width;
+      const Vec value = all(x.value_of_input[e]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[v] += value * load(from + LANES * v);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) store(g + LANES * v, acc[v]);
+  }
+}
+
 // z becomes its tanh, and `s` what its slope is made of.
 void activate(Floats& z, Floats& s) {
   s.resize(z.size());
@@ -206,8 +224,14 @@ void Network::of_first_layer(const Inputs& x, Rows rows, const float* upper, flo
     multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
     return;
   }
-  std::fill(g, g + long(l.in) * width, 0.0f);
   int o = 0;
+  if (!rows.index && !rows.start && !x.first_of_input.empty()) {
+    for (; o + 8 * LANES <= width; o += 8 * LANES) collect<8>(x, rows.count, upper + o, width, g + o);
+    for (; o + 2 * LANES <= width; o += 2 * LANES) collect<2>(x, rows.count, upper + o, width, g + o);
+    if (o < width) collect<1>(x, rows.count, upper + o, width, g + o);
+    return;
+  }
+  std::fill(g, g + long(l.in) * width, 0.0f);
   for (; o + 8 * LANES <= width; o += 8 * LANES) scatter<8>(x, rows, upper + o, width, g + o);
   for (; o + 2 * LANES <= width; o += 2 * LANES) scatter<2>(x, rows, upper + o, width, g + o);
   if (o < width) scatter<1>(x, rows, upper + o, width, g + o);

@@ -64,6 +64,7 @@ class Entry {
       for (int k = 0; k < width_; k += LANES) store(to + k, load(to + k) + load(share + k));
     }
     table_.inputs.finish();
+    if (!as_it_stands) table_.inputs.list_by_input();
   }
 
   const Update& u_;
