@@ -113,11 +113,14 @@ def test_states_that_are_not_revisited_are_warned_of(
     assert not_revisited(RunningMeans()) == {}
 
 
-@pytest.mark.parametrize(("sampler", "warns"), [("Greedy", True), ("MAPROPS", True), ("OnPolicy", False)])
+@pytest.mark.parametrize(("sampler", "warns"), [("MAPROPS", True), ("Greedy", False), ("OnPolicy", False)])
 def test_environments_side_by_side_in_one_state_are_warned_of(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], sampler: str, warns: bool
 ) -> None:
-    """As many as a batch has steps: a game with a single state, and nobody saw it before anybody else."""
+    """As many as a batch has steps: a game with a single state, and none has been there before another.
+
+    Greedy lets them choose one after the other all the same, and has the smaller error to show for it.
+    """
     options = ["--model.behavior", sampler, "--data.num_envs", "8", "--data.behavior_batch_size", "8"]
     summary = json.loads((fit("x", *options) / "summary.json").read_text())
     assert summary["first_visits"] == 1

@@ -16,7 +16,7 @@ FEWEST_ESTIMATES = 5  # of the sampling error
 STANDARD_ERRORS = 3.0
 MATTERS = 0.05
 ROUNDING = 1e-6  # no difference of an estimate in single precision
-FIRST_VISITS = 0.9  # of a batch's steps, from which on revisits are too few to count
+FIRST_VISITS = 0.8  # of a batch's steps: from there on no sampler took 1% off the error (docs/evidence/first_visits.md)
 NEAR_DETERMINISTIC = 0.1  # of the largest entropy so far: below, D can hardly hold what pi_theta gives the rare actions
 PER_STATE = (
     "states are revisited too rarely within a batch (raise <data.target_batch_size>, lower <data.num_envs>), or "

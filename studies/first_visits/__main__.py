@@ -19,6 +19,7 @@ STARTS = {
     "5x5, one start": [],
     "5x5, random starts": [f"{ENV}start", "null"],
     "8x8, random starts": [f"{ENV}start", "null", f"{ENV}size", "small"],
+    "12x12, random starts": [f"{ENV}start", "null", f"{ENV}size", "medium"],
 }
 SIZES = (20, 60, 180, 540)  # n, whole episodes of 20 steps
 SAMPLERS = {
