@@ -12,13 +12,12 @@ from typing_extensions import override
 
 from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
-from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.envs import Task
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import AdamEpsilon, Count, LearningRate, PositiveFloat
+from lit_maprops.system.argument_types import AUTO, AdamEpsilon, Count, LearningRate, PositiveFloat
 from lit_maprops.system.errors import check
 
 

@@ -6,7 +6,7 @@ A behavior policy pi_phi collects all training data and is thrown away after tra
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -21,7 +21,9 @@ from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
-from lit_maprops.targets import Learner
+
+if TYPE_CHECKING:  # a sampler in somebody's own loop needs no learner
+    from lit_maprops.targets import Learner
 
 UpdateStats = dict[str, Tensor]
 
@@ -93,7 +95,7 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")
         self.source = self.make_source(task, SeedStreams(run_seed, seed_ids, "scrambling"))
 
-    def follow(self, learner: Learner, times: int = 1) -> None:
+    def follow(self, learner: "Learner", times: int = 1) -> None:
         """Once both are built: whose policies are followed.
 
         Args:

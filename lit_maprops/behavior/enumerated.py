@@ -10,11 +10,10 @@ from typing_extensions import override
 
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.behavior.update import fused
-from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.behavior.update.table_trainer import CostOptions, TableTrainer
 from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.envs import Task
-from lit_maprops.system.argument_types import Count
+from lit_maprops.system.argument_types import AUTO, Count
 from lit_maprops.system.errors import check
 
 

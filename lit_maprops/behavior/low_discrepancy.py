@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -19,7 +19,9 @@ from lit_maprops.envs import Task
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import PositiveInt
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.targets import Learner
+
+if TYPE_CHECKING:
+    from lit_maprops.targets import Learner
 
 Coordinates = Literal["agent", "joint"]
 
@@ -94,7 +96,7 @@ class LowDiscrepancy(OnPolicy):
         return LowDiscrepancyDraws(columns, task, self.n_seeds, *options)
 
     @override
-    def follow(self, learner: Learner, times: int = 1) -> None:
+    def follow(self, learner: "Learner", times: int = 1) -> None:
         check(
             self.order != "value" or learner.has_critic,
             f"<behavior.order> is value and {type(learner).__name__} has no critic: use state or policy",

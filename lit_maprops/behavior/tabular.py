@@ -12,10 +12,10 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
-from lit_maprops.behavior.update.systematic import AUTO, next_draw
+from lit_maprops.behavior.update.systematic import next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.system.argument_types import PositiveFloat, PositiveInt
+from lit_maprops.system.argument_types import AUTO, PositiveFloat, PositiveInt
 from lit_maprops.system.errors import check
 
 BISECTIONS = 24  # halvings of the interval that holds the mixing weight

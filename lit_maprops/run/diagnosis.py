@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lit_maprops.behavior.update.systematic import AUTO
+from lit_maprops.system.argument_types import AUTO
 
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
 IDLE_KL = 0.1  # of the cutoff: a KL below this share of it means that the cutoff plays no part

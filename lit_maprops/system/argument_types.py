@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import numpy as np
 from typing_extensions import TypeAliasType
 
 from lit_maprops.system.errors import check
+
+AUTO: Final = "auto"  # in place of a number: the program finds it
 
 
 @dataclass(frozen=True)

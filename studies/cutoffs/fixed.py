@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, Autoregressive, CoordinationGraph, OnPolicy, TabularMAPROPS
-from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.envs import Coordination
 from lit_maprops.metrics.reliability import mean_interval
 from lit_maprops.metrics.sampling_error import tabular_error
 from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.argument_types import AUTO
 from lit_maprops.system.files import write_json
 from studies import ROOT
 from studies.cutoffs.tried import STRONG, WEAK, Maker, tried

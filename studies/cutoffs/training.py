@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, Trainer
 from scipy.stats import t
 
 import lit_maprops as lm
-from lit_maprops.behavior.update.systematic import AUTO
 from lit_maprops.envs import Task
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.system.argument_types import AUTO
 from studies.cutoffs.fixed import RUN_SEED, Floats, Rows, kept
 from studies.cutoffs.tried import STRONG, Maker
 from studies.runs import SOLVED

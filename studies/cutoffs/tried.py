@@ -12,9 +12,10 @@ from lit_maprops.behavior import MAPROPS, BehaviorPolicy, OnPolicy, TabularMAPRO
 from lit_maprops.behavior.base import UpdateStats
 from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.samples import Samples
-from lit_maprops.behavior.update.systematic import AUTO, scale_to
+from lit_maprops.behavior.update.systematic import scale_to
 from lit_maprops.behavior.update.table_trainer import TableTrainer
 from lit_maprops.stacked.mlp import size_of
+from lit_maprops.system.argument_types import AUTO
 
 Maker = Callable[[], BehaviorPolicy]
 STRONG: dict[str, Any] = {"clip_epsilon": 1.0, "epochs": 8, "learning_rate": 1.0, "hidden": []}

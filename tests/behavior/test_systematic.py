@@ -23,8 +23,9 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS
 from lit_maprops.behavior.update.rows import Ratios
-from lit_maprops.behavior.update.systematic import AUTO, counts_in_state, next_draw, scale_to
+from lit_maprops.behavior.update.systematic import counts_in_state, next_draw, scale_to
 from lit_maprops.envs import MatrixGame
+from lit_maprops.system.argument_types import AUTO
 from lit_maprops.system.errors import ConfigError
 
 CLOSED_FORM = "TabularMAPROPS"

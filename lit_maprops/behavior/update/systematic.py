@@ -19,13 +19,11 @@ grows with t. An update stops when its excess is above 0, and then scales Delta 
 """
 
 from collections.abc import Callable
-from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-AUTO: Final = "auto"
 HALVINGS = 6  # of the interval that holds the scale
 TINY = 1e-30
 

@@ -21,7 +21,7 @@ class Curious(OnPolicy):
     def choose(self, data, parameters) -> Choice:
         uniform = parameters.new_full((), 1.0 / self.task.n_actions)
         mixed = ((1 - self.curiosity) * parameters.exp() + self.curiosity * uniform).log()
-        return choose_independently(self.family, parameters, mixed, self.draw(data, *self.family.uniforms))
+        return choose_independently(self.family, parameters, mixed, self.draw(data))
 
 
 class Slow(Reinforce):
