@@ -40,6 +40,7 @@ from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.evaluate import Evaluation, Film, evaluate, record, with_verdicts
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
+from lit_maprops.metrics.visits import visit_figures
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.state import ResumableRun
@@ -353,6 +354,8 @@ class LitMAPROPS(ResumableRun):
                 self.learner.hidden,
                 native=self.engines is not None and bool(self.engines.native()),
             )
+            _, steps, envs = self.buffer.current().shape
+            figures |= visit_figures(data, steps * envs, envs, discrete=not self.task.continuous_actions)
         return {f"sampling_error/{name}": value for name, value in figures.items()}
 
     def evaluate(self, purpose: str, episodes: int) -> dict[str, Evaluation]:

@@ -14,7 +14,7 @@ from scipy.stats import sem
 
 from lit_maprops.cli.main import main
 from lit_maprops.metrics.likelihood import fitted_kl
-from lit_maprops.run.diagnosis import RunningMeans, diagnose, near_deterministic
+from lit_maprops.run.diagnosis import FIRST_VISITS, RunningMeans, diagnose, near_deterministic, not_revisited
 from lit_maprops.stacked.streams import SeedStreams
 
 SIGNATURE = "no_less_sampling_error"
@@ -85,6 +85,53 @@ def test_near_deterministic_policies_are_counted_apart() -> None:
     whitened = seen([0.3] * 10, [0.2] * 10, "joint_energy")
     whitened.add({"target/entropy": 9.0})
     assert SIGNATURE in diagnose(whitened, kl_cutoff=0.05)  # whose scale is always the same
+
+
+@pytest.mark.parametrize("measure", ["joint_tv", "joint_kl", "joint_energy"])
+@pytest.mark.parametrize(
+    ("share", "estimates", "own", "warns"),
+    [
+        (FIRST_VISITS + 0.01, 5, 0.2, True),
+        (1.0, 5, 0.3, True),  # besides the warning that the error is above on-policy's
+        (1.0, 5, 0.195, True),  # 2.5% below: it does not matter
+        (1.0, 4, 0.2, False),  # too few estimates
+        (FIRST_VISITS - 0.01, 5, 0.2, False),
+        (1.0, 5, 0.1, False),  # networks share among states
+    ],
+)
+def test_states_that_are_not_revisited_are_warned_of(
+    share: float, estimates: int, own: float, warns: bool, measure: str
+) -> None:
+    means = RunningMeans()
+    for _ in range(estimates):
+        means.add({"sampling_error/first_visits": share})  # and iterations without an estimate
+        means.add({f"sampling_error/{measure}": own, f"sampling_error/{measure}_on_policy": 0.2, "target/entropy": 1.0})
+    found = not_revisited(means)
+    assert bool(found) == warns
+    assert all(f"{share:.0%}" in line and "<data.target_batch_size>" in line for line in found.values())
+    assert "not_revisited" not in diagnose(means, kl_cutoff=0.05)  # which is looked at while training, too
+    assert not_revisited(RunningMeans()) == {}
+
+
+@pytest.mark.parametrize(("sampler", "warns"), [("MAPROPS", True), ("Greedy", False), ("OnPolicy", False)])
+def test_environments_side_by_side_in_one_state_are_warned_of(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], sampler: str, warns: bool
+) -> None:
+    """As many as a batch has steps: a game with a single state, and none has been there before another.
+
+    Greedy lets them choose one after the other all the same, and has the smaller error to show for it.
+    """
+    options = ["--model.behavior", sampler, "--data.num_envs", "8", "--data.behavior_batch_size", "8"]
+    summary = json.loads((fit("x", *options) / "summary.json").read_text())
+    assert summary["first_visits"] == 1
+    said = [line for line in summary["warnings"] if "100% of a batch's steps are D's first in their state" in line]
+    assert bool(said) == warns and all("lower --data.num_envs" in line for line in said)
+    assert ("first in their state" in capsys.readouterr().err) == warns
+
+
+def test_a_state_that_comes_back_is_not_warned_of(fit: Callable[..., Path]) -> None:
+    summary = json.loads((fit("x") / "summary.json").read_text())
+    assert summary["first_visits"] == 1 / 8 and not [line for line in summary["warnings"] if "first" in line]
 
 
 def test_a_fitted_divergence_is_never_negative() -> None:

@@ -26,6 +26,7 @@ MEASURES = {
     "joint_energy": "joint, energy distance (std)",
     "agent_energy": "per agent, energy distance (std)",
 }
+FIRST_VISITS = f"{PREFIX}first_visits"
 JOINT = ("joint_tv", "joint_kl", "joint_energy")  # what maps show of a sampler
 
 
@@ -42,10 +43,7 @@ def error_curves(setting: Setting) -> list[Drawing]:
 def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label: str) -> Drawing:
     def paint(axes: Any) -> None:
         for group in groups:
-            steps, values, error = _drawn(group.error_curve(PREFIX + measure), len(groups))
-            axes.plot(steps, values, **line_look(group, len(steps)))
-            ends = values - NORMAL_95 * error, values + NORMAL_95 * error
-            axes.fill_between(steps, *ends, color=color(group.style), alpha=0.2, lw=0)
+            _plot_with_band(axes, group, PREFIX + measure, len(groups))
             steps, values, _ = _drawn(group.error_curve(PREFIX + measure + BASELINE), len(groups))
             axes.plot(steps, values, color=color(group.style), lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
@@ -63,6 +61,35 @@ def _error_curves(setting: Setting, groups: Sequence[Group], measure: str, label
         "seeds; bands: 95% intervals of the means, from the standard errors over seeds."
     )
     return Drawing(f"Sampling error, {label}", draw(paint, 2.7, alt), alt, caption, key_of(groups))
+
+
+def first_visits(setting: Setting) -> list[Drawing]:
+    """The share of steps that no sampler can correct, over env steps; none where no run measured it."""
+    groups = [group for group in setting.groups if len(group.error_curve(FIRST_VISITS)[0])]
+    if not groups or len(setting.groups) > FEW:
+        return []
+
+    def paint(axes: Any) -> None:
+        for group in groups:
+            _plot_with_band(axes, group, FIRST_VISITS, len(groups))
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel("share of steps")
+        label_env_steps(axes)
+
+    means = "; ".join(f"{group.name} {group.error(FIRST_VISITS):.0%}" for group in groups)
+    alt = f"First visits while training, {setting.name}. Means: {means}"
+    caption = (
+        "Steps in whose state D had not been before, of all steps of a batch: adaptive sampling corrects none of them. "
+        f"Means over seeds with 95% intervals. Over training: {means}."
+    )
+    return [Drawing("First visits to a state", draw(paint, 2.7, alt), alt, caption, key_of(groups))]
+
+
+def _plot_with_band(axes: Any, group: Group, column: str, curves: int) -> None:
+    steps, values, error = _drawn(group.error_curve(column), curves)
+    axes.plot(steps, values, **line_look(group, len(steps)))
+    ends = values - NORMAL_95 * error, values + NORMAL_95 * error
+    axes.fill_between(steps, *ends, color=color(group.style), alpha=0.2, lw=0)
 
 
 def _drawn(curve: tuple[Floats, Floats, Floats], curves: int) -> tuple[Floats, ...]:

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_maprops.metrics.phases import CHECKPOINT
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.run.diagnosis import diagnose
+from lit_maprops.run.diagnosis import diagnose, not_revisited
 from lit_maprops.run.folder import TABLES, RunFolder
 from lit_maprops.run.leftovers import leftovers
 
@@ -86,6 +86,8 @@ class Recorder(Callback):
         if module.iteration < module.data.iterations:
             # While training, a signature must hold on a tenth of the run; at the end it counts as it is.
             found = found if module.iteration * 10 >= module.data.iterations else {}
+        elif module.behavior.adapts:  # policies that settle may come back later
+            found |= not_revisited(self.folder.means)
         self.non_finite = non_finite_seeds(module)
         if self.non_finite:
             numbers = ", ".join(map(str, self.non_finite))

@@ -16,6 +16,7 @@ FEWEST_ESTIMATES = 5  # of the sampling error
 STANDARD_ERRORS = 3.0
 MATTERS = 0.05
 ROUNDING = 1e-6  # no difference of an estimate in single precision
+FIRST_VISITS = 0.8  # of a batch's steps: from there on no sampler took 1% off the error (docs/evidence/first_visits.md)
 NEAR_DETERMINISTIC = 0.1  # of the largest entropy so far: below, D can hardly hold what pi_theta gives the rare actions
 PER_STATE = (
     "states are revisited too rarely within a batch (raise <data.target_batch_size>, lower <data.num_envs>), or "
@@ -100,6 +101,10 @@ class RunningMeans:
         """Mean of a column; NaN if it has no number, which fails every comparison."""
         return self._sums[name] / self._counts[name] if name in self._counts else math.nan
 
+    def measured(self, name: str) -> int:
+        """How many numbers a column has."""
+        return self._counts.get(name, 0)
+
     def compared(self, name: str, near_deterministic: bool = False) -> Comparison:
         """A sampling error (``joint_tv``, ...) beside on-policy's.
 
@@ -135,7 +140,7 @@ def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
         )
     for name, cause in CAUSES.items() if kl_cutoff is not None else ():
         seen = means.compared(name)
-        if seen.estimates >= FEWEST_ESTIMATES and _above(seen):
+        if _above(seen):
             found["no_less_sampling_error"] = (
                 f"sampling error ({name} {seen.own:.3g}) is above on-policy's ({seen.on_policy:.3g}) by "
                 f"{seen.difference:.2g} +- {seen.standard_error:.2g} over {seen.estimates} estimates: {cause}"
@@ -143,9 +148,37 @@ def diagnose(means: RunningMeans, kl_cutoff: float | None) -> dict[str, str]:
     return found
 
 
+def not_revisited(means: RunningMeans) -> dict[str, str]:
+    """A warning about a finished run of an adaptive sampler: D hardly ever came back to a state.
+
+    None where the sampling error is below on-policy's all the same, by as much as it must be above for a warning:
+    networks share what they learn among states, and whitened actions are compared over all of them.
+
+    Args:
+        means: of metrics.csv.
+    """
+    column = "sampling_error/first_visits"
+    estimates, share = means.measured(column), means[column]
+    if estimates < FEWEST_ESTIMATES or share < FIRST_VISITS or any(_below(means.compared(name)) for name in CAUSES):
+        return {}
+    return {
+        "not_revisited": f"{share:.0%} of a batch's steps are D's first in their state (mean over {estimates} "
+        "estimates), and adaptive sampling corrects no first visit: raise <data.target_batch_size>, lower "
+        "<data.num_envs>, or keep older batches with <data.history_batches>"
+    }
+
+
 def _above(seen: Comparison) -> bool:
-    least = max(STANDARD_ERRORS * seen.standard_error, MATTERS * seen.on_policy, ROUNDING)
-    return seen.difference > least
+    return seen.estimates >= FEWEST_ESTIMATES and seen.difference > _least(seen)
+
+
+def _below(seen: Comparison) -> bool:
+    return seen.estimates >= FEWEST_ESTIMATES and -seen.difference > _least(seen)
+
+
+def _least(seen: Comparison) -> float:
+    """From which difference on one counts."""
+    return max(STANDARD_ERRORS * seen.standard_error, MATTERS * seen.on_policy, ROUNDING)
 
 
 def near_deterministic(means: RunningMeans) -> dict[str, float] | None:

@@ -1,5 +1,6 @@
 """What a complete run writes at its end: summary.json, the success curve, the films and the end of the W&B run."""
 
+import math
 import platform
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from lit_maprops.envs import Task
 from lit_maprops.metrics.evaluate import Evaluation, Film
 from lit_maprops.metrics.reliability import mean_interval, solved_share, wilson_interval
 from lit_maprops.module import LitMAPROPS
@@ -90,6 +92,9 @@ class Summary(Callback):
             **_mean_return(greedy.episode_return.double().cpu().numpy()),
             kind: self.folder.mean(f"sampling_error/{kind}"),
             f"{kind}_on_policy": self.folder.mean(f"sampling_error/{kind}_on_policy"),
+            "first_visits": self.folder.mean("sampling_error/first_visits"),
+            "joint_actions": _joint_actions(module.task),
+            "joint_actions_seen": self.folder.mean("sampling_error/joint_actions_seen"),
             "near_deterministic": near_deterministic(self.folder.means),
             "behavior_kl": self.folder.mean("behavior/kl"),
             "non_finite_seeds": self.recorder.non_finite,
@@ -136,6 +141,11 @@ class Summary(Callback):
             figures.return_curve(path / "return.png", *self.folder.curve("greedy_return"), title)
         for kind, film in films.items():
             figures.film(path / f"{kind}.gif", film)
+
+
+def _joint_actions(task: Task) -> int | None:
+    """How many there are; None for continuous actions."""
+    return None if task.continuous_actions else math.prod(task.action_mask().sum(-1).tolist())
 
 
 def _mean_return(returns: NDArray[np.floating]) -> dict[str, Any]:
