@@ -17,6 +17,7 @@ from lit_maprops.report.analysis import Setting, across, by_setting
 from lit_maprops.report.films import films
 from lit_maprops.report.headline import headline, nan_notes, sampled_notes
 from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.props_notes import props_notes
 from lit_maprops.report.remarks import near_deterministic, remarks
 from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
@@ -142,6 +143,7 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         merits = returns if setting.by_return else figures.reliability
         drawings = [figures.success_curves(setting), *merits(setting.results, setting.name)]
         drawings += error_figures.error_curves(setting)
+        drawings += error_figures.first_visits(setting)
         drawings += error_figures.delta_epsilon_maps(setting)
         drawings.append(figures.cost(setting))
     head, _, details = setting.name.partition(" (")
@@ -152,6 +154,7 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         "headline": headline(setting) if setting.results else ["No run with these settings has finished."],
         "notes": nan_notes(setting),
         "sampled": sampled_notes(setting),
+        "props": props_notes(setting) if setting.results else [],
         "by_return": setting.by_return,
         "seeds": seeds_of(setting),
         "drawings": [drawing for drawing in drawings if drawing is not None],
@@ -205,6 +208,7 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
                     _cell(round(float(run.final.mean()), 3) if run.finished and run.tells_success else math.nan),
                     _cell(float(f"{_mean_return(run):.4g}") if run.finished else math.nan),
                     _cell(float(f"{error:.3g}")),
+                    _cell(float(f"{run.mean(error_figures.FIRST_VISITS):.3g}")),
                     _cell(round(float(wall), 1)),
                     *(_cell(run.config[key]) if key in run.config else _cell(math.nan) for key in varied),
                 ]

@@ -60,12 +60,16 @@ def write_run(
     joint_tv: float = 0.1,
     joint_tv_se: float = 0.01,
     measure: str = "tv",
+    first_visits: float | None = None,
+    seen: float | None = None,
+    joint_actions: object = None,
     **changes: Any,
 ) -> Path:
     """A run folder whose seeds end at ``final``; evaluations grow towards it linearly.
 
-    ``joint_tv``: mean of the measure of sampling error that is called ``joint_{measure}``. ``changes``: with ``__`` for
-    a dot, such as ``data__target_batch_size=8``.
+    ``joint_tv``: mean of the measure of sampling error that is called ``joint_{measure}``. ``first_visits``, ``seen``
+    (joint actions in a state): None leaves their columns out. ``joint_actions``: of summary.json. ``changes``: with
+    ``__`` for a dot, such as ``data__target_batch_size=8``.
     """
     folder.mkdir(parents=True)
     config = config_of(sampler, {k.replace("__", "."): v for k, v in changes.items()})
@@ -77,6 +81,10 @@ def write_run(
     columns += [0 * step + joint_tv, 0 * step + 0.2, 0 * step + joint_tv / 2, 0 * step + 0.1]
     names += [f"sampling_error/joint_{measure}_se"]
     columns += [0 * step + joint_tv_se]
+    for name, value in {"first_visits": first_visits, "joint_actions_seen": seen}.items():
+        if value is not None:
+            names.append(f"sampling_error/{name}")
+            columns.append(0 * step + value)
     lines = [",".join(names), *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     lines = ["env_steps,seed,greedy_success_rate,stochastic_success_rate,greedy_return,stochastic_return"]
@@ -87,6 +95,7 @@ def write_run(
     (folder / "eval.csv").write_text("\n".join(lines) + "\n")
     if finished:
         summary = {"env_steps": 100 * rows, "seeds": list(range(len(final))), "non_finite_seeds": non_finite or []}
+        summary |= {} if joint_actions is None else {"joint_actions": joint_actions}
         (folder / "summary.json").write_text(json.dumps(summary))
     if films:
         for kind in ("success", "failure"):
