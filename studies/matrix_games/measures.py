@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
@@ -18,6 +17,7 @@ from lit_maprops.metrics.sampling_error import tabular_error
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import Reinforce
+from studies.train import train
 
 RUN_SEED = 20_261_123
 FIXED_SEEDS, GAME_SEEDS = 1_000, 400
@@ -102,23 +102,12 @@ def solved_runs(
         run_seed=run_seed,
     )
     own, on_policy = [], []
-    original = model.training_step
 
-    def step(batch: int, batch_idx: int) -> None:
-        original(batch, batch_idx)
+    def note(model: LitMAPROPS) -> None:
         own.append(float(model.row["sampling_error/joint_tv"].mean()))
         on_policy.append(float(model.row["sampling_error/joint_tv_on_policy"].mean()))
 
-    model.training_step = step  # type: ignore[method-assign]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, datamodule=MultiAgentData(game(), envs, envs, n))
+    train(model, MultiAgentData(game(), envs, envs, n), note)
     joint = joint_log_probs(
         model.learner.policies.distribution_parameters(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]
     ).exp()
