@@ -150,6 +150,12 @@ evidence-history: setup ## measure docs/evidence/history.md; continues where it 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.gradients
 
+evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits and sampling error; continues where it was interrupted (about 8 minutes)
+	$(BIN)/python -m studies.first_visits
+
+evidence-sparse: setup ## measure docs/evidence/sparse_reward.md: a delayed reward on a rarely reached branch (about 5 minutes)
+	$(BIN)/python -m studies.sparse_reward
+
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.many_agents
 
