@@ -48,7 +48,8 @@ struct Inputs {
     for (int& c : column) c = place[c];
     in = int(kept.size());
   }
-  // For passes that take all rows, or the first ones, in their order: sums over rows then stay in registers. After `finish`.
+  // For passes that take all rows, or the first ones, in their order: sums over rows then stay in registers. After
+  // `finish`.
   void list_by_input() {
     if (!sparse) return;
     first_of_input.assign(in + 1, 0), row_of_input.resize(column.size()), value_of_input.resize(column.size());
