@@ -20,8 +20,8 @@ struct Stack {
   float *held, *last;
 };
 
-// `[...]` are shapes. Results have room for `room` vector steps of each seed, [seeds][room][envs][...]; where more are played,
-// they take the places of the first ones again.
+// `[...]` are shapes. Results have room for `room` vector steps of each seed, [seeds][room][envs][...]; where more are
+// played, they take the places of the first ones again.
 struct Rollout {
   int32_t task, seeds, envs, agents, actions, observation_dim, state_dim, start_noise, step_noise, max_steps;
   int32_t fixed_start, numbered, shared, behavior, draws, room;
@@ -45,8 +45,8 @@ struct Rollout {
   uint8_t *done, *terminated, *truncated, *success;
 };
 
-// Plays the environments of one seed after the other. What depends on the task is in rollout.cpp, so that the task's rules
-// are compiled once, whoever plays.
+// Plays the environments of one seed after the other. What depends on the task is in rollout.cpp, so that the task's
+// rules are compiled once, whoever plays.
 class Seed {
  public:
   explicit Seed(const Rollout& c);

@@ -141,14 +141,15 @@ class Entry {
     return {-held / std::max(1, n_held_), divergence / f_.rows};
   }
 
-  // Of eight rows from `start` on: what the network adds, into delta_, and log pi_theta with it, into power_; the largest
-  // of the latter is returned. Lanes beyond the last row repeat it.
+  // Of eight rows from `start` on: what the network adds, into delta_, and log pi_theta with it, into power_; returns
+  // the largest of the latter. Lanes beyond the last row repeat it.
   Vec shifted(const float* output, int start, const float* logits) {
     Vec top = all(-INFINITY);
     for (int first = 0; first < width_; first += LANES) {
       Vec v[LANES];
 #pragma GCC unroll 8
-      for (int i = 0; i < LANES; ++i) v[i] = load(output + size_t(std::min(start + i, inputs_.rows - 1)) * width_ + first);
+      for (int i = 0; i < LANES; ++i)
+        v[i] = load(output + size_t(std::min(start + i, inputs_.rows - 1)) * width_ + first);
       transpose(v);
 #pragma GCC unroll 8
       for (int i = 0; i < LANES; ++i) {

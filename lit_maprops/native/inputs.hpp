@@ -11,7 +11,7 @@ struct Inputs {
   std::vector<int> first, column;
   std::vector<float> value;
   Floats dense;  // [rows][in]
-  // The same numbers input by input, rows in ascending order; empty where nobody has asked for it.
+  // The same numbers input by input, rows in ascending order; nothing until `list_by_input`, and once a row is added.
   std::vector<int> first_of_input, row_of_input;
   std::vector<float> value_of_input;
 
@@ -34,7 +34,7 @@ struct Inputs {
       if (row[k] != 0) column.push_back(k), value.push_back(float(row[k]));
     }
     if (more >= 0) column.push_back(more), value.push_back(1.0f);
-    first.push_back(int(column.size()));
+    first.push_back(int(column.size())), first_of_input.clear();
     ++rows;
   }
   // Mark in `used` [in] which inputs are ever other than 0; before `finish`.
@@ -48,7 +48,8 @@ struct Inputs {
     for (int& c : column) c = place[c];
     in = int(kept.size());
   }
-  // For passes that take all rows, or the first ones, in their order: sums over rows then stay in registers.
+  // For passes that take all rows, or the first ones, in their order: sums over rows then stay in registers. After
+  // `finish`.
   void list_by_input() {
     if (!sparse) return;
     first_of_input.assign(in + 1, 0), row_of_input.resize(column.size()), value_of_input.resize(column.size());
