@@ -16,9 +16,7 @@ CASES = {  # a configuration and flags
     "three agents, OnPolicy": ("conf/coordination.yaml", ON_POLICY),
     "three agents, MAPROPS": ("conf/coordination.yaml", ()),
     "BoulderPush, MAPPO, OnPolicy": (BOULDERPUSH, ON_POLICY),
-    "BoulderPush, MAPPO, MAPROPS": (BOULDERPUSH, ()),
     "BoulderPush, IPPO, OnPolicy": (BOULDERPUSH, (*ON_POLICY, "--model.learner", "IPPO")),
-    "BoulderPush, IPPO, MAPROPS": (BOULDERPUSH, ("--model.learner", "IPPO")),
 }
 
 

@@ -22,11 +22,12 @@ def main() -> None:
     samplers = [*regimes.SAMPLERS, regimes.CEILING]
     parser.add_argument("--samplers", nargs="*", choices=samplers, default=samplers)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; 0: in this process")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
     options = parser.parse_args()
     ledger = Ledger("low_discrepancy", regimes.FIELDS)
     errors, games = fixed.errors(), fixed.games()
-    beside = parallel.shares()
-    regimes.fill(ledger, options.regimes, options.samplers, options.workers)
+    beside = parallel.shares(measure=not options.page)
+    regimes.fill(ledger, [] if options.page else options.regimes, options.samplers, options.workers)
     write_page(
         "low_discrepancy",
         run_seed=fixed.RUN_SEED,

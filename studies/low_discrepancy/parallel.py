@@ -19,7 +19,7 @@ SAMPLERS: dict[str, list[str]] = {
 }
 
 
-def shares() -> str:
+def shares(measure: bool = True) -> str:
     """BoulderPush, IPPO: solved runs and joint TV against the number of environments at equal n."""
     ledger = Ledger("parallel", FIELDS, folder="low_discrepancy")
     runs = {}
@@ -31,13 +31,13 @@ def shares() -> str:
             runs["parallel", setting, sampler, RUN_SEED] = Run(
                 "low_discrepancy", f"parallel {envs} {sampler}", RELIABILITY, flags, int(RUN_SEED)
             )
-    ledger.fill(runs, 1)
+    ledger.fill(runs if measure else {}, 1)
     lines = ["| sampler | " + " | ".join(f"E = {envs}" for envs in ENVS) + " |", "|---" * (1 + len(ENVS)) + "|"]
     for sampler in SAMPLERS:
         cells = []
         for envs in ENVS:
             result = ledger.of("parallel", f"{envs} environments", sampler)
-            assert result is not None
-            cells.append(f"{share(result)}, TV {' / '.join(f'{result.means[name]:.3f}' for name in FIELDS)}")
+            errors = " / ".join(f"{result.means[name]:.3f}" for name in FIELDS) if result else ""
+            cells.append(f"{share(result)}, TV {errors}" if result else "not run")
         lines.append(f"| {sampler} | {' | '.join(cells)} |")
     return "\n".join(lines)
