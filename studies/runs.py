@@ -98,16 +98,24 @@ def outcome(runs: Sequence[Run], columns: Iterable[str] = (), fields: Iterable[s
 
 
 def outcome_of_folders(folders: Sequence[Path], columns: Iterable[str] = (), fields: Iterable[str] = MEANS) -> Outcome:
-    """See ``outcome``; a column that a run does not have is NaN, ``fields`` of summary.json every run has."""
+    """See ``outcome``; a column that a run does not have is NaN.
+
+    ``fields`` are figures of summary.json, or of the sampling error in metrics.csv, averaged over training.
+    """
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
     tables = [read_table(folder / "metrics.csv") for folder in folders]
-    means = {f: float(np.mean([s[f] for s in summaries])) for f in fields}
+    pairs = list(zip(summaries, tables, strict=True))
+    means = {f: float(np.mean([_figure(s, table, f) for s, table in pairs])) for f in fields}
     means |= {f"time/{part}": float(np.mean([table[f"time/{part}"].sum() for table in tables])) for part in PARTS}
     means |= {c: float(np.mean([np.mean(table.get(c, [np.nan])) for table in tables])) for c in columns}
     success = np.array([float(rate) for s in summaries for rate in s["success_rate"]])
     means[SQUARE] = float((success**2).mean())
     seconds = float(np.mean([s["wall_seconds"] for s in summaries]))
     return Outcome(len(success), int((success >= SOLVED).sum()), float(success.mean()), means, seconds)
+
+
+def _figure(summary: dict[str, float], table: dict[str, np.ndarray], name: str) -> float:
+    return summary[name] if name in summary else float(np.nanmean(table[f"sampling_error/{name}"]))
 
 
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:

@@ -8,8 +8,7 @@ import argparse
 import logging
 import warnings
 
-from studies.ledger import Ledger
-from studies.low_discrepancy import fixed, parallel, regimes
+from studies.low_discrepancy import fixed, larger, parallel, regimes
 from studies.page import write_page
 
 
@@ -18,25 +17,27 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="*", choices=["parallel", "regimes"], default=["parallel", "regimes"])
     parser.add_argument("--regimes", nargs="*", choices=list(regimes.REGIMES), default=list(regimes.REGIMES))
-    samplers = [*regimes.SAMPLERS, regimes.CEILING]
-    parser.add_argument("--samplers", nargs="*", choices=samplers, default=samplers)
+    parser.add_argument("--samplers", nargs="+", help="of the regimes, these only")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; 0: in this process")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
     options = parser.parse_args()
-    ledger = Ledger("low_discrepancy", regimes.FIELDS)
     errors, games = fixed.errors(), fixed.games()
-    beside = parallel.shares(measure=not options.page)
-    regimes.fill(ledger, [] if options.page else options.regimes, options.samplers, options.workers)
+    parts = [] if options.page else options.parts
+    beside = parallel.shares(measure="parallel" in parts)
+    regimes.fill(options.regimes if "regimes" in parts else [], options.samplers, options.workers)
     write_page(
         "low_discrepancy",
         run_seed=fixed.RUN_SEED,
         seeds=fixed.SEEDS,
         fixed_seeds=fixed.FIXED_SEEDS,
         fixed=errors,
+        larger_seeds=larger.SEEDS,
+        larger=larger.errors(),
         games=games,
         parallel=beside,
-        regimes=regimes.compared(ledger),
+        regimes=regimes.compared(),
     )
 
 

@@ -2,11 +2,13 @@
 
 from studies.cells import share
 from studies.ledger import Ledger
-from studies.low_discrepancy.regimes import FIELDS, LAST_LAYER, MEASURED, OPTION, RATE, RELIABILITY
+from studies.low_discrepancy.regimes import LAST_LAYER, OPTION, RATE, RELIABILITY
 from studies.runs import Run
 
 RUN_SEED, SEEDS, N, TOTAL = "711", "128", 256, 15360
 ENVS = (1, 4, 16, 64)
+FIELDS = ("joint_tv", "joint_tv_on_policy")
+MEASURED = ["--model.sampling_error", "tabular", "--model.sampling_error_interval", "10"]
 SAMPLERS: dict[str, list[str]] = {
     "OnPolicy": ["--model.behavior", "OnPolicy"],
     "OnPolicy, stratified": ["--model.behavior", "OnPolicy", f"{OPTION}draws", "stratified"],

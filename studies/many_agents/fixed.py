@@ -37,16 +37,16 @@ POLICIES = {"uniform": 0.0, "random": 1.0, "peaked": 3.0}
 FITTED_SEEDS = 16  # of them, the first, for the joint KL, whose fits take most of the time
 
 
-def policies(spread: float, n_agents: int, seeds: int, draw_seed: int) -> Tensor:
+def policies(spread: float, n_agents: int, seeds: int, draw_seed: int, n_actions: int = N_ACTIONS) -> Tensor:
     """log pi_theta_i of every seed, ``[R, A, N]`` (nats)."""
     draw = torch.Generator().manual_seed(draw_seed)
-    return (spread * torch.randn(seeds, n_agents, N_ACTIONS, generator=draw)).log_softmax(-1)
+    return (spread * torch.randn(seeds, n_agents, n_actions, generator=draw)).log_softmax(-1)
 
 
 def collected(behavior: BehaviorPolicy, policy: Tensor, n: int, run_seed: int) -> TensorDictBase:
     """n samples from a fixed policy ``[R, A, N]``, m = 1: D, ``[R, n]``."""
-    seeds, n_agents, _ = policy.shape
-    behavior.build(Coordination(n_agents, N_ACTIONS, partial=True), run_seed, list(range(seeds)))
+    seeds, n_agents, n_actions = policy.shape
+    behavior.build(Coordination(n_agents, n_actions, partial=True), run_seed, list(range(seeds)))
     behavior.reset(None)
     logits = policy.unsqueeze(1)
     step = TensorDict(
