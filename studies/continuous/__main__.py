@@ -55,9 +55,9 @@ def collect(behavior: BehaviorPolicy, components: list[int], n: int, run_seed: i
     behavior.reset(None)
     observation, state = task.observe(task.initial_state(torch.zeros(seeds, 1, 0)))
     parameters = torch.zeros(seeds, 1, task.n_agents, 2 * task.action_dim)
-    step = TensorDict(
-        {keys.OBSERVATION: observation, keys.STATE: state, keys.PARAMETERS: parameters}, batch_size=[seeds, 1]
-    )
+    index = torch.zeros(seeds, 1, 1, dtype=torch.int64)
+    found = {keys.OBSERVATION: observation, keys.STATE: state, keys.STATE_INDEX: index, keys.PARAMETERS: parameters}
+    step = TensorDict(found, batch_size=[seeds, 1])
     taken: list[Tensor] = []
     for _ in range(n):
         if taken:
