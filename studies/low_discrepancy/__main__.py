@@ -11,13 +11,15 @@ import warnings
 from studies.low_discrepancy import fixed, larger, parallel, regimes
 from studies.page import write_page
 
+PARTS = ["parallel", regimes.PLANNED, regimes.FRESH]
+
 
 def main() -> None:
     """Measure what is missing and write low_discrepancy.md."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="*", choices=["parallel", "regimes"], default=["parallel", "regimes"])
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--regimes", nargs="*", choices=list(regimes.REGIMES), default=list(regimes.REGIMES))
     parser.add_argument("--samplers", nargs="+", help="of the regimes, these only")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; 0: in this process")
@@ -26,7 +28,9 @@ def main() -> None:
     errors, games = fixed.errors(), fixed.games()
     parts = [] if options.page else options.parts
     beside = parallel.shares(measure="parallel" in parts)
-    regimes.fill(options.regimes if "regimes" in parts else [], options.samplers, options.workers)
+    for part in (regimes.PLANNED, regimes.FRESH):
+        if part in parts:
+            regimes.fill(part, options.regimes, options.samplers, options.workers)
     write_page(
         "low_discrepancy",
         run_seed=fixed.RUN_SEED,
@@ -37,7 +41,8 @@ def main() -> None:
         larger=larger.errors(),
         games=games,
         parallel=beside,
-        regimes=regimes.compared(),
+        regimes=regimes.compared(regimes.PLANNED),
+        confirmed=regimes.compared(regimes.FRESH),
     )
 
 
