@@ -4,7 +4,7 @@ import fcntl
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -179,15 +179,24 @@ def _joined(folder: Path) -> Iterator[IO[str]]:
         ) from None
     with held:
         try:
-            fcntl.flock(
-                held, fcntl.LOCK_SH | fcntl.LOCK_NB
-            )  # a run's log has one, by which commands know it is at work
-        except OSError as error:
-            raise ConfigError(
-                f"--runs_dir: {folder} is on a file system that gives no locks ({error.strerror}), without which two "
-                "sweep commands could start the same run: choose a folder elsewhere"
-            ) from None
-        yield held
+            _check_locks(folder, held)
+            yield held
+        except ConfigError:
+            if not (folder / "sweep.json").exists():  # nobody has put anything there
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+            raise
+
+
+def _check_locks(folder: Path, file: IO[str]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the one of its log says that a run is at work
+    except OSError as error:
+        raise ConfigError(
+            f"--runs_dir: {folder} is on a file system that gives no locks ({error.strerror}), without which two "
+            "sweep commands could start the same run: choose a folder elsewhere"
+        ) from None
 
 
 def _report(

@@ -105,6 +105,8 @@ class Leases:
             return
         finally:
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
         raise ConfigError(
             f"<runs_dir>: the file system of {self._sweep} lets two processes make the same file, so that sweep "
             "commands cannot agree on who does which run: choose a folder elsewhere"
