@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -184,18 +185,23 @@ def queue(slurm: Slurm) -> str:
     return slurm("squeue", "--noheader").stdout
 
 
-def test_a_sweep_ends_in_the_same_bits_as_here(slurm: Slurm, tmp_path: Path) -> None:
-    real = REAL | {"command": [*REAL["command"], "--model.total_env_steps=480"]}
-    result = slurm(*sweep(tmp_path, real))
+def test_the_documented_sweep_ends_in_the_same_bits_as_here(slurm: Slurm, tmp_path: Path) -> None:
+    found = re.search(r"```\n(python -m lit_maprops sweep .*)\n```", (ROOT / "docs" / "clusters.md").read_text())
+    assert found
+    words = shlex.split(found[1])
+    file = tmp_path / words[4]
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump(REAL | {"command": [*REAL["command"], "--model.total_env_steps=480"]}))
+    result = slurm(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "2 tasks for 2 runs" in result.stderr and "real: 2 finished, 0 failed" in result.stderr
-    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--runs_dir", str(tmp_path / "here")]) == 0
+    assert main(["sweep", str(file), "--runs_dir", str(tmp_path / "here")]) == 0
     runs = [path.parent for path in sorted((tmp_path / "here" / "real").glob("*/checkpoints"))]
     assert len(runs) == 2
     for run in runs:
         assert compare(run, tmp_path / "runs" / "real" / run.name) == []
     # Again: all is done, and nothing is queued.
-    result = slurm(*sweep(tmp_path, real))
+    result = slurm(*words, cwd=tmp_path)
     assert result.returncode == 0 and "slurm job" not in result.stderr, result.stderr
 
 
@@ -248,10 +254,10 @@ def test_a_run_whose_time_is_up_saves_and_comes_back(slurm: Slurm, tmp_path: Pat
     [
         ("--partition=nowhere", "Invalid partition name specified"),
         pytest.param("--mem='8G", "No closing quotation", marks=pytest.mark.slow),
-        pytest.param("--tme=1", "--slurm_options", marks=pytest.mark.slow),
+        pytest.param("--tme=1", "--launcher_options", marks=pytest.mark.slow),
     ],
 )
 def test_what_slurm_refuses_is_one_line(slurm: Slurm, tmp_path: Path, options: str, words: str) -> None:
-    result = slurm(*sweep(tmp_path, TOY, f"--slurm_options={options}"))
+    result = slurm(*sweep(tmp_path, TOY, f"--launcher_options={options}"))
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1 and words in result.stderr and not (tmp_path / "runs").exists()

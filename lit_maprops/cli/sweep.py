@@ -15,7 +15,6 @@ from lit_maprops.sweep.launched import LaunchedSweep, Launcher
 from lit_maprops.sweep.leases import Leases
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
-from lit_maprops.sweep.slurm import Slurm
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_choice, check_count
 from lit_maprops.system.files import home_path, no_link
@@ -24,7 +23,7 @@ from lit_maprops.system.shipped import locate, nothing_there
 if TYPE_CHECKING:
     from lit_maprops.sweep.proposals import Search
 
-LAUNCHERS = ("local", "slurm")
+LAUNCHERS = ("local", "slurm", "ray")
 MOST_HOURS = 1_000_000
 TASK = "data.env"  # what runs have in common whose results can be compared
 DESCRIPTION = """Run a W&B sweep file, without an account, on this machine or a cluster. Every run is a process of its
@@ -38,10 +37,10 @@ def _parse(args: list[str]) -> Namespace | None:
     parser.add_argument("file", metavar="FILE", help="W&B sweep file, or the name of one that lit-maprops conf lists")
     text = "runs at a time (default: 1; of a launcher: as many as it lets)"
     parser.add_argument("--workers", type=int, help=f"{text}; here they share the cores")
-    text = "who does the runs: local, this command; slurm, a job array (default: local)"
+    text = "who does the runs: local, this command; slurm, a job array; ray, tasks (default: local)"
     parser.add_argument("--launcher", default="local", metavar="LAUNCHER", help=text)
-    text = "options of sbatch in one word: --slurm_options='--time=4:00:00 --mem=8G'"
-    parser.add_argument("--slurm_options", metavar="OPTIONS", help=text)
+    text = "in one word: sbatch's, '--time=4:00:00 --mem=8G', or a Ray task's, 'num_cpus=2 num_gpus=1'"
+    parser.add_argument("--launcher_options", metavar="OPTIONS", help=text)
     parser.add_argument("--take", type=int, help="end after so many runs: for a task of a scheduler's array")
     parser.add_argument("--max_runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
     parser.add_argument(
@@ -80,8 +79,8 @@ def run(args: list[str]) -> int:
     )
     check_choice("launcher", options.launcher, LAUNCHERS)
     check(
-        options.slurm_options is None or options.launcher == "slurm",
-        f"--slurm_options is for --launcher slurm, and it is {options.launcher}: leave it out",
+        options.launcher_options is None or options.launcher != "local",
+        "--launcher_options is for --launcher slurm or ray, and it is local: leave it out",
     )
     check(
         options.take is None or options.launcher == "local",
@@ -111,7 +110,7 @@ def run(args: list[str]) -> int:
             sweep = LaunchedSweep(file, folder, journal, launcher, task, total, options.workers)
             return _report(file, folder, journal, sweep.run(), total)
         received, failed = _work(options, file, folder, search, journal, total)
-    return _report(file, folder, journal, received, total if options.take is None else None, failed)
+    return _report(file, folder, journal, received, failed=failed if options.take else None)
 
 
 def _work(
@@ -139,11 +138,19 @@ def _launcher(options: Namespace, file: SweepFile) -> Launcher | None:
     Raises:
         ConfigError: it is not there, or refuses what it is asked for.
     """
+    given = options.launcher_options or ""
+    launcher: Launcher | None = None
     if options.launcher == "slurm":
-        slurm = Slurm(file.name, options.slurm_options or "")
-        slurm.check()
-        return slurm
-    return None
+        from lit_maprops.sweep.slurm import Slurm
+
+        launcher = Slurm(file.name, given)
+    elif options.launcher == "ray":
+        from lit_maprops.sweep.ray_tasks import Ray
+
+        launcher = Ray(given)
+    if launcher is not None:
+        launcher.check()
+    return launcher
 
 
 def _task(options: Namespace, path: Path, take: int) -> list[str]:
@@ -200,13 +207,18 @@ def _check_locks(folder: Path, file: IO[str]) -> None:
 
 
 def _report(
-    file: SweepFile, folder: Path, journal: Journal, received: int | None, total: int | None, failed: int = 0
+    file: SweepFile,
+    folder: Path,
+    journal: Journal,
+    received: int | None,
+    total: int | None = None,
+    failed: int | None = None,
 ) -> int:
     """Say what became of the runs; returns the exit code.
 
     Args:
-        total: runs that must have ended for the sweep to be over; None: this command did a part of it.
-        failed: runs of this command, which count where it did a part.
+        total: runs that a launcher was to bring to an end.
+        failed: runs that failed, if not those of the whole sweep count.
     """
     count = {state: sum(e.state == state for e in journal.entries) for state in ("finished", "stopped", "failed")}
     parts = [f"{count['finished']} finished", f"{count['failed']} failed"]
@@ -218,9 +230,8 @@ def _report(
     if received is not None:
         print("continue with the same command", file=sys.stderr)
         return 128 + received
-    if total is None:
-        return 1 if failed else 0
-    return 1 if count["failed"] or journal.ended < total else 0
+    unfinished = total is not None and journal.ended < total
+    return 1 if unfinished or (count["failed"] if failed is None else failed) else 0
 
 
 def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:

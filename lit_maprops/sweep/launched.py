@@ -28,12 +28,15 @@ class Launcher(Protocol):
 
     name: str
     ask_seconds: float  # between questions to it
+    outlives_us: bool  # whether its tasks go on without this process
 
-    @property
-    def most_tasks(self) -> int:
-        """Of one submission."""
+    def check(self) -> None:
+        """See whether it would take tasks, before anything is written."""
 
-    def submit(self, words: list[str], tasks: int, at_a_time: int | None, logs: Path) -> str:
+    def tasks_for(self, runs: int, at_a_time: int | None) -> int:
+        """How many tasks the runs are for."""
+
+    def submit(self, words: list[str], tasks: int, logs: Path, at_a_time: int | None) -> str:
         """Queue ``tasks`` times a command, which prints into the folder ``logs``; returns the job's name."""
 
     def is_queued(self, job: str) -> bool:
@@ -41,6 +44,9 @@ class Launcher(Protocol):
 
     def cancel(self, job: str) -> None:
         """Take the job's tasks out of the queue; those at work are told to save."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class LaunchedSweep:
@@ -56,8 +62,8 @@ class LaunchedSweep:
         at_a_time: tasks at work at a time; None: as many as the launcher lets.
 
     Attributes:
-        received: the signal that ended it early. SIGINT and SIGTERM cancel the tasks. SIGHUP leaves them in the
-            queue on purpose: terminals on login nodes close; the same command finds them again.
+        received: the signal that ended it early. SIGINT and SIGTERM cancel the tasks. SIGHUP leaves them in a
+            queue that outlives us, on purpose: terminals on login nodes close; the same command finds them again.
     """
 
     def __init__(
@@ -89,10 +95,10 @@ class LaunchedSweep:
         try:
             job = self._queued_before() or self._submit(left)
             self._wait(job)
-            if self.received in (signal.SIGINT, signal.SIGTERM):
-                self._cancel(job)
-            elif self.received is not None:
+            if self.received == signal.SIGHUP and self.launcher.outlives_us:
                 self.progress.say(f"{self.launcher.name} job {job} stays in the queue")
+            elif self.received is not None:
+                self._cancel(job)
             elif self.journal.ended < self.total:
                 left = self.total - self.journal.ended
                 self.progress.say(f"{self.launcher.name} job {job} has ended, {left} runs have not: see {self.logs}")
@@ -100,6 +106,7 @@ class LaunchedSweep:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             self.progress.close()
+            self.launcher.close()
         return self.received
 
     @property
@@ -108,9 +115,9 @@ class LaunchedSweep:
         return self.folder / self.launcher.name
 
     def _submit(self, left: int) -> str:
-        tasks = min(left, self.launcher.most_tasks)
+        tasks = self.launcher.tasks_for(left, self.at_a_time)
         self.logs.mkdir(exist_ok=True)
-        job = self.launcher.submit(self.command(math.ceil(left / tasks)), tasks, self.at_a_time, self.logs)
+        job = self.launcher.submit(self.command(math.ceil(left / tasks)), tasks, self.logs, self.at_a_time)
         write_json(self.folder / RECORD, {"launcher": self.launcher.name, "job": job})
         self.progress.say(f"{self.launcher.name} job {job}: {tasks} tasks for {left} runs")
         return job

@@ -43,6 +43,7 @@ class Slurm:
 
     name = "slurm"
     ask_seconds = 10.0  # its controller serves everybody
+    outlives_us = True
 
     def __init__(self, name_of_job: str, options: str = "") -> None:
         missing = [command for command in COMMANDS if shutil.which(command) is None]
@@ -54,14 +55,13 @@ class Slurm:
         try:
             self.options = shlex.split(options)
         except ValueError as error:
-            raise ConfigError(f"<slurm_options> is {options!r} ({error}): give options of sbatch") from None
+            raise ConfigError(f"<launcher_options> is {options!r} ({error}): give options of sbatch") from None
         self.name_of_job = name_of_job
 
-    @property
-    def most_tasks(self) -> int:
-        """Of one array."""
+    def tasks_for(self, runs: int, at_a_time: int | None) -> int:
+        """One for each run, up to what an array may have."""
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config").stdout, re.MULTILINE)
-        return max(int(found[1]) - 1, 1) if found else MOST_TASKS
+        return min(runs, max(int(found[1]) - 1, 1) if found else MOST_TASKS)
 
     def check(self) -> None:
         """Ask SLURM whether it would take such jobs, before anything is written.
@@ -72,7 +72,7 @@ class Slurm:
         result = _call("sbatch", "--test-only", *self.options, text=SCRIPT.format(command="true"))
         check(result.returncode == 0, self._refusal(result))
 
-    def submit(self, words: list[str], tasks: int, at_a_time: int | None, logs: Path) -> str:
+    def submit(self, words: list[str], tasks: int, logs: Path, at_a_time: int | None) -> str:
         """Queue an array.
 
         Raises:
@@ -95,7 +95,7 @@ class Slurm:
     def _refusal(self, result: subprocess.CompletedProcess[str]) -> str:
         lines = (result.stderr + result.stdout).strip().splitlines()
         reason = re.sub(r"^(sbatch: |error: |allocation failure: )+", "", lines[-1] if lines else "it does not say why")
-        given = f": change <slurm_options>, which is {shlex.join(self.options)!r}" if self.options else ""
+        given = f": change <launcher_options>, which is {shlex.join(self.options)!r}" if self.options else ""
         return f"<launcher> is slurm, and sbatch refuses such jobs ({reason}){given}"
 
     def is_queued(self, job: str) -> bool:
@@ -106,6 +106,9 @@ class Slurm:
     def cancel(self, job: str) -> None:
         """Cancel all of it; SLURM sends SIGTERM to tasks at work, and SIGKILL after its KillWait."""
         _call("scancel", job)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _call(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
