@@ -1,4 +1,4 @@
-"""``python -m lit_maprops sweep FILE``: runs a W&B sweep file in local processes; the same call continues it."""
+"""``python -m lit_maprops sweep FILE``: runs a W&B sweep file; the same call continues it, or joins in."""
 
 import fcntl
 import sys
@@ -58,8 +58,8 @@ def run(args: list[str]) -> int:
     """Run or continue a sweep.
 
     Returns:
-        0: all runs finished (or were stopped early). 1: some failed. 129 / 130 / 143: stopped by SIGHUP / SIGINT /
-        SIGTERM.
+        0: all runs finished (or were stopped early). 1: some failed, or a launcher left some open.
+        129 / 130 / 138 / 143: stopped by SIGHUP / SIGINT / SIGUSR1 / SIGTERM.
 
     Raises:
         ConfigError: bad input, found before anything is written.

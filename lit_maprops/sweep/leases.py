@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.system.errors import ConfigError
+from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.files import writing
 
 FOLDER = ".leases"  # of a sweep's folder
@@ -82,7 +82,7 @@ class Leases:
         folder: of the sweep.
 
     Raises:
-        ConfigError: two processes can make the same file there.
+        ConfigError: two processes can make the same file there, or the folder of leases leads elsewhere.
         WriteError: nothing can be written there.
     """
 
@@ -91,6 +91,7 @@ class Leases:
         self.token = uuid.uuid4().hex  # a name, no draw: nothing of a result depends on it
         self._seen: dict[Path, tuple[int, float]] = {}  # a foreign lease's time of change, and since when we know it
         self._guard: subprocess.Popen[bytes] | None = None
+        check(not self._folder.is_symlink(), f"<runs_dir>: {self._folder} is a link: remove it")
         with writing(self._folder):
             self._folder.mkdir(exist_ok=True)
             self._check_exclusive()

@@ -1,7 +1,9 @@
 """Ray as the launcher of a sweep: tasks of a Ray cluster, each a sweep command that takes some runs."""
 
 import os
+import re
 import shlex
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 
 RESOURCES = ("num_cpus", "num_gpus", "memory")
+CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.2
 RETRIES = 3  # of a task whose machine goes away
 
@@ -45,12 +48,18 @@ class Ray:
         Raises:
             ConfigError: there is none at RAY_ADDRESS.
         """
+        address = os.environ.get("RAY_ADDRESS", "")
+        found = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address)
         try:
+            if found is not None:  # Ray itself asks for minutes where nobody answers
+                socket.create_connection((found[1], int(found[2])), CONNECT_SECONDS).close()
             self._ray.init(log_to_driver=False, logging_level="error")
         except Exception as error:  # of several packages
             reason = " ".join(str(error).split()) or type(error).__name__
-            where = os.environ.get("RAY_ADDRESS", "this machine")
-            raise ConfigError(f"<launcher> is ray, and there is no cluster at {where} ({reason})") from None
+            raise ConfigError(
+                f"<launcher> is ray, and no cluster answers at {address or 'this machine'} ({reason}): start one, or "
+                "change RAY_ADDRESS"
+            ) from None
 
     def tasks_for(self, runs: int, at_a_time: int | None) -> int:
         """As many as may be at work at a time: Ray has no other limit than its resources."""

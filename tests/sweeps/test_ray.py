@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, command
+from test_nodes import free_port
 
 from lit_maprops.cli.main import main
 
@@ -31,6 +32,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_canceled_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     args, folder = sweep(tmp_path, "--steps=100"), tmp_path / "runs" / "toy"
     first = command(*args, "--workers", "2", "--launcher_options", "num_cpus=0.5")
@@ -66,6 +68,15 @@ def test_resources_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*sweep(tmp_path), "--launcher_options", options]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "--launcher_options is" in err and not (tmp_path / "runs").exists()
+
+
+def test_no_cluster_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    assert main(sweep(tmp_path)) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "no cluster answers at 127.0.0.1" in err and not (tmp_path / "runs").exists()
 
 
 def test_without_ray_the_extra_is_named(
