@@ -67,25 +67,7 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     if options is None:
         return 0
-    if options.workers is not None:
-        check_count("workers", options.workers, most=1024)
-    if options.take is not None:
-        check_count("take", options.take, most=MOST_RUNS)
-    if options.max_runs is not None:
-        check_count("max_runs", options.max_runs, most=MOST_RUNS)
-    hours = options.run_hours
-    check(
-        hours is None or 0 < hours <= MOST_HOURS, f"--run_hours is {hours}: give a value between 0 and {MOST_HOURS:,}"
-    )
-    check_choice("launcher", options.launcher, LAUNCHERS)
-    check(
-        options.launcher_options is None or options.launcher != "local",
-        "--launcher_options is for --launcher slurm or ray, and it is local: leave it out",
-    )
-    check(
-        options.take is None or options.launcher == "local",
-        f"--take is for the tasks of a launcher, and --launcher {options.launcher} gives it to them: leave it out",
-    )
+    _check(options)
     path = locate("sweeps", options.file)
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
@@ -159,6 +141,28 @@ def _task(options: Namespace, path: Path, take: int) -> list[str]:
     words += [f"--runs_dir={options.runs_dir.resolve()}", f"--take={take}"]
     given = {"max_runs": options.max_runs, "run_hours": options.run_hours}
     return [*words, *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+
+
+def _check(options: Namespace) -> None:
+    if options.workers is not None:
+        check_count("workers", options.workers, most=1024)
+    if options.take is not None:
+        check_count("take", options.take, most=MOST_RUNS)
+    if options.max_runs is not None:
+        check_count("max_runs", options.max_runs, most=MOST_RUNS)
+    hours = options.run_hours
+    check(
+        hours is None or 0 < hours <= MOST_HOURS, f"--run_hours is {hours}: give a value between 0 and {MOST_HOURS:,}"
+    )
+    check_choice("launcher", options.launcher, LAUNCHERS)
+    check(
+        options.launcher_options is None or options.launcher != "local",
+        "--launcher_options is for --launcher slurm or ray, and it is local: leave it out",
+    )
+    check(
+        options.take is None or options.launcher == "local",
+        f"--take is for the tasks of a launcher, and --launcher {options.launcher} gives it to them: leave it out",
+    )
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
