@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from lit_maprops.cli.parser import Parser
+from lit_maprops.sweep.decision_file import FIELD, decision_of, with_decision
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
@@ -33,6 +34,9 @@ def _parse(args: list[str]) -> Namespace | None:
     )
     parser.add_argument("--run_hours", type=float, help="hours that a run may take; then it saves and counts as failed")
     parser.add_argument("--retry_failed", action="store_true", help="run failed runs again")
+    text = "add seeds in blocks until each sampler is decided against OnPolicy; a field of the file says more"
+    parser.add_argument("--until_decided", action="store_true", help=text)
+    parser.add_former("--until-decided", "until_decided", action="store_true")
     parser.add_former("--max-runs", "max_runs", type=int)
     parser.add_former("--runs-dir", "runs_dir", type=home_path)
     parser.add_former("--retry-failed", "retry_failed", action="store_true")
@@ -63,15 +67,23 @@ def run(args: list[str]) -> int:
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
     file = read_sweep_file(path)
+    file = with_decision(file) if options.until_decided else file
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
+    decision = decision_of(file)
+    check(
+        decision is None or options.max_runs is None,
+        f"--max_runs and {FIELD} cannot go together: max_seeds in {path} is the budget; leave --max_runs out",
+    )
     limit = _limit(file, options.max_runs)
 
     # Only now: these import numpy, scipy and scikit-learn.
+    from lit_maprops.sweep.decided import Trial, sentence
     from lit_maprops.sweep.proposals import Search
     from lit_maprops.sweep.scheduler import Scheduler
 
-    search = Search(file, folder)
+    trial = None if decision is None else Trial(decision, folder)
+    search = Search(file, folder) if trial is None else trial
     with _alone(folder) as held:
         journal = Journal(folder, file, held)
         for entry in journal.entries:
@@ -86,7 +98,13 @@ def run(args: list[str]) -> int:
             raise WriteError(
                 f"{error.marked}; runs at work go on: make room, then give the same command again"
             ) from None
-    return _report(file, folder, journal, received)
+    code = _report(file, folder, journal, received)
+    if trial is not None:
+        standings = trial.standings(journal.entries)
+        for standing in standings:
+            print(sentence(trial.decision, standing), file=sys.stderr)
+        code = code or int(any(standing.fault is not None for standing in standings))
+    return code
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
@@ -126,7 +144,7 @@ def _report(file: SweepFile, folder: Path, journal: Journal, received: int | Non
     if count["stopped"]:
         parts.insert(1, f"{count['stopped']} stopped early")
     print(f"sweep {file.name}: {', '.join(parts)} -> {folder}", file=sys.stderr)
-    if file.metric is not None:
+    if file.metric is not None and FIELD not in file.content:
         _print_best(file, folder, journal, file.metric)
     if received is not None:
         print("continue with the same command", file=sys.stderr)

@@ -69,7 +69,7 @@ class Journal:
             )
             # They become words of a command: a folder of somebody else's may not add its own.
             for entry in self.entries:
-                foreign = sorted(_foreign(entry.parameters, file.content["parameters"]))
+                foreign = sorted(_foreign(entry.parameters, file.proposed))
                 check(
                     not foreign,
                     f"<runs_dir>: {self.path} has a run {entry.id} with {', '.join(foreign)} as {file.path} never "

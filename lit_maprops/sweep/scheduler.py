@@ -6,6 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from lit_maprops.sweep.decided import Trial
 from lit_maprops.sweep.journal import Entry, Journal
 from lit_maprops.sweep.processes import Process
 from lit_maprops.sweep.progress import Progress, varied_of
@@ -35,7 +36,7 @@ class Scheduler:
         self,
         file: SweepFile,
         folder: Path,
-        search: Search,
+        search: Search | Trial,
         journal: Journal,
         workers: int,
         total: int,
@@ -51,7 +52,7 @@ class Scheduler:
     def run(self) -> int | None:
         """Run; returns the signal that ended it early, if one did."""
         done = sum(entry.state in ("finished", "stopped", "failed") for entry in self.journal.entries)
-        self.progress = Progress(done, self.total, varied_of(self.file.content["parameters"]))
+        self.progress = Progress(done, self.total, varied_of(self.file.proposed))
         # SIGHUP: the terminal is closed, which nohup lets the program ignore.
         stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
