@@ -96,7 +96,7 @@ def _last_looks(
 
 
 def interval_of(looks: Mapping[Path, Look], runs: Sequence[Run], base: Sequence[Run]) -> Interval | None:
-    """The interval that a sampler's comparison with the base ended with; None: its seeds are not all of such a sweep."""
+    """The interval that a sampler's comparison with the base ended with; None: not all its runs are of such a sweep."""
     folders = {run.path.parent for run in [*runs, *base]}
     own = bool(runs) and all(run.path in looks for run in runs)
     if not own or len(folders) > 1 or any(run.path in looks for run in base):
@@ -121,9 +121,9 @@ def _decided(name: str, decision: Decision, standings: Sequence[Standing]) -> De
     count = len(decision.others)
     rule = (
         f"Looks after {', '.join(map(str, design.looks))} seeds of each sampler. All verdicts together, of "
-        f"{count} comparison{'s' if count > 1 else ''} with {decision.name(decision.baseline)} and all looks, are wrong "
-        f"in at most {100 * decision.alpha:g}% of such sweeps: each comparison has {decision.alpha:g}/{count} (Bonferroni), "
-        "spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the interval "
+        f"{count} comparison{'s' if count > 1 else ''} with {decision.name(decision.baseline)} and all looks, are "
+        f"wrong in at most {100 * decision.alpha:g}% of such sweeps: each comparison has {decision.alpha:g}/{count} "
+        "(Bonferroni), spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the interval "
         f"misses 0. Equal: it lies within {100 * decision.margin:g} points."
     )
     drawings = [_drawing(decision, standing) for standing in standings[:MOST_FIGURES] if standing.looks]
@@ -149,8 +149,8 @@ def _drawing(decision: Decision, standing: Standing) -> Drawing:
     ends = "; ".join(f"{k.seeds} seeds {interval_text(Interval(*k[1:4]), signed_points)}" for k in standing.looks)
     alt = f"Difference of solved shares look by look, {name} minus {base}: {ends}"
     caption = (
-        f"{sentence(decision, standing)}. Intervals hold at every look and for all samplers together; gray: equal within "
-        f"{margin:g} points."
+        f"{sentence(decision, standing)}. Intervals hold at every look and for all samplers together; gray: equal "
+        f"within {margin:g} points."
     )
     return Drawing(
         printable(f"{name} minus {base}, look by look"), draw(paint, 2.6, printable(alt)), alt, printable(caption)

@@ -23,9 +23,9 @@ def headline(setting: Setting) -> list[str]:
         more, fewer = compared.count(1), compared.count(-1)
         counts = f"{more} return more, {fewer} less" if setting.by_return else f"{more} solved more, {fewer} fewer"
         sentences.append(
-            f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals that miss 0. The intervals of "
-            f"differences are corrected for {len(compared)} comparisons: with no true difference, in one setting of twenty "
-            "any of them misses 0 by chance."
+            f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals that miss 0. The intervals "
+            f"of differences are corrected for {len(compared)} comparisons: without any true difference, one of twenty "
+            "such settings has one that misses 0."
         )
     elif setting.baseline is None and setting.results:
         sentences.append("No finished OnPolicy run has these settings, so there is nothing to compare with.")

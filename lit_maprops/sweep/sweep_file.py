@@ -70,7 +70,7 @@ class SweepFile:
     @property
     def proposed(self) -> dict[str, Any]:
         """Rules of all parameters that its runs may have."""
-        allotted = dict.fromkeys(ALLOTTED, {"min": 0}) if "until_decided" in self.content else {}
+        allotted = {flag: {"min": 0} for flag in ALLOTTED} if "until_decided" in self.content else {}
         return self.content["parameters"] | allotted
 
     @property

@@ -1,7 +1,7 @@
 """Boundaries of group-sequential tests by alpha spending (Lan and DeMets, Biometrika 70, 1983).
 
-The error rate that may be spent up to a look is alpha * t ** ``SPENDING``, t its share of the most seeds (Kim and DeMets,
-Biometrika 74, 1987). Boundaries follow from the distribution of a Brownian motion that has not crossed one before, by
+The error rate that may be spent up to a look is alpha * t ** ``SPENDING``, t its share of the most seeds (Kim and
+DeMets, Biometrika 74, 1987). Boundaries follow from the distribution of a Brownian motion that has not crossed one before, by
 the recursive integration of Armitage, McPherson and Rowe (Journal of the Royal Statistical Society A 132, 1969).
 """
 
@@ -43,6 +43,11 @@ def boundaries(looks: Sequence[float], alpha: float, spending: float = SPENDING)
     return np.array(found)
 
 
+def _below(values: Floats) -> Floats:
+    """The standard normal distribution; numpy has none, and scipy is in an extra."""
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in values.tolist()])
+
+
 def _nodes(end: float) -> tuple[Floats, Floats]:
     places, weights = _gauss_legendre()
     return end * places, end * weights
@@ -55,11 +60,9 @@ def _gauss_legendre() -> tuple[Floats, Floats]:
 
 def _boundary(centers: Floats, spread: float, inside: Floats, error: float) -> float:
     """Where as much is outside as may be spent."""
-    from scipy.special import ndtr
-
     low, high = 0.0, MOST_BOUNDARY
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        outside = (ndtr((centers - middle) / spread) + ndtr((-middle - centers) / spread)) @ inside
+        outside = (_below((centers - middle) / spread) + _below((-middle - centers) / spread)) @ inside
         low, high = (middle, high) if outside > error else (low, middle)
     return high

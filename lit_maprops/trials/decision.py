@@ -78,7 +78,7 @@ class Design:
         """Many samplers at one look.
 
         Returns:
-            Lower and upper ends of the differences, and the numbers of the verdicts in ``VERDICTS``, each ``[samplers]``.
+            Lower and upper ends of the differences, and numbers of the verdicts in ``VERDICTS``, each ``[samplers]``.
         """
         # Shares repeat where many sweeps are simulated.
         pairs, which = np.unique(np.stack([solved, base]), axis=1, return_inverse=True)

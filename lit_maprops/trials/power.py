@@ -1,9 +1,9 @@
 """Power of comparing two samplers: of solved shares, and of mean returns.
 
-Shares: the test of two proportions on Cohen's arcsine scale, h = 2 asin(sqrt(p)) - 2 asin(sqrt(q)), whose variance does
-not depend on the shares, so that one formula serves 0 and 1 too (Cohen, Statistical Power Analysis, 1988, chapter 6;
-statsmodels' ``NormalIndPower`` with ``proportion_effectsize``). Means: the two-sample t-test with equal numbers of seeds
-(``TTestIndPower``). Both are two-sided. ``exact_power`` counts instead what the report's interval would show.
+Shares: the test of two proportions on Cohen's arcsine scale, h = 2 asin(sqrt(p)) - 2 asin(sqrt(q)), whose variance
+does not depend on the shares, so that one formula serves 0 and 1 too (Cohen, Statistical Power Analysis, 1988, chapter
+6; statsmodels' ``NormalIndPower`` with ``proportion_effectsize``). Means: the two-sample t-test with equal numbers of
+seeds (``TTestIndPower``). Both are two-sided. ``exact_power`` counts what the report's interval would show instead.
 """
 
 import math
