@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lit_maprops.cli.parser import Parser
 from lit_maprops.sweep.decision_file import FIELD, decision_of, with_decision
@@ -16,6 +16,9 @@ from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_count
 from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
+
+if TYPE_CHECKING:
+    from lit_maprops.sweep.decided import Trial
 
 MOST_HOURS = 1_000_000
 TASK = "data.env"  # what runs have in common whose results can be compared
@@ -70,15 +73,10 @@ def run(args: list[str]) -> int:
     file = with_decision(file) if options.until_decided else file
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
-    decision = decision_of(file)
-    check(
-        decision is None or options.max_runs is None,
-        f"--max_runs and {FIELD} cannot go together: max_seeds in {path} is the budget; leave --max_runs out",
-    )
-    limit = _limit(file, options.max_runs)
+    decision, limit = decision_of(file), _limit(file, options.max_runs)
 
     # Only now: these import numpy, scipy and scikit-learn.
-    from lit_maprops.sweep.decided import Trial, sentence
+    from lit_maprops.sweep.decided import Trial
     from lit_maprops.sweep.proposals import Search
     from lit_maprops.sweep.scheduler import Scheduler
 
@@ -99,15 +97,14 @@ def run(args: list[str]) -> int:
                 f"{error.marked}; runs at work go on: make room, then give the same command again"
             ) from None
     code = _report(file, folder, journal, received)
-    if trial is not None:
-        standings = trial.standings(journal.entries)
-        for standing in standings:
-            print(sentence(trial.decision, standing), file=sys.stderr)
-        code = code or int(any(standing.fault is not None for standing in standings))
-    return code
+    return code if trial is None else max(code, _print_decisions(trial, journal))
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
+    check(
+        max_runs is None or FIELD not in file.content,
+        f"--max_runs and {FIELD} cannot go together: max_seeds in {file.path} is the budget; leave --max_runs out",
+    )
     caps = [cap for cap in (max_runs, file.run_cap) if cap is not None]
     check(
         bool(caps) or file.content["method"] == "grid",
@@ -150,6 +147,16 @@ def _report(file: SweepFile, folder: Path, journal: Journal, received: int | Non
         print("continue with the same command", file=sys.stderr)
         return 128 + received
     return 1 if count["failed"] else 0
+
+
+def _print_decisions(trial: "Trial", journal: Journal) -> int:
+    """One line for each sampler; returns 1 if any cannot go on, else 0."""
+    from lit_maprops.sweep.decided import sentence
+
+    standings = trial.standings(journal.entries)
+    for standing in standings:
+        print(sentence(trial.decision, standing), file=sys.stderr)
+    return int(any(standing.fault is not None for standing in standings))
 
 
 def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:

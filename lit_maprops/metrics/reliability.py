@@ -34,7 +34,7 @@ def difference_interval(a: int, runs_a: int, b: int, runs_b: int) -> tuple[float
 
 
 def corrected_quantile(comparisons: int) -> float:
-    """Standard errors to the ends of intervals that hold together with 95%, each with 1 - 0.05 / comparisons (Bonferroni)."""
+    """Standard errors to the ends of one of several intervals that hold together with 95% (Bonferroni)."""
     return NORMAL_QUANTILE if comparisons == 1 else NormalDist().inv_cdf(1 - 0.025 / comparisons)
 
 

@@ -48,7 +48,9 @@ def decided_sweeps(runs: Sequence[Run]) -> tuple[list[Decided], dict[Path, Look]
     Returns:
         What the page shows; the last look of the arm that each run is of; and files that cannot be read.
     """
-    shown, looks, left_out = [], {}, []
+    shown: list[Decided] = []
+    looks: dict[Path, Look] = {}
+    left_out: list[LeftOut] = []
     for folder in dict.fromkeys(run.path.parent for run in runs):
         try:
             found = _read(folder)
@@ -123,8 +125,8 @@ def _decided(name: str, decision: Decision, standings: Sequence[Standing]) -> De
         f"Looks after {', '.join(map(str, design.looks))} seeds of each sampler. All verdicts together, of "
         f"{count} comparison{'s' if count > 1 else ''} with {decision.name(decision.baseline)} and all looks, are "
         f"wrong in at most {100 * decision.alpha:g}% of such sweeps: each comparison has {decision.alpha:g}/{count} "
-        "(Bonferroni), spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the interval "
-        f"misses 0. Equal: it lies within {100 * decision.margin:g} points."
+        "(Bonferroni), spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the "
+        f"interval misses 0. Equal: it lies within {100 * decision.margin:g} points."
     )
     drawings = [_drawing(decision, standing) for standing in standings[:MOST_FIGURES] if standing.looks]
     return Decided(printable(name), [printable(sentence(decision, s)) + "." for s in standings], drawings, rows, rule)

@@ -1,14 +1,14 @@
 """Boundaries of group-sequential tests by alpha spending (Lan and DeMets, Biometrika 70, 1983).
 
 The error rate that may be spent up to a look is alpha * t ** ``SPENDING``, t its share of the most seeds (Kim and
-DeMets, Biometrika 74, 1987). Boundaries follow from the distribution of a Brownian motion that has not crossed one before, by
-the recursive integration of Armitage, McPherson and Rowe (Journal of the Royal Statistical Society A 132, 1969).
+DeMets, Biometrika 74, 1987). Boundaries follow from the distribution of a Brownian motion that has not crossed one
+before, by the recursive integration of Armitage, McPherson and Rowe (Journal of the Royal Statistical Society A 132,
+1969).
 """
 
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,39 +30,64 @@ def boundaries(looks: Sequence[float], alpha: float, spending: float = SPENDING)
         spending: exponent of the share of seeds.
     """
     times = np.asarray(looks, dtype=float) / looks[-1]
-    spent = np.diff(alpha * times**spending, prepend=0.0)
-    found = [min(NormalDist().inv_cdf(1 - spent[0] / 2), MOST_BOUNDARY)]
-    places, weights = _nodes(found[0])
-    inside = weights * np.exp(-(places**2) / 2) / math.sqrt(2 * math.pi)
-    for before, time, error in zip(times[:-1], times[1:], spent[1:], strict=True):
-        centers, spread = places * math.sqrt(before / time), math.sqrt(1 - before / time)
-        found.append(_boundary(centers, spread, inside, error))
-        new, weights = _nodes(found[-1])
-        density = np.exp(-(((new[:, None] - centers) / spread) ** 2) / 2) / (spread * math.sqrt(2 * math.pi))
-        places, inside = new, weights * (density @ inside)
+    motion, found = _Motion(0.0), []
+    for time, error in zip(times.tolist(), np.diff(alpha * times**spending, prepend=0.0).tolist(), strict=True):
+        low, high = 0.0, MOST_BOUNDARY
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if motion.leaving(time, middle) > error else (low, middle)
+        found.append(high)
+        motion.go_on(time, high)
     return np.array(found)
 
 
-def _below(values: Floats) -> Floats:
-    """The standard normal distribution; numpy has none, and scipy is in an extra."""
-    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in values.tolist()])
+def crossings(looks: Sequence[float], ends: Floats, drift: float) -> Floats:
+    """Probability that each look is the first beyond its boundary, ``[looks]``.
+
+    Args:
+        looks: as of ``boundaries``.
+        ends: the boundaries.
+        drift: standard errors that the true difference is away from 0 at the last look.
+    """
+    motion, found = _Motion(drift), []
+    for seeds, end in zip(looks, ends.tolist(), strict=True):
+        found.append(motion.leaving(seeds / looks[-1], end))
+        motion.go_on(seeds / looks[-1], end)
+    return np.array(found)
 
 
-def _nodes(end: float) -> tuple[Floats, Floats]:
-    places, weights = _gauss_legendre()
-    return end * places, end * weights
+class _Motion:
+    """A Brownian motion on the scale of standard errors, as far as it has crossed no boundary.
+
+    Args:
+        drift: its mean at time 1.
+    """
+
+    def __init__(self, drift: float) -> None:
+        self._drift, self._time = drift, 0.0
+        self._places: Floats = np.zeros(1)  # where it may be
+        self._weights: Floats = np.ones(1)  # how probably
+
+    def leaving(self, time: float, end: float) -> float:
+        """Probability that it is beyond plus or minus ``end`` at the next look, at ``time``."""
+        means, spread = self._step(time)
+        scale = spread * math.sqrt(2)  # numpy has no normal distribution, and scipy is in an extra
+        beyond = [0.5 * (math.erfc((end - m) / scale) + math.erfc((end + m) / scale)) for m in means.tolist()]
+        return float(np.array(beyond) @ self._weights)
+
+    def go_on(self, time: float, end: float) -> None:
+        """To the next look, unless it is beyond ``end`` there."""
+        means, spread = self._step(time)
+        places, weights = (end * array for array in _gauss_legendre())
+        density = np.exp(-(((places[:, None] - means) / spread) ** 2) / 2) / (spread * math.sqrt(2 * math.pi))
+        self._places, self._weights, self._time = places, weights * (density @ self._weights), time
+
+    def _step(self, time: float) -> tuple[Floats, float]:
+        """Means and standard deviation of where it is at ``time``, given where it was."""
+        moved = self._drift * (time - self._time) / math.sqrt(time)
+        return self._places * math.sqrt(self._time / time) + moved, math.sqrt(1 - self._time / time)
 
 
 @cache
 def _gauss_legendre() -> tuple[Floats, Floats]:
     return np.polynomial.legendre.leggauss(NODES)
-
-
-def _boundary(centers: Floats, spread: float, inside: Floats, error: float) -> float:
-    """Where as much is outside as may be spent."""
-    low, high = 0.0, MOST_BOUNDARY
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        outside = (_below((centers - middle) / spread) + _below((-middle - centers) / spread)) @ inside
-        low, high = (middle, high) if outside > error else (low, middle)
-    return high
