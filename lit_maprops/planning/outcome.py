@@ -38,6 +38,7 @@ class Plan:
         formula_seeds: not rounded.
         effect_power: of the formula at ``seeds``.
         exact_power: how often the report's interval misses 0 there, counted; None: not of shares, or too many seeds.
+        exact_seeds: that it takes for the report's interval, counted; None likewise.
         range: seeds at the ends of the pilot's interval of the baseline.
         until_decided: a sweep that ends earlier; None: not of shares.
         minutes: of wall time for ``seeds``; None: no pilot says.
@@ -59,6 +60,7 @@ class Plan:
     formula_seeds: float | None = None
     effect_power: float | None = None
     exact_power: float | None = None
+    exact_seeds: int | None = None
     range: tuple[int, int] | None = None
     until_decided: UntilDecided | None = None
     minutes: float | None = None
@@ -104,7 +106,10 @@ def _seeds(made: Plan) -> list[str]:
     if made.range is not None and made.range[0] != made.range[1]:
         found.append(f"over the pilot's interval of the baseline: {made.range[0]:,} to {made.range[1]:,} seeds per arm")
     if made.exact_power is not None:
-        found.append(f"counted exactly, the report's interval of the difference misses 0 in {made.exact_power:.1%}")
+        more = f", with {made.exact_seeds:,} seeds in {made.power:.1%}" if made.exact_seeds is not None else ""
+        found.append(
+            f"counted exactly, the report's interval of the difference misses 0 in {made.exact_power:.1%}{more}"
+        )
     if made.until_decided is not None:
         block, most, expected = made.until_decided
         found.append(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lit_maprops.metrics.reliability import corrected_quantile
 from lit_maprops.planning.outcome import Plan, UntilDecided
@@ -154,6 +155,7 @@ def _with_seeds(made: Plan, effect: float) -> Plan:
         return whole, of.seeds_for(at, made.power, least)
 
     seeds, unrounded = needed()
+    exact_power, exact_seeds = _exact(made, share, seeds)
     ends = made.pilot.interval if made.pilot is not None else None
     inside = [base for base in ends or () if 0 <= base + effect / 100 <= 1]
     over = [needed(base)[0] for base in inside] if made.metric == SHARE else []
@@ -162,32 +164,40 @@ def _with_seeds(made: Plan, effect: float) -> Plan:
         seeds=seeds,
         formula_seeds=unrounded,
         effect_power=power_of(made, effect, seeds),
-        exact_power=_exact(made, share, seeds),
+        exact_power=exact_power,
+        exact_seeds=exact_seeds,
         range=(min([*over, seeds]), max([*over, seeds])) if over else None,
-        until_decided=_until_decided(made, share) if made.metric == SHARE else None,
+        until_decided=_until_decided(made, exact_seeds or seeds) if made.metric == SHARE else None,
         minutes=_minutes(made, seeds),
     )
 
 
-def _exact(made: Plan, share: float, seeds: int) -> float | None:
+def _exact(made: Plan, share: float, seeds: int) -> tuple[float | None, int | None]:
+    """How often the report's interval shows the effect with so many seeds, and how many it takes."""
     if made.metric != SHARE or seeds > of.MOST_EXACT or made.alpha != ALPHA:
-        return None
-    return of.exact_power(min(max(share, 0.0), 1.0), made.baseline, seeds, corrected_quantile(made.comparisons))
+        return None, None
+    shares, quantile = (min(max(share, 0.0), 1.0), made.baseline), corrected_quantile(made.comparisons)
+    return of.exact_power(*shares, seeds, quantile), of.exact_seeds(*shares, made.power, quantile)
 
 
-def _until_decided(made: Plan, share: float) -> UntilDecided:
-    """By the normal approximation of the formula: the drift that is needed, and from it the seeds."""
+def _until_decided(made: Plan, fixed: int) -> UntilDecided:
+    """What looks add to the seeds of a fixed plan, by the normal approximation: the drift that is needed, squared."""
     looks = list(range(1, LOOKS + 1))
-    ends = boundaries(looks, made.alpha / made.comparisons)
-    least, most = 0.0, 20.0
-    for _ in range(50):
-        drift = (least + most) / 2
-        least, most = (drift, most) if crossings(looks, ends, drift).sum() < made.power else (least, drift)
-    distance = of.arcsine_effect(min(max(share, 0.0), 1.0), made.baseline)
-    block = max(2, math.ceil(2 * (most / distance) ** 2 / LOOKS))
-    found = crossings(looks, ends, distance * math.sqrt(block * LOOKS / 2))
-    expected = float((found * looks).sum() + LOOKS * (1 - found.sum())) * block
-    return UntilDecided(block, block * LOOKS, expected)
+    alpha = made.alpha / made.comparisons
+    ends = boundaries(looks, alpha)
+
+    def drift(of_looks: Sequence[int], of_ends: Any) -> float:
+        least, most = 0.0, 20.0
+        for _ in range(50):
+            middle = (least + most) / 2
+            seen = crossings(of_looks, of_ends, middle).sum() >= made.power
+            least, most = (least, middle) if seen else (middle, most)
+        return most
+
+    needed = drift(looks, ends)
+    block = max(2, math.ceil(fixed * (needed / drift([1], boundaries([1], alpha))) ** 2 / LOOKS))
+    found = crossings(looks, ends, needed)
+    return UntilDecided(block, block * LOOKS, float((found * looks).sum() + LOOKS * (1 - found.sum())) * block)
 
 
 def _minutes(made: Plan, seeds: int) -> float | None:

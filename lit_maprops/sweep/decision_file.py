@@ -107,7 +107,8 @@ def _check_file(file: SweepFile) -> None:
     for flag in ALLOTTED:
         check(flag not in file.flags, f"{where} allots the seeds: leave {flag} out")
     for name, rule in file.content["parameters"].items():
-        values = rule.get("values", [rule.get("value")]) if isinstance(rule, dict) and rule else []
+        fixed = isinstance(rule, dict) and ("values" in rule or "value" in rule)
+        values = rule.get("values", [rule.get("value")]) if fixed else []
         values = values if isinstance(values, list) else []
         check(bool(values), f"{where}: parameters.{name} has no values: give a list")
         several = len({repr(value) for value in values}) > 1

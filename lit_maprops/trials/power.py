@@ -68,6 +68,27 @@ def exact_power(share: float, base: float, seeds: int, quantile: float) -> float
     return float(weight_a @ rejected @ weight_b)
 
 
+def exact_seeds(share: float, base: float, power: float, quantile: float) -> int | None:
+    """Seeds at which ``exact_power`` reaches ``power``, as if it grew steadily; None: more than ``MOST_EXACT``.
+
+    Args:
+        share: true, of one sampler.
+        base: of the other.
+        power: to be reached.
+        quantile: normal, of the interval's level.
+    """
+    below, above = 1, 2
+    while exact_power(share, base, above, quantile) < power:
+        below, above = above, 2 * above
+        if above > MOST_EXACT:
+            return None
+    while above - below > 1:
+        middle = (below + above) // 2
+        enough = exact_power(share, base, middle, quantile) >= power
+        below, above = (below, middle) if enough else (middle, above)
+    return above
+
+
 def misses_zero(a: np.ndarray, b: np.ndarray, seeds: int, quantile: float) -> np.ndarray:
     """Where ``metrics.score_interval`` of a / seeds - b / seeds does not hold 0; broadcasts.
 
