@@ -121,11 +121,12 @@ def _decided(name: str, decision: Decision, standings: Sequence[Standing]) -> De
         for number, look in enumerate(standing.looks)
     ]
     count = len(decision.others)
+    each = f"each comparison has {decision.alpha:g}/{count} (Bonferroni), " if count > 1 else "that is "
     rule = (
         f"Looks after {', '.join(map(str, design.looks))} seeds of each sampler. All verdicts together, of "
         f"{count} comparison{'s' if count > 1 else ''} with {decision.name(decision.baseline)} and all looks, are "
-        f"wrong in at most {100 * decision.alpha:g}% of such sweeps: each comparison has {decision.alpha:g}/{count} "
-        "(Bonferroni), spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the "
+        f"wrong in at most {100 * decision.alpha:g}% of such sweeps: {each}"
+        "spent over the looks as the square of the share of seeds (Lan and DeMets). Better or worse: the "
         f"interval misses 0. Equal: it lies within {100 * decision.margin:g} points."
     )
     drawings = [_drawing(decision, standing) for standing in standings[:MOST_FIGURES] if standing.looks]

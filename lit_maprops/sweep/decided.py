@@ -46,6 +46,7 @@ class Trial:
         self.decision, self.folder = decision, folder
         self.blocks = blocks_of(decision.design.looks)
         self._solved: dict[str, int | None] = {}
+        self._paths: dict[tuple[tuple[int, ...], ...], list[Look]] = {}  # it is asked ten times a second
 
     def size(self, limit: int) -> int:
         """The most runs there can be."""
@@ -78,11 +79,17 @@ class Trial:
         found = []
         for arm in self.decision.others:
             solved, fault = self._counts(arm, begun)
-            looks = path(self.decision.design, solved, base)
+            looks = self._path(solved, base)
             decided = bool(looks) and looks[-1].verdict != OPEN
             blocked = [f for counts, f in ((base, base_fault), (solved, fault)) if f and len(counts) == len(looks)]
             found.append(Standing(arm, looks, None if decided or not blocked else blocked[0]))
         return found
+
+    def _path(self, solved: list[int], base: list[int]) -> list[Look]:
+        counts = tuple(solved), tuple(base)
+        if counts not in self._paths:
+            self._paths[counts] = path(self.decision.design, solved, base)
+        return self._paths[counts]
 
     def _places(self, entries: Sequence[Entry]) -> dict[tuple[int, int], Entry]:
         """Number of the block and of the arm of every run."""
