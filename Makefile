@@ -162,6 +162,9 @@ evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits and sa
 evidence-sparse: setup ## measure docs/evidence/sparse_reward.md: a delayed reward on a rarely reached branch (about 5 minutes)
 	$(BIN)/python -m studies.sparse_reward
 
+evidence-decided: setup ## measure docs/evidence/until_decided.md: synthetic sweeps until decided (about half a minute)
+	$(BIN)/python -m studies.until_decided
+
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.many_agents
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         TwoPeaks,
     )
     from lit_maprops.module import LitMAPROPS
+    from lit_maprops.planning.outcome import Plan
+    from lit_maprops.planning.plan import plan
     from lit_maprops.samplers import JointSampler
     from lit_maprops.system.errors import ConfigError
     from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
@@ -79,6 +81,8 @@ _HOMES = {
     "Transition": "envs",
     "TwoPeaks": "envs",
     "LitMAPROPS": "module",
+    "Plan": "planning.outcome",
+    "plan": "planning.plan",
     "JointSampler": "samplers",
     "ConfigError": "system.errors",
     "IPPO": "targets",
@@ -112,6 +116,7 @@ __all__ = [
     "MultiAgentData",
     "OnPolicy",
     "PettingZoo",
+    "Plan",
     "Reinforce",
     "RunResult",
     "SparseReacher",
@@ -123,6 +128,7 @@ __all__ = [
     "fit",
     "keys",
     "load_run",
+    "plan",
     "resume",
     "samplers",
 ]

@@ -44,7 +44,11 @@ def small_sweep(file: Path) -> None:
     for name, parameter in sweep["parameters"].items():
         parameter["values"] = parameter["values"][: 1 + (name == "model.behavior")]
     steps = 4 * 64
-    sweep["command"] += ["--model.num_seeds=2", f"--model.total_env_steps={steps}", "--data.target_batch_size=64"]
+    if "until_decided" in sweep:
+        sweep["until_decided"] |= {"max_seeds": 2, "block": 2}
+    else:
+        sweep["command"] += ["--model.num_seeds=2"]
+    sweep["command"] += [f"--model.total_env_steps={steps}", "--data.target_batch_size=64"]
     file.parent.mkdir(exist_ok=True)
     file.write_text(yaml.safe_dump(sweep))
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|compare|analyze|export|conf|health``.
+"""The command line: ``python -m lit_maprops fit|validate|test|plan|sweep|report|compare|analyze|export|conf|health``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -21,6 +21,7 @@ commands:
   fit        train; writes runs/<run_name>/
   validate   evaluate a checkpoint's decentralized policies on fresh episodes
   test       the same on other episodes; for the figure you report
+  plan       how many seeds a comparison takes, and what a budget can see
   sweep      run a sweep file here or on a cluster; continues where it was stopped
   report     compare finished runs on one HTML page
   compare    print two finished runs side by side, and the difference of what they solved
@@ -34,6 +35,7 @@ examples:
   python -m lit_maprops fit --config boulderpush --model.behavior OnPolicy --run_name baseline
   python -m lit_maprops fit --ckpt_path runs/baseline/checkpoints/last.ckpt
   python -m lit_maprops test --ckpt_path runs/baseline/checkpoints/last.ckpt
+  python -m lit_maprops plan --effect 10 --baseline 0.5 --comparisons 3
   python -m lit_maprops sweep centralization --workers 2
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops compare runs/ma_props runs/on_policy
@@ -43,7 +45,7 @@ examples:
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "sweep", "report", "compare", "analyze", "export", "conf", "health")
+COMMANDS = (*TRAINING_COMMANDS, "plan", "sweep", "report", "compare", "analyze", "export", "conf", "health")
 ENDED_EARLY, USER_ERROR = 1, 2
 MOST_CHARACTERS = 1000  # of an error
 
@@ -80,7 +82,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run_light(command: str, options: list[str]) -> int:
     """The commands whose --help, or all of them, needs neither torch nor Lightning."""
-    if command == "sweep":
+    if command == "plan":
+        from lit_maprops.cli.plan import run
+    elif command == "sweep":
         from lit_maprops.cli.sweep import run
     elif command == "analyze":
         from lit_maprops.cli.analyze import run

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lit_maprops.cli.parser import Parser
+from lit_maprops.sweep.decision_file import FIELD, decision_of, with_decision
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
 from lit_maprops.sweep.launched import LaunchedSweep, Launcher
 from lit_maprops.sweep.leases import Leases
@@ -21,6 +22,7 @@ from lit_maprops.system.files import home_path, no_link
 from lit_maprops.system.shipped import locate, nothing_there
 
 if TYPE_CHECKING:
+    from lit_maprops.sweep.decided import Trial
     from lit_maprops.sweep.proposals import Search
 
 LAUNCHERS = ("local", "slurm", "ray")
@@ -48,6 +50,9 @@ def _parse(args: list[str]) -> Namespace | None:
     )
     parser.add_argument("--run_hours", type=float, help="hours that a run may take; then it saves and counts as failed")
     parser.add_argument("--retry_failed", action="store_true", help="run failed runs again")
+    text = "add seeds in blocks until each sampler is decided against OnPolicy; a field of the file says more"
+    parser.add_argument("--until_decided", action="store_true", help=text)
+    parser.add_former("--until-decided", "until_decided", action="store_true")
     parser.add_former("--max-runs", "max_runs", type=int)
     parser.add_former("--runs-dir", "runs_dir", type=home_path)
     parser.add_former("--retry-failed", "retry_failed", action="store_true")
@@ -72,14 +77,17 @@ def run(args: list[str]) -> int:
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
     file = read_sweep_file(path)
+    file = with_decision(file) if options.until_decided else file
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
-    limit = _limit(file, options.max_runs)
+    decision, limit = decision_of(file), _limit(file, options.max_runs)
 
     # Only now: these import numpy, scipy and scikit-learn.
+    from lit_maprops.sweep.decided import Trial
     from lit_maprops.sweep.proposals import Search
 
-    search = Search(file, folder)
+    trial = None if decision is None else Trial(decision, folder)
+    search = Search(file, folder) if trial is None else trial
     launcher = _launcher(options, file)
     with _joined(folder) as held:
         journal = Journal(folder, file, held)
@@ -92,11 +100,12 @@ def run(args: list[str]) -> int:
             sweep = LaunchedSweep(file, folder, journal, launcher, task, total, options.workers)
             return _report(file, folder, journal, sweep.run(), total)
         received, failed = _work(options, file, folder, search, journal, total)
-    return _report(file, folder, journal, received, failed=failed if options.take else None)
+    code = _report(file, folder, journal, received, failed=failed if options.take else None)
+    return code if trial is None else max(code, _print_decisions(trial, journal))
 
 
 def _work(
-    options: Namespace, file: SweepFile, folder: Path, search: "Search", journal: Journal, total: int
+    options: Namespace, file: SweepFile, folder: Path, search: "Search | Trial", journal: Journal, total: int
 ) -> tuple[int | None, int]:
     """Do runs here; returns the signal that ended it early, and how many failed."""
     from lit_maprops.sweep.scheduler import Scheduler
@@ -120,6 +129,11 @@ def _launcher(options: Namespace, file: SweepFile) -> Launcher | None:
     Raises:
         ConfigError: it is not there, or refuses what it is asked for.
     """
+    check(
+        options.launcher == "local" or FIELD not in file.content,
+        f"--launcher {options.launcher} and {FIELD} cannot go together, since seeds are allotted as others end: "
+        "give the sweep command itself in as many jobs as you like, without --launcher",
+    )
     given = options.launcher_options or ""
     launcher: Launcher | None = None
     if options.launcher == "slurm":
@@ -166,6 +180,10 @@ def _check(options: Namespace) -> None:
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
+    check(
+        max_runs is None or FIELD not in file.content,
+        f"--max_runs and {FIELD} cannot go together: max_seeds in {file.path} is the budget; leave --max_runs out",
+    )
     caps = [cap for cap in (max_runs, file.run_cap) if cap is not None]
     check(
         bool(caps) or file.content["method"] == "grid",
@@ -229,13 +247,23 @@ def _report(
     if count["stopped"]:
         parts.insert(1, f"{count['stopped']} stopped early")
     print(f"sweep {file.name}: {', '.join(parts)} -> {folder}", file=sys.stderr)
-    if file.metric is not None:
+    if file.metric is not None and FIELD not in file.content:
         _print_best(file, folder, journal, file.metric)
     if received is not None:
         print("continue with the same command", file=sys.stderr)
         return 128 + received
     unfinished = total is not None and journal.ended < total
     return 1 if unfinished or (count["failed"] if failed is None else failed) else 0
+
+
+def _print_decisions(trial: "Trial", journal: Journal) -> int:
+    """One line for each sampler; returns 1 if any cannot go on, else 0."""
+    from lit_maprops.sweep.decided import sentence
+
+    standings = trial.standings(journal.entries)
+    for standing in standings:
+        print(sentence(trial.decision, standing), file=sys.stderr)
+    return int(any(standing.fault is not None for standing in standings))
 
 
 def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,11 @@ def difference_interval(a: int, runs_a: int, b: int, runs_b: int) -> tuple[float
     below = np.hypot(share_a - low_a, high_b - share_b)
     above = np.hypot(high_a - share_a, share_b - low_b)
     return float(share_a - share_b - below), float(share_a - share_b + above)
+
+
+def corrected_quantile(comparisons: int) -> float:
+    """Standard errors to the ends of one of several intervals that hold together with 95% (Bonferroni)."""
+    return NORMAL_QUANTILE if comparisons == 1 else NormalDist().inv_cdf(1 - 0.025 / comparisons)
 
 
 def mean_interval(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

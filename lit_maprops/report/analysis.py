@@ -1,15 +1,18 @@
 """From runs to what the page shows: settings, the samplers compared within each, and their figures of merit."""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from lit_maprops.report import returns, statistics
+from lit_maprops.report.decisions import interval_of
 from lit_maprops.report.load import Floats, Run
 from lit_maprops.report.settings import (
     ENVIRONMENT,
+    FIXED_STYLES,
     ON_POLICY,
     SAMPLER,
     Key,
@@ -18,9 +21,9 @@ from lit_maprops.report.settings import (
 )
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import STYLES
+from lit_maprops.trials.decision import Look
 
 HEADS_OF_A_SETTING = (ENVIRONMENT, "model.learner")
-FIXED_STYLES = {ON_POLICY: 0, "PROPS": 1, "MAPROPS": 2, "TabularMAPROPS": 3, "Greedy": 4}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Group:
     runs: tuple[Run, ...]
     unfinished: tuple[Run, ...]
     by_return: bool = False
+    decided: Interval | None = None  # the difference to on-policy that a sweep until decided ended with
 
     @property
     def on_policy(self) -> bool:
@@ -165,8 +169,13 @@ class Setting:
         return sum(len(group.scores) for group in self.groups)
 
 
-def by_setting(runs: Sequence[Run]) -> list[Setting]:
-    """Group runs by setting and sampler; the settings with the most samplers and seeds come first."""
+def by_setting(runs: Sequence[Run], looks: Mapping[Path, Look] | None = None) -> list[Setting]:
+    """Group runs by setting and sampler; the settings with the most samplers and seeds come first.
+
+    Args:
+        runs: all there are.
+        looks: of ``decided_sweeps``.
+    """
     settings = short_names({run.setting: None for run in runs}, HEADS_OF_A_SETTING)
     found: dict[Key, dict[Key, list[Run]]] = {}
     for run in runs:
@@ -181,6 +190,8 @@ def by_setting(runs: Sequence[Run]) -> list[Setting]:
             done = tuple(run for run in samplers[sampler] if run.finished)
             rest = tuple(run for run in samplers[sampler] if not run.finished)
             groups.append(Group(sampler, names[sampler], style, done, rest, by_return))
+        if base := _baseline(groups):
+            groups = [replace(g, decided=interval_of(looks or {}, g.runs, base.runs)) for g in groups]
         result.append(Setting(key, settings[key], tuple(groups)))
     return sorted(result, key=lambda s: (-min(len(_with_scores(s.groups)), 2), natural(s.name), -s.seeds))
 
@@ -210,26 +221,26 @@ def _with_scores(groups: Sequence[Group]) -> list[Group]:
 
 
 def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
-    base = _baseline(groups)
+    base, count = _baseline(groups), max(1, len(_with_scores(groups)) - 1)
     results = []
     for group in _with_scores(groups):
         if group.by_return:
-            results.append(_by_return(group, base))
+            results.append(_by_return(group, base, count))
             continue
         difference = improvement = None
         if base is not None and group is not base:
-            difference = statistics.share_difference([group.solved], [base.solved])
-            improvement = statistics.improvement([group.scores], [base.scores])
+            difference = group.decided or statistics.share_difference([group.solved], [base.solved], count)
+            improvement = statistics.improvement([group.scores], [base.scores], count)
         iqm = statistics.bootstrap(statistics.iqm, [group.scores])
         results.append(Result(group, len(group.scores), statistics.share(group.solved), iqm, difference, improvement))
     return tuple(results)
 
 
-def _by_return(group: Group, base: Group | None) -> Result:
+def _by_return(group: Group, base: Group | None, count: int) -> Result:
     difference = improvement = None
     if base is not None and group is not base:
-        difference = returns.difference(group.scores, base.scores)
-        improvement = returns.improvement(group.scores, base.scores)
+        difference = returns.difference(group.scores, base.scores, count)
+        improvement = returns.improvement(group.scores, base.scores, count)
     iqm = statistics.bootstrap(statistics.iqm, [group.scores])
     return Result(group, len(group.scores), returns.mean(group.scores), iqm, difference, improvement)
 
@@ -247,15 +258,15 @@ def across(settings: Sequence[Setting]) -> list[Result]:
     tables = [{group.key: group for group in setting.groups if group.runs} for setting in settings]
     everywhere = [key for key in tables[0] if all(key in table for table in tables)]
     base = next((key for key in everywhere if dict(key)[SAMPLER] == ON_POLICY), None)
-    results = []
+    results, count = [], max(1, len(everywhere) - 1)
     for key in everywhere:
         groups = [table[key] for table in tables]
         scores, solved = [g.scores for g in groups], [g.solved for g in groups]
         difference = improvement = None
         if base is not None and key != base:
             others = [table[base] for table in tables]
-            difference = statistics.share_difference(solved, [g.solved for g in others])
-            improvement = statistics.improvement(scores, [g.scores for g in others])
+            difference = statistics.share_difference(solved, [g.solved for g in others], count)
+            improvement = statistics.improvement(scores, [g.scores for g in others], count)
         iqm = statistics.bootstrap(statistics.iqm, scores)
         results.append(
             Result(

@@ -179,7 +179,7 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
         edge = 1.1 * max([0.1, *numbers])
         caption = (
             "Percentage points of solved seeds, 95% score interval (Miettinen and Nurminen's, with a continuity "
-            "correction). Holds 0: no difference shown."
+            f"correction{corrected(len(difference))}). Holds 0: no difference shown."
         )
         title = "Solved share minus on-policy"
         drawings.append(dots(title, caption, difference, signed_points, (-edge, edge, 0), place))
@@ -191,11 +191,17 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
     if improvement:
         caption = (
             "Probability that a seed of this sampler ends with more success than an on-policy seed, ties counting "
-            "half. 95% stratified bootstrap interval; Newcombe's where all seeds of a sampler end alike."
+            f"half. 95% stratified bootstrap interval{corrected(len(improvement))}; Newcombe's where all seeds of a "
+            "sampler end alike."
         )
         title = "P(improvement) over on-policy"
         drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))
     return drawings
+
+
+def corrected(comparisons: int) -> str:
+    """What a caption adds where several intervals hold together with 95%."""
+    return f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
 
 
 def numbers(results: Sequence[Result]) -> list[list[str]]:

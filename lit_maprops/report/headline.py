@@ -23,11 +23,17 @@ def headline(setting: Setting) -> list[str]:
         more, fewer = compared.count(1), compared.count(-1)
         counts = f"{more} return more, {fewer} less" if setting.by_return else f"{more} solved more, {fewer} fewer"
         sentences.append(
-            f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals "
-            "that miss 0. The intervals are not corrected for several comparisons: one in twenty misses 0 by chance."
+            f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals that miss 0. The intervals "
+            f"of differences are corrected for {len(compared)} comparisons: without any true difference, one of twenty "
+            "such settings has one that misses 0."
         )
     elif setting.baseline is None and setting.results:
         sentences.append("No finished OnPolicy run has these settings, so there is nothing to compare with.")
+    if any(result.group.decided for result in setting.results):
+        sentences.append(
+            "Seeds were added until decided: differences and their intervals are those of the last looks below, and a "
+            "difference that ended early is likely somewhat too large."
+        )
     small = [result.group.name for result in setting.results if len(result.group.scores) < FEW_SEEDS]
     if small:
         names = ", ".join(small[:MOST_SENTENCES])

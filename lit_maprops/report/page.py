@@ -14,6 +14,8 @@ import numpy as np
 
 from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
+from lit_maprops.report.decisions import HEADS as DECISION_HEADS
+from lit_maprops.report.decisions import Decided, decided_sweeps
 from lit_maprops.report.films import films
 from lit_maprops.report.headline import headline, nan_notes, sampled_notes
 from lit_maprops.report.load import LeftOut, Run, load_runs
@@ -91,12 +93,18 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
         places = ", ".join(str(path) for path in paths)
         why = f" ({left_out[0].path}: {left_out[0].reason})" if left_out else ""
         raise ConfigError(f"report: no readable run in {places}{why}: give folders that `fit` wrote, such as runs")
-    settings = by_setting(runs)
-    html = _render(runs, left_out, settings, made_on or datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
+    decided, looks, unread = decided_sweeps(runs)
+    left_out += unread
+    settings = by_setting(runs, looks)
+    html = _render(
+        runs, left_out, settings, decided, made_on or datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    )
     return Report(html, runs, left_out)
 
 
-def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], made_on: str) -> str:
+def _render(
+    runs: list[Run], left_out: list[LeftOut], settings: list[Setting], decided: list[Decided], made_on: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -116,6 +124,8 @@ def _render(runs: list[Run], left_out: list[LeftOut], settings: list[Setting], m
         counts=Report("", runs, left_out).summary,
         sections=[_section(setting, reels.get(setting.name, [])) for setting in shown],
         hidden_settings=[setting.name for setting in settings[MOST_SETTINGS:]],
+        decided=decided,
+        decision_heads=DECISION_HEADS,
         slopes=error_figures.error_slopes(settings),
         across=figures.reliability(pooled, "all settings") if len(pooled) > 1 else [],
         across_numbers=figures.numbers(pooled),

@@ -27,13 +27,13 @@ def props_notes(setting: Setting) -> list[str]:
 
     Where there is one of each, their options may differ: tuned samplers do.
     """
-    notes = []
-    for props, joint in _pairs(setting.groups):
+    notes, pairs = [], _pairs(setting.groups)
+    for props, joint in pairs:
         if setting.by_return:
-            difference, what, form = returns.difference(props.scores, joint.scores), "returned more than", signed_digits
-            unit = ""
+            difference = returns.difference(props.scores, joint.scores, len(pairs))
+            what, form, unit = "returned more than", signed_digits, ""
         else:
-            difference = share_difference([props.solved], [joint.solved])
+            difference = share_difference([props.solved], [joint.solved], len(pairs))
             what, form, unit = "solved more seeds than", signed_points, " points"
         if difference.beats(0) == 1:
             size = interval_text(difference, form).replace(" [", f"{unit} [")

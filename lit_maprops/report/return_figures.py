@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lit_maprops.report.analysis import Group, Result
-from lit_maprops.report.figures import dots
+from lit_maprops.report.figures import corrected, dots
 from lit_maprops.report.forms import signed_digits, three_digits, two_digits
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import Drawing
@@ -24,7 +24,8 @@ def returns(results: Sequence[Result], place: str) -> list[Drawing]:
     drawings = [dots("Mean final return", caption, means, three_digits, axis, place)]
     if difference:
         edge = 1.1 * max([*map(abs, _ends(difference)), 1e-9])
-        caption = "Difference of mean returns, 95% bootstrap interval. Holds 0: no difference shown."
+        words = corrected(len(difference))
+        caption = f"Difference of mean returns, 95% bootstrap interval{words}. Holds 0: no difference shown."
         drawings.append(
             dots("Mean return minus on-policy", caption, difference, signed_digits, (-edge, edge, 0), place)
         )
@@ -33,7 +34,7 @@ def returns(results: Sequence[Result], place: str) -> list[Drawing]:
     if improvement:
         caption = (
             "Probability that a seed of this sampler ends with a higher return than an on-policy seed, ties counting "
-            "half."
+            f"half{corrected(len(improvement))}."
         )
         title = "P(improvement) over on-policy"
         drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))

@@ -13,6 +13,8 @@ Key = frozenset[tuple[str, Hashable]]
 
 SAMPLER, ENVIRONMENT = "model.behavior", "data.env"
 ON_POLICY = "OnPolicy"
+# Looks of samplers, the same in all figures.
+FIXED_STYLES = {ON_POLICY: 0, "PROPS": 1, "MAPROPS": 2, "TabularMAPROPS": 3, "Greedy": 4}
 BEHAVIOR_BATCH = "data.behavior_batch_size"
 TARGET_BATCH = "data.target_batch_size"
 KL_CUTOFF, CLIP_EPSILON = "model.behavior.kl_cutoff", "model.behavior.clip_epsilon"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_maprops.metrics.reliability import NORMAL_QUANTILE, RESAMPLES, wilson_interval
+from lit_maprops.metrics.reliability import RESAMPLES, corrected_quantile, wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
 
 Floats = NDArray[np.floating]
@@ -50,8 +50,10 @@ def mean_difference(*samples: Floats) -> Any:
     return sum(x.mean(-1) - y.mean(-1) for x, y in pairs) / half
 
 
-def improvement(x: Strata, y: Strata) -> Interval:
+def improvement(x: Strata, y: Strata, comparisons: int = 1) -> Interval:
     """P(x > y) + P(x = y) / 2, the Mann-Whitney form, mean over strata, with its stratified interval.
+
+    The interval is one of ``comparisons`` that hold together with 95%.
 
     Where all scores of a sample are equal, resampling it shows nothing: then the strata's intervals after Newcombe
     (``_rank_distances``) take the bootstrap's place, joined by the square root of their squares' sum (MOVER; Zou and
@@ -66,17 +68,18 @@ def improvement(x: Strata, y: Strata) -> Interval:
         return sum(_mann_whitney(a, b, len(values)) for a, b, values in pairs) / len(x)
 
     if min(map(len, numbers)) < 2 or all(np.ptp(sample) > 0 for sample in numbers):
-        return bootstrap(mean_over_strata, numbers)
+        return bootstrap(mean_over_strata, numbers, comparisons)
     pairs = zip(numbers[: len(x)], numbers[len(x) :], levels, strict=True)
     each = [float(_mann_whitney(a, b, len(values))) for a, b, values in pairs]
-    distances = [_rank_distances(value, len(a), len(b)) for value, a, b in zip(each, x, y, strict=True)]
+    quantile = corrected_quantile(comparisons)
+    distances = [_rank_distances(value, len(a), len(b), quantile) for value, a, b in zip(each, x, y, strict=True)]
     below, above = np.hypot.reduce(distances, axis=0) / len(x)
     value = sum(each) / len(x)
     return Interval(value, max(0.0, float(value - below)), min(1.0, float(value + above)))
 
 
-def _rank_distances(value: float, runs_x: int, runs_y: int) -> tuple[float, float]:
-    """How far the ends of a 95% interval are below and above a Mann-Whitney probability.
+def _rank_distances(value: float, runs_x: int, runs_y: int, quantile: float) -> tuple[float, float]:
+    """How far the ends of an interval are below and above a Mann-Whitney probability.
 
     Score-like, with Hanley and McNeil's variance at the ends themselves (Newcombe, Statistics in Medicine 25, 2006,
     method 5); ties make it conservative.
@@ -88,7 +91,7 @@ def _rank_distances(value: float, runs_x: int, runs_y: int) -> tuple[float, floa
         return end * (1 - end) / (runs_x * runs_y) * (1 + pairs * ((1 - end) / (2 - end) + end / (1 + end)))
 
     def excess(end: float) -> float:
-        return (value - end) ** 2 - NORMAL_QUANTILE**2 * variance(end)
+        return (value - end) ** 2 - quantile**2 * variance(end)
 
     inside = min(max(value, 1e-9), 1 - 1e-9)  # the variance is 0 at 0 and 1, which are roots then, but no ends
     low = 0.0 if value == 0 else brentq(excess, 0.0, inside)
@@ -110,8 +113,10 @@ def _counts(scores: Ints, levels: int) -> Ints:
     return np.bincount(apart.ravel(), minlength=levels * len(rows)).reshape(*scores.shape[:-1], levels)
 
 
-def bootstrap(statistic: Callable[..., Any], samples: Sequence[NDArray[Any]]) -> Interval:
+def bootstrap(statistic: Callable[..., Any], samples: Sequence[NDArray[Any]], comparisons: int = 1) -> Interval:
     """The statistic of the last axis with its interval; every sample is resampled by itself (stratified).
+
+    The interval is one of ``comparisons`` that hold together with 95%.
 
     The draws are those of ``scipy.stats.bootstrap`` with a generator that starts at 0, without what it adds to each.
     """
@@ -125,8 +130,13 @@ def bootstrap(statistic: Callable[..., Any], samples: Sequence[NDArray[Any]]) ->
         rows = min(most, RESAMPLES - start)
         drawn = [sample[generator.integers(0, len(sample), (rows, len(sample)))] for sample in samples]
         found.append(statistic(*drawn))
-    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+    low, high = np.percentile(np.concatenate(found), percentiles(comparisons))
     return Interval(value, float(low), float(high))
+
+
+def percentiles(comparisons: int) -> list[float]:
+    """Ends of a bootstrap's interval that is one of so many, in percent."""
+    return [2.5 / comparisons, 100 - 2.5 / comparisons]
 
 
 def share(solved: Floats) -> Interval:
@@ -134,10 +144,14 @@ def share(solved: Floats) -> Interval:
     return Interval(float(solved.mean()), *wilson_interval(int(solved.sum()), len(solved)))
 
 
-def share_difference(x: Strata, y: Strata) -> Interval:
-    """Difference of solved shares, mean over strata, with its score interval; resampling collapses at 0 and 1."""
+def share_difference(x: Strata, y: Strata, comparisons: int = 1) -> Interval:
+    """Difference of solved shares, mean over strata, with its score interval; resampling collapses at 0 and 1.
+
+    The interval is one of ``comparisons`` that hold together with 95%.
+    """
     solved_x, solved_y = [s.sum() for s in x], [s.sum() for s in y]
-    low, high = score_interval(solved_x, [len(s) for s in x], solved_y, [len(s) for s in y])
+    quantile = corrected_quantile(comparisons)
+    low, high = score_interval(solved_x, [len(s) for s in x], solved_y, [len(s) for s in y], quantile=quantile)
     return Interval(float(mean_difference(*x, *y)), float(low), float(high))
 
 

@@ -105,7 +105,7 @@ class Journal:
         )
         # They become words of a command: a folder of somebody else's may not add its own.
         for entry in found:
-            foreign = sorted(_foreign(entry.parameters, self._file.content["parameters"]))
+            foreign = sorted(_foreign(entry.parameters, self._file.proposed))
             check(
                 not foreign,
                 f"<runs_dir>: {self.path} has a run {entry.id} with {', '.join(foreign)} as {self._file.path} never "

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from lit_maprops.sweep.decided import Trial
 from lit_maprops.sweep.journal import ENDED, Entry, Journal
 from lit_maprops.sweep.leases import BEAT_SECONDS, Lease, Leases
 from lit_maprops.sweep.processes import Process
@@ -45,7 +46,7 @@ class Scheduler:
         self,
         file: SweepFile,
         folder: Path,
-        search: Search,
+        search: Search | Trial,
         journal: Journal,
         workers: int,
         total: int,
@@ -65,7 +66,7 @@ class Scheduler:
 
     def run(self) -> int | None:
         """Run; returns the signal that ended it early, if one did."""
-        self.progress = Progress(self.journal.ended, self.total, varied_of(self.file.content["parameters"]))
+        self.progress = Progress(self.journal.ended, self.total, varied_of(self.file.proposed))
         # SIGHUP: the terminal is closed, which nohup lets the program ignore. SIGUSR1: a scheduler's time is up.
         stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

@@ -15,6 +15,8 @@ BOUNDS = ("min", "max", "mu", "sigma", "q")  # of distributions; from infinite o
 METHODS = ["grid", "random", "bayes"]
 # Every run has its own folder and continues in it; the sweep gives these.
 OURS = ("run_name", "runs_dir", "ckpt_path")
+# Flags that say which seeds a run has; a sweep until decided gives them.
+ALLOTTED = FIRST_SEED, NUM_SEEDS = "model.first_seed", "model.num_seeds"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class SweepFile:
         """Every flag the file sets itself, as a parameter or in its command, without hyphens."""
         written = {part.removeprefix("--").split("=")[0] for part in self.command if part.startswith("--")}
         return written | set(self.content["parameters"])
+
+    @property
+    def proposed(self) -> dict[str, Any]:
+        """Rules of all parameters that its runs may have."""
+        allotted = {flag: {"min": 0} for flag in ALLOTTED} if "until_decided" in self.content else {}
+        return self.content["parameters"] | allotted
 
     @property
     def is_ours(self) -> bool:

@@ -11,6 +11,8 @@ import yaml
 from conftest import ROOT
 
 from lit_maprops.cli.main import main
+from lit_maprops.sweep.decided import Trial
+from lit_maprops.sweep.decision_file import decision_of
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.results import SUMMARY_NUMBERS, read_summary
@@ -18,13 +20,26 @@ from lit_maprops.sweep.sweep_file import SweepFile, read_sweep_file
 from lit_maprops.system.shipped import shipped
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
-EXPECTED_RUNS = {"batch_sizes": 9, "bayes": 24, "centralization": 9, "delta_epsilon": 9, "no_conflict": 63}
+EXPECTED_RUNS = {
+    "batch_sizes": 9,
+    "bayes": 24,
+    "centralization": 9,
+    "decide": 24,
+    "delta_epsilon": 9,
+    "no_conflict": 63,
+}
+
+
+def searching(file: SweepFile) -> Search | Trial:
+    """Who proposes the runs of a file."""
+    decision = decision_of(file)
+    return Search(file, Path("nowhere")) if decision is None else Trial(decision, Path("nowhere"))
 
 
 def proposals(file: SweepFile) -> list[dict[str, Any]]:
     """Every point of a grid, from the file alone; the first proposal of a search."""
-    if file.content["method"] != "grid":
-        first = Search(file, Path("nowhere")).propose([])
+    if file.content["method"] != "grid" or "until_decided" in file.content:
+        first = searching(file).propose([])
         assert first is not None
         return [first]
     values = {name: parameter["values"] for name, parameter in sorted(file.content["parameters"].items())}
@@ -35,9 +50,9 @@ def proposals(file: SweepFile) -> list[dict[str, Any]]:
 def test_sizes_are_what_the_comment_says(path: Path) -> None:
     file = read_sweep_file(path)
     assert file.name == path.stem
-    size = Search(file, Path("nowhere")).size(file.run_cap or 1000)
+    size = searching(file).size(file.run_cap or 1000)
     assert size == EXPECTED_RUNS[path.stem]
-    if file.content["method"] == "grid":
+    if file.content["method"] == "grid" and "until_decided" not in file.content:
         assert size == len(proposals(file))
     comment = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     assert re.search(rf"\b{size} runs\b", comment)

@@ -1,0 +1,1 @@
+"""How many seeds: the command ``plan`` without the command line. Torch is not needed."""
