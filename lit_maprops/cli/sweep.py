@@ -5,10 +5,10 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from lit_maprops.cli.parser import Parser
-from lit_maprops.sweep.decision_file import FIELD, decision_of, with_decision
+from lit_maprops.sweep.decision_file import FIELD, Decision, decision_of, with_decision
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
@@ -16,9 +16,6 @@ from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_count
 from lit_maprops.system.files import home_path, lock
 from lit_maprops.system.shipped import locate, nothing_there
-
-if TYPE_CHECKING:
-    from lit_maprops.sweep.decided import Trial
 
 MOST_HOURS = 1_000_000
 TASK = "data.env"  # what runs have in common whose results can be compared
@@ -80,8 +77,7 @@ def run(args: list[str]) -> int:
     from lit_maprops.sweep.proposals import Search
     from lit_maprops.sweep.scheduler import Scheduler
 
-    trial = None if decision is None else Trial(decision, folder)
-    search = Search(file, folder) if trial is None else trial
+    search = Search(file, folder) if decision is None else Trial(decision, folder)
     with _alone(folder) as held:
         journal = Journal(folder, file, held)
         for entry in journal.entries:
@@ -97,7 +93,7 @@ def run(args: list[str]) -> int:
                 f"{error.marked}; runs at work go on: make room, then give the same command again"
             ) from None
     code = _report(file, folder, journal, received)
-    return code if trial is None else max(code, _print_decisions(trial, journal))
+    return code if decision is None else max(code, _print_decisions(decision, folder, journal))
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
@@ -149,13 +145,13 @@ def _report(file: SweepFile, folder: Path, journal: Journal, received: int | Non
     return 1 if count["failed"] else 0
 
 
-def _print_decisions(trial: "Trial", journal: Journal) -> int:
+def _print_decisions(decision: Decision, folder: Path, journal: Journal) -> int:
     """One line for each sampler; returns 1 if any cannot go on, else 0."""
-    from lit_maprops.sweep.decided import sentence
+    from lit_maprops.sweep.decided import Trial, sentence
 
-    standings = trial.standings(journal.entries)
+    standings = Trial(decision, folder).standings(journal.entries)
     for standing in standings:
-        print(sentence(trial.decision, standing), file=sys.stderr)
+        print(sentence(decision, standing), file=sys.stderr)
     return int(any(standing.fault is not None for standing in standings))
 
 
