@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lit_maprops.cli.parser import Parser
-from lit_maprops.sweep.decision_file import FIELD, decision_of, with_decision
+from lit_maprops.sweep.decision_file import FIELD, Decision, decision_of, with_decision
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
 from lit_maprops.sweep.launched import LaunchedSweep, Launcher
 from lit_maprops.sweep.leases import Leases
@@ -86,8 +86,7 @@ def run(args: list[str]) -> int:
     from lit_maprops.sweep.decided import Trial
     from lit_maprops.sweep.proposals import Search
 
-    trial = None if decision is None else Trial(decision, folder)
-    search = Search(file, folder) if trial is None else trial
+    search = Search(file, folder) if decision is None else Trial(decision, folder)
     launcher = _launcher(options, file)
     with _joined(folder) as held:
         journal = Journal(folder, file, held)
@@ -101,7 +100,7 @@ def run(args: list[str]) -> int:
             return _report(file, folder, journal, sweep.run(), total)
         received, failed = _work(options, file, folder, search, journal, total)
     code = _report(file, folder, journal, received, failed=failed if options.take else None)
-    return code if trial is None else max(code, _print_decisions(trial, journal))
+    return code if decision is None else max(code, _print_decisions(decision, folder, journal))
 
 
 def _work(
@@ -256,13 +255,13 @@ def _report(
     return 1 if unfinished or (count["failed"] if failed is None else failed) else 0
 
 
-def _print_decisions(trial: "Trial", journal: Journal) -> int:
+def _print_decisions(decision: Decision, folder: Path, journal: Journal) -> int:
     """One line for each sampler; returns 1 if any cannot go on, else 0."""
-    from lit_maprops.sweep.decided import sentence
+    from lit_maprops.sweep.decided import Trial, sentence
 
-    standings = trial.standings(journal.entries)
+    standings = Trial(decision, folder).standings(journal.entries)
     for standing in standings:
-        print(sentence(trial.decision, standing), file=sys.stderr)
+        print(sentence(decision, standing), file=sys.stderr)
     return int(any(standing.fault is not None for standing in standings))
 
 

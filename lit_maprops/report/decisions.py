@@ -10,7 +10,7 @@ from lit_maprops.report.forms import interval_text, signed_points
 from lit_maprops.report.load import MOST_BYTES, LeftOut, Run
 from lit_maprops.report.settings import FIXED_STYLES, SAMPLER
 from lit_maprops.report.statistics import Interval
-from lit_maprops.report.svg import MUTED, STYLES, Drawing, color, draw
+from lit_maprops.report.svg import MUTED, STYLES, Drawing, color, draw, plain, shorten
 from lit_maprops.sweep.decided import Standing, Trial, sentence
 from lit_maprops.sweep.decision_file import FIELD, Decision, decision_of
 from lit_maprops.sweep.journal import Entry
@@ -54,6 +54,7 @@ def decided_sweeps(runs: Sequence[Run]) -> tuple[list[Decided], dict[Path, Look]
     for folder in dict.fromkeys(run.path.parent for run in runs):
         try:
             found = _read(folder)
+            standings = [] if found is None else found[0].standings(found[1])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error).splitlines()[0] if isinstance(error, ConfigError) else "is no journal of a sweep"
             left_out.append(LeftOut(printable(str(folder / FILE)), printable(reason)))
@@ -61,7 +62,6 @@ def decided_sweeps(runs: Sequence[Run]) -> tuple[list[Decided], dict[Path, Look]
         if found is None:
             continue
         trial, entries = found
-        standings = trial.standings(entries)
         shown.append(_decided(folder.name, trial.decision, standings))
         looks |= _last_looks(folder, trial, entries, standings)
     return shown, looks, left_out
@@ -147,7 +147,7 @@ def _drawing(decision: Decision, standing: Standing) -> Drawing:
         axes.plot(seeds, value, color=color(style), marker="o", ms=5, lw=1)
         axes.set_xlim(0, decision.max_seeds * 1.03)
         axes.set_xlabel("seeds of each sampler")
-        axes.set_ylabel(f"points over {base}"[:40])
+        axes.set_ylabel(plain(f"points over {shorten(base, 30)}"))
 
     ends = "; ".join(f"{k.seeds} seeds {interval_text(Interval(*k[1:4]), signed_points)}" for k in standing.looks)
     alt = f"Difference of solved shares look by look, {name} minus {base}: {ends}"

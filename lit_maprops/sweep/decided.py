@@ -122,8 +122,8 @@ class Trial:
 
     def _solved_by(self, entry: Entry, place: int) -> int | None:
         if entry.id not in self._solved:
-            share = read_summary(self.folder / entry.id).get(METRIC)
-            self._solved[entry.id] = None if share is None else round(share * self.blocks[place][1])
+            share = read_summary(self.folder / entry.id).get(METRIC, -1.0)
+            self._solved[entry.id] = round(share * self.blocks[place][1]) if 0 <= share <= 1 else None
         return self._solved[entry.id]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from lit_maprops.sweep.sweep_file import ALLOTTED, SweepFile
@@ -84,11 +85,7 @@ def decision_of(file: SweepFile) -> Decision | None:
     options = DEFAULTS | dict(given)
     where = f"{file.path}: {FIELD}"
     _check_numbers(where, options)
-    arms = _arms(file)
-    check(
-        1 < len(arms) <= MOST_ARMS,
-        f"{where}: the grid has {len(arms)} arm{'s' if len(arms) > 1 else ''}: give 2 to {MOST_ARMS} to compare",
-    )
+    arms = _arms(where, file)
     baseline = _baseline(where, options["baseline"], arms)
     margin = float(options["equal_within"]) / 100
     return Decision(arms, baseline, options["max_seeds"], options["block"], margin, float(options["alpha"]))
@@ -135,15 +132,18 @@ def _check_numbers(where: str, options: Mapping[str, Any]) -> None:
     )
 
 
-def _arms(file: SweepFile) -> tuple[Arm, ...]:
-    """The points of the grid, each once, in its order."""
+def _arms(where: str, file: SweepFile) -> tuple[Arm, ...]:
+    """The points of the grid, each once, in its order; neither one nor too many of them."""
     rules = file.content["parameters"]
     values = [rules[name].get("values", [rules[name].get("value")]) for name in sorted(rules)]
+    size = prod(map(len, values))
     arms: list[Arm] = []
+    check(size <= MOST_ARMS, f"{where}: the grid has {size:,} arms: give 2 to {MOST_ARMS} to compare")
     for point in product(*values):
         arm = dict(zip(sorted(rules), point, strict=True))
         if arm not in arms:
             arms.append(arm)
+    check(len(arms) > 1, f"{where}: the grid has 1 arm: give 2 to {MOST_ARMS} to compare")
     return tuple(arms)
 
 

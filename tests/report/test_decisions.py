@@ -106,6 +106,18 @@ def test_a_journal_leads_nowhere_else(tmp_path: Path) -> None:
     assert len(make_report([folder]).left_out) == 1
 
 
+def test_a_journal_can_neither_fill_the_memory_nor_stop_the_page(tmp_path: Path) -> None:
+    folder = sweep_folder(tmp_path / "decide")
+    content = json.loads((folder / "sweep.json").read_text())
+    many = {f"x{k}": {"values": list(range(100))} for k in range(20)}
+    (folder / "sweep.json").write_text(json.dumps(content | {"sweep": content["sweep"] | {"parameters": many}}))
+    (item,) = make_report([folder]).left_out
+    assert "arms: give 2 to 100" in item.reason
+    content["runs"][0]["parameters"]["model.first_seed"] = [1]
+    (folder / "sweep.json").write_text(json.dumps(content))
+    assert len(make_report([folder]).left_out) == 1
+
+
 def test_a_sweep_of_another_kind_has_no_path(tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path / "decide")
     content = json.loads((folder / "sweep.json").read_text())
