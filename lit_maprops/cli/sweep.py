@@ -81,6 +81,7 @@ def run(args: list[str]) -> int:
     command_line(file, {})
     folder = options.runs_dir.resolve() / file.name
     decision, limit = decision_of(file), _limit(file, options.max_runs)
+    _check_here(options, decision)
 
     # Only now: these import numpy, scipy and scikit-learn.
     from lit_maprops.sweep.decided import Trial
@@ -101,6 +102,17 @@ def run(args: list[str]) -> int:
         received, failed = _work(options, file, folder, search, journal, total)
     code = _report(file, folder, journal, received, failed=failed if options.take else None)
     return code if decision is None else max(code, _print_decisions(decision, folder, journal))
+
+
+def _check_here(options: Namespace, decision: Decision | None) -> None:
+    """Refuse to queue what follows from the results of runs before it."""
+    waits = f"{FIELD} adds blocks of seeds that wait for each other"
+    check(
+        decision is None or options.launcher == "local",
+        f"--launcher {options.launcher} queues all runs at once, and {waits}: leave --launcher out; several sweep "
+        "commands in one folder may share it",
+    )
+    check(decision is None or options.take is None, f"--take cannot go with {FIELD}: {waits}; leave it out")
 
 
 def _work(
@@ -128,11 +140,6 @@ def _launcher(options: Namespace, file: SweepFile) -> Launcher | None:
     Raises:
         ConfigError: it is not there, or refuses what it is asked for.
     """
-    check(
-        options.launcher == "local" or FIELD not in file.content,
-        f"--launcher {options.launcher} and {FIELD} cannot go together, since seeds are allotted as others end: "
-        "give the sweep command itself in as many jobs as you like, without --launcher",
-    )
     given = options.launcher_options or ""
     launcher: Launcher | None = None
     if options.launcher == "slurm":

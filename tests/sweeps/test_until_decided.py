@@ -198,8 +198,11 @@ def test_seeds_added_later_are_those_asked_for_at_once(env: str, tmp_path: Path)
             assert (whole[column][chosen] == values).all(), column
 
 
-def test_a_launcher_cannot_allot_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "decide", "--runs_dir", str(tmp_path / "runs"), "--launcher", "slurm"]) == 2
+@pytest.mark.parametrize("words", [["--launcher", "slurm"], ["--take", "2"]])
+def test_what_queues_runs_cannot_allot_seeds(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "decide", "--runs_dir", str(tmp_path / "runs"), *words]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "--launcher slurm and until_decided cannot go together" in err
+    assert err.count("\n") == 1 and words[0] in err and "until_decided" in err
     assert not (tmp_path / "runs").exists()
