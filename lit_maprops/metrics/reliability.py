@@ -15,11 +15,17 @@ def solved_share(success_rate: Sequence[float], threshold: float) -> float:
     return float(np.mean(np.asarray(success_rate, dtype=float) >= threshold))
 
 
-def wilson_interval(successes: int, runs: int) -> tuple[float, float]:
-    """95% Wilson score interval of a share, without continuity correction (Newcombe 1998, method 3)."""
-    share, square = successes / runs, NORMAL_QUANTILE**2
+def wilson_interval(successes: int, runs: int, quantile: float = NORMAL_QUANTILE) -> tuple[float, float]:
+    """Wilson score interval of a share, without continuity correction (Newcombe 1998, method 3).
+
+    Args:
+        successes: of the runs.
+        runs: at least 1.
+        quantile: standard errors to either end; that of 95% unless another level is wanted.
+    """
+    share, square = successes / runs, quantile**2
     center = (2 * runs * share + square) / (2 * (runs + square))
-    half = NORMAL_QUANTILE / (2 * (runs + square)) * math.sqrt(4 * runs * share * (1 - share) + square)
+    half = quantile / (2 * (runs + square)) * math.sqrt(4 * runs * share * (1 - share) + square)
     return 0.0 if successes == 0 else center - half, 1.0 if successes == runs else center + half
 
 

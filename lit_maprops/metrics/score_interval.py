@@ -19,7 +19,13 @@ HALVINGS = 50  # of the bracket that holds an end; a few more, and its upper end
 
 
 def score_interval(
-    a: ArrayLike, runs_a: ArrayLike, b: ArrayLike, runs_b: ArrayLike, *, continuity: bool = True
+    a: ArrayLike,
+    runs_a: ArrayLike,
+    b: ArrayLike,
+    runs_b: ArrayLike,
+    *,
+    continuity: bool = True,
+    quantile: float = NORMAL_QUANTILE,
 ) -> tuple[Floats, Floats]:
     """95% interval of the mean over settings of a / runs_a - b / runs_b.
 
@@ -29,6 +35,7 @@ def score_interval(
         b: of the second sampler, as ``a``.
         runs_b: likewise.
         continuity: whether to take off half a step.
+        quantile: standard errors to either end; that of another level than 95%.
 
     Returns:
         Lower and upper ends, from -1 to 1, ``[...]``.
@@ -42,11 +49,13 @@ def score_interval(
     inflation = 1 / (1 - (1 - part) / runs)  # in one setting N / (N - 1)
     step = float((np.abs(weights) / runs).max()) / 2 if continuity else 0.0
     # With every run's outcome turned around the difference changes its sign, and its upper end becomes the lower one.
-    low, turned = _lower_end(np.stack([solved, runs - solved]), runs, weights, inflation, step)
+    low, turned = _lower_end(np.stack([solved, runs - solved]), runs, weights, inflation, step, quantile)
     return low, -turned
 
 
-def _lower_end(solved: Floats, runs: Floats, weights: Floats, inflation: Floats, step: float) -> Floats:
+def _lower_end(
+    solved: Floats, runs: Floats, weights: Floats, inflation: Floats, step: float, quantile: float
+) -> Floats:
     """The smallest difference that the data do not reject, by bisection, ``[...]``."""
     estimate = (solved / runs) @ weights
     scale = (runs / np.abs(weights)).max()
@@ -55,7 +64,7 @@ def _lower_end(solved: Floats, runs: Floats, weights: Floats, inflation: Floats,
         middle = (inside + outside) / 2
         shares = _likeliest(scale * middle / (1 - middle), solved, runs, weights)
         deviation = np.sqrt((shares * (1 - shares) / runs) @ (weights**2 * inflation))
-        kept = estimate - shares @ weights - step <= NORMAL_QUANTILE * deviation
+        kept = estimate - shares @ weights - step <= quantile * deviation
         inside, outside = np.where(kept, middle, inside), np.where(kept, outside, middle)
     ends = _likeliest(scale * inside / (1 - inside), solved, runs, weights) @ weights
     return np.where(outside == 1, -1.0, ends)[()]  # where not even -1 is rejected

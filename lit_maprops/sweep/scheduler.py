@@ -2,20 +2,30 @@
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from lit_maprops.sweep.journal import Entry, Journal
 from lit_maprops.sweep.processes import Process
 from lit_maprops.sweep.progress import Progress, varied_of
-from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.results import best_value, is_complete, share_done
 from lit_maprops.sweep.sweep_file import SweepFile
 
 POLL_SECONDS = 0.1
 HYPERBAND_SECONDS = 1.0  # between looks at the running runs' metrics
 PROGRESS_SECONDS = 2.0  # likewise, for the bar
+
+
+class Proposals(Protocol):
+    """What says which run is next: a sweep's search, or a benchmark's turns."""
+
+    def propose(self, entries: Sequence[Entry]) -> dict[str, Any] | None:
+        """Parameters of the next run; None if there is none."""
+
+    def to_stop(self, entries: Sequence[Entry]) -> set[str]:
+        """Ids of runs at work that are given up."""
 
 
 class Scheduler:
@@ -35,7 +45,7 @@ class Scheduler:
         self,
         file: SweepFile,
         folder: Path,
-        search: Search,
+        search: Proposals,
         journal: Journal,
         workers: int,
         total: int,
