@@ -16,7 +16,7 @@ from lit_maprops.benchmark.rows import Row, pooled
 from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report.settings import ON_POLICY
-from lit_maprops.report.statistics import Interval
+from lit_maprops.report.statistics import Interval, student, welch
 
 LEVEL = 0.95  # of all intervals of a kind together
 
@@ -62,11 +62,7 @@ def _figure(row: Row, level: float) -> Interval:
     if row.solved is not None:
         return Interval(row.solved / row.seeds, *wilson_interval(row.solved, row.seeds, _quantile(level)))
     values = np.array(row.returns or (), dtype=float)
-    if not len(values):
-        return Interval(math.nan, math.nan, math.nan)
-    mean, error = float(values.mean()), _error(values)
-    half = _student(level, len(values) - 1) * error
-    return Interval(mean, mean - half, mean + half)
+    return student(values, level) if len(values) else Interval(math.nan, math.nan, math.nan)
 
 
 def _difference(row: Row, base: Row, level: float) -> Interval | None:
@@ -76,25 +72,8 @@ def _difference(row: Row, base: Row, level: float) -> Interval | None:
     x, y = (np.array(one.returns or (), dtype=float) for one in (row, base))
     if not len(x) or not len(y):
         return None
-    a, b = _error(x), _error(y)
-    if math.isnan(a + b):
-        return Interval(float(x.mean() - y.mean()), math.nan, math.nan)
-    parts = a**4 / (len(x) - 1) + b**4 / (len(y) - 1)
-    freedom = (a**2 + b**2) ** 2 / parts if parts else len(x) + len(y) - 2
-    value, half = float(x.mean() - y.mean()), _student(level, freedom) * math.hypot(a, b)
-    return Interval(value, value - half, value + half)
-
-
-def _error(values: np.ndarray) -> float:
-    """Standard error of the mean; NaN of a single seed."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return welch(x, y, level)
 
 
 def _quantile(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
-
-
-def _student(level: float, freedom: float) -> float:
-    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
-
-    return float(stdtrit(freedom, 0.5 + level / 2)) if freedom > 0 else math.nan

@@ -42,7 +42,8 @@ def methods(board: Leaderboard) -> list[str]:
         "have.",
         "Better, worse: the interval of the difference to OnPolicy with the same learner misses 0. Anything else is no "
         "difference shown, not equality.",
-        "The mean solved share is over the tasks that all samplers with that learner have run; tasks count alike.",
+        "Mean solved shares are over the tasks that tell success and that OnPolicy has run with the same learner, too; "
+        "tasks count alike, and those of different rows may differ: compare a row with on-policy's share beside it.",
         "Not run: time was up before its turn; nothing is known of it. Left out: cannot go together, see below.",
     ]
 

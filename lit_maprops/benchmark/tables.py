@@ -14,8 +14,8 @@ from lit_maprops.report.forms import percent, signed_digits, signed_points, thre
 FEW_SEEDS = 10
 NOT_RUN = "not run"
 STANDINGS = (
-    "sampler", "learner", "tasks", "better than on-policy", "worse", "no difference shown", "mean solved share",
-    "of tasks",
+    "sampler", "learner", "tasks", "better than on-policy", "worse", "no difference shown", "tasks with success",
+    "mean solved share there", "on-policy's there",
 )  # fmt: skip
 Names = tuple[str, str]  # of a column: sampler, and whose it is
 
@@ -156,22 +156,26 @@ def _by_task(
 
 
 def _standings(judged: Sequence[Judged], learners: Sequence[str], columns: Sequence[Names]) -> Table:
+    """Per learner, those with the most tasks better than worse first."""
     rows = []
     for learner in learners:
-        own = {column: _of(judged, learner, column) for column in columns}
-        own = {column: found for column, found in own.items() if found}
-        solved = [{one.row.task for one in found if one.row.solved is not None} for found in own.values()]
-        common = set.intersection(*solved) if solved else set()
         lines = []
-        for column, found in own.items():
-            shares = [one.figure.value for one in found if one.row.task in common]
+        for column in columns:
+            found = _of(judged, learner, column)
             verdicts = [verdict(one) for one in found if one.difference is not None]
-            counts = [verdicts.count(kind) for kind in (1, -1, 0)]
-            mean = percent(sum(shares) / len(shares)) if shares else "\N{EN DASH}"
-            texts = [_column_name(column), learner, str(len(found)), *map(str, counts), mean, str(len(common))]
-            lines.append((counts[1] - counts[0], -sum(shares), texts))
-        rows += [texts for *_, texts in sorted(lines, key=lambda line: line[:2])]
+            better, worse, neither = (verdicts.count(kind) for kind in (1, -1, 0))
+            pairs = [one for one in found if one.row.solved is not None and one.difference is not None]
+            shares = [one.figure.value for one in pairs]
+            others = [one.figure.value - one.difference.value for one in pairs if one.difference is not None]
+            counts = map(str, (len(found), better, worse, neither, len(pairs)))
+            texts = [_column_name(column), learner, *counts, _mean(shares), _mean(others)]
+            lines += [(worse - better, texts)] if found else []
+        rows += [texts for _, texts in sorted(lines, key=lambda line: line[0])]
     return Table("Standings", STANDINGS, rows)
+
+
+def _mean(shares: Sequence[float]) -> str:
+    return percent(sum(shares) / len(shares)) if shares else "\N{EN DASH}"
 
 
 def _of(judged: Sequence[Judged], learner: str, column: Names) -> list[Judged]:
