@@ -132,7 +132,6 @@ class TimedScheduler(Scheduler):
     """A sweep's scheduler that stops what is still at work when time is up; that goes on in the next call."""
 
     out_of_time = False
-    deadline: float | None = None  # of the turns
 
     @override
     def _fill(self) -> None:

@@ -39,7 +39,12 @@ class Scheduler:
         workers: runs at a time.
         total: runs in all.
         run_hours: that a run may take; None: any time.
+
+    Attributes:
+        deadline: ``time.monotonic`` from which on no run begins; None: there is none.
     """
+
+    deadline: float | None = None
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class Scheduler:
     def run(self) -> int | None:
         """Run; returns the signal that ended it early, if one did."""
         done = sum(entry.state in ("finished", "stopped", "failed") for entry in self.journal.entries)
-        self.progress = Progress(done, self.total, varied_of(self.file.content["parameters"]))
+        self.progress = Progress(done, self.total, varied_of(self.file.content["parameters"]), self.deadline)
         # SIGHUP: the terminal is closed, which nohup lets the program ignore.
         stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
