@@ -178,6 +178,9 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python -m studies.foraging
 
+leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing
+	$(BIN)/python -m lit_maprops benchmark --page_only --rows leaderboard --page docs/leaderboard
+
 soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
 	$(BIN)/python -m studies.soak
 

@@ -22,7 +22,7 @@ from lit_maprops.system.files import lock, write_atomically, write_json
 from lit_maprops.system.threads import cores
 from lit_maprops.system.version import __version__
 
-PAGE, MARKDOWN, RESULTS = "leaderboard.html", "leaderboard.md", "results.json"
+PAGE, MARKDOWN, RESULTS = "leaderboard.html", "tables.md", "results.json"
 YOU = "you"  # whose the rows of results.json are, until their owner says
 
 
@@ -111,8 +111,9 @@ class Course:
         write_atomically(place / MARKDOWN, as_markdown(board))
         if rows:
             write_json(self.folder / RESULTS, as_json(self.file, own))
+        shown = [*rows, *others]
         return (
-            f"benchmark {self.file.name}: {_seeds(rows)} seeds in {len(rows)} of {len(self.cells)} cells, "
+            f"benchmark {self.file.name}: {_seeds(shown)} seeds in {len(shown)} rows, {len(self.cells)} cells, "
             f"{len(self.failed)} failed -> {place / PAGE}"
         )
 

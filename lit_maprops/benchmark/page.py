@@ -59,8 +59,8 @@ def replay(board: Leaderboard) -> str:
 
 def as_markdown(board: Leaderboard) -> str:
     """The page for a repository."""
-    parts = [f"# Leaderboard: {_cell(board.file.name)}", ""]
-    parts += [f"**{text}**\n" for text in board.warnings]
+    parts = [f"# Leaderboard: {_cell(board.file.name)}", "", "[The same with pictures](leaderboard.html).", ""]
+    parts += [f"**{_cell(text)}**\n" for text in board.warnings]
     parts += ["| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in board.facts), ""]
     parts += ["## Standings", "", *_table(board.standings), ""]
     for table in board.tables:
@@ -72,7 +72,6 @@ def as_markdown(board: Leaderboard) -> str:
     unmeasured = [*_left_out(board), *(f"{' '.join(one.name)} failed: {one.reason}" for one in board.failed)]
     parts += ["## Not measured", "", *(f"- {_cell(text)}" for text in unmeasured), ""] if unmeasured else []
     parts += ["## How the numbers are made", "", *(f"- {text}" for text in [*methods(board), replay(board)])]
-    parts += [f"- {_cell(text)}" for text in board.notes]
     return "\n".join(parts) + "\n"
 
 
@@ -88,7 +87,7 @@ def as_html(board: Leaderboard) -> str:
         differences=_differences(compared) if compared else None,
         drawings=_drawings(board),
         left_out=_left_out(board),
-        methods=[*methods(board), replay(board), *board.notes],
+        methods=[*methods(board), replay(board)],
     )
 
 
@@ -139,23 +138,13 @@ def _drawing(task: str, judged: Sequence[Judged], samplers: Sequence[str]) -> Dr
         for row, (one, name, text) in enumerate(zip(judged, names, texts, strict=True)):
             style = samplers.index(one.row.sampler) % STYLES
             if not math.isnan(one.figure.low):
-                ends = (
-                    [max(one.figure.low, 0.0), min(one.figure.high, 1.0)]
-                    if share
-                    else [one.figure.low, one.figure.high]
-                )
+                ends = [one.figure.low, one.figure.high]
                 axes.plot(ends, [row, row], lw=3, solid_capstyle="butt", color=color(style), clip_on=False)
             axes.plot([one.figure.value], [row], marker=MARKERS[style], ms=7, color=color(style), clip_on=False)
-            label = {"va": "bottom", "fontsize": 8, "in_layout": False, "transform": axes.get_yaxis_transform()}
+            label: dict[str, Any] = {"va": "bottom", "fontsize": 8, "in_layout": False}
+            label["transform"] = axes.get_yaxis_transform()
             axes.text(0, row - 0.25, plain(shorten(name, 36)), color=INK, **label)
-            axes.text(
-                1,
-                row - 0.25,
-                plain(text.partition(",")[0] if share else text.split(" [")[0]),
-                ha="right",
-                color=MUTED,
-                **label,
-            )
+            axes.text(1, row - 0.25, text.split("[")[0].split(",")[0], ha="right", color=MUTED, **label)
         axes.set_ylim(len(judged) - 0.5, -0.8)
         if share:
             axes.set_xlim(0, 1)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from lit_maprops.benchmark.benchmark_file import BenchmarkFile
 from lit_maprops.benchmark.cells import Cell, LeftOutCell
@@ -42,7 +42,6 @@ class Leaderboard:
         failed: cells with a failed run.
         warnings: what a reader must know before anything else.
         facts: when, where, with what and by which command it was measured.
-        notes: of those who added rows.
     """
 
     file: BenchmarkFile
@@ -53,7 +52,6 @@ class Leaderboard:
     failed: list[Failed]
     warnings: list[str]
     facts: list[tuple[str, str]]
-    notes: list[str] = field(default_factory=list)
 
 
 def leaderboard(
@@ -74,8 +72,10 @@ def leaderboard(
         rows: results, others' included.
         failed: what went wrong.
         facts: name and text, as they stand at the top.
-        notes: further lines.
+        notes: of those who added rows; they stand at the top, too.
     """
+    if len({row.by for row in rows}) == 1:  # nobody to be told apart from
+        rows = [replace(row, by="") for row in rows]
     judged = judge(rows)
     learners = list(dict.fromkeys([cell.learner for cell in cells] + [row.learner for row in rows]))
     names = dict.fromkeys(
@@ -90,9 +90,8 @@ def leaderboard(
         tables,
         list(left_out),
         list(failed),
-        _warnings(cells, rows),
+        [*_warnings(cells, rows), *notes],
         list(facts),
-        list(notes),
     )
 
 

@@ -16,7 +16,7 @@ DESCRIPTION = """Measure samplers on a fixed list of cooperative tasks that need
 a leaderboard. A task with a learner and a sampler is a cell; all cells get about the same share of the time. Give the
 same command again, or with more minutes, seeds or tasks, to go on: finished runs are kept, interrupted ones continue
 from their checkpoint."""
-EPILOG = """RUNS_DIR/cooperative holds the runs, leaderboard.html, leaderboard.md and results.json, a file of rows that
+EPILOG = """RUNS_DIR/cooperative holds the runs, leaderboard.html, tables.md and results.json, a file of rows that
 can be added to leaderboard/ (CONTRIBUTING.md). The command needs the extra `report`; tasks of packages that are not
 installed are left out, which the page says."""
 

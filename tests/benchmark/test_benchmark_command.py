@@ -43,7 +43,7 @@ def test_from_nothing_to_a_page_and_on(small: Path, capsys: pytest.CaptureFixtur
     for row, path in zip(rows, sorted(runs), strict=True):
         summary = json.loads(path.read_text())
         assert row["solved"] == sum(rate >= 0.8 for rate in summary["success_rate"])
-    assert "4 seeds in 2 of 2 cells" in capsys.readouterr().err
+    assert "4 seeds in 2 rows" in capsys.readouterr().err
     # On with more seeds: what is there stays.
     assert main(arguments(small, "--seeds", "3")) == 0
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
@@ -80,7 +80,7 @@ def test_without_time_nothing_is_run_and_nothing_is_zero(small: Path) -> None:
     content["tasks"]["figure1"]["seconds"] = 1000
     small.write_text(yaml.safe_dump(content, sort_keys=False))
     assert main(arguments(small, "--minutes", "1")) == 2  # nothing to show
-    assert not list((small.parent / "runs").rglob("leaderboard.*"))
+    assert not list((small.parent / "runs").rglob("leaderboard.html"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from lit_maprops.system.errors import ConfigError
 
 FILE = read_benchmark_file()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 EVIL = '<img src=x onerror="alert(1)">|`*'
 ROWS = [
     Row("figure1", "Reinforce", "OnPolicy", 40, solved=31),
@@ -105,8 +106,9 @@ def test_committed_rows_are_of_this_list_and_make_the_committed_page(tmp_path: P
     assert len(set(names)) == len(names)
     args = ["benchmark", "--page_only", "--rows", str(ROOT / "leaderboard"), "--page", str(tmp_path)]
     assert main([*args, "--runs_dir", str(tmp_path / "none")]) == 0
-    for name in ("leaderboard.md", "leaderboard.html"):
-        assert (tmp_path / name).read_text() == (ROOT / "docs/leaderboard" / name).read_text(), name
+    for name in ("tables.md", "leaderboard.html"):
+        made, committed = ((folder / name).read_text() for folder in (tmp_path, ROOT / "docs/leaderboard"))
+        assert SVG.sub("", made) == SVG.sub("", committed), f"{name}: make leaderboard"  # matplotlibs draw differently
     assert not (tmp_path / "none").exists()
 
 
