@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from lit_maprops.cli.parser import Parser
-from lit_maprops.system.errors import ConfigError, WriteError, check, check_count
+from lit_maprops.system.errors import ConfigError, check, check_count
 from lit_maprops.system.files import home_path
 from lit_maprops.system.threads import cores
 
@@ -53,22 +53,15 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     if options is None:
         return 0
-    minutes = options.minutes
-    check(
-        minutes is None or 0 < minutes <= MOST_MINUTES,
-        f"--minutes is {minutes}: give a value between 0 and {MOST_MINUTES:,}",
-    )
-    workers = cores() if options.workers is None else options.workers
-    check_count("workers", workers, most=1024)
+    _check_numbers(options)
 
     # Only now: these import numpy.
-    from lit_maprops.benchmark.benchmark_file import MOST_SEEDS, SHIPPED, read_benchmark_file
+    from lit_maprops.benchmark.benchmark_file import SHIPPED, read_benchmark_file
     from lit_maprops.benchmark.cells import cells_of, choose
+    from lit_maprops.benchmark.course import Course
     from lit_maprops.benchmark.page import check_packages
     from lit_maprops.benchmark.rows import read_row_files
 
-    if options.seeds is not None:
-        check_count("seeds", options.seeds, most=MOST_SEEDS)
     file = read_benchmark_file(options.file or SHIPPED)
     tasks = choose("tasks", list(file.tasks), options.tasks)
     samplers = choose("samplers", list(file.samplers), options.samplers)
@@ -77,32 +70,38 @@ def run(args: list[str]) -> int:
     cells, left_out = cells_of(file, tasks, samplers, learners)
     others = [] if options.rows is None else read_row_files(options.rows, file)
     check_packages()
+    if not cells and not others:
+        raise ConfigError(f"--tasks and --samplers leave nothing to run: {left_out[0].task}: {left_out[0].reason}")
     folder = options.runs_dir.resolve() / file.name
     page = folder if options.page is None else options.page
     check(options.page is None or page.is_dir(), f"--page is {page}, no folder: create it first")
-    if not cells and not others:
-        raise ConfigError(f"--tasks and --samplers leave nothing to run: {left_out[0].task}: {left_out[0].reason}")
     for one in left_out:
         if one.sampler is None:
             print(f"{one.task} is left out: {one.reason}", file=sys.stderr)
-
-    from lit_maprops.benchmark.course import Course
-
-    deadline = None if minutes is None else started + 60 * minutes - min(PAGE_SECONDS, 20 * minutes)
-    course = Course(file, cells, left_out, others, folder)
-    try:
-        received = None
-        if not options.page_only:
-            seeds = options.seeds or file.seeds
-            received = course.run(seeds, workers, deadline, options.retry_failed)
-    except WriteError as error:
-        raise WriteError(f"{error.marked}; make room, then give the same command again") from None
-    print(course.write(page, _command(args)), file=sys.stderr)
+    course, received = Course(file, cells, left_out, others, folder), None
+    if not options.page_only:
+        workers = cores() if options.workers is None else options.workers
+        received = course.run(
+            options.seeds or file.seeds, workers, _deadline(started, options.minutes), options.retry_failed
+        )
+    print(course.write(page, " ".join(["python -m lit_maprops benchmark", *args])), file=sys.stderr)
     if received is not None:
         print("continue with the same command", file=sys.stderr)
         return 128 + received
     return 1 if course.failed else 0
 
 
-def _command(args: list[str]) -> str:
-    return " ".join(["python -m lit_maprops benchmark", *args])
+def _check_numbers(options: Namespace) -> None:
+    minutes = options.minutes
+    check(
+        minutes is None or 0 < minutes <= MOST_MINUTES,
+        f"--minutes is {minutes}: give a value between 0 and {MOST_MINUTES:,}",
+    )
+    for name, most in {"workers": 1024, "seeds": 10_000}.items():
+        if getattr(options, name) is not None:
+            check_count(name, getattr(options, name), most=most)
+
+
+def _deadline(started: float, minutes: float | None) -> float | None:
+    """``time.monotonic`` at which runs must have ended, so that the page is there in time."""
+    return None if minutes is None else started + 60 * minutes - min(PAGE_SECONDS, 20 * minutes)
