@@ -5,6 +5,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from lit_maprops.benchmark.benchmark_file import MOST_SEEDS, SHIPPED, read_benchmark_file
 from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, check, check_count
 from lit_maprops.system.files import home_path
@@ -56,7 +57,6 @@ def run(args: list[str]) -> int:
     _check_numbers(options)
 
     # Only now: these import numpy.
-    from lit_maprops.benchmark.benchmark_file import SHIPPED, read_benchmark_file
     from lit_maprops.benchmark.cells import cells_of, choose
     from lit_maprops.benchmark.course import Course
     from lit_maprops.benchmark.page import check_packages
@@ -97,7 +97,7 @@ def _check_numbers(options: Namespace) -> None:
         minutes is None or 0 < minutes <= MOST_MINUTES,
         f"--minutes is {minutes}: give a value between 0 and {MOST_MINUTES:,}",
     )
-    for name, most in {"workers": 1024, "seeds": 10_000}.items():
+    for name, most in {"workers": 1024, "seeds": MOST_SEEDS}.items():
         if getattr(options, name) is not None:
             check_count(name, getattr(options, name), most=most)
 
