@@ -71,6 +71,7 @@ SPELL_FLAGS = {
     "analyze/subject.py": "parses the configuration of a run as the command line does",
     "module.py": "documents which flag an argument of every class's is",
     "sweep/processes.py": "builds the command line of a run",
+    "sweep/slurm.py": "builds the command lines of SLURM's programs",
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z]\w")
 STYLESHEET = re.compile(r"var\(--\w*")  # variables of CSS look like flags

@@ -1,16 +1,23 @@
 """Under SLURM itself: a cluster of two nodes, whose daemons run here for the length of these tests."""
 
+import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, end
+import yaml
+from conftest import ROOT, STARTED, end
+from kills import compare
+from sweep_kills import REAL
 from test_devices import ALL, SEEDS, assert_same
 from test_nodes import free_port
 
@@ -129,3 +136,128 @@ def test_the_documented_script_goes_on_when_it_is_requeued(slurm: Slurm, tmp_pat
     config = ["--config", str(ROOT / "conf/matrix_game.yaml"), *own]
     assert main(["fit", *config, "--runs_dir", str(run.parent), "--wandb", "disabled", "--run_name", "whole"]) == 0
     assert_same(run, run.parent / "whole")
+
+
+TOY = {
+    "name": "toy",
+    "method": "grid",
+    "parameters": {"x": {"values": [1, 2, 3]}},
+    "command": ["${interpreter}", str(ROOT / "tests/sweeps/toy.py"), "${args}", "--pause=0.1"],
+}
+
+
+def sweep(folder: Path, content: dict[str, Any], *options: str) -> list[str]:
+    """The command line of a sweep that SLURM does."""
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
+    words = [
+        sys.executable,
+        "-m",
+        "lit_maprops",
+        "sweep",
+        str(folder / "sweep.yaml"),
+        "--runs_dir",
+        str(folder / "runs"),
+    ]
+    return [*words, "--launcher", "slurm", *options]
+
+
+def start(slurm: Slurm, words: list[str]) -> subprocess.Popen[str]:
+    variables = (line.partition("=") for line in slurm("env", "-0").stdout.split("\0"))
+    env = {name: value for name, _, value in variables if name}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    STARTED.append(process)
+    return process
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "sweep.json").read_text())["runs"]
+
+
+def starts(entry: dict[str, Any]) -> int:
+    return sum(line.startswith("$ ") for line in Path(entry["log"]).read_text().splitlines())
+
+
+def job_of(folder: Path) -> str:
+    return json.loads((folder / "launched.json").read_text())["job"]
+
+
+def queue(slurm: Slurm) -> str:
+    return slurm("squeue", "--noheader").stdout
+
+
+def test_the_documented_sweep_ends_in_the_same_bits_as_here(slurm: Slurm, tmp_path: Path) -> None:
+    found = re.search(r"```\n(python -m lit_maprops sweep .*)\n```", (ROOT / "docs" / "clusters.md").read_text())
+    assert found
+    words = shlex.split(found[1])
+    file = tmp_path / words[4]
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump(REAL | {"command": [*REAL["command"], "--model.total_env_steps=480"]}))
+    result = slurm(*words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "2 tasks for 2 runs" in result.stderr and "real: 2 finished, 0 failed" in result.stderr
+    assert main(["sweep", str(file), "--runs_dir", str(tmp_path / "here")]) == 0
+    runs = [path.parent for path in sorted((tmp_path / "here" / "real").glob("*/checkpoints"))]
+    assert len(runs) == 2
+    for run in runs:
+        assert compare(run, tmp_path / "runs" / "real" / run.name) == []
+    # Again: all is done, and nothing is queued.
+    result = slurm(*words, cwd=tmp_path)
+    assert result.returncode == 0 and "slurm job" not in result.stderr, result.stderr
+
+
+def test_a_sweep_that_is_stopped_leaves_the_queue_clean_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "toy"
+    words = sweep(tmp_path, TOY | {"command": [*TOY["command"], "--steps=70"]})
+    first = start(slurm, words)
+    wait_until(lambda: list(folder.glob("*/summary.json")) and list(folder.glob("002-*/checkpoints/last.ckpt")))
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=SECONDS)
+    assert first.returncode == 130 and "canceling slurm job" in err and "continue with the same command" in err
+    assert queue(slurm) == ""
+    assert entries(folder)[2]["state"] == "running"
+    done = {entry["id"]: starts(entry) for entry in entries(folder) if entry["state"] == "finished"}
+
+    second = start(slurm, words)  # killed itself: its jobs stay, and the next command waits for them
+    wait_until(lambda: queue(slurm) and slurm("squeue", "--noheader", f"--jobs={job_of(folder)}").stdout)
+    job = job_of(folder)
+    second.kill()
+    second.communicate(timeout=SECONDS)
+    result = slurm(*words)
+    assert result.returncode == 0, result.stderr
+    assert f"slurm job {job} is in the queue already" in result.stderr and "3 finished" in result.stderr
+    found = entries(folder)
+    assert [entry["state"] for entry in found] == ["finished"] * 3
+    assert done and all(starts(entry) == done[entry["id"]] for entry in found if entry["id"] in done)
+    assert starts(found[2]) >= 2
+    assert json.loads((folder / found[2]["id"] / "summary.json").read_text())["first"] > 0
+
+
+@pytest.mark.slow  # SLURM takes its time over requeueing
+def test_a_run_whose_time_is_up_saves_and_comes_back(slurm: Slurm, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "toy"
+    words = sweep(tmp_path, TOY | {"parameters": {"x": {"values": [1]}}, "command": [*TOY["command"], "--steps=80"]})
+    command = start(slurm, words)
+    wait_until(lambda: list(folder.glob("000-*/checkpoints/last.ckpt")))
+    job = job_of(folder)
+    assert slurm("scancel", "--signal=USR1", "--batch", job).returncode == 0  # as SLURM warns the script
+    _, err = command.communicate(timeout=SECONDS)
+    assert command.returncode == 0, err
+    (entry,) = entries(folder)
+    assert (entry["state"], starts(entry)) == ("finished", 2)
+    assert json.loads((folder / entry["id"] / "summary.json").read_text())["first"] > 0
+    (log,) = (folder / "slurm").iterdir()
+    assert "continue with the same command" in log.read_text() and "1 finished" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--partition=nowhere", "Invalid partition name specified"),
+        pytest.param("--mem='8G", "No closing quotation", marks=pytest.mark.slow),
+        pytest.param("--tme=1", "--launcher_options", marks=pytest.mark.slow),
+    ],
+)
+def test_what_slurm_refuses_is_one_line(slurm: Slurm, tmp_path: Path, options: str, words: str) -> None:
+    result = slurm(*sweep(tmp_path, TOY, f"--launcher_options={options}"))
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and words in result.stderr and not (tmp_path / "runs").exists()

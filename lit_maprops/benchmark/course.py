@@ -17,8 +17,9 @@ from lit_maprops.benchmark.rows import Row, RowFile, as_json
 from lit_maprops.benchmark.tables import leaderboard
 from lit_maprops.benchmark.turns import TimedScheduler, Turns
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
+from lit_maprops.sweep.leases import Leases
 from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.files import lock, write_atomically, write_json
+from lit_maprops.system.files import no_link, write_atomically, write_json
 from lit_maprops.system.threads import cores
 from lit_maprops.system.version import __version__
 
@@ -65,19 +66,18 @@ class Course:
             The signal that ended it early, if one did.
 
         Raises:
-            ConfigError: another command is at work in the folder, or it holds runs of another list.
+            ConfigError: the folder cannot be written, or holds runs of another list.
             WriteError: the disk is full or gone.
         """
         sweep = as_sweep(self.file, MOST_SEEDS)
-        with _alone(self.folder) as held:
+        with _joined(self.folder) as held, Leases(self.folder) as leases:
             journal = Journal(self.folder, sweep, held)
             self._entries = journal.entries
-            for entry in journal.entries:
-                if retry_failed and entry.state == "failed":
-                    entry.state, entry.exit_code, entry.error = "waiting", None, None
+            if retry_failed:
+                journal.retry_failed(leases)
             turns = Turns(self.cells, seeds, self.folder, deadline)
             total = turns.blocks(journal.entries)
-            scheduler = TimedScheduler(sweep, self.folder, turns, journal, workers, total)
+            scheduler = TimedScheduler(sweep, self.folder, turns, journal, workers, total, leases)
             scheduler.deadline = deadline
             received = scheduler.run()
         return None if scheduler.out_of_time else received
@@ -97,7 +97,7 @@ class Course:
             WriteError: the disk is full or gone.
         """
         if not self._entries and (self.folder / "sweep.json").exists():
-            with _alone(self.folder) as held:
+            with _joined(self.folder) as held:
                 self._entries = Journal(self.folder, as_sweep(self.file, MOST_SEEDS), held).entries
         rows, self.failed = measured(self.cells, self._entries, self.folder)
         others = [row for one in self.others for row in one.rows]
@@ -140,20 +140,18 @@ def _software() -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder's lock; the system lets go of it when the process ends, however that happens.
+def _joined(folder: Path) -> Iterator[IO[str]]:
+    """Make or find the folder of the runs, which several commands may share.
 
     Raises:
-        ConfigError: another command has it, or the folder cannot be written.
+        ConfigError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder / LOCK)
+        held = open(folder / LOCK, "a", opener=no_link)  # noqa: SIM115 (closed below)
     except OSError as error:
         raise ConfigError(
             f"<runs_dir>: {folder} cannot be written ({error.strerror}): choose a writable folder"
         ) from None
-    if held is None:
-        raise ConfigError(f"<runs_dir>: another command is at work in {folder}: wait for it, or choose another folder")
     with held:
         yield held

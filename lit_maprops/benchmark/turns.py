@@ -138,8 +138,8 @@ class TimedScheduler(Scheduler):
         if self.deadline is not None and time.monotonic() > self.deadline:
             if self._active:  # they save, and are continued by the next call
                 self.progress.say("time is up: runs at work save and stop")
-                self.out_of_time, self.received = True, int(signal.SIGTERM)
-                for process in self._active:
-                    process.signal(signal.SIGTERM)
+            self.out_of_time, self.received = True, int(signal.SIGTERM)
+            for process in self._active:
+                process.signal(self._stop_signal)
             return
         super()._fill()

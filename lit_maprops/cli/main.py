@@ -21,7 +21,7 @@ commands:
   fit        train; writes runs/<run_name>/
   validate   evaluate a checkpoint's decentralized policies on fresh episodes
   test       the same on other episodes; for the figure you report
-  sweep      run a sweep file on this machine; continues where it was stopped
+  sweep      run a sweep file here or on a cluster; continues where it was stopped
   benchmark  a fixed list of cooperative tasks x samplers, within the minutes you give, and a leaderboard
   report     compare finished runs on one HTML page
   compare    print two finished runs side by side, and the difference of what they solved

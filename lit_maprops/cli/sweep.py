@@ -1,32 +1,47 @@
-"""``python -m lit_maprops sweep FILE``: runs a W&B sweep file in local processes; the same call continues it."""
+"""``python -m lit_maprops sweep FILE``: runs a W&B sweep file; the same call continues it, or joins in."""
 
+import fcntl
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lit_maprops.cli.parser import Parser
 from lit_maprops.sweep.journal import LOCK, Entry, Journal
+from lit_maprops.sweep.launched import LaunchedSweep, Launcher
+from lit_maprops.sweep.leases import Leases
 from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
-from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_count
-from lit_maprops.system.files import home_path, lock
+from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_choice, check_count
+from lit_maprops.system.files import home_path, no_link
 from lit_maprops.system.shipped import locate, nothing_there
 
+if TYPE_CHECKING:
+    from lit_maprops.sweep.proposals import Search
+
+LAUNCHERS = ("local", "slurm", "ray")
 MOST_HOURS = 1_000_000
 TASK = "data.env"  # what runs have in common whose results can be compared
-DESCRIPTION = """Run a W&B sweep file on this machine, without an account. Every run is a process of its own with a
-folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or killed:
-finished runs are kept, interrupted ones go on from their checkpoint."""
+DESCRIPTION = """Run a W&B sweep file, without an account, on this machine or a cluster. Every run is a process of its
+own with a folder RUNS_DIR/<sweep name>/<run id>. Give the same command again to continue a sweep that was stopped or
+killed: finished runs are kept, interrupted ones go on from their checkpoint. Given while another is at work, in another
+terminal or on another machine that sees RUNS_DIR, the two share the runs."""
 
 
 def _parse(args: list[str]) -> Namespace | None:
     parser = Parser("sweep", DESCRIPTION)
     parser.add_argument("file", metavar="FILE", help="W&B sweep file, or the name of one that lit-maprops conf lists")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
+    text = "runs at a time (default: 1; of a launcher: as many as it lets)"
+    parser.add_argument("--workers", type=int, help=f"{text}; here they share the cores")
+    text = "who does the runs: local, this command; slurm, a job array; ray, tasks (default: local)"
+    parser.add_argument("--launcher", default="local", metavar="LAUNCHER", help=text)
+    text = "in one word: sbatch's, '--time=4:00:00 --mem=8G', or a Ray task's, 'num_cpus=2 num_gpus=1'"
+    parser.add_argument("--launcher_options", metavar="OPTIONS", help=text)
+    parser.add_argument("--take", type=int, help="end after so many runs: for a task of a scheduler's array")
     parser.add_argument("--max_runs", type=int, help="most runs in all; needed for random and bayes without a run_cap")
     parser.add_argument(
         "--runs_dir", type=home_path, default=Path("runs"), help="where runs are written (default: runs)"
@@ -43,8 +58,8 @@ def run(args: list[str]) -> int:
     """Run or continue a sweep.
 
     Returns:
-        0: all runs finished (or were stopped early). 1: some failed. 129 / 130 / 143: stopped by SIGHUP / SIGINT /
-        SIGTERM.
+        0: all runs finished (or were stopped early). 1: some failed, or a launcher left some open.
+        129 / 130 / 138 / 143: stopped by SIGHUP / SIGINT / SIGUSR1 / SIGTERM.
 
     Raises:
         ConfigError: bad input, found before anything is written.
@@ -52,13 +67,7 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     if options is None:
         return 0
-    check_count("workers", options.workers, most=1024)
-    if options.max_runs is not None:
-        check_count("max_runs", options.max_runs, most=MOST_RUNS)
-    hours = options.run_hours
-    check(
-        hours is None or 0 < hours <= MOST_HOURS, f"--run_hours is {hours}: give a value between 0 and {MOST_HOURS:,}"
-    )
+    _check(options)
     path = locate("sweeps", options.file)
     if path is None:
         raise ConfigError(f"FILE: {nothing_there('sweeps', options.file)}")
@@ -69,24 +78,91 @@ def run(args: list[str]) -> int:
 
     # Only now: these import numpy, scipy and scikit-learn.
     from lit_maprops.sweep.proposals import Search
-    from lit_maprops.sweep.scheduler import Scheduler
 
     search = Search(file, folder)
-    with _alone(folder) as held:
+    launcher = _launcher(options, file)
+    with _joined(folder) as held:
         journal = Journal(folder, file, held)
-        for entry in journal.entries:
-            if options.retry_failed and entry.state == "failed":
-                entry.state, entry.exit_code, entry.error = "waiting", None, None
+        if options.retry_failed:
+            with Leases(folder) as leases:
+                journal.retry_failed(leases)
         total = max(search.size(limit), len(journal.entries))
-        try:
-            received = Scheduler(file, folder, search, journal, options.workers, total, hours).run()
-        except FolderLost:
-            raise
-        except WriteError as error:
-            raise WriteError(
-                f"{error.marked}; runs at work go on: make room, then give the same command again"
-            ) from None
-    return _report(file, folder, journal, received)
+        if launcher is not None:
+            task = partial(_task, options, path)
+            sweep = LaunchedSweep(file, folder, journal, launcher, task, total, options.workers)
+            return _report(file, folder, journal, sweep.run(), total)
+        received, failed = _work(options, file, folder, search, journal, total)
+    return _report(file, folder, journal, received, failed=failed if options.take else None)
+
+
+def _work(
+    options: Namespace, file: SweepFile, folder: Path, search: "Search", journal: Journal, total: int
+) -> tuple[int | None, int]:
+    """Do runs here; returns the signal that ended it early, and how many failed."""
+    from lit_maprops.sweep.scheduler import Scheduler
+
+    workers = 1 if options.workers is None else options.workers
+    try:
+        with Leases(folder) as leases:
+            scheduler = Scheduler(
+                file, folder, search, journal, workers, total, leases, options.run_hours, options.take
+            )
+            return scheduler.run(), scheduler.failed
+    except FolderLost:
+        raise
+    except WriteError as error:
+        raise WriteError(f"{error.marked}; runs at work go on: make room, then give the same command again") from None
+
+
+def _launcher(options: Namespace, file: SweepFile) -> Launcher | None:
+    """What queues the runs; None if they are done here.
+
+    Raises:
+        ConfigError: it is not there, or refuses what it is asked for.
+    """
+    given = options.launcher_options or ""
+    launcher: Launcher | None = None
+    if options.launcher == "slurm":
+        from lit_maprops.sweep.slurm import Slurm
+
+        launcher = Slurm(file.name, given)
+    elif options.launcher == "ray":
+        from lit_maprops.sweep.ray_tasks import Ray
+
+        launcher = Ray(given)
+    if launcher is not None:
+        launcher.check()
+    return launcher
+
+
+def _task(options: Namespace, path: Path, take: int) -> list[str]:
+    """The command of a launcher's task."""
+    words = [sys.executable, "-m", "lit_maprops", "sweep", str(path.resolve())]
+    words += [f"--runs_dir={options.runs_dir.resolve()}", f"--take={take}"]
+    given = {"max_runs": options.max_runs, "run_hours": options.run_hours}
+    return [*words, *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+
+
+def _check(options: Namespace) -> None:
+    if options.workers is not None:
+        check_count("workers", options.workers, most=1024)
+    if options.take is not None:
+        check_count("take", options.take, most=MOST_RUNS)
+    if options.max_runs is not None:
+        check_count("max_runs", options.max_runs, most=MOST_RUNS)
+    hours = options.run_hours
+    check(
+        hours is None or 0 < hours <= MOST_HOURS, f"--run_hours is {hours}: give a value between 0 and {MOST_HOURS:,}"
+    )
+    check_choice("launcher", options.launcher, LAUNCHERS)
+    check(
+        options.launcher_options is None or options.launcher != "local",
+        "--launcher_options is for --launcher slurm or ray, and it is local: leave it out",
+    )
+    check(
+        options.take is None or options.launcher == "local",
+        f"--take is for the tasks of a launcher, and --launcher {options.launcher} gives it to them: leave it out",
+    )
 
 
 def _limit(file: SweepFile, max_runs: int | None) -> int:
@@ -99,28 +175,55 @@ def _limit(file: SweepFile, max_runs: int | None) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder's lock; the system lets go of it when the process ends, however that happens.
+def _joined(folder: Path) -> Iterator[IO[str]]:
+    """Make or find the sweep's folder; the file that is returned tells whether it is still the same one.
 
     Raises:
-        ConfigError: another sweep has it, or the folder cannot be written.
+        ConfigError: it cannot be written, or its file system knows no locks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder / LOCK)
+        held = open(folder / LOCK, "a", opener=no_link)  # noqa: SIM115 (closed below)
     except OSError as error:
         raise ConfigError(
             f"--runs_dir: {folder} cannot be written ({error.strerror}): choose a writable folder"
         ) from None
-    if held is None:
-        raise ConfigError(
-            f"--runs_dir: another sweep command is at work in {folder}: wait for it, or choose another --runs_dir"
-        )
     with held:
-        yield held
+        try:
+            _check_locks(folder, held)
+            yield held
+        except ConfigError:
+            if not (folder / "sweep.json").exists():  # nobody has put anything there
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+            raise
 
 
-def _report(file: SweepFile, folder: Path, journal: Journal, received: int | None) -> int:
+def _check_locks(folder: Path, file: IO[str]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the one of its log says that a run is at work
+    except OSError as error:
+        raise ConfigError(
+            f"--runs_dir: {folder} is on a file system that gives no locks ({error.strerror}), without which two "
+            "sweep commands could start the same run: choose a folder elsewhere"
+        ) from None
+
+
+def _report(
+    file: SweepFile,
+    folder: Path,
+    journal: Journal,
+    received: int | None,
+    total: int | None = None,
+    failed: int | None = None,
+) -> int:
+    """Say what became of the runs; returns the exit code.
+
+    Args:
+        total: runs that a launcher was to bring to an end.
+        failed: runs that failed, if not those of the whole sweep count.
+    """
     count = {state: sum(e.state == state for e in journal.entries) for state in ("finished", "stopped", "failed")}
     parts = [f"{count['finished']} finished", f"{count['failed']} failed"]
     if count["stopped"]:
@@ -131,7 +234,8 @@ def _report(file: SweepFile, folder: Path, journal: Journal, received: int | Non
     if received is not None:
         print("continue with the same command", file=sys.stderr)
         return 128 + received
-    return 1 if count["failed"] else 0
+    unfinished = total is not None and journal.ended < total
+    return 1 if unfinished or (count["failed"] if failed is None else failed) else 0
 
 
 def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) -> None:

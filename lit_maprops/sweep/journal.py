@@ -1,20 +1,30 @@
-"""What a sweep remembers of its runs: ``sweep.json``, written before a run starts and after it ends, atomically."""
+"""What a sweep remembers of its runs: ``sweep.json``, written before a run starts and after it ends, atomically.
 
+Several commands write it in turns: whoever holds the lease ``TURN`` reads what the others wrote, changes it, and saves.
+"""
+
+import contextlib
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lit_maprops.sweep.leases import Lease, Leases
 from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import ConfigError, FolderLost, check
 from lit_maprops.system.files import is_held, write_json
 
-LOCK = "sweep.lock"
+LOCK = "sweep.lock"  # nobody locks it: it is there to tell whether the folder was made anew
+TURN = "journal"
+TURN_SECONDS = 0.02  # between two attempts at it
 ID = r"\d{3,}-[0-9a-f]{6}"
 STATES = ("waiting", "running", "finished", "stopped", "failed")
+ENDED = STATES[2:]
 
 
 @dataclass
@@ -25,7 +35,7 @@ class Entry:
         id: its folder inside the sweep's.
         parameters: the flags proposed for it.
         state: ``waiting``, ``running``, ``finished``, ``stopped`` (early, by hyperband) or ``failed``. A run that is
-            still ``running`` when a sweep starts was interrupted with it.
+            ``running`` and nobody has the lease of was interrupted with its sweep.
         exit_code: of a failed run's process; negative: killed by that signal; None: the sweep was not there to see it.
         error: last line a failed run printed.
         log: file with everything it printed.
@@ -45,36 +55,97 @@ class Journal:
     Args:
         folder: of the sweep.
         file: the sweep.
-        held: its lock.
+        held: its file ``LOCK``, open.
+
+    Attributes:
+        entries: as they were when the file was last read; to be changed within ``changing`` only.
 
     Raises:
         ConfigError: the folder holds a sweep of another file.
     """
 
     def __init__(self, folder: Path, file: SweepFile, held: IO[str]) -> None:
-        self.path, self._held = folder / "sweep.json", held
+        self.path, self._file, self._held = folder / "sweep.json", file, held
         self._meaning = json.loads(json.dumps(file.meaning, default=str))
+        self._read: tuple[int, ...] = ()  # which state of the file the entries are
+        self._turn: Lease | None = None
         self.entries: list[Entry] = []
-        if self.path.exists():
-            try:
-                content = json.loads(self.path.read_text())
-                self.entries = [_entry(**entry) for entry in content["runs"]]
-                different = sorted(_differences(dict(content["sweep"]), self._meaning))
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                raise ConfigError(f"<runs_dir>: {self.path} is damaged: move it away, or choose a new place") from None
+        self.refresh()
+
+    @property
+    def ended(self) -> int:
+        """How many runs are over."""
+        return sum(entry.state in ENDED for entry in self.entries)
+
+    def refresh(self) -> None:
+        """Take over what other commands have written; entries stay the objects that they are.
+
+        Raises:
+            ConfigError: somebody has put another file there.
+        """
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                version = _version(os.fstat(file.fileno()))
+                if version == self._read:
+                    return
+                text = file.read()
+            content = json.loads(text)
+            found = [_entry(**entry) for entry in content["runs"]]
+            different = sorted(_differences(dict(content["sweep"]), self._meaning))
+            same = [entry.id for entry in self.entries] == [entry.id for entry in found[: len(self.entries)]]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise ConfigError(f"<runs_dir>: {self.path} is damaged: move it away, or choose a new place") from None
+        check(same, f"<runs_dir>: {self.path} was replaced while this sweep was at work: give it again")
+        check(
+            not different,
+            f"{self._file.path} has changed since its runs in {self.path.parent} began ({', '.join(different)}): "
+            "choose a new place with <runs_dir>, or another name in the file",
+        )
+        # They become words of a command: a folder of somebody else's may not add its own.
+        for entry in found:
+            foreign = sorted(_foreign(entry.parameters, self._file.content["parameters"]))
             check(
-                not different,
-                f"{file.path} has changed since its runs in {folder} began ({', '.join(different)}): "
-                "choose a new place with <runs_dir>, or another name in the file",
+                not foreign,
+                f"<runs_dir>: {self.path} has a run {entry.id} with {', '.join(foreign)} as {self._file.path} never "
+                "proposes it: move the folder away, or choose a new place",
             )
-            # They become words of a command: a folder of somebody else's may not add its own.
+        for entry, now in zip(self.entries, found, strict=False):
+            vars(entry).update(vars(now))
+        self.entries += found[len(self.entries) :]
+        self._read = version
+
+    @contextlib.contextmanager
+    def changing(self, leases: Leases) -> Iterator[None]:
+        """Be the only one who changes the file, and know what the others have written.
+
+        Raises:
+            FolderLost: there is no such folder any more.
+            WriteError: the turn cannot be taken.
+        """
+        self._check_folder()
+        turn = leases.take(TURN)
+        while turn is None:
+            time.sleep(TURN_SECONDS)
+            leases.keep_alive()
+            self._check_folder()
+            turn = leases.take(TURN)
+        self._turn = turn
+        try:
+            self.refresh()
+            yield
+        finally:
+            self._turn = None
+            turn.release()
+
+    def retry_failed(self, leases: Leases) -> None:
+        """Let failed runs be begun again."""
+        with self.changing(leases):
             for entry in self.entries:
-                foreign = sorted(_foreign(entry.parameters, file.content["parameters"]))
-                check(
-                    not foreign,
-                    f"<runs_dir>: {self.path} has a run {entry.id} with {', '.join(foreign)} as {file.path} never "
-                    "proposes it: move the folder away, or choose a new place",
-                )
+                if entry.state == "failed":
+                    entry.state, entry.exit_code, entry.error = "waiting", None, None
+            self.save()
 
     def add(self, parameters: dict[str, Any]) -> Entry:
         """Remember a proposal; its id is its number and a hash of its parameters."""
@@ -85,15 +156,26 @@ class Journal:
         return entry
 
     def save(self) -> None:
-        """Write the file.
+        """Write the file, within ``changing``.
 
         Raises:
             FolderLost: it would not be that of this sweep.
         """
+        self._check_folder()
+        if self._turn is None or not self._turn.is_held():
+            raise FolderLost(f"{self.path} is written by another sweep command now: this one was away for too long")
+        write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
+        self._read = _version(self.path.stat())
+
+    def _check_folder(self) -> None:
         if not is_held(self.path.with_name(LOCK), self._held):
             folder = self.path.parent
             raise FolderLost(f"{folder} was removed or made anew while this sweep was at work in it: give it again")
-        write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    """Tells states of a file apart that is replaced, never written into."""
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _entry(**saved: Any) -> Entry:

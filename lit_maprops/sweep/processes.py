@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_maprops.sweep.journal import Entry
+from lit_maprops.sweep.leases import Lease
 from lit_maprops.sweep.sweep_file import SweepFile
 from lit_maprops.system.errors import check
 from lit_maprops.system.files import no_link, writing
@@ -70,10 +71,11 @@ class Process:
     Args:
         entry: the run.
         folder: of the sweep.
+        lease: on the run.
     """
 
-    def __init__(self, entry: Entry, folder: Path) -> None:
-        self.entry = entry
+    def __init__(self, entry: Entry, folder: Path, lease: Lease) -> None:
+        self.entry, self.lease = entry, lease
         self.run = folder / entry.id
         self.log = folder / f"{entry.id}.log"
         self.stopping = False  # hyperband gave it up
@@ -126,7 +128,7 @@ class Process:
         return flags
 
     def alive(self) -> bool:
-        """Whether the run is at work."""
+        """Whether the run is at work; before ``start``, whether an earlier sweep's process still is."""
         if self._popen is not None:
             return self._popen.poll() is None
         with open(self.log, "ab", opener=no_link) as log:
@@ -151,6 +153,11 @@ class Process:
             self.late = True
             self.signal(signal.SIGTERM)
         elif over > GRACE_SECONDS:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the run and its children at once, unless an earlier sweep started it."""
+        if self._popen is not None and self._popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
 

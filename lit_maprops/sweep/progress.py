@@ -27,6 +27,7 @@ class Progress:
     def __init__(self, done: int, total: int, varied: list[str], deadline: float | None = None) -> None:
         self._before, self._done, self._total, self._varied = done, done, total, varied
         self._deadline = deadline
+        self._others = 0  # runs elsewhere, when we last said so
         self._started = time.monotonic()
         self._shown = sys.stderr.isatty()
         self._bar = tqdm(
@@ -62,6 +63,18 @@ class Progress:
         self._bar.n = self._done + sum(share for _, share in runs)
         self._bar.set_description_str(text if len(text) <= room else f"{text[: room - 4]} ...")
 
+    def others(self, done: int, runs: int) -> None:
+        """Say, once for every number of them, that runs of other commands are waited for."""
+        self._done = done
+        if runs != self._others:
+            self._others = runs
+            what = "a run" if runs == 1 else f"{runs} runs"
+            self.say(f"waiting for {what} of other sweep commands [{done} of {self._total} done]")
+
+    def recount(self, done: int) -> None:
+        """Take over how many runs have ended, those of other commands among them."""
+        self._done = done
+
     def ended(self, entry: Entry, result: str) -> None:
         """Count a run and say what became of it."""
         self._done += 1
@@ -79,7 +92,7 @@ class Progress:
         if left == 0:
             return ""
         now = time.monotonic()
-        seconds = (now - self._started) / (self._done - self._before) * left
+        seconds = (now - self._started) / max(self._done - self._before, 1) * left
         if self._deadline is not None:
             seconds = min(seconds, max(0.0, self._deadline - now))
         return f", about {tqdm.format_interval(seconds)} left"

@@ -10,7 +10,12 @@ from lit_maprops.system.errors import check
 RUN_FILES = ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "changes.json", "validate.json", "test.json",
              "error.txt", "*.ckpt", "*.png", "*.gif", "*.tmp")  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "wandb")
-SWEEP_FILES = ("sweep.json", "sweep.lock", "*.log")  # of a sweep's folder, which holds those of its runs
+SWEEP_FILES = (
+    "sweep.json",
+    "sweep.lock",
+    "launched.json",
+    "*.log",
+)  # of a sweep's folder, which holds those of its runs
 
 
 def check_output(argument: str, *paths: Path) -> None:

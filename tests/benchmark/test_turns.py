@@ -113,6 +113,8 @@ def test_time_up_stops_what_is_at_work(monkeypatch: pytest.MonkeyPatch, clock: l
     said: list[Callable[..., object] | str | int] = []
 
     class Stand:
+        is_ours = True
+
         def signal(self, number: int) -> None:
             said.append(number)
 
@@ -121,7 +123,7 @@ def test_time_up_stops_what_is_at_work(monkeypatch: pytest.MonkeyPatch, clock: l
 
     scheduler = TimedScheduler.__new__(TimedScheduler)
     scheduler.deadline, scheduler.received, scheduler._active = 10.0, None, [Stand()]  # type: ignore[list-item]
-    scheduler.progress = Stand()  # type: ignore[assignment]
+    scheduler.progress = scheduler.file = Stand()  # type: ignore[assignment]
     clock[0] = 11.0
     scheduler._fill()
     assert scheduler.out_of_time and scheduler.received == 15 and said[-1] == 15

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, command, end
+from conftest import ROOT, command
 
 from lit_maprops.cli.main import main
 from lit_maprops.sweep.processes import command_line
@@ -184,7 +184,12 @@ def test_leftovers_without_a_checkpoint_are_cleared(sweep: Sweep, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_the_runs_and_leaves_them_to_continue(
     sweep: Sweep, tmp_path: Path, number: int, code: int
@@ -266,16 +271,6 @@ def test_bayes_learns_from_results(sweep: Sweep, tmp_path: Path) -> None:
     assert np.mean(xs[5:]) > 0.8
 
 
-def test_two_sweeps_in_one_folder_are_refused(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = sweep("--steps=100", "--pause=0.05")
-    first = command("sweep", str(path), "--runs_dir", str(tmp_path / "runs"))
-    try:
-        assert _wait_for((tmp_path / "runs" / "toy" / "sweep.json").exists)
-        assert "another sweep command is at work" in refused(path, capsys)
-    finally:
-        end(first)
-
-
 def test_a_changed_file_is_refused_and_the_change_named(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +303,11 @@ BAD = {
     "no workers": ({}, ["--workers", "0"], "--workers"),
     "workers no number": ({}, ["--workers", "many"], "--workers"),
     "no runs": ({}, ["--max_runs", "0"], "--max_runs"),
+    "nothing to take": ({}, ["--take", "0"], "--take"),
+    "unknown launcher": ({}, ["--launcher", "slurn"], "--launcher is 'slurn': choose one of local, slurm, ray"),
+    "options of another launcher": ({}, ["--launcher_options=--mem=1G"], "--launcher_options"),
+    "no SLURM": ({}, ["--launcher", "slurm"], "no sbatch"),
+    "take for a launcher": ({}, ["--launcher", "slurm", "--take", "1"], "--take"),
     "unknown option": ({}, ["--wokers", "2"], "--wokers"),
 }
 
@@ -317,10 +317,12 @@ def test_bad_input_is_one_line_and_writes_nothing(
     sweep: Sweep,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     content: dict[str, Any],
     options: list[str],
     words: str,
 ) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # whether or not this machine has SLURM
     assert words in refused(sweep(**content), capsys, *options)
     assert [p.name for p in tmp_path.iterdir()] == ["sweep.yaml"]
 
