@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from lit_maprops.metrics.evaluate import Evaluation
+from lit_maprops.metrics.reliability import Criterion
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.flags import with_flags
@@ -71,8 +72,11 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.evaluation_result.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        say(f"{command}: {name} policies {_how_they_did(evaluation, model.eval_episodes)}")
-    if not all(evaluation.tells_success for evaluation in model.evaluation_result.values()):
+    told = all(evaluation.tells_success for evaluation in model.evaluation_result.values())
+    judged = model.criterion(told)
+    for name, evaluation in model.evaluation_result.items():
+        say(f"{command}: {name} policies {_how_they_did(evaluation, judged, model.eval_episodes)}")
+    if not told:
         say(f"{command}: this task has no success, so returns count")
     missing = _without_figure(model)
     if missing:
@@ -84,10 +88,15 @@ def evaluate(cli: RunCLI, command: str) -> int:
     return 0
 
 
-def _how_they_did(evaluation: Evaluation, episodes: int) -> str:
-    if evaluation.tells_success:
+def _how_they_did(evaluation: Evaluation, judged: Criterion, episodes: int) -> str:
+    """Their mean success or return; with a threshold for returns, the seeds that reach it."""
+    if not judged.by_return:
         return f"succeed in {evaluation.mean_success_rate:.1%} of {episodes} episodes per seed"
-    return f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
+    text = f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
+    if not judged.tells_solved:
+        return text
+    solved = judged.solved(evaluation.episode_return.tolist())
+    return f"{text}; {solved.sum()} of {len(solved)} seeds return at least {judged.threshold:g}"
 
 
 def _without_figure(model: LitMAPROPS) -> list[int]:

@@ -15,8 +15,9 @@ import numpy as np
 from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
 from lit_maprops.report.films import films
+from lit_maprops.report.find import LeftOut
 from lit_maprops.report.headline import headline, nan_notes, sampled_notes
-from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.load import Run, load_runs
 from lit_maprops.report.props_notes import props_notes
 from lit_maprops.report.remarks import near_deterministic, remarks
 from lit_maprops.report.return_figures import returns
@@ -155,7 +156,7 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         "notes": nan_notes(setting),
         "sampled": sampled_notes(setting),
         "props": props_notes(setting) if setting.results else [],
-        "by_return": setting.by_return,
+        "tells_solved": setting.tells_solved,
         "seeds": seeds_of(setting),
         "drawings": [drawing for drawing in drawings if drawing is not None],
         "numbers": figures.numbers(setting.results),
@@ -204,7 +205,7 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
                     _cell(names[run.setting]),
                     _cell(state),
                     _cell(len(run.seeds)),
-                    _cell(run.solved if run.finished and run.tells_success else math.nan),
+                    _cell(run.solved if run.finished and run.criterion.tells_solved else math.nan),
                     _cell(round(float(run.final.mean()), 3) if run.finished and run.tells_success else math.nan),
                     _cell(float(f"{_mean_return(run):.4g}") if run.finished else math.nan),
                     _cell(float(f"{error:.3g}")),

@@ -55,6 +55,12 @@ def _separates(key: str, value: Hashable) -> bool:
     return key not in POOLED and key != BEHAVIOR_BATCH and key != SAMPLER and not key.startswith(SAMPLER + ".")
 
 
+def planned_env_steps(config: Config) -> int:
+    """Env steps of the last whole target batch; 0 where the configuration does not tell."""
+    total, n = config.get("model.total_env_steps"), config.get(TARGET_BATCH)
+    return total // n * n if isinstance(total, int) and isinstance(n, int) and n > 0 else 0
+
+
 def differing(configs: Iterable[Config]) -> list[str]:
     """Keys with more than one value among the configurations that have them, in order of appearance."""
     values: dict[str, set[Hashable]] = {}

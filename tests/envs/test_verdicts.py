@@ -71,7 +71,12 @@ def test_evaluations_without_a_verdict_have_no_success_rates() -> None:
     assert Evaluation(torch.full((2,), torch.nan), torch.full((2,), torch.nan)).mean_success_rate == 0  # all broken
 
 
-def trained(folder: Path, name: str, how: str, behavior: str = "OnPolicy") -> Path:
+def trained(folder: Path, name: str, how: str, behavior: str = "OnPolicy", *options: str) -> Path:
+    assert main(small_run(folder, name, how, behavior, *options)) == 0
+    return folder / name
+
+
+def small_run(folder: Path, name: str, how: str, behavior: str = "OnPolicy", *options: str) -> list[str]:
     small = {
         "num_seeds": 3, "total_env_steps": 64, "eval_interval": 1, "eval_episodes": 3, "behavior": behavior,
         "learner": "IPPO", "learner.epochs": 1, "learner.learning_rate": 0.02,
@@ -79,8 +84,7 @@ def trained(folder: Path, name: str, how: str, behavior: str = "OnPolicy") -> Pa
     data = {"env": "PettingZoo", "env.name": "pettingzoo_toys.judged", "env.options": {"how": how}, "num_envs": 2}
     data |= {"behavior_batch_size": 8, "target_batch_size": 32, "env.max_steps": 4}
     flags = [f"--model.{k}={v}" for k, v in small.items()] + [f"--data.{k}={v}" for k, v in data.items()]
-    assert main(["fit", *flags, "--trust", "pettingzoo_toys", "--runs_dir", str(folder), "--run_name", name]) == 0
-    return folder / name
+    return ["fit", *flags, "--trust", "pettingzoo_toys", "--runs_dir", str(folder), "--run_name", name, *options]
 
 
 def test_a_run_without_success_is_judged_by_its_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +101,7 @@ def test_a_run_without_success_is_judged_by_its_returns(tmp_path: Path, capsys: 
         assert summary[field] is None
     assert last.startswith(f"this task has no success, so returns count: mean return {final.mean():.2f} [95% {low:.2f}")
     assert of_seeds.startswith(f"return of each seed, greedy/sampled: 0: {final[0]:.2f}/")
-    assert "solved" not in of_seeds + last
+    assert "solved 0" not in of_seeds + last and "--model.solved_on return" in last
     assert (run / "return.png").exists() and not (run / "success.png").exists()
     result = lm.load_run(run)
     assert not result.tells_success and result.episode_return.tolist() == final.tolist()
@@ -126,3 +130,18 @@ def test_a_run_whose_package_tells_success_counts_it(tmp_path: Path) -> None:
     assert summary["tells_success"] is True and rows["greedy_success_rate"].between(0, 1).all()
     assert summary["success_rate"] == rows[rows["env_steps"] == 64]["greedy_success_rate"].tolist()
     assert (run / "success.png").exists()
+
+
+def test_success_cannot_be_asked_of_a_task_that_tells_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(small_run(tmp_path, "a", "nothing", "OnPolicy", "--model.solved_on", "success")) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--model.solved_on is success and PettingZoo pettingzoo_toys.judged tells no success" in line
+    assert "use --model.solved_on return" in line and not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("how", ["agents", "infos", "at the end"])
+def test_success_can_be_asked_of_a_package_whose_first_verdict_comes_late(tmp_path: Path, how: str) -> None:
+    """``max_steps`` beyond the steps that the constructor tries: the verdict at an episode's end is found, too."""
+    task = PettingZoo("pettingzoo_toys.judged", {"how": how}, 40)
+    assert task.judges() and task.tells_success
+    assert not PettingZoo("pettingzoo_toys.judged", {"how": "nothing"}, 40).judges()
