@@ -38,6 +38,7 @@ from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
+from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
 from lit_maprops.metrics.evaluate import Evaluation, Film, evaluate, record, with_verdicts
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
 from lit_maprops.metrics.reliability import RETURN, SUCCESS, Criterion, criterion
@@ -135,6 +136,7 @@ class LitMAPROPS(ResumableRun):
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
+        self.seed_log = SeedLog()
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
 
     # set-up
@@ -350,6 +352,12 @@ class LitMAPROPS(ResumableRun):
 
     def _tell_lightning(self, clock: TrainerClock, last: bool) -> None:
         self.means = means_over_seeds(self.row, self.evaluations)
+        takers = SeedLog.takers(self.loggers) if self.evaluations is not None and self.trainer.is_global_zero else []
+        if self.evaluations is not None and takers:
+            told = any(evaluation.tells_success for evaluation in self.evaluations.values())
+            judged = "greedy_return" if self.criterion(told).by_return else "greedy_success_rate"
+            figures_of_seeds = figures_of(self.evaluations)
+            self.seed_log.log(takers, EachSeed(self.env_steps, self.seed_ids, figures_of_seeds, judged, last))
         clock.set(self.env_steps)
         figures = {name: value for name, value in self.means.items() if not math.isnan(value)}
         log_row(self, figures | {"env_steps": self.env_steps, "iteration": self.iteration}, step=self.env_steps)

@@ -79,6 +79,7 @@ def test_of_many_seeds_those_are_listed_that_only_sampled_actions_solve() -> Non
 def test_one_seed_has_no_interval() -> None:
     nan = float("nan")
     returns = {"tells_success": False, "episode_return": [1234.5], "episode_return_stochastic": [nan]}
+    returns |= {"config": {"model": {"solved_threshold": None}}}
     returns |= {"mean_return": 1234.5, "mean_return_ci95": [nan, nan], "solved_on": "return", "solved_threshold": None}
     of_seeds, last = last_words(summary([0.0], [0.0]) | returns, 7)
     assert of_seeds == "return of each seed, greedy/sampled: 5: 1234/nan"

@@ -52,6 +52,10 @@ class Settings(TypedDict, total=False):
     runs_dir: str
     keep: NonNegativeInt
     wandb: str | None
+    wandb_group: str | None
+    wandb_job_type: str | None
+    wandb_tags: Sequence[str]
+    wandb_artifacts: Sequence[str]
     trainer: Mapping[str, Any]
     trust: Sequence[str]
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from lit_maprops.metrics.evaluate import Evaluation
 from lit_maprops.metrics.reliability import Criterion
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.report.page import page_maker
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.last_words import short
@@ -46,7 +47,9 @@ def run(args: list[str]) -> int:
     cli = parsed(args[1:], args[0])
     if chosen_by_us():
         cli.notes.append(ONE_THREAD)
-    return train(cli, say, WAY_ON, next_step=NEXT_STEP)[0] if args[0] == "fit" else evaluate(cli, args[0])
+    if args[0] != "fit":
+        return evaluate(cli, args[0])
+    return train(cli, say, WAY_ON, next_step=NEXT_STEP, page=page_maker(cli.config.wandb_artifacts))[0]
 
 
 def evaluate(cli: RunCLI, command: str) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -24,6 +24,7 @@ from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
+from lit_maprops.run.wandb_options import REPORT
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
@@ -74,6 +75,29 @@ class Report:
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
 
 
+def check_packages() -> None:
+    """Refuse to make a page without what it needs.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:  # install looks through what is installed
+            raise ConfigError(f"report: {package} is missing: {install('report')}")
+
+
+def page_maker(artifacts: Sequence[str]) -> Callable[[Path], str] | None:
+    """What makes the page of a run's folder; None if ``artifacts``, of the run's options, ask for none.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    if REPORT not in artifacts:
+        return None
+    check_packages()
+    return lambda folder: make_report([folder]).html
+
+
 def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Report:
     """Read runs and lay out the page.
 
@@ -84,9 +108,7 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
     Raises:
         ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:  # install looks through what is installed
-            raise ConfigError(f"report: {package} is missing: {install('report')}")
+    check_packages()
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from hashlib import sha256
 
+from lit_maprops.run.changes import LABELS
+
 Config = Mapping[str, Hashable]  # flag without dashes -> value
 Key = frozenset[tuple[str, Hashable]]
 
@@ -31,9 +33,9 @@ POOLED = {
     "model.sampling_error",
     "model.sampling_error_interval",
     "model.checkpoint_interval",
-}
+} | LABELS
 MOST_DETAILS = 12  # settings in a name
-NAMES_OF_THE_RUN = {"run_name", "runs_dir"}
+NAMES_OF_THE_RUN = {"run_name", "runs_dir"} | LABELS
 
 
 def sampler_key(config: Config) -> Key:

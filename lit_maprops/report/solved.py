@@ -21,7 +21,7 @@ def criterion_of(config: Mapping[str, Hashable], tells_success: bool) -> Criteri
 
 
 def spell_out(config: dict[str, Hashable]) -> None:
-    """Write it as versions before ``solved_on`` did, so that their runs and newer ones have equal settings.
+    """Write what is the default as null, or leave it out: runs of versions before ``solved_on`` have equal settings.
 
     Raises:
         KeyError: there is no threshold.
@@ -32,7 +32,6 @@ def spell_out(config: dict[str, Hashable]) -> None:
         raise ValueError(f"{SOLVED_ON} is {on}")
     if on is not None:
         config[SOLVED_ON] = on
-    if config[SOLVED_THRESHOLD] is not None:
-        float(str(config[SOLVED_THRESHOLD]))
-    elif on != RETURN:
-        config[SOLVED_THRESHOLD] = SUCCESS_THRESHOLD
+    given = config[SOLVED_THRESHOLD]
+    if given is not None and float(str(given)) == SUCCESS_THRESHOLD and on != RETURN:
+        config[SOLVED_THRESHOLD] = None

@@ -62,11 +62,18 @@ def _returned(summary: Mapping[str, Any], episodes: int) -> str:
     """With what a share of solved seeds needs: a threshold, which no task brings along for its returns."""
     asked = summary["tells_success"]  # else the task alone decided
     why = "returns count" if asked else "this task has no success, so returns count"
-    missing = "<model.solved_threshold>" if asked else "<model.solved_on> return and <model.solved_threshold>"
+    given = summary["config"]["model"]["solved_threshold"]
+    needs = "a share of solved seeds needs "
+    if asked:
+        needs += "<model.solved_threshold>"
+    elif given is None:
+        needs += "<model.solved_on> return and <model.solved_threshold>"
+    else:
+        needs = f"<model.solved_threshold> {given:g} is of success: {needs}<model.solved_on> return, too"
     return (
         f"{why}: mean return {return_text(summary)} of "
-        f"{len(summary['seeds'])} seed{'s' if len(summary['seeds']) > 1 else ''}, greedy, in {episodes} episodes (a "
-        f"share of solved seeds needs {missing})"
+        f"{len(summary['seeds'])} seed{'s' if len(summary['seeds']) > 1 else ''}, greedy, in {episodes} episodes "
+        f"({needs})"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from lit_maprops.envs import Task
@@ -17,6 +18,7 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures
 from lit_maprops.run.callbacks import Recorder, Say, own_module
 from lit_maprops.run.diagnosis import near_deterministic
+from lit_maprops.run.end_media import log_to_tensorboard
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.last_words import last_words, return_text
@@ -68,6 +70,8 @@ class Summary(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, Tracker):
                 logger.log_end(self.folder, summary)
+            elif isinstance(logger, TensorBoardLogger):
+                log_to_tensorboard(logger.experiment, self.folder, module.env_steps)
         *lines, last = last_words(summary, module.eval_episodes)
         for line in lines:
             self.say(line)

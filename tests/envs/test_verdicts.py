@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from statsmodels.stats.proportion import proportion_confint
 
 import lit_maprops as lm
 from lit_maprops.cli.main import main
@@ -145,3 +146,77 @@ def test_success_can_be_asked_of_a_package_whose_first_verdict_comes_late(tmp_pa
     task = PettingZoo("pettingzoo_toys.judged", {"how": how}, 40)
     assert task.judges() and task.tells_success
     assert not PettingZoo("pettingzoo_toys.judged", {"how": "nothing"}, 40).judges()
+
+
+def test_a_threshold_for_returns_counts_solved_seeds_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    first = trained(runs, "plain", "nothing")
+    returns = lm.load_run(first).episode_return
+    threshold = float(returns.max())
+    reached = int((returns == threshold).sum())
+    options = ("--model.solved_on", "return", "--model.solved_threshold", repr(threshold))
+    capsys.readouterr()
+    run = trained(runs, "counted", "nothing", "OnPolicy", *options)
+    last = capsys.readouterr().err.strip().splitlines()[-2]
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["solved_on"], summary["solved_threshold"]) == ("return", threshold)
+    assert summary["solved_share"] == pytest.approx(reached / 3) and summary["success_rate"] is None
+    low, high = summary["solved_share_ci95"]
+    assert (low, high) == pytest.approx(proportion_confint(reached, 3, method="wilson"))
+    assert last.startswith(
+        f"solved {reached / 3:.0%} of 3 seeds [95% {low:.0%} to {high:.0%}] (greedy return of at least"
+    )
+    assert (run / "return.png").exists() and not (run / "success.png").exists()
+    result = lm.load_run(run)
+    assert result.solved == reached and result.solved_interval == pytest.approx((low, high))
+    assert f"solved {reached} of 3 seeds" in repr(result)
+    other = trained(runs, "seed 1", "nothing", "OnPolicy", *options, "--seed_everything", "1")
+    assert "points" in str(result.compare(lm.load_run(other)))
+    assert main(["compare", str(run), str(other)]) == 0
+    assert "Solved, counted minus seed 1:" in capsys.readouterr().out
+    assert main(["compare", str(first), str(run)]) == 0
+    expected = "No difference is told: plain counts mean return, counted seeds solved by their return."
+    assert expected in capsys.readouterr().out
+    with pytest.raises(lm.ConfigError, match="judged by different figures"):
+        result.compare(lm.load_run(first))
+    checkpoint = str(run / "checkpoints/last.ckpt")
+    assert main(["validate", "--ckpt_path", checkpoint, "--trust", "pettingzoo_toys"]) == 0
+    assert "of 3 seeds return at least" in capsys.readouterr().err
+
+
+def test_return_can_decide_where_the_task_tells_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, "a", "agents", "OnPolicy", "--model.solved_on", "return")
+    *_, of_seeds, last, _ = capsys.readouterr().err.strip().splitlines()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["tells_success"] and summary["success_rate"] is not None and summary["solved_share"] is None
+    assert of_seeds.startswith("return of each seed") and last.startswith("returns count: mean return")
+    assert "needs --model.solved_threshold" in last and (run / "return.png").exists()
+    assert "The runs are judged by their returns: returns are compared." in make_report([run]).html
+
+
+def test_a_threshold_of_success_is_none_for_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As configurations of versions before ``solved_on`` have it."""
+    run = trained(tmp_path, "a", "nothing", "OnPolicy", "--model.solved_threshold", "0.0")
+    said = capsys.readouterr().err
+    assert "--model.solved_threshold 0 is of success: a share of solved seeds needs --model.solved_on return" in said
+    assert json.loads((run / "summary.json").read_text())["solved_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model.solved_threshold", "20"], "--model.solved_threshold is 20.0: a success rate is a share"),
+        (["--model.solved_threshold", "-0.1", "--model.solved_on", "success"], "give a value from 0 to 1"),
+        (["--model.solved_threshold", "nan", "--model.solved_on", "return"], "--model.solved_threshold is nan"),
+        (["--model.solved_threshold", ".inf", "--model.solved_on", "return"], "--model.solved_threshold is inf"),
+        (["--model.solved_on", "retrun"], "--model.solved_on is 'retrun': choose one of success, return"),
+    ],
+)
+def test_a_criterion_that_cannot_be_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(small_run(tmp_path, "a", "nothing", "OnPolicy", *options)) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line and not (tmp_path / "a").exists()
