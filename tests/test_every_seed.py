@@ -14,7 +14,7 @@ import pytest
 import wandb
 from conftest import ROOT, SMALL
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 import lit_maprops as lm
 from docs.pictures import wandb_store
@@ -228,6 +228,36 @@ def test_labels_that_reach_no_wandb_run_are_said(tmp_path: Path, capsys: pytest.
     assert _fit(tmp_path, *LABELS) == 0  # WANDB_MODE is disabled here
     err = capsys.readouterr().err
     assert "no W&B run of this run's own: --wandb_group, --wandb_job_type, --wandb_tags without effect" in err
+
+
+def test_labels_from_python_are_those_of_the_command_line(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"num_seeds": 2, "total_env_steps": 8, "target_batch_size": 8, "runs_dir": str(tmp_path)}
+    parts: dict[str, Any] = {"env": lm.MatrixGame(), "behavior": lm.OnPolicy(), "learner": lm.Reinforce()}
+    run = lm.fit(**parts, **sizes, run_name="x", wandb_group="study", wandb_tags=("a", "b"), wandb_artifacts=["report"])
+    assert WandbOptions.of(run.config) == WandbOptions("study", None, ["a", "b"], ["report"])
+    with pytest.raises(lm.ConfigError, match="wandb_tags"):
+        lm.fit(**parts, **sizes, run_name="y", wandb_tags="a")
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_wandb_logger_of_the_users_own_has_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a plain Trainer, where nothing of this program's runs is at work."""
+    wandb.teardown()
+    monkeypatch.setattr(wandb, "run", None)
+    monkeypatch.delenv("WANDB_MODE")
+    (tmp_path / "x").mkdir()
+    logger = WandbLogger(save_dir=str(tmp_path / "x"), offline=True, log_model=False)
+    learner = lm.Reinforce(learning_rate=1.0, hidden=[])
+    module = lm.LitMAPROPS(lm.OnPolicy(), learner, num_seeds=4, total_env_steps=64, eval_interval=2, eval_episodes=4)
+    data = lm.MultiAgentData(lm.MatrixGame(payoff="figure1"), target_batch_size=8)
+    options: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": False}
+    Trainer(accelerator="cpu", logger=logger, enable_model_summary=False, **options).fit(module, datamodule=data)
+    wandb.finish()
+    _wait_for(tmp_path / "x", "exit")
+    rows = wandb_store.table(tmp_path / "x", f"{LINES}_table")
+    assert [(row["env_steps"], row["seed"]) for row in rows] == [(n, s) for n in (16, 32, 48, 64) for s in "0123"]
+    assert module.evaluations is not None
+    assert [row["greedy_return"] for row in rows[-4:]] == module.evaluations["greedy"].episode_return.tolist()
 
 
 def test_earlier_configurations_have_no_labels() -> None:
