@@ -21,7 +21,7 @@ LINES = f"{PREFIX}/lines"  # of the panel; its table is lines_table
 BINS = 20
 MOST_ROWS = 10_000  # of a table; W&B's panels draw no more
 MOST_LISTED = 400  # seeds in a text
-GROWTH = 1.5  # a table is logged again when it has so many times the evaluations
+GROWTH = 2.0  # a table is logged again when it has so many times the evaluations
 PANEL = "wandb/lineseries/v0"  # W&B's own chart of lines by key
 
 
