@@ -3,28 +3,12 @@
 import math
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from typing import Any
 
 from lit_maprops.benchmark.comparisons import LEVEL, Judged, level_of
 from lit_maprops.benchmark.tables import Leaderboard, Table, cell_text, difference_text
 from lit_maprops.report.figures import MARKERS, color
 from lit_maprops.report.svg import INK, MUTED, STYLES, Drawing, draw, plain, shorten
-from lit_maprops.system.errors import ConfigError
-from lit_maprops.system.extras import install
-
-PACKAGES = ("jinja2", "matplotlib", "scipy")  # of the extra `report`
-
-
-def check_packages() -> None:
-    """Refuse to begin what could not be shown.
-
-    Raises:
-        ConfigError: a package of the extra ``report`` is missing.
-    """
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise ConfigError(f"benchmark: {package} is missing: {install('report')}")
 
 
 def methods(board: Leaderboard) -> list[str]:

@@ -59,8 +59,8 @@ def run(args: list[str]) -> int:
     # Only now: these import numpy.
     from lit_maprops.benchmark.cells import cells_of, choose
     from lit_maprops.benchmark.course import Course
-    from lit_maprops.benchmark.page import check_packages
     from lit_maprops.benchmark.rows import read_row_files
+    from lit_maprops.report.page import check_packages
 
     file = read_benchmark_file(options.file or SHIPPED)
     tasks = choose("tasks", list(file.tasks), options.tasks)

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from lit_maprops.metrics.reliability import RETURN, SUCCESS, SUCCESS_THRESHOLD, Criterion
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import figures, statistics
 from lit_maprops.report.analysis import Group, Result, Setting
@@ -20,8 +21,6 @@ from lit_maprops.report.settings import ON_POLICY, SAMPLER, natural, show
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import STYLES, Drawing
 from lit_maprops.system.errors import check, printable
-
-THRESHOLD = 0.8  # of solved seeds, where none of our runs says another
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,9 @@ def _section(outside: Sequence[Outside], ours: Sequence[tuple[Setting, Group]]) 
     if by_return and any(one.returns is None for one in outside):
         by_return = False  # some have nothing but success: those without are left out
     used = [one for one in outside if (one.returns if by_return else one.success) is not None]
-    thresholds = [float(str(group.runs[0].config["model.solved_threshold"])) for _, group in ours]
-    threshold = max(thresholds, default=THRESHOLD)
+    thresholds = [group.judged.threshold for _, group in ours if not group.by_return]
+    threshold = max((known for known in thresholds if known is not None), default=SUCCESS_THRESHOLD)
+    judged = Criterion(RETURN, None) if by_return else Criterion(SUCCESS, threshold)
     ours = [(setting, group) for setting, group in ours if by_return or not group.by_return]
     members = [(_our_name(setting, group, ours), group.runs) for setting, group in ours]
     several = len({one.file for one in outside}) > 1
@@ -126,7 +126,7 @@ def _section(outside: Sequence[Outside], ours: Sequence[tuple[Setting, Group]]) 
         (f"{one.algorithm}, {one.file.name}" if several else one.algorithm, (_as_run(one, threshold),)) for one in used
     ]
     groups = tuple(
-        Group(frozenset({(SAMPLER, name)}), name, number % STYLES, runs, (), by_return)
+        Group(frozenset({(SAMPLER, name)}), name, number % STYLES, runs, (), judged)
         for number, (name, runs) in enumerate(members)
     )
     name = "/".join(outside[0].task)

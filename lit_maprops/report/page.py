@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -16,14 +16,16 @@ from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
 from lit_maprops.report.beside import Beside, beside, check_shared, read_files
 from lit_maprops.report.films import films
+from lit_maprops.report.find import LeftOut
 from lit_maprops.report.headline import headline, nan_notes, sampled_notes
-from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.load import Run, load_runs
 from lit_maprops.report.props_notes import props_notes
 from lit_maprops.report.remarks import near_deterministic, remarks
 from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
+from lit_maprops.run.wandb_options import REPORT
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
@@ -77,6 +79,29 @@ class Report:
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
 
 
+def check_packages() -> None:
+    """Refuse to make a page without what it needs.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:  # install looks through what is installed
+            raise ConfigError(f"report: {package} is missing: {install('report')}")
+
+
+def page_maker(artifacts: Sequence[str]) -> Callable[[Path], str] | None:
+    """What makes the page of a run's folder; None if ``artifacts``, of the run's options, ask for none.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    if REPORT not in artifacts:
+        return None
+    check_packages()
+    return lambda folder: make_report([folder]).html
+
+
 def make_report(
     paths: Sequence[str | Path], made_on: str | None = None, aliases: Mapping[str, str] | None = None
 ) -> Report:
@@ -91,9 +116,7 @@ def make_report(
         ConfigError: no run could be read, a file is none of marl-eval's or shares no task with the other inputs, or a
             package of the extra ``report`` is missing.
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:  # install looks through what is installed
-            raise ConfigError(f"report: {package} is missing: {install('report')}")
+    check_packages()
     files_given = [Path(path) for path in paths if Path(path).is_file()]
     folders = [path for path in paths if not Path(path).is_file()]
     outside = read_files(files_given, aliases or {})
@@ -172,7 +195,7 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         "notes": nan_notes(setting),
         "sampled": sampled_notes(setting),
         "props": props_notes(setting) if setting.results else [],
-        "by_return": setting.by_return,
+        "tells_solved": setting.tells_solved,
         "seeds": seeds_of(setting),
         "drawings": [drawing for drawing in drawings if drawing is not None],
         "numbers": figures.numbers(setting.results),
@@ -221,7 +244,7 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
                     _cell(names[run.setting]),
                     _cell(state),
                     _cell(len(run.seeds)),
-                    _cell(run.solved if run.finished and run.tells_success else math.nan),
+                    _cell(run.solved if run.finished and run.criterion.tells_solved else math.nan),
                     _cell(round(float(run.final.mean()), 3) if run.finished and run.tells_success else math.nan),
                     _cell(float(f"{_mean_return(run):.4g}") if run.finished else math.nan),
                     _cell(float(f"{error:.3g}")),

@@ -29,7 +29,7 @@ def props_notes(setting: Setting) -> list[str]:
     """
     notes = []
     for props, joint in _pairs(setting.groups):
-        if setting.by_return:
+        if not setting.tells_solved:
             difference, what, form = returns.difference(props.scores, joint.scores), "returned more than", signed_digits
             unit = ""
         else:
