@@ -56,9 +56,10 @@ $(DOCS)/.installed: pyproject.toml
 docs: $(DOCS)/.installed ## build the documentation site into build/site; a broken link or reference fails
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
-# BenchMARL needs an older torchrl: a virtual environment of its own, build/peers.
-peers: ## install BenchMARL for its example, which is skipped without it
+# BenchMARL needs an older torchrl, marl-eval an older pandas: virtual environments of their own, build/peers.
+peers: ## install BenchMARL for its example and marl-eval for the tests of its files, which are skipped without them
 	$(PYTHON) tests/bench/peers.py benchmarl || echo "no BenchMARL: its example is skipped"
+	$(PYTHON) tests/bench/peers.py marl_eval || echo "no marl-eval: the tests of its files are skipped"
 
 examples: setup peers ## run examples/ with and without the sampler
 	$(BIN)/python -m pytest tests/examples
@@ -179,6 +180,9 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python -m studies.foraging
+
+leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing
+	$(BIN)/python -m lit_maprops benchmark --page_only --rows leaderboard --page docs/leaderboard
 
 soak: setup ## watch one run for half an hour: memory, open files, logs; writes docs/evidence/soak.md
 	$(BIN)/python -m studies.soak

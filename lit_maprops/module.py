@@ -38,13 +38,15 @@ from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
+from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
 from lit_maprops.metrics.evaluate import Evaluation, Film, evaluate, record, with_verdicts
 from lit_maprops.metrics.iteration import PerSeed, batch_metrics, behavior_metrics, means_over_seeds
+from lit_maprops.metrics.reliability import RETURN, SUCCESS, Criterion, criterion
 from lit_maprops.metrics.visits import visit_figures
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.state import ResumableRun
-from lit_maprops.system.argument_types import ClosedUnitInterval, Count, NonNegativeInt, Range, check_value
+from lit_maprops.system.argument_types import Count, NonNegativeInt, Range, RewardFloat, check_value
 from lit_maprops.system.arguments import checked
 from lit_maprops.system.errors import check
 from lit_maprops.system.fast_log import log_row
@@ -72,7 +74,10 @@ class LitMAPROPS(ResumableRun):
         total_env_steps: env steps per seed; the last whole target batch within them is the last.
         eval_interval: target iterations between evaluations.
         eval_episodes: fresh episodes per seed and evaluation.
-        solved_threshold: a seed is solved if its greedy success rate reaches this share.
+        solved_on: what decides whether a seed is solved, its greedy ``success`` rate or its greedy ``return``; None:
+            success where the task tells it, else return.
+        solved_threshold: the least greedy success rate of a solved seed (share; None: 0.8), or with ``solved_on``
+            ``return`` the least greedy return (reward; None: no seed counts as solved, mean returns are reported).
         sampling_error: ``tabular`` (states are numbered), ``likelihood`` (fitted), ``energy`` (continuous actions) or
             None (off).
         sampling_error_interval: target iterations between estimates of the sampling error.
@@ -93,7 +98,8 @@ class LitMAPROPS(ResumableRun):
         total_env_steps: TotalEnvSteps = 100_000,
         eval_interval: Count = 10,
         eval_episodes: Count = 20,
-        solved_threshold: ClosedUnitInterval = 0.8,
+        solved_on: Literal["success", "return"] | None = None,
+        solved_threshold: RewardFloat | None = None,
         sampling_error: Literal["tabular", "likelihood", "energy"] | None = None,
         sampling_error_interval: Count = 1,
         checkpoint_interval: Count = 10,
@@ -107,7 +113,12 @@ class LitMAPROPS(ResumableRun):
         self.behavior, self.learner = behavior, learner
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
-        self.solved_threshold = solved_threshold
+        self.solved_on, self.solved_threshold = solved_on, solved_threshold
+        check(
+            solved_on == RETURN or solved_threshold is None or 0 <= solved_threshold <= 1,
+            f"<model.solved_threshold> is {solved_threshold}: a success rate is a share, give a value from 0 to 1; for "
+            "a return give <model.solved_on> return, too",
+        )
         self.sampling_error, self.sampling_error_interval = sampling_error, sampling_error_interval
         self.checkpoint_interval, self.on_fault, self.engine = checkpoint_interval, on_fault, engine
         self.run_seed = run_seed
@@ -125,6 +136,7 @@ class LitMAPROPS(ResumableRun):
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
+        self.seed_log = SeedLog()
         self.identity: dict[str, Any] = {}  # settings that a resumed run must share; the command line sets them
 
     # set-up
@@ -143,6 +155,11 @@ class LitMAPROPS(ResumableRun):
             f"<model.total_env_steps> is {total}: give at least one batch, <data.target_batch_size> {n}",
         )
         sampling_error.check_estimator(self.sampling_error, data.env)
+        check(
+            self.solved_on != SUCCESS or data.env.judges(),
+            f"<model.solved_on> is success and {data.env.title} tells no success: use <model.solved_on> return, or "
+            "leave it out",
+        )
         data.iterations, data.iterations_per_epoch = total // n, self.eval_interval
         check(
             self.ranks.team.size == 1 or self.on_fault == STOP,
@@ -335,6 +352,12 @@ class LitMAPROPS(ResumableRun):
 
     def _tell_lightning(self, clock: TrainerClock, last: bool) -> None:
         self.means = means_over_seeds(self.row, self.evaluations)
+        takers = SeedLog.takers(self.loggers) if self.evaluations is not None and self.trainer.is_global_zero else []
+        if self.evaluations is not None and takers:
+            told = any(evaluation.tells_success for evaluation in self.evaluations.values())
+            judged = "greedy_return" if self.criterion(told).by_return else "greedy_success_rate"
+            figures_of_seeds = figures_of(self.evaluations)
+            self.seed_log.log(takers, EachSeed(self.env_steps, self.seed_ids, figures_of_seeds, judged, last))
         clock.set(self.env_steps)
         figures = {name: value for name, value in self.means.items() if not math.isnan(value)}
         log_row(self, figures | {"env_steps": self.env_steps, "iteration": self.iteration}, step=self.env_steps)
@@ -371,6 +394,14 @@ class LitMAPROPS(ResumableRun):
             own = {k: play(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
             (told,) = self.ranks.largest(int(self.task.tells_success))
             return with_verdicts(self.ranks.gathered(own), bool(told))
+
+    def criterion(self, tells_success: bool) -> Criterion:
+        """When a seed counts as solved.
+
+        Args:
+            tells_success: whether the task does, as far as the run's evaluations have shown.
+        """
+        return criterion(self.solved_on, self.solved_threshold, tells_success)
 
     def record(self, episodes: int) -> dict[str, Film]:
         """Films of a success and a failure, or of any episode, see ``evaluate.record``; all ranks together."""

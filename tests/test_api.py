@@ -120,7 +120,8 @@ def test_settings_are_the_arguments_of_their_owners() -> None:
         owned |= {name: parameter.annotation for name, parameter in parameters.items() if name not in objects}
     hints = inspect.get_annotations(api_settings.Settings, eval_str=True)
     assert {name: hints[name] for name in owned} == owned
-    assert set(hints) - set(owned) == {"run_name", "runs_dir", "keep", "wandb", "trainer", "trust"}
+    labels = {"wandb_group", "wandb_job_type", "wandb_tags", "wandb_artifacts"}
+    assert set(hints) - set(owned) == {"run_name", "runs_dir", "keep", "wandb", *labels, "trainer", "trust"}
 
 
 class Meet(lm.MatrixGame):

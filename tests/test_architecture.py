@@ -19,7 +19,7 @@ LAYERS = [
     ["__main__"],
     ["api", "cli"],
     ["planning"],
-    ["analyze", "export", "report", "sweep"],
+    ["analyze", "benchmark", "export", "report", "sweep"],
     ["run"],
     ["module"],
     ["engine", "state"],

@@ -51,7 +51,7 @@ def test_a_film_does_not_freeze_and_says_seed_and_step(tmp_path: Path) -> None:
 def summary(greedy: list[float], sampled: list[float], **fields: Any) -> dict[str, Any]:
     solved = sum(rate >= 0.8 for rate in greedy) / len(greedy)
     return {
-        "tells_success": True, "seeds": list(range(5, 5 + len(greedy))), "success_rate": greedy,
+        "tells_success": True, "solved_on": "success", "seeds": list(range(5, 5 + len(greedy))), "success_rate": greedy,
         "success_rate_stochastic": sampled, "solved_share": solved, "solved_share_ci95": (0.1, 0.9),
         "solved_threshold": 0.8, "mean_success_rate": float(np.mean(greedy)),
         "mean_success_rate_stochastic": float(np.mean(sampled)),
@@ -79,7 +79,11 @@ def test_of_many_seeds_those_are_listed_that_only_sampled_actions_solve() -> Non
 def test_one_seed_has_no_interval() -> None:
     nan = float("nan")
     returns = {"tells_success": False, "episode_return": [1234.5], "episode_return_stochastic": [nan]}
-    returns |= {"mean_return": 1234.5, "mean_return_ci95": [nan, nan]}
+    returns |= {"config": {"model": {"solved_threshold": None}}}
+    returns |= {"mean_return": 1234.5, "mean_return_ci95": [nan, nan], "solved_on": "return", "solved_threshold": None}
     of_seeds, last = last_words(summary([0.0], [0.0]) | returns, 7)
     assert of_seeds == "return of each seed, greedy/sampled: 5: 1234/nan"
-    assert last == "this task has no success, so returns count: mean return 1234 of 1 seed, greedy, in 7 episodes"
+    assert last == (
+        "this task has no success, so returns count: mean return 1234 of 1 seed, greedy, in 7 episodes (a share of "
+        "solved seeds needs <model.solved_on> return and <model.solved_threshold>)"
+    )

@@ -89,7 +89,8 @@ def test_what_a_page_says_runs_in_order(page: Path, tmp_path: Path, monkeypatch:
     sweeps = sum(args[0] == "sweep" for args in asked)
     fits = sum(args[0] == "fit" and "--ckpt_path" not in args for args in asked)
     fits += sum(text.count("lm.fit(") for text in pages.scripts(page))
-    assert len(list((tmp_path / "runs").rglob("summary.json"))) == fits + 2 * sweeps
+    benchmarks = sum(args[0] == "benchmark" and "--page_only" not in args for args in asked)  # of two samplers
+    assert len(list((tmp_path / "runs").rglob("summary.json"))) == fits + 2 * (sweeps + benchmarks)
     for args in asked:
         if args[0] == "report":
             text = (tmp_path / args[-1]).read_text()

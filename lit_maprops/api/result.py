@@ -23,6 +23,7 @@ from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import Report, make_report, returns
 from lit_maprops.report.load import Run, Unreadable, read_run
+from lit_maprops.report.solved import criterion_of
 from lit_maprops.run.last_words import short
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
@@ -57,8 +58,9 @@ class ReturnDifference(Difference):
 class RunResult:
     """A run: its folder, and what its files say at the moment.
 
-    A seed is solved if its greedy policies' success rate in the newest evaluation reaches ``solved_threshold``. Of a
-    task without success (``tells_success`` is False) no seed is, shares of solved seeds are NaN, and returns count.
+    A seed is solved if its greedy policies' success rate in the newest evaluation, or with ``solved_on`` ``return``
+    their return, reaches ``solved_threshold``. Where neither says which seeds are (a task without success, say, and no
+    threshold for returns), shares of solved seeds are NaN, and mean returns count.
 
     Args:
         folder: that ``fit`` wrote.
@@ -146,13 +148,14 @@ class RunResult:
     def solved_share(self) -> float:
         """Share of the seeds that are solved."""
         run = self._run
-        return run.solved / len(run.seeds) if run.tells_success else float("nan")
+        return run.solved / len(run.seeds) if run.criterion.tells_solved else float("nan")
 
     @property
     def solved_interval(self) -> tuple[float, float]:
         """95% Wilson interval of ``solved_share``."""
         run = self._run
-        return wilson_interval(run.solved, len(run.seeds)) if run.tells_success else (float("nan"), float("nan"))
+        told = run.criterion.tells_solved
+        return wilson_interval(run.solved, len(run.seeds)) if told else (float("nan"), float("nan"))
 
     @property
     def policies(self) -> Policies:
@@ -205,15 +208,27 @@ class RunResult:
         return report
 
     def compare(self, other: "RunResult") -> Difference:
-        """Share of solved seeds minus the other run's, with its interval; mean returns if neither tells success."""
+        """Share of solved seeds minus the other run's, with its interval; mean returns if neither has such a share.
+
+        Raises:
+            ConfigError: one run has seeds solved by success and the other by return, or none.
+        """
         own, others = self._run, other._run
-        if not (own.tells_success or others.tells_success):
+        told = own.tells_success or others.tells_success  # a verdict of either says that the task has them
+        judged = [criterion_of(run.config, told) for run in (own, others)]
+        check(
+            (judged[0].on, judged[0].tells_solved) == (judged[1].on, judged[1].tells_solved),
+            f"{self.folder} and {other.folder} are judged by different figures (solved_on, solved_threshold): compare "
+            "runs with the same",
+        )
+        if not judged[0].tells_solved:
             check(find_spec("scipy") is not None, f"a comparison of returns needs scipy: {install('report')}")
             finals = [run.others["greedy_return"][-1] for run in (own, others)]
             seen = returns.difference(*(values[np.isfinite(values)] for values in finals))
             return ReturnDifference(seen.value, seen.low, seen.high)
-        low, high = score_interval([own.solved], [len(own.seeds)], [others.solved], [len(others.seeds)])
-        value = own.solved / len(own.seeds) - others.solved / len(others.seeds)
+        counts = [int(run.solved_by(rule).sum()) for run, rule in zip((own, others), judged, strict=True)]
+        low, high = score_interval([counts[0]], [len(own.seeds)], [counts[1]], [len(others.seeds)])
+        value = counts[0] / len(own.seeds) - counts[1] / len(others.seeds)
         return Difference(value, float(low), float(high))
 
     def __repr__(self) -> str:
@@ -225,9 +240,10 @@ class RunResult:
         except ConfigError:
             return "no evaluation yet"
         state = "" if run.finished else f", unfinished at {run.env_steps[-1]:,.0f} env steps"
-        if not run.tells_success:
+        if not run.criterion.tells_solved:
             mean = Evaluation.mean(torch.from_numpy(run.others["greedy_return"][-1]))
-            return f"this task has no success: mean return {short(mean)} of {len(run.seeds)} seeds{state}"
+            why = "" if run.tells_success else "this task has no success: "
+            return f"{why}mean return {short(mean)} of {len(run.seeds)} seeds{state}"
         low, high = wilson_interval(run.solved, len(run.seeds))
         return f"solved {run.solved} of {len(run.seeds)} seeds [95% {low:.0%} to {high:.0%}]{state}"
 
@@ -235,7 +251,7 @@ class RunResult:
         head, cells = "<tr><th>seed<th>success<th>95% interval<th>sampled", ""
         with suppress(ConfigError):  # no evaluation yet
             run = self._run
-            if run.tells_success:
+            if not run.criterion.by_return:
                 sampled = run.others["stochastic_success_rate"][-1].tolist()
                 rows = zip(self.seeds, self.success_rate.tolist(), self.success_interval.tolist(), sampled, strict=True)
                 cells = "".join(

@@ -43,9 +43,10 @@ def fit(
         loggers: of Lightning, each of which gets a row per target iteration.
         **settings: arguments of ``LitMAPROPS`` and ``MultiAgentData``; ``run_name``, the folder inside ``runs_dir``
             (default: ``runs``); ``keep``: older checkpoints that stay; ``wandb``: online, offline or disabled (default:
-            WANDB_MODE, else offline); ``trainer``: arguments of Lightning's Trainer by their names; ``trust``: packages
-            whose classes the configuration of a run that is continued may name, beyond those that this program has
-            imported.
+            WANDB_MODE, else offline), ``wandb_group``, ``wandb_job_type``, ``wandb_tags``, and ``wandb_artifacts``, a
+            list of what the W&B run keeps: ``report``, ``checkpoints``; ``trainer``: arguments of Lightning's Trainer
+            by their names; ``trust``: packages whose classes the configuration of a run that is continued may name,
+            beyond those that this program has imported.
 
     Raises:
         ConfigError: settings that cannot work, found before anything is written.

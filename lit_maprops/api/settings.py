@@ -13,7 +13,7 @@ from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import FirstSeed, LitMAPROPS, TotalEnvSteps
 from lit_maprops.run.option_errors import EXAMPLE, arguments_of
 from lit_maprops.run.option_files import run_of
-from lit_maprops.system.argument_types import BatchSize, ClosedUnitInterval, Count, NonNegativeInt
+from lit_maprops.system.argument_types import BatchSize, Count, NonNegativeInt, RewardFloat
 from lit_maprops.system.arguments import Configurable, plain
 from lit_maprops.system.entry_points import IMPORT_PATH, root_of
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
@@ -34,7 +34,8 @@ class Settings(TypedDict, total=False):
     total_env_steps: TotalEnvSteps
     eval_interval: Count
     eval_episodes: Count
-    solved_threshold: ClosedUnitInterval
+    solved_on: Literal["success", "return"] | None
+    solved_threshold: RewardFloat | None
     sampling_error: Literal["tabular", "likelihood", "energy"] | None
     sampling_error_interval: Count
     checkpoint_interval: Count
@@ -51,6 +52,10 @@ class Settings(TypedDict, total=False):
     runs_dir: str
     keep: NonNegativeInt
     wandb: str | None
+    wandb_group: str | None
+    wandb_job_type: str | None
+    wandb_tags: Sequence[str]
+    wandb_artifacts: Sequence[str]
     trainer: Mapping[str, Any]
     trust: Sequence[str]
 

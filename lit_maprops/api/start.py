@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from tqdm import tqdm
 
 from lit_maprops.envs.global_generators import generators_kept
+from lit_maprops.report.page import page_maker
 from lit_maprops.run.options import parsed
 from lit_maprops.run.training import train
 from lit_maprops.system.errors import check, printable, with_names
@@ -50,7 +51,8 @@ def start(config: dict[str, Any], callbacks: Sequence[Callback], loggers: Sequen
             "one here, or python -m lit_maprops fit",
         )
         try:
-            code, folder = train(cli, say, WAY_ON, callbacks, loggers)
+            page = page_maker(cli.config.wandb_artifacts)
+            code, folder = train(cli, say, WAY_ON, callbacks, loggers, page=page)
         except SystemExit as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # Lightning would end the process
                 raise KeyboardInterrupt from None

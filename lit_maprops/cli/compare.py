@@ -5,7 +5,7 @@ from lit_maprops.system.files import home_path
 
 DESCRIPTION = """Print two finished runs side by side: the settings that differ, solved seeds, success and returns of
 greedy and sampled actions at the last evaluation, sampling error (mean over training), speed, and the difference of the
-solved shares."""
+solved shares, or of mean returns where nothing says which seeds are solved."""
 EPILOG = """In brackets: 95% intervals over seeds (Wilson's for a share, bootstrap for a mean, a score interval for the
 difference). Runs of different environments are shown, but no difference is told. Only files are read."""
 

@@ -9,7 +9,9 @@ import torch
 from tqdm import tqdm
 
 from lit_maprops.metrics.evaluate import Evaluation
+from lit_maprops.metrics.reliability import Criterion
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.report.page import page_maker
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.last_words import short
@@ -45,7 +47,9 @@ def run(args: list[str]) -> int:
     cli = parsed(args[1:], args[0])
     if chosen_by_us():
         cli.notes.append(ONE_THREAD)
-    return train(cli, say, WAY_ON, next_step=NEXT_STEP)[0] if args[0] == "fit" else evaluate(cli, args[0])
+    if args[0] != "fit":
+        return evaluate(cli, args[0])
+    return train(cli, say, WAY_ON, next_step=NEXT_STEP, page=page_maker(cli.config.wandb_artifacts))[0]
 
 
 def evaluate(cli: RunCLI, command: str) -> int:
@@ -71,8 +75,11 @@ def evaluate(cli: RunCLI, command: str) -> int:
     for name, evaluation in model.evaluation_result.items():
         result[f"{name}_success_rate"] = evaluation.success_rate.tolist()
         result[f"{name}_return"] = evaluation.episode_return.tolist()
-        say(f"{command}: {name} policies {_how_they_did(evaluation, model.eval_episodes)}")
-    if not all(evaluation.tells_success for evaluation in model.evaluation_result.values()):
+    told = all(evaluation.tells_success for evaluation in model.evaluation_result.values())
+    judged = model.criterion(told)
+    for name, evaluation in model.evaluation_result.items():
+        say(f"{command}: {name} policies {_how_they_did(evaluation, judged, model.eval_episodes)}")
+    if not told:
         say(f"{command}: this task has no success, so returns count")
     missing = _without_figure(model)
     if missing:
@@ -84,10 +91,15 @@ def evaluate(cli: RunCLI, command: str) -> int:
     return 0
 
 
-def _how_they_did(evaluation: Evaluation, episodes: int) -> str:
-    if evaluation.tells_success:
+def _how_they_did(evaluation: Evaluation, judged: Criterion, episodes: int) -> str:
+    """Their mean success or return; with a threshold for returns, the seeds that reach it."""
+    if not judged.by_return:
         return f"succeed in {evaluation.mean_success_rate:.1%} of {episodes} episodes per seed"
-    return f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
+    text = f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
+    if not judged.tells_solved:
+        return text
+    solved = judged.solved(evaluation.episode_return.tolist())
+    return f"{text}; {solved.sum()} of {len(solved)} seeds return at least {judged.threshold:g}"
 
 
 def _without_figure(model: LitMAPROPS) -> list[int]:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|plan|sweep|report|compare|analyze|export|conf|health``.
+"""The command line: ``python -m lit_maprops COMMAND``, one of ``COMMANDS``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """
@@ -23,6 +23,7 @@ commands:
   test       the same on other episodes; for the figure you report
   plan       how many seeds a comparison takes, and what a budget can see
   sweep      run a sweep file here or on a cluster; continues where it was stopped
+  benchmark  a fixed list of cooperative tasks x samplers, within the minutes you give, and a leaderboard
   report     compare finished runs on one HTML page
   compare    print two finished runs side by side, and the difference of what they solved
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
@@ -37,6 +38,7 @@ examples:
   python -m lit_maprops test --ckpt_path runs/baseline/checkpoints/last.ckpt
   python -m lit_maprops plan --effect 10 --baseline 0.5 --comparisons 3
   python -m lit_maprops sweep centralization --workers 2
+  python -m lit_maprops benchmark --minutes 10
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops compare runs/ma_props runs/on_policy
   python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
@@ -45,7 +47,9 @@ examples:
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
-COMMANDS = (*TRAINING_COMMANDS, "plan", "sweep", "report", "compare", "analyze", "export", "conf", "health")
+COMMANDS = (
+    *TRAINING_COMMANDS, "plan", "sweep", "benchmark", "report", "compare", "analyze", "export", "conf", "health",
+)  # fmt: skip
 ENDED_EARLY, USER_ERROR = 1, 2
 MOST_CHARACTERS = 1000  # of an error
 
@@ -86,6 +90,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.cli.plan import run
     elif command == "sweep":
         from lit_maprops.cli.sweep import run
+    elif command == "benchmark":
+        from lit_maprops.cli.benchmark import run
     elif command == "analyze":
         from lit_maprops.cli.analyze import run
     elif command == "compare":

@@ -279,6 +279,9 @@ def _print_best(file: SweepFile, folder: Path, journal: Journal, metric: str) ->
         value = best_value(folder / entry.id, metric, file.maximizes) if entry.state == "finished" else None
         if value is not None:
             tasks.setdefault(_flags(entry, of_task=True), []).append((value, entry))
+    if not tasks and any(entry.state == "finished" for entry in journal.entries):
+        way = "in a task without success choose mean_return, or set model.solved_on and model.solved_threshold"
+        print(f"no finished run has a number for the metric {metric}: {way}", file=sys.stderr)
     for task, found in tasks.items():
         value, best = (max if file.maximizes else min)(found, key=lambda pair: pair[0])
         place = f" with {task}" if len(tasks) > 1 else ""

@@ -109,6 +109,10 @@ class Task(Configurable, ABC):
         observation = [f"observation[{number}]" for number in range(self.observation_dim)]
         return Interface(f"agent_{agent}", observation, actions, [-one for one in bound], bound)
 
+    def judges(self) -> bool:
+        """Whether episodes are known to get a verdict of success before any is trained on."""
+        return self.tells_success
+
     def remarks(self) -> dict[str, str]:
         """What a user should know of the episodes so far: lines by names of your own; a fit warns of each once."""
         return {}

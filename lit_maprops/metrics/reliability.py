@@ -1,26 +1,74 @@
 """Reliability: the share of runs that solve the task, and intervals over seeds."""
 
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 2_000
 NORMAL_QUANTILE = 1.959963984540054  # of 0.975, so that 95% of the standard normal lie within plus and minus it
+SUCCESS: Final = "success"
+RETURN: Final = "return"
+SUCCESS_THRESHOLD = 0.8  # share of episodes, where no threshold is given
 
 
-def solved_share(success_rate: Sequence[float], threshold: float) -> float:
-    """Share of runs whose success rate reaches ``threshold``; a run that ended in NaN is not solved."""
-    return float(np.mean(np.asarray(success_rate, dtype=float) >= threshold))
+class Criterion(NamedTuple):
+    """When a seed counts as solved, by its greedy policies' last evaluation.
+
+    Attributes:
+        on: ``success`` or ``return``.
+        threshold: the least success rate (share) or return (reward) of a solved seed; None: returns are judged as they
+            are, and nothing says which seeds are solved.
+    """
+
+    on: str
+    threshold: float | None
+
+    @property
+    def by_return(self) -> bool:
+        """Whether returns are judged."""
+        return self.on == RETURN
+
+    @property
+    def tells_solved(self) -> bool:
+        """Whether seeds can be solved: without a threshold there is no share of solved seeds."""
+        return self.threshold is not None
+
+    def solved(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Which seeds are solved, by success rates or returns ``[seeds]``; NaN never is, nor any without threshold."""
+        values = np.asarray(scores, dtype=np.float32)  # as they are measured: 14 of 20 episodes reach 0.7
+        return values >= np.float32(self.threshold) if self.threshold is not None else np.zeros(values.shape, bool)
 
 
-def wilson_interval(successes: int, runs: int) -> tuple[float, float]:
-    """95% Wilson score interval of a share, without continuity correction (Newcombe 1998, method 3)."""
-    share, square = successes / runs, NORMAL_QUANTILE**2
+def criterion(solved_on: str | None, solved_threshold: float | None, tells_success: bool) -> Criterion:
+    """What ``solved_on`` and ``solved_threshold`` of a run mean.
+
+    Args:
+        solved_on: ``success``, ``return``, or None: success where the task tells it, else return.
+        solved_threshold: None: 0.8 for success, none for return. Where ``solved_on`` is None it is a share of
+            successes, so it says nothing of returns.
+        tells_success: whether the task says which episodes succeed.
+    """
+    if solved_on == RETURN:
+        return Criterion(RETURN, solved_threshold)
+    if solved_on is None and not tells_success:
+        return Criterion(RETURN, None)
+    return Criterion(SUCCESS, SUCCESS_THRESHOLD if solved_threshold is None else solved_threshold)
+
+
+def wilson_interval(successes: int, runs: int, quantile: float = NORMAL_QUANTILE) -> tuple[float, float]:
+    """Wilson score interval of a share, without continuity correction (Newcombe 1998, method 3).
+
+    Args:
+        successes: of the runs.
+        runs: at least 1.
+        quantile: standard errors to either end; that of 95% unless another level is wanted.
+    """
+    share, square = successes / runs, quantile**2
     center = (2 * runs * share + square) / (2 * (runs + square))
-    half = NORMAL_QUANTILE / (2 * (runs + square)) * math.sqrt(4 * runs * share * (1 - share) + square)
+    half = quantile / (2 * (runs + square)) * math.sqrt(4 * runs * share * (1 - share) + square)
     return 0.0 if successes == 0 else center - half, 1.0 if successes == runs else center + half
 
 

@@ -6,7 +6,8 @@ Example:
     >>> report.save("report.html")
 """
 
-from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.find import LeftOut
+from lit_maprops.report.load import Run, load_runs
 from lit_maprops.report.page import Report, make_report
 
 __all__ = ["LeftOut", "Report", "Run", "load_runs", "make_report"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lit_maprops.metrics.reliability import Criterion
 from lit_maprops.report import returns, statistics
 from lit_maprops.report.decisions import interval_of
 from lit_maprops.report.load import Floats, Run
@@ -36,7 +37,7 @@ class Group:
         style: number of its color, line and marker, the same for a class in all settings where it can be; 0: on-policy.
         runs: finished ones.
         unfinished: shown in curves only.
-        by_return: the task tells no success: scores are returns.
+        judged: when a seed counts as solved; scores are returns where it says so.
     """
 
     key: Key
@@ -44,8 +45,13 @@ class Group:
     style: int
     runs: tuple[Run, ...]
     unfinished: tuple[Run, ...]
-    by_return: bool = False
+    judged: Criterion
     decided: Interval | None = None  # the difference to on-policy that a sweep until decided ended with
+
+    @property
+    def by_return(self) -> bool:
+        """Whether scores are returns."""
+        return self.judged.by_return
 
     @property
     def on_policy(self) -> bool:
@@ -67,13 +73,12 @@ class Group:
     @cached_property
     def solved(self) -> Floats:
         """1 where the seed is solved, else 0, ``[seeds]``."""
-        threshold = float(str(self.runs[0].config["model.solved_threshold"])) if self.runs else 1.0
-        return (self.scores >= threshold).astype(float)
+        return np.concatenate([run.solved_by(self.judged).astype(float) for run in self.runs] or [np.empty(0)])
 
     def curve(self) -> tuple[Floats, Floats]:
         """Env steps ``[points]`` and success ``[points, seeds]`` at the evaluations that all finished runs share.
 
-        Returns of the seeds that have one everywhere, if the task tells no success; of the end, if no seed has.
+        Returns of the seeds that have one everywhere, if returns are judged; of the end, if no seed has.
         """
         steps = self.runs[0].env_steps
         for run in self.runs[1:]:
@@ -123,7 +128,8 @@ class Group:
 class Result:
     """A group's figures of merit; the last two are against on-policy and None where there is nothing to compare.
 
-    Of returns where the task tells no success: ``share`` is their mean then, ``difference`` that of means.
+    Where returns are judged, IQM and improvement are theirs. ``share`` is that of solved seeds, or without a threshold
+    for returns their mean; ``difference`` likewise.
     """
 
     group: Group
@@ -160,8 +166,18 @@ class Setting:
 
     @property
     def by_return(self) -> bool:
-        """Whether the task tells no success, so that returns are compared."""
+        """Whether returns are compared: the task tells no success, or the runs are judged by their returns."""
         return any(group.by_return for group in self.groups)
+
+    @property
+    def tells_success(self) -> bool:
+        """Whether any run has success rates."""
+        return any(run.tells_success for group in self.groups for run in (*group.runs, *group.unfinished))
+
+    @property
+    def tells_solved(self) -> bool:
+        """Whether there is a share of solved seeds."""
+        return all(group.judged.tells_solved for group in self.groups)
 
     @property
     def seeds(self) -> int:
@@ -185,15 +201,20 @@ def by_setting(runs: Sequence[Run], looks: Mapping[Path, Look] | None = None) ->
         names = short_names(samplers, (SAMPLER,))
         order = sorted(names, key=lambda k: (dict(k).get(SAMPLER) != ON_POLICY, natural(names[k])))
         groups = []
-        by_return = not any(run.tells_success for runs_of_one in samplers.values() for run in runs_of_one)
+        judged = _judged([run for runs_of_one in samplers.values() for run in runs_of_one])
         for sampler, style in zip(order, _styles([str(dict(k).get(SAMPLER)) for k in order]), strict=True):
             done = tuple(run for run in samplers[sampler] if run.finished)
             rest = tuple(run for run in samplers[sampler] if not run.finished)
-            groups.append(Group(sampler, names[sampler], style, done, rest, by_return))
+            groups.append(Group(sampler, names[sampler], style, done, rest, judged))
         if base := _baseline(groups):
             groups = [replace(g, decided=interval_of(looks or {}, g.runs, base.runs)) for g in groups]
         result.append(Setting(key, settings[key], tuple(groups)))
     return sorted(result, key=lambda s: (-min(len(_with_scores(s.groups)), 2), natural(s.name), -s.seeds))
+
+
+def _judged(runs: Sequence[Run]) -> Criterion:
+    """The criterion of the runs of a setting, of which one that tells success says that the task does."""
+    return next((run.criterion for run in runs if run.tells_success), runs[0].criterion)
 
 
 def _styles(classes: Sequence[str]) -> list[int]:
@@ -238,11 +259,18 @@ def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
 
 def _by_return(group: Group, base: Group | None, count: int) -> Result:
     difference = improvement = None
+    share = group.judged.tells_solved
     if base is not None and group is not base:
-        difference = returns.difference(group.scores, base.scores, count)
+        solved = ([group.solved], [base.solved])
+        difference = (
+            statistics.share_difference(*solved, count)
+            if share
+            else returns.difference(group.scores, base.scores, count)
+        )
         improvement = returns.improvement(group.scores, base.scores, count)
     iqm = statistics.bootstrap(statistics.iqm, [group.scores])
-    return Result(group, len(group.scores), returns.mean(group.scores), iqm, difference, improvement)
+    value = statistics.share(group.solved) if share else returns.mean(group.scores)
+    return Result(group, len(group.scores), value, iqm, difference, improvement)
 
 
 def across(settings: Sequence[Setting]) -> list[Result]:

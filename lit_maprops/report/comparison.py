@@ -1,14 +1,17 @@
 """Two runs side by side, as lines of text: settings that differ, their figures, and the difference of shares."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lit_maprops.metrics.reliability import mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import Criterion, mean_interval, wilson_interval
+from lit_maprops.report import returns
 from lit_maprops.report.load import Floats, Run, Unreadable, read_run
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, natural, show
+from lit_maprops.report.solved import criterion_of
 from lit_maprops.report.statistics import share_difference
 from lit_maprops.report.svg import shorten
 from lit_maprops.system.errors import ConfigError, check, printable
@@ -86,6 +89,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def _solved(run: Run) -> str:
+    if not run.criterion.tells_solved:
+        return NOTHING
     low, high = wilson_interval(run.solved, len(run.seeds))
     return f"{run.solved} of {len(run.seeds)}: {run.solved / len(run.seeds):.0%} [{low:.0%}, {high:.0%}]"
 
@@ -127,7 +132,7 @@ CELLS: dict[str, Callable[[Run], str]] = {
     "seeds": lambda run: shorten(", ".join(map(str, run.seeds.tolist())), 20),
     "env steps per seed": lambda run: f"{run.env_steps[-1]:,.0f}",
     "solved seeds": _solved,
-    "success, greedy": lambda run: _mean(run.final, _number),
+    "success, greedy": lambda run: _mean(run.final, _number) if run.tells_success else NOTHING,
     "success, sampled": lambda run: _mean(_last(run, "stochastic_success_rate"), _number),
     "return, greedy": lambda run: _mean(_last(run, "greedy_return"), _number),
     "return, sampled": lambda run: _mean(_last(run, "stochastic_return"), _number),
@@ -138,13 +143,35 @@ CELLS: dict[str, Callable[[Run], str]] = {
 
 
 def _difference(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """The last line: the difference of solved shares, unless it would be of different tasks."""
+    """The last line: the difference of solved shares, or of mean returns, unless the runs cannot be compared."""
     tasks = [{k: v for k, v in run.config.items() if k.split(".")[:2] == ENVIRONMENT.split(".")} for run in runs]
     if tasks[0] != tasks[1]:
         odd = sorted(k for k in {**tasks[0], **tasks[1]} if tasks[0].get(k, NOTHING) != tasks[1].get(k, NOTHING))
         return f"No difference is told: the runs are of different environments ({', '.join(odd[:3])})."
-    solved = [(run.final >= float(str(run.config["model.solved_threshold"]))).astype(float) for run in runs]
+    told = any(run.tells_success for run in runs)  # a verdict of either says that the task has them
+    judged = [criterion_of(run.config, told) for run in runs]
+    if (judged[0].on, judged[0].tells_solved) != (judged[1].on, judged[1].tells_solved):
+        return f"No difference is told: {names[0]} counts {_counted(judged[0])}, {names[1]} {_counted(judged[1])}."
+    if not judged[0].tells_solved:
+        return _of_returns(runs, names)
+    solved = [run.solved_by(rule).astype(float) for run, rule in zip(runs, judged, strict=True)]
     found = share_difference([solved[0]], [solved[1]])
     points = "{:+.0f} points [95% {:+.0f} to {:+.0f}]".format(*(100 * n for n in (found.value, found.low, found.high)))
     verdict = {1: "the first solves more", -1: "the first solves fewer", 0: "no difference shown"}[found.beats(0)]
     return f"Solved, {names[0]} minus {names[1]}: {points}, {verdict}."
+
+
+def _counted(judged: Criterion) -> str:
+    return f"seeds solved by their {judged.on}" if judged.tells_solved else f"mean {judged.on}"
+
+
+def _of_returns(runs: Sequence[Run], names: Sequence[str]) -> str:
+    finals = [_last(run, "greedy_return") for run in runs]
+    if not all(len(values) for values in finals):
+        return "No difference is told: a run has no return, all its seeds ended in NaN."
+    found = returns.difference(finals[0], finals[1])
+    text = f"Mean return, {names[0]} minus {names[1]}: {found.value:+.3g}"
+    if math.isnan(found.low):
+        return f"{text} (no interval, a single seed)."
+    verdict = {1: "the first returns more", -1: "the first returns less", 0: "no difference shown"}[found.beats(0)]
+    return f"{text} [95% {found.low:+.3g} to {found.high:+.3g}], {verdict}."

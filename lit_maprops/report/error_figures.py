@@ -157,7 +157,7 @@ def delta_epsilon_maps(setting: Setting) -> list[Drawing]:
     columns = [PREFIX + measure for measure in JOINT]
     drawings = []
     for heat in heat_maps(setting, columns):
-        drawings.append(_return_map(heat, setting.name) if setting.by_return else _solved_map(heat, setting.name))
+        drawings.append(_solved_map(heat, setting.name) if setting.tells_solved else _return_map(heat, setting.name))
         for measure, column in zip(JOINT, columns, strict=True):
             values = heat.errors[column]
             if np.isfinite(values).any():

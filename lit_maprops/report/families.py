@@ -48,8 +48,8 @@ def _heat_map(name: str, cells: dict[tuple[float, float], Group], columns: Seque
     for (d, e), group in cells.items():
         cell = delta.index(d), epsilon.index(e)
         if len(group.scores):
-            share[cell] = group.scores.mean() if group.by_return else group.solved.mean()
-        seeds[cell] = len(group.scores)
+            share[cell] = group.solved.mean() if group.judged.tells_solved else group.scores.mean()
+        seeds[cell] = len(group.solved) if group.judged.tells_solved else len(group.scores)
         for column, values in errors.items():
             values[cell] = group.error(column)
     return HeatMap(name, delta, epsilon, share, seeds, errors)

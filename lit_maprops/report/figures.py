@@ -169,20 +169,9 @@ def _label(axes: Any, x: float, y: float, group: Group) -> None:
 
 def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
     """Dot plots of solved shares, their differences to on-policy, IQMs and probabilities of improvement."""
-    share = [(r.group, r.share) for r in results]
+    drawings = solved(results, place)
     iqm = [(r.group, r.iqm) for r in results]
-    difference = [(r.group, r.difference) for r in results if r.difference is not None]
     improvement = [(r.group, r.improvement) for r in results if r.improvement is not None]
-    drawings = [dots("Share of solved seeds", "95% Wilson score interval.", share, percent, (0, 1, None), place)]
-    if difference:
-        numbers = [abs(end) for _, i in difference for end in (i.value, i.low, i.high) if np.isfinite(end)]
-        edge = 1.1 * max([0.1, *numbers])
-        caption = (
-            "Percentage points of solved seeds, 95% score interval (Miettinen and Nurminen's, with a continuity "
-            f"correction{corrected(len(difference))}). Holds 0: no difference shown."
-        )
-        title = "Solved share minus on-policy"
-        drawings.append(dots(title, caption, difference, signed_points, (-edge, edge, 0), place))
     caption = (
         "Mean of the middle half of the seeds' final success rates; 95% stratified bootstrap interval. It has no "
         "width where all seeds end alike: resampling them shows nothing."
@@ -199,6 +188,23 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
     return drawings
 
 
+def solved(results: Sequence[Result], place: str) -> list[Drawing]:
+    """Dot plots of solved shares and their differences to on-policy."""
+    share = [(r.group, r.share) for r in results]
+    difference = [(r.group, r.difference) for r in results if r.difference is not None]
+    drawings = [dots("Share of solved seeds", "95% Wilson score interval.", share, percent, (0, 1, None), place)]
+    if difference:
+        numbers = [abs(end) for _, i in difference for end in (i.value, i.low, i.high) if np.isfinite(end)]
+        edge = 1.1 * max([0.1, *numbers])
+        caption = (
+            "Percentage points of solved seeds, 95% score interval (Miettinen and Nurminen's, with a continuity "
+            f"correction{corrected(len(difference))}). Holds 0: no difference shown."
+        )
+        title = "Solved share minus on-policy"
+        drawings.append(dots(title, caption, difference, signed_points, (-edge, edge, 0), place))
+    return drawings
+
+
 def corrected(comparisons: int) -> str:
     """What a caption adds where several intervals hold together with 95%."""
     return f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
@@ -206,10 +212,9 @@ def corrected(comparisons: int) -> str:
 
 def numbers(results: Sequence[Result]) -> list[list[str]]:
     """The dot plots as rows of text: sampler, seeds, share, difference, IQM, probability of improvement."""
-    by_return = any(r.group.by_return for r in results)
-    value, signed, average = (
-        (three_digits, signed_digits, three_digits) if by_return else (percent, signed_points, two_digits)
-    )
+    share = all(r.group.judged.tells_solved for r in results)
+    value, signed = (percent, signed_points) if share else (three_digits, signed_digits)
+    average = three_digits if any(r.group.by_return for r in results) else two_digits
     return [
         [
             r.group.name,

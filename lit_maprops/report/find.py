@@ -2,11 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lit_maprops.system.errors import ConfigError
 
 MARKS = ("config.yaml", "metrics.csv", "eval.csv", "summary.json")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is not in the figures, and why."""
+
+    path: str
+    reason: str
 
 
 def find(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:

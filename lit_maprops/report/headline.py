@@ -13,15 +13,15 @@ WITHOUT_SUCCESS = "count as not solved, with success 0."
 
 def headline(setting: Setting) -> list[str]:
     """One sentence per sampler, on-policy first, then its difference to on-policy."""
-    sentences = ["This task has no success: returns are compared."] if setting.by_return else []
-    say = _returned if setting.by_return else _solved
+    sentences = _what_counts(setting) if setting.by_return else []
+    say = _solved if setting.tells_solved else _returned
     sentences += [say(result) for result in setting.results[:MOST_SENTENCES]]
     if len(setting.results) > MOST_SENTENCES:
         sentences.append(f"{len(setting.results) - MOST_SENTENCES} more samplers are in the numbers below.")
     compared = [result.difference.beats(0) for result in setting.results if result.difference is not None]
     if len(compared) > 1:
         more, fewer = compared.count(1), compared.count(-1)
-        counts = f"{more} return more, {fewer} less" if setting.by_return else f"{more} solved more, {fewer} fewer"
+        counts = f"{more} solved more, {fewer} fewer" if setting.tells_solved else f"{more} return more, {fewer} less"
         sentences.append(
             f"{len(compared)} samplers are compared with on-policy: {counts}, by intervals that miss 0. The intervals "
             f"of differences are corrected for {len(compared)} comparisons: without any true difference, one of twenty "
@@ -41,6 +41,15 @@ def headline(setting: Setting) -> list[str]:
             f"Fewer than {FEW_SEEDS} seeds ({names}): too few to lean on, bootstrap intervals are too narrow."
         )
     return sentences
+
+
+def _what_counts(setting: Setting) -> list[str]:
+    """Why returns are compared, and what return a solved seed has."""
+    why = "The runs are judged by their returns" if setting.tells_success else "This task has no success"
+    if not setting.tells_solved:
+        return [f"{why}: returns are compared."]
+    (threshold,) = {group.judged.threshold for group in setting.groups}
+    return [f"{why}: a seed is solved whose greedy policies return at least {threshold:g}."]
 
 
 def _solved(result: Result) -> str:
@@ -78,8 +87,8 @@ def sampled_notes(setting: Setting) -> list[str]:
 
 
 def _solved_when_sampled(run: Run) -> int:
-    threshold = float(str(run.config["model.solved_threshold"]))
-    return int(((run.final < threshold) & (run.others["stochastic_success_rate"][-1] >= threshold)).sum())
+    sampled = run.criterion.solved(run.others["stochastic_success_rate"][-1])
+    return int((~run.solved_by(run.criterion) & sampled).sum())
 
 
 def nan_notes(setting: Setting) -> list[str]:

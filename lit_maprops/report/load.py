@@ -12,8 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.report.find import MARKS, find
-from lit_maprops.report.settings import TARGET_BATCH, Key, sampler_key, setting_key
+from lit_maprops.metrics.reliability import Criterion
+from lit_maprops.report.find import MARKS, LeftOut, find
+from lit_maprops.report.settings import TARGET_BATCH, Key, planned_env_steps, sampler_key, setting_key
+from lit_maprops.report.solved import SOLVED_ON, SOLVED_THRESHOLD, criterion_of, spell_out
 from lit_maprops.run.changes import FILE, Change, parse, until
 from lit_maprops.system.errors import printable
 from lit_maprops.system.flat_settings import flatten
@@ -25,7 +27,8 @@ MOST_STEPS = 10**15  # of env steps, as the program allows; also of any other nu
 MOST_BYTES = 200_000_000  # of a file that is read as a whole
 MOST_METRICS_BYTES = 20_000_000_000  # of metrics.csv, of which rows may be left out
 MOST_KEYS = 2_000  # of a configuration
-NUMBERS = {"model.solved_threshold", "model.total_env_steps", TARGET_BATCH}  # that are reckoned with: the newest counts
+# That are reckoned with: the newest counts.
+NUMBERS = {SOLVED_ON, SOLVED_THRESHOLD, "model.total_env_steps", TARGET_BATCH}
 OTHERS = ("stochastic_success_rate", "greedy_return", "stochastic_return")
 NEEDED = {"metrics.csv": {"env_steps"}, "eval.csv": {"env_steps", "seed", "greedy_success_rate"}}
 
@@ -83,23 +86,24 @@ class Run:
         return bool(np.isfinite(self.success).any()) or not np.isfinite(self.others["greedy_return"]).any()
 
     @property
+    def criterion(self) -> Criterion:
+        """When a seed counts as solved, by the run's own settings."""
+        return criterion_of(self.config, self.tells_success)
+
+    @property
     def solved(self) -> int:
-        """Number of seeds whose final greedy success rate reaches the run's own threshold."""
-        return int((self.final >= float(str(self.config["model.solved_threshold"]))).sum())
+        """Number of seeds whose final greedy success rate, or return, reaches the run's own threshold."""
+        return int(self.solved_by(self.criterion).sum())
+
+    def solved_by(self, judged: Criterion) -> NDArray[np.bool_]:
+        """Which seeds count as solved at the end, ``[R]``; one that ended in NaN is not."""
+        return judged.solved(self.others["greedy_return"][-1] if judged.by_return else self.final)
 
     def mean(self, column: str) -> float:
         """Mean over training of a column of metrics.csv; NaN where it has no number."""
         values = self.metrics.get(column, np.empty(0))
         values = values[np.isfinite(values)]
         return float(values.mean()) if len(values) else float("nan")
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A folder that is not in the figures, and why."""
-
-    path: str
-    reason: str
 
 
 def load_runs(paths: Sequence[str | Path]) -> tuple[list[Run], list[LeftOut]]:
@@ -148,7 +152,7 @@ def read_run(folder: Path) -> Run:
         values[np.abs(values) > MOST_STEPS] = np.nan  # no axis can be drawn for it
     seen = np.zeros((len(env_steps), len(seeds)), dtype=bool)
     seen[cells] = True
-    if summary is not None and summary["env_steps"] < _end(config):
+    if summary is not None and summary["env_steps"] < planned_env_steps(config):
         summary = None  # of an earlier end: the run was given more env steps since
     if summary is not None:
         _check_complete(summary, env_steps, seeds, seen)
@@ -184,12 +188,6 @@ def _check_numbers(evaluations: dict[str, Floats]) -> None:
         raise Unreadable("eval.csv has a seed that is no whole number")
 
 
-def _end(config: dict[str, Hashable]) -> int:
-    """Env steps of the last whole target batch; 0 where the configuration does not tell."""
-    total, n = config.get("model.total_env_steps"), config.get(TARGET_BATCH)
-    return total // n * n if isinstance(total, int) and isinstance(n, int) and n > 0 else 0
-
-
 def _check_complete(summary: dict[str, Any], env_steps: Floats, seeds: NDArray[np.integer], seen: Any) -> None:
     if env_steps[-1] < summary["env_steps"] or len(seeds) < len(summary["seeds"]):
         raise Unreadable("eval.csv is truncated: it does not reach the end that summary.json tells")
@@ -203,7 +201,7 @@ def _config(path: Path) -> dict[str, Hashable]:
         if not isinstance(content, dict):
             raise Unreadable(f"{path.name} is empty or holds no settings")
         config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
-        float(str(config["model.solved_threshold"]))
+        spell_out(config)
         if len(config) > MOST_KEYS:
             raise Unreadable(f"{path.name} has {len(config):,} settings, a run has no more than {MOST_KEYS:,}")
     except yaml.YAMLError as error:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -14,17 +14,20 @@ import numpy as np
 
 from lit_maprops.report import error_figures, figures
 from lit_maprops.report.analysis import Setting, across, by_setting
+from lit_maprops.report.beside import Beside, beside, check_shared, read_files
 from lit_maprops.report.decisions import HEADS as DECISION_HEADS
 from lit_maprops.report.decisions import Decided, decided_sweeps
 from lit_maprops.report.films import films
+from lit_maprops.report.find import LeftOut
 from lit_maprops.report.headline import headline, nan_notes, sampled_notes
-from lit_maprops.report.load import LeftOut, Run, load_runs
+from lit_maprops.report.load import Run, load_runs
 from lit_maprops.report.props_notes import props_notes
 from lit_maprops.report.remarks import near_deterministic, remarks
 from lit_maprops.report.return_figures import returns
 from lit_maprops.report.seeds import seeds_of
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, SAMPLER, differing, environment, natural, show
 from lit_maprops.report.svg import LINES, MARKERS, STYLES, Drawing
+from lit_maprops.run.wandb_options import REPORT
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_atomically
@@ -44,11 +47,13 @@ class Report:
         html: the whole document.
         runs: what it compares.
         left_out: folders that could not be used.
+        outside: seeds of other packages' files.
     """
 
     html: str = field(repr=False)
     runs: list[Run] = field(repr=False)
     left_out: list[LeftOut]
+    outside: int = 0
 
     @property
     def summary(self) -> str:
@@ -56,6 +61,7 @@ class Report:
         finished = sum(run.finished for run in self.runs)
         text = f"{finished} finished runs with {sum(len(run.seeds) for run in self.runs if run.finished)} seeds"
         text += f", {len(self.runs) - finished} unfinished" if finished < len(self.runs) else ""
+        text += f", {self.outside} seeds of other packages" if self.outside else ""
         return text + (f", {len(self.left_out)} folders left out" if self.left_out else "")
 
     def save(self, path: str | Path) -> None:
@@ -75,35 +81,69 @@ class Report:
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
 
 
-def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Report:
-    """Read runs and lay out the page.
-
-    Args:
-        paths: run folders, or folders that contain them.
-        made_on: the date shown; None: now. The only part that differs between equal inputs.
+def check_packages() -> None:
+    """Refuse to make a page without what it needs.
 
     Raises:
-        ConfigError: no run could be read, or a package of the extra ``report`` is missing.
+        ConfigError: a package of the extra ``report`` is missing.
     """
     for package in PACKAGES:
         if find_spec(package) is None:  # install looks through what is installed
             raise ConfigError(f"report: {package} is missing: {install('report')}")
-    runs, left_out = load_runs(paths)
-    if not runs:
+
+
+def page_maker(artifacts: Sequence[str]) -> Callable[[Path], str] | None:
+    """What makes the page of a run's folder; None if ``artifacts``, of the run's options, ask for none.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    if REPORT not in artifacts:
+        return None
+    check_packages()
+    return lambda folder: make_report([folder]).html
+
+
+def make_report(
+    paths: Sequence[str | Path], made_on: str | None = None, aliases: Mapping[str, str] | None = None
+) -> Report:
+    """Read runs and lay out the page.
+
+    Args:
+        paths: run folders, folders that contain them, or files of marl-eval, of other packages' runs.
+        made_on: the date shown; None: now. The only part that differs between equal inputs.
+        aliases: ``environment/task`` in a file to the ``environment/task`` of the other inputs that is the same.
+
+    Raises:
+        ConfigError: no run could be read, a file is none of marl-eval's or shares no task with the other inputs, or a
+            package of the extra ``report`` is missing.
+    """
+    check_packages()
+    files_given = [Path(path) for path in paths if Path(path).is_file()]
+    folders = [path for path in paths if not Path(path).is_file()]
+    outside = read_files(files_given, aliases or {})
+    runs, left_out = load_runs(folders)
+    if folders and not runs:
         places = ", ".join(str(path) for path in paths)
         why = f" ({left_out[0].path}: {left_out[0].reason})" if left_out else ""
         raise ConfigError(f"report: no readable run in {places}{why}: give folders that `fit` wrote, such as runs")
+    check_shared(outside, runs)
     decided, looks, unread = decided_sweeps(runs)
     left_out += unread
     settings = by_setting(runs, looks)
-    html = _render(
-        runs, left_out, settings, decided, made_on or datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    )
-    return Report(html, runs, left_out)
+    others = beside(outside, settings)
+    made_on = made_on or datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    html = _render(runs, left_out, settings, decided, others, made_on)
+    return Report(html, runs, left_out, sum(section.seeds for section in others))
 
 
 def _render(
-    runs: list[Run], left_out: list[LeftOut], settings: list[Setting], decided: list[Decided], made_on: str
+    runs: list[Run],
+    left_out: list[LeftOut],
+    settings: list[Setting],
+    decided: list[Decided],
+    others: list[Beside],
+    made_on: str,
 ) -> str:
     from jinja2 import Environment, StrictUndefined
 
@@ -121,7 +161,8 @@ def _render(
         more_warnings=more_warnings,
         near_deterministic=[text for text in map(near_deterministic, runs) if text][:MOST_SETTINGS],
         made_on=made_on,
-        counts=Report("", runs, left_out).summary,
+        counts=Report("", runs, left_out, sum(section.seeds for section in others)).summary,
+        others=others,
         sections=[_section(setting, reels.get(setting.name, [])) for setting in shown],
         hidden_settings=[setting.name for setting in settings[MOST_SETTINGS:]],
         decided=decided,
@@ -165,7 +206,7 @@ def _section(setting: Setting, reel: list[Any]) -> dict[str, Any]:
         "notes": nan_notes(setting),
         "sampled": sampled_notes(setting),
         "props": props_notes(setting) if setting.results else [],
-        "by_return": setting.by_return,
+        "tells_solved": setting.tells_solved,
         "seeds": seeds_of(setting),
         "drawings": [drawing for drawing in drawings if drawing is not None],
         "numbers": figures.numbers(setting.results),
@@ -214,7 +255,7 @@ def _rows(runs: Sequence[Run], settings: Sequence[Setting], varied: Sequence[str
                     _cell(names[run.setting]),
                     _cell(state),
                     _cell(len(run.seeds)),
-                    _cell(run.solved if run.finished and run.tells_success else math.nan),
+                    _cell(run.solved if run.finished and run.criterion.tells_solved else math.nan),
                     _cell(round(float(run.final.mean()), 3) if run.finished and run.tells_success else math.nan),
                     _cell(float(f"{_mean_return(run):.4g}") if run.finished else math.nan),
                     _cell(float(f"{error:.3g}")),

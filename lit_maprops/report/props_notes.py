@@ -29,7 +29,7 @@ def props_notes(setting: Setting) -> list[str]:
     """
     notes, pairs = [], _pairs(setting.groups)
     for props, joint in pairs:
-        if setting.by_return:
+        if not setting.tells_solved:
             difference = returns.difference(props.scores, joint.scores, len(pairs))
             what, form, unit = "returned more than", signed_digits, ""
         else:

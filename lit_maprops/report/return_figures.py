@@ -1,12 +1,13 @@
-"""The dot plots of tasks without success: final returns in place of solved shares."""
+"""The dot plots where returns are judged, in place of success."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from lit_maprops.report.analysis import Group, Result
-from lit_maprops.report.figures import corrected, dots
+from lit_maprops.report.figures import corrected, dots, solved
 from lit_maprops.report.forms import signed_digits, three_digits, two_digits
+from lit_maprops.report.returns import mean
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import Drawing
 
@@ -14,15 +15,22 @@ Rows = Sequence[tuple[Group, Interval]]
 
 
 def returns(results: Sequence[Result], place: str) -> list[Drawing]:
-    """Dot plots of mean returns, their differences to on-policy, IQMs and probabilities of improvement."""
-    means = [(r.group, r.share) for r in results]
+    """Dot plots of mean returns, their differences to on-policy, IQMs and probabilities of improvement.
+
+    With a threshold, solved shares and their differences come first.
+    """
+    told = all(r.group.judged.tells_solved for r in results)
+    means = [(r.group, mean(r.group.scores) if told else r.share) for r in results]
     iqm = [(r.group, r.iqm) for r in results]
     difference = [(r.group, r.difference) for r in results if r.difference is not None]
     improvement = [(r.group, r.improvement) for r in results if r.improvement is not None]
     axis = _axis([*means, *iqm])
     caption = "Mean over seeds of the greedy policies' return (reward) in the last evaluation; 95% bootstrap interval."
-    drawings = [dots("Mean final return", caption, means, three_digits, axis, place)]
-    if difference:
+    drawings = [
+        *(solved(results, place) if told else []),
+        dots("Mean final return", caption, means, three_digits, axis, place),
+    ]
+    if difference and not told:
         edge = 1.1 * max([*map(abs, _ends(difference)), 1e-9])
         words = corrected(len(difference))
         caption = f"Difference of mean returns, 95% bootstrap interval{words}. Holds 0: no difference shown."

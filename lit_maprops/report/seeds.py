@@ -20,17 +20,20 @@ class SeedTable:
 
 
 def seeds_of(setting: Setting) -> SeedTable:
-    """The seeds of a setting's finished runs; without columns of success where the task tells none."""
+    """The seeds of a setting's finished runs; without columns of success, or of what is solved, where none is told."""
     rows = []
     for group in setting.groups:
         for run in group.runs:
-            threshold = float(str(run.config["model.solved_threshold"]))
+            solved = run.solved_by(group.judged).tolist()
             names = ("stochastic_success_rate", "greedy_return", "stochastic_return")
             columns = [run.success[-1], *(run.others[name][-1] for name in names)]
-            for seed, *figures in zip(run.seeds.tolist(), *(column.tolist() for column in columns), strict=True):
+            of_seeds = zip(run.seeds.tolist(), solved, *(column.tolist() for column in columns), strict=True)
+            for seed, is_solved, *figures in of_seeds:
                 texts = [_text(value, k) for k, value in enumerate(figures)]
-                rows.append([group.name, run.name, str(seed), *texts, "yes" if figures[0] >= threshold else "no"])
-    columns_shown = [k for k, head in enumerate(HEADS) if not (setting.by_return and head.startswith(("suc", "sol")))]
+                rows.append([group.name, run.name, str(seed), *texts, "yes" if is_solved else "no"])
+    untold: tuple[str, ...] = () if setting.tells_success or not setting.by_return else ("success",)
+    untold += () if setting.tells_solved else ("solved",)
+    columns_shown = [k for k, head in enumerate(HEADS) if not head.startswith(untold)]
     chosen = [[row[k] for k in columns_shown] for row in rows[:MOST_SEEDS]]
     return SeedTable(tuple(HEADS[k] for k in columns_shown), chosen, max(0, len(rows) - MOST_SEEDS))
 

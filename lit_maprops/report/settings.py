@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from hashlib import sha256
 
+from lit_maprops.run.changes import LABELS
+
 Config = Mapping[str, Hashable]  # flag without dashes -> value
 Key = frozenset[tuple[str, Hashable]]
 
@@ -33,9 +35,9 @@ POOLED = {
     "model.sampling_error",
     "model.sampling_error_interval",
     "model.checkpoint_interval",
-}
+} | LABELS
 MOST_DETAILS = 12  # settings in a name
-NAMES_OF_THE_RUN = {"run_name", "runs_dir"}
+NAMES_OF_THE_RUN = {"run_name", "runs_dir"} | LABELS
 
 
 def sampler_key(config: Config) -> Key:
@@ -55,6 +57,12 @@ def _separates(key: str, value: Hashable) -> bool:
     if key.startswith("trainer."):
         return key == "trainer.precision" and value is not None  # which newer runs leave out
     return key not in POOLED and key != BEHAVIOR_BATCH and key != SAMPLER and not key.startswith(SAMPLER + ".")
+
+
+def planned_env_steps(config: Config) -> int:
+    """Env steps of the last whole target batch; 0 where the configuration does not tell."""
+    total, n = config.get("model.total_env_steps"), config.get(TARGET_BATCH)
+    return total // n * n if isinstance(total, int) and isinstance(n, int) and n > 0 else 0
 
 
 def differing(configs: Iterable[Config]) -> list[str]:

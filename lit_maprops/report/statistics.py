@@ -155,6 +155,35 @@ def share_difference(x: Strata, y: Strata, comparisons: int = 1) -> Interval:
     return Interval(float(mean_difference(*x, *y)), float(low), float(high))
 
 
+def student(values: Floats, level: float) -> Interval:
+    """Mean of ``[seeds]`` with Student's t interval; without ends where a seed is alone or all are equal."""
+    value, error = float(values.mean()), _standard_error(values)
+    half = _student_quantile(level, len(values) - 1) * error
+    return Interval(value, value - half, value + half)
+
+
+def welch(x: Floats, y: Floats, level: float) -> Interval:
+    """mean(x) - mean(y) with Welch's t interval; without ends where a seed is alone or all of a sample are equal."""
+    a, b = _standard_error(x), _standard_error(y)
+    value = float(x.mean() - y.mean())
+    if math.isnan(a + b):
+        return Interval(value, math.nan, math.nan)
+    freedom = (a**2 + b**2) ** 2 / (a**4 / (len(x) - 1) + b**4 / (len(y) - 1))
+    half = _student_quantile(level, freedom) * math.hypot(a, b)
+    return Interval(value, value - half, value + half)
+
+
+def _standard_error(values: Floats) -> float:
+    """Of the mean; NaN where nothing varies."""
+    return (float(values.std(ddof=1)) if len(values) > 1 else 0.0) / math.sqrt(len(values)) or math.nan
+
+
+def _student_quantile(level: float, freedom: float) -> float:
+    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
+
+    return float(stdtrit(freedom, 0.5 + level / 2)) if freedom > 0 else math.nan
+
+
 @dataclass(frozen=True)
 class PowerLaw:
     """y = factor * x ** slope, fitted by least squares on logarithms; ``error`` is the slope's standard error."""

@@ -8,10 +8,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import TqdmWarning, tqdm
 
+from lit_maprops.metrics.reliability import RETURN
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.callbacks import in_notebook, own_module
 
-BAR_LEGEND = "the bar: env steps of each seed x seeds, env steps/s over all seeds, success of training episodes"
+BAR_LEGEND = "the bar: env steps of each seed x seeds, env steps/s over all seeds, success or return of episodes"
 
 
 class EnvStepsBar(Callback):
@@ -44,6 +45,8 @@ class EnvStepsBar(Callback):
         rate = (module.env_steps - self._first) * module.num_seeds / (perf_counter() - self._started)
         known = ""
         for name, figure in (("success", "train/success_rate"), ("return", "train/episode_return")):
+            if name == "success" and module.solved_on == RETURN:
+                continue
             values = module.row[figure]
             if not bool(values.isnan().all()):
                 known = f", {name} {float(values.nanmean()):.2f}"

@@ -11,7 +11,8 @@ from lit_maprops.system.flat_settings import flatten
 
 FILE = "changes.json"
 # Where a run is, how it is tracked and how long its ranks wait: none of what it is trained with.
-APART = {"run_name", "runs_dir", "ckpt_path", "keep", "wandb", "rank_timeout"}
+LABELS = {"wandb_group", "wandb_job_type", "wandb_tags", "wandb_artifacts"}
+APART = {"run_name", "runs_dir", "ckpt_path", "keep", "wandb", "rank_timeout"} | LABELS
 
 
 class Change(NamedTuple):

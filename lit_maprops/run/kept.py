@@ -21,7 +21,7 @@ def keep(newest: Path, env_steps: int, most: int) -> None:
     path = newest.with_name(f"env_steps_{env_steps}.ckpt")
     with writing(path):
         if newest.exists() and env_steps not in kept:
-            _link_or_copy(newest, path)
+            link_or_copy(newest, path)
             kept[env_steps] = path
         for number in sorted(kept)[:-most]:
             kept[number].unlink()
@@ -40,7 +40,8 @@ def _kept(folder: Path) -> dict[int, Path]:
     return {int(number): path for number, path in found if number.isdecimal()}
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # the file system has no hard links, or the disk is full, which the copy will say

@@ -1,7 +1,9 @@
-"""What a run says at its end: how its seeds did, by success or, where the task tells none, by return."""
+"""What a run says at its end: how its seeds did, by what decides whether they are solved: success or return."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from lit_maprops.metrics.reliability import RETURN, Criterion
 
 MOST_SEEDS = 16  # that are listed one by one
 
@@ -13,11 +15,12 @@ def last_words(summary: Mapping[str, Any], episodes: int) -> list[str]:
         summary: of the run, as in summary.json.
         episodes: of each seed's evaluation.
     """
-    names = ("success_rate", "success_rate_stochastic") if summary["tells_success"] else RETURNS
+    judged = Criterion(summary["solved_on"], summary["solved_threshold"])
+    names = RETURNS if judged.by_return else ("success_rate", "success_rate_stochastic")
     of_seeds = zip(summary["seeds"], *(summary[name] for name in names), strict=True)
     seeds = [(number, greedy, sampled) for number, greedy, sampled in of_seeds]
-    if summary["tells_success"]:
-        return [*_successes(seeds, summary["solved_threshold"]), _solved(summary, episodes)]
+    if judged.threshold is not None:
+        return [*_each(seeds, judged), _solved(summary, episodes)]
     few = len(seeds) <= MOST_SEEDS
     return [*([_listed("return of each seed", seeds)] if few else []), _returned(summary, episodes)]
 
@@ -26,10 +29,10 @@ RETURNS = ("episode_return", "episode_return_stochastic")
 Seeds = list[tuple[int, float, float]]  # number, figure of the greedy and of the sampled actions
 
 
-def _successes(seeds: Seeds, threshold: float) -> list[str]:
+def _each(seeds: Seeds, judged: Criterion) -> list[str]:
     if len(seeds) <= MOST_SEEDS:
-        return [_listed("success of each seed", seeds)]
-    hidden = [entry for entry in seeds if not entry[1] >= threshold and entry[2] >= threshold]  # NaN is not solved
+        return [_listed(f"{judged.on} of each seed", seeds)]
+    hidden = [entry for entry in seeds if judged.solved(entry[1:]).tolist() == [False, True]]
     which = "1 seed is" if len(hidden) == 1 else f"{len(hidden)} seeds are"
     return [_listed(f"{which} solved by sampled actions only", hidden)] if hidden else []
 
@@ -45,17 +48,32 @@ def _figures(seeds: Seeds) -> Iterable[str]:
 
 def _solved(summary: Mapping[str, Any], episodes: int) -> str:
     low, high = summary["solved_share_ci95"]
-    return (
+    text = (
         f"solved {summary['solved_share']:.0%} of {len(summary['seeds'])} seeds [95% {low:.0%} to {high:.0%}] (greedy "
-        f"success of at least {summary['solved_threshold']:g} in {episodes} episodes), mean success "
-        f"{summary['mean_success_rate']:.2f} (sampled {summary['mean_success_rate_stochastic']:.2f})"
+        f"{summary['solved_on']} of at least {summary['solved_threshold']:g} in {episodes} episodes), mean "
     )
+    if summary["solved_on"] == RETURN:
+        return f"{text}return {return_text(summary)}"
+    rates = (summary["mean_success_rate"], summary["mean_success_rate_stochastic"])
+    return text + "success {:.2f} (sampled {:.2f})".format(*rates)
 
 
 def _returned(summary: Mapping[str, Any], episodes: int) -> str:
+    """With what a share of solved seeds needs: a threshold, which no task brings along for its returns."""
+    asked = summary["tells_success"]  # else the task alone decided
+    why = "returns count" if asked else "this task has no success, so returns count"
+    given = summary["config"]["model"]["solved_threshold"]
+    needs = "a share of solved seeds needs "
+    if asked:
+        needs += "<model.solved_threshold>"
+    elif given is None:
+        needs += "<model.solved_on> return and <model.solved_threshold>"
+    else:
+        needs = f"<model.solved_threshold> {given:g} is of success: {needs}<model.solved_on> return, too"
     return (
-        f"this task has no success, so returns count: mean return {return_text(summary)} of "
-        f"{len(summary['seeds'])} seed{'s' if len(summary['seeds']) > 1 else ''}, greedy, in {episodes} episodes"
+        f"{why}: mean return {return_text(summary)} of "
+        f"{len(summary['seeds'])} seed{'s' if len(summary['seeds']) > 1 else ''}, greedy, in {episodes} episodes "
+        f"({needs})"
     )
 
 

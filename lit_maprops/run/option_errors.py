@@ -37,6 +37,10 @@ OPTIONS = (
     "keep",
     "trust",
     "wandb",
+    "wandb_group",
+    "wandb_job_type",
+    "wandb_tags",
+    "wandb_artifacts",
     "rank_timeout",
     "seed_everything",
 )  # of no class

@@ -33,9 +33,9 @@ from lit_maprops.run.option_values import marked, read_marked
 from lit_maprops.run.option_words import check_values
 from lit_maprops.run.place import follow_checkpoint
 from lit_maprops.run.strategy import RankTimeout, register_strategy
-from lit_maprops.run.wandb_run import MODES
+from lit_maprops.run.wandb_options import add_wandb_options, check_wandb_options
 from lit_maprops.system.argument_types import NonNegativeInt, check_value
-from lit_maprops.system.errors import ConfigError, check, check_choice
+from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.files import home_path
 from lit_maprops.system.interpolation import without_environment
 from lit_maprops.system.named_code import only_of
@@ -119,12 +119,7 @@ class RunCLI(LightningCLI):
             metavar="PACKAGE",
             help="package whose classes the run of --ckpt_path may name in its own config; may be given again",
         )
-        parser.add_argument(
-            "--wandb",
-            type=str | None,
-            default=None,
-            help="online, offline or disabled; default: WANDB_MODE, else offline",
-        )
+        add_wandb_options(parser)
         parser.add_argument(
             "--rank_timeout",
             type=float,
@@ -159,8 +154,7 @@ class RunCLI(LightningCLI):
                 self.config[name] = str(home_path(self.config[name])) if self.config[name] else ""
         runs_dir = self.config.runs_dir
         check(runs_dir not in (None, "", "null") and "\0" not in runs_dir, f"<runs_dir> is {runs_dir!r}: give a folder")
-        if self.config.wandb is not None:
-            check_choice("wandb", self.config.wandb, list(MODES))
+        check_wandb_options(self.config)
         name = self.config.run_name
         check(
             name is None or (name not in ("", ".", "..") and "/" not in name and name.isprintable()),

@@ -2,20 +2,23 @@
 
 import math
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from lit_maprops.envs import Task
 from lit_maprops.metrics.evaluate import Evaluation, Film
-from lit_maprops.metrics.reliability import mean_interval, solved_share, wilson_interval
+from lit_maprops.metrics.reliability import SUCCESS, Criterion, mean_interval, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures
 from lit_maprops.run.callbacks import Recorder, Say, own_module
 from lit_maprops.run.diagnosis import near_deterministic
+from lit_maprops.run.end_media import log_to_tensorboard
 from lit_maprops.run.flags import with_flags
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.last_words import last_words, return_text
@@ -23,7 +26,7 @@ from lit_maprops.run.wandb_run import Tracker
 from lit_maprops.system.extras import install
 from lit_maprops.system.files import write_json, writing
 
-# At a run's end; what has "return" or "episode" in its name, of a task without success.
+# At a run's end; return.png where returns are judged, episode.gif of a task without success.
 WRITTEN = ("summary.json", "success.png", "success.gif", "failure.gif", "return.png", "episode.gif")
 
 
@@ -67,6 +70,8 @@ class Summary(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, Tracker):
                 logger.log_end(self.folder, summary)
+            elif isinstance(logger, TensorBoardLogger):
+                log_to_tensorboard(logger.experiment, self.folder, module.env_steps)
         *lines, last = last_words(summary, module.eval_episodes)
         for line in lines:
             self.say(line)
@@ -107,24 +112,19 @@ class Summary(Callback):
         }
 
     def _successes(self, module: LitMAPROPS, greedy: Evaluation, stochastic: Evaluation) -> dict[str, Any]:
-        """Success rates and the share of solved seeds; null where no evaluation of the run had a verdict."""
+        """Success rates, null where no evaluation of the run had a verdict, and the share of solved seeds."""
         rates = {"success_rate": greedy, "success_rate_stochastic": stochastic}
         told = module.task.tells_success or bool(np.isfinite(self.folder.curve("greedy_success_rate")[1]).any())
         fields: dict[str, Any] = {"tells_success": told}
-        if not told:
-            fields |= dict.fromkeys(rates)
-            means = ("mean_success_rate", "mean_success_rate_stochastic", "solved_share", "solved_share_ci95")
-            return fields | dict.fromkeys(means) | {"solved_threshold": module.solved_threshold}
+        judged = module.criterion(told)
         for name, evaluation in rates.items():
+            if not told:
+                fields |= {name: None, f"mean_{name}": None}
+                continue
             # Without a verdict in the last evaluation alone there was no success in it.
             rate = evaluation.success_rate if evaluation.tells_success else evaluation.episode_return * 0.0
             fields |= {name: rate.tolist(), f"mean_{name}": evaluation._replace(success_rate=rate).mean_success_rate}
-        share = solved_share(fields["success_rate"], module.solved_threshold)
-        return fields | {
-            "solved_share": share,
-            "solved_share_ci95": wilson_interval(round(share * module.num_seeds), module.num_seeds),
-            "solved_threshold": module.solved_threshold,
-        }
+        return fields | _solved(judged, greedy.episode_return.tolist() if judged.by_return else fields["success_rate"])
 
     def _draw(self, module: LitMAPROPS, summary: dict[str, Any], films: dict[str, Film]) -> None:
         if not figures.available():
@@ -133,14 +133,31 @@ class Summary(Callback):
         names = (type(part).__name__ for part in (module.behavior, module.learner))
         title = "{}: {} + {}".format(module.task.title, *names)
         path = self.folder.path
-        if summary["tells_success"]:
-            share = f"solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
-            figures.success_curve(path / "success.png", *self.folder.curve("greedy_success_rate"), f"{title}, {share}")
+        if summary["solved_share"] is not None:
+            title += f", solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
+        if summary["solved_on"] == SUCCESS:
+            figures.success_curve(path / "success.png", *self.folder.curve("greedy_success_rate"), title)
         else:
             title += f", mean return {return_text(summary)}"
             figures.return_curve(path / "return.png", *self.folder.curve("greedy_return"), title)
         for kind, film in films.items():
             figures.film(path / f"{kind}.gif", film)
+
+
+def _solved(judged: Criterion, scores: Sequence[float]) -> dict[str, Any]:
+    """The share of solved seeds; null where nothing says which are.
+
+    Args:
+        judged: when a seed is solved.
+        scores: success rates or returns of the seeds.
+    """
+    solved = int(judged.solved(scores).sum())
+    return {
+        "solved_on": judged.on,
+        "solved_share": solved / len(scores) if judged.tells_solved else None,
+        "solved_share_ci95": wilson_interval(solved, len(scores)) if judged.tells_solved else None,
+        "solved_threshold": judged.threshold,
+    }
 
 
 def _joint_actions(task: Task) -> int | None:

@@ -11,12 +11,14 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from lit_maprops.run.bar import EnvStepsBar
 from lit_maprops.run.callbacks import Checkpoints, Recorder, Say
+from lit_maprops.run.end_media import PageMaker
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.folder import RunFolder
 from lit_maprops.run.options import RunCLI
 from lit_maprops.run.resume import check_resumes
 from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
+from lit_maprops.run.wandb_options import WandbOptions
 from lit_maprops.run.wandb_run import Tracker, check_environment, offline_runs, wandb_logger
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
 from lit_maprops.system.errors import FolderLost, WriteError, check
@@ -29,6 +31,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
     next_step: str | None = None,
+    page: PageMaker | None = None,
 ) -> tuple[int, RunFolder]:
     """Train, from the start or from a checkpoint; writes the run's folder.
 
@@ -39,6 +42,7 @@ def train(
         callbacks: in addition to those of ``cli``.
         loggers: likewise.
         next_step: what to do with a finished run, with ``{runs}`` for the folder of runs; said last.
+        page: makes the report of a finished run, for its W&B run.
 
     Returns:
         0, or 128 and the signal that stopped the run; and the run's folder.
@@ -49,7 +53,7 @@ def train(
     """
     config = _prepare(cli, callbacks)
     with closing(RunFolder(cli.run_path())) as folder:
-        code = _train(cli, folder, config, say, way_on, callbacks, loggers)
+        code = _train(cli, folder, config, say, way_on, callbacks, loggers, page)
         if next_step is not None and not code and cli.model.iteration >= cli.datamodule.iterations:
             tell: Say = say if cli.trainer.is_global_zero else _hush
             synced = offline_runs(folder)
@@ -66,6 +70,7 @@ def _train(
     way_on: str,
     callbacks: Sequence[Callback],
     loggers: Sequence[Logger],
+    page: PageMaker | None,
 ) -> int:
     first = cli.trainer.is_global_zero
     tell: Say = say if first else _hush
@@ -87,6 +92,11 @@ def _train(
     tracked = first and not any(isinstance(logger, WandbLogger) for logger in given)
     shown = config | ({"changes": [change._asdict() for change in folder.changes]} if folder.changes else {})
     wandb = wandb_logger(cli.config.wandb, folder, shown, say) if tracked else None
+    unheard = WandbOptions.of(config).given
+    if wandb is not None:
+        wandb.page = page
+    elif unheard:
+        tell(f"no W&B run of this run's own: {', '.join(f'<{name}>' for name in unheard)} without effect")
     for logger in given:
         logger.log_hyperparams(config)
     own_loggers = [logger for logger in (folder, wandb) if first and logger is not None]

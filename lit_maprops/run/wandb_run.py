@@ -10,17 +10,19 @@ import os
 import re
 import subprocess
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_maprops.metrics.each_seed import EachSeed, Lines, log_to_wandb, panel
 from lit_maprops.run.background import Background
+from lit_maprops.run.end_media import PageMaker, log_artifacts, media_of
 from lit_maprops.run.folder import RunFolder
-from lit_maprops.system.errors import check
+from lit_maprops.run.wandb_options import MODES, WandbOptions
+from lit_maprops.system.errors import ConfigError, WriteError, check
 
-MODES = ("online", "offline", "disabled")
 RUN_NAME = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(.+)")  # of W&B's folder of a run; ids may have dashes
 WANDB_INIT_SECONDS = 20
 WANDB_FINISH_SECONDS = 30  # for uploads at the end of a run; the rest stays on disk for `wandb sync`
@@ -56,10 +58,25 @@ class Tracker(WandbLogger):
         folder: of the run.
         finish_seconds: that the end of the run waits at most.
         say: prints one line.
+        artifacts: see ``WandbOptions``.
+
+    Attributes:
+        page: makes the report that goes along as an artifact.
     """
 
-    def __init__(self, experiment: Any, folder: RunFolder, finish_seconds: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        experiment: Any,
+        folder: RunFolder,
+        finish_seconds: float,
+        say: Callable[[str], None],
+        artifacts: Sequence[str] = (),
+    ) -> None:
         super().__init__(experiment=experiment)
+        self.page: PageMaker | None = None
+        self._artifacts, self._lines = artifacts, Lines()
+        if folder.rows["eval.csv"]:
+            self._lines.read(folder.path / "eval.csv")  # of a run that is continued
         self._files, self._finish_seconds, self._say, self._failed = folder.path / "wandb", finish_seconds, say, False
         self._background = Background("wandb", MOST_ROWS, PATIENCE_SECONDS)
 
@@ -95,8 +112,17 @@ class Tracker(WandbLogger):
         row = dict(metrics)
         self._later(lambda: WandbLogger.log_metrics(self, row, step))
 
+    def log_seeds(self, evaluation: EachSeed) -> None:
+        """Log an evaluation seed by seed: histograms, and now and then a line for each."""
+
+        def log() -> None:
+            self._lines.add(evaluation)
+            log_to_wandb(self.experiment, evaluation, self._lines)
+
+        self._later(log)
+
     def log_end(self, folder: RunFolder, summary: Mapping[str, Any]) -> None:
-        """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure and the films.
+        """Put the end of a run on its W&B page: scalars for sweeps to optimize, the figure, the films and artifacts.
 
         Args:
             folder: of the run, with its figures drawn.
@@ -106,14 +132,26 @@ class Tracker(WandbLogger):
 
         def log() -> None:
             media: dict[str, Any] = {"env_steps": summary["env_steps"]}
-            for path in sorted(folder.path.glob("*.png")):
-                media[f"figures/{path.stem}"] = wandb.Image(str(path))
-            for path in sorted(folder.path.glob("*.gif")):
-                media[f"films/{path.stem}"] = wandb.Video(str(path), format="gif")
+            for name, path in media_of(folder).items():
+                film = path.suffix == ".gif"
+                media[name] = wandb.Video(str(path), format="gif") if film else wandb.Image(str(path))
             self.experiment.log(media)
             self.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, (int, float))})
 
         self._later(log)
+        if self._artifacts:
+            self._later(lambda: self._log_artifacts(folder, summary))
+
+    def _log_artifacts(self, folder: RunFolder, summary: Mapping[str, Any]) -> None:
+        try:
+            log_artifacts(self.experiment, folder, summary, self._artifacts, self.page)
+        except (ConfigError, WriteError) as error:  # of our own: W&B itself is well
+            self._say(f"W&B: no artifacts ({error.marked})")
+
+    def _log_rest(self) -> None:
+        """Lines that a run which was stopped has not logged yet."""
+        if self._lines.pending:
+            self.experiment.log(panel(self._lines))
 
     def end(self, code: int) -> None:
         """End the W&B run.
@@ -123,6 +161,7 @@ class Tracker(WandbLogger):
         """
         import wandb
 
+        self._later(self._log_rest)
         self._later(lambda: self.experiment.finish(exit_code=code))
         if not self._failed and not self._background.finish(self._finish_seconds, self._written):
             self._give_up()
@@ -176,7 +215,8 @@ def wandb_logger(
         try:
             if way == "offline" or wandb.login(prompt=False, verify=False):
                 seconds = WANDB_WRITE_SECONDS if way == "offline" else _upload_seconds()
-                return Tracker(_start(way, folder, config, known, seconds), folder, seconds + PATIENCE_SECONDS, say)
+                run, artifacts = _start(way, folder, config, known, seconds), WandbOptions.of(config).artifacts
+                return Tracker(run, folder, seconds + PATIENCE_SECONDS, say, artifacts)
             say("W&B: not logged in, tracking offline (run `wandb login`, or set WANDB_API_KEY)")
         except Exception as error:  # of its own classes, of its settings' (pydantic), of sockets, of files
             reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
@@ -195,6 +235,7 @@ def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str |
     """The W&B run, new or with the known id, with env steps on its horizontal axes."""
     import wandb
 
+    options = WandbOptions.of(config)
     settings = wandb.Settings(
         silent=True,
         init_timeout=WANDB_INIT_SECONDS,
@@ -207,6 +248,9 @@ def _start(mode: Any, folder: RunFolder, config: Mapping[str, Any], known: str |
         dir=folder.path,
         mode=mode,
         config=dict(config),
+        group=options.group,
+        job_type=options.job_type,
+        tags=list(options.tags) or None,
         settings=settings,
         id=known,
         resume="allow" if known else None,

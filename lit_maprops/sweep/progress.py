@@ -21,10 +21,12 @@ class Progress:
         done: runs that ended in earlier calls.
         total: runs in all.
         varied: parameters that tell the runs apart.
+        deadline: ``time.monotonic`` at which it ends, whatever is left; None: there is no such time.
     """
 
-    def __init__(self, done: int, total: int, varied: list[str]) -> None:
+    def __init__(self, done: int, total: int, varied: list[str], deadline: float | None = None) -> None:
         self._before, self._done, self._total, self._varied = done, done, total, varied
+        self._deadline = deadline
         self._others = 0  # runs elsewhere, when we last said so
         self._started = time.monotonic()
         self._shown = sys.stderr.isatty()
@@ -89,7 +91,10 @@ class Progress:
         left = self._total - self._done
         if left == 0:
             return ""
-        seconds = (time.monotonic() - self._started) / max(self._done - self._before, 1) * left
+        now = time.monotonic()
+        seconds = (now - self._started) / max(self._done - self._before, 1) * left
+        if self._deadline is not None:
+            seconds = min(seconds, max(0.0, self._deadline - now))
         return f", about {tqdm.format_interval(seconds)} left"
 
     def close(self) -> None:

@@ -3,16 +3,15 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
-from lit_maprops.sweep.decided import Trial
 from lit_maprops.sweep.journal import ENDED, Entry, Journal
 from lit_maprops.sweep.leases import BEAT_SECONDS, Lease, Leases
 from lit_maprops.sweep.processes import Process
 from lit_maprops.sweep.progress import Progress, varied_of
-from lit_maprops.sweep.proposals import Search
 from lit_maprops.sweep.results import best_value, is_complete, share_done
 from lit_maprops.sweep.sweep_file import SweepFile
 
@@ -20,6 +19,16 @@ POLL_SECONDS = 0.1
 CLAIM_SECONDS = 1.0  # between looks for a run that others have left
 HYPERBAND_SECONDS = 1.0  # between looks at the running runs' metrics
 PROGRESS_SECONDS = 2.0  # likewise, for the bar
+
+
+class Proposals(Protocol):
+    """What says which run is next: a sweep's search, or a benchmark's turns."""
+
+    def propose(self, entries: Sequence[Entry]) -> dict[str, Any] | None:
+        """Parameters of the next run; None if there is none."""
+
+    def to_stop(self, entries: Sequence[Entry]) -> set[str]:
+        """Ids of runs at work that are given up."""
 
 
 class Scheduler:
@@ -38,15 +47,18 @@ class Scheduler:
             other commands are at work on, to take it over if they die.
 
     Attributes:
+        deadline: ``time.monotonic`` from which on no run begins; None: there is none.
         received: the signal that stopped it.
         failed: runs that failed here.
     """
+
+    deadline: float | None = None
 
     def __init__(
         self,
         file: SweepFile,
         folder: Path,
-        search: Search | Trial,
+        search: Proposals,
         journal: Journal,
         workers: int,
         total: int,
@@ -66,7 +78,7 @@ class Scheduler:
 
     def run(self) -> int | None:
         """Run; returns the signal that ended it early, if one did."""
-        self.progress = Progress(self.journal.ended, self.total, varied_of(self.file.proposed))
+        self.progress = Progress(self.journal.ended, self.total, varied_of(self.file.proposed), self.deadline)
         # SIGHUP: the terminal is closed, which nohup lets the program ignore. SIGUSR1: a scheduler's time is up.
         stopping = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

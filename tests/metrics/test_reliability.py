@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from lit_maprops.metrics.reliability import difference_interval, mean_interval, solved_share, wilson_interval
+from lit_maprops.metrics.reliability import Criterion, criterion, difference_interval, mean_interval, wilson_interval
 
 
 def closed_form(successes: int, runs: int) -> tuple[float, float]:
@@ -53,9 +53,36 @@ def test_difference_interval_covers_the_difference():
     assert 0.93 < np.mean(covered) < 0.97
 
 
-def test_solved_share():
-    assert solved_share([1.0, 0.8, 0.79, 0.0, float("nan")], 0.8) == 0.4
-    assert solved_share([0.0], 0.0) == 1.0
+def test_a_seed_is_solved_from_the_threshold_on_and_never_with_nan():
+    assert criterion("success", 0.8, True).solved([1.0, 0.8, 0.79, 0.0, float("nan")]).tolist() == [1, 1, 0, 0, 0]
+    assert criterion(None, 0.0, True).solved([0.0]).tolist() == [True]
+    assert criterion("return", -2.5, False).solved([-2.4, -2.5, -2.6, float("nan")]).tolist() == [1, 1, 0, 0]
+    assert not criterion("return", None, True).solved([1e9, float("nan")]).any()
+
+
+@pytest.mark.parametrize("episodes", [10, 20, 50])
+def test_a_share_that_is_exactly_the_threshold_reaches_it(episodes):
+    """Rates are measured in single precision, which 0.7 and 0.9 are above."""
+    for successes in range(episodes + 1):
+        rate = float(np.float32(successes) / np.float32(episodes))
+        assert Criterion("success", successes / episodes).solved([rate]).all()
+        assert not Criterion("success", (successes + 1) / episodes).solved([rate]).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((None, None, True), ("success", 0.8)),
+        ((None, 0.5, True), ("success", 0.5)),
+        ((None, None, False), ("return", None)),
+        ((None, 0.8, False), ("return", None)),  # a share of successes is no return; earlier versions wrote 0.8 always
+        (("success", None, False), ("success", 0.8)),
+        (("return", None, True), ("return", None)),
+        (("return", 20.0, True), ("return", 20.0)),
+    ],
+)
+def test_what_decides_whether_a_seed_is_solved(settings, expected):
+    assert criterion(*settings) == expected
 
 
 def test_mean_interval_is_the_percentile_bootstrap():

@@ -21,6 +21,7 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 
 SHIPPED = {f"lit_maprops/{folder}/{path.name}" for folder in ("conf", "sweeps") for path in (ROOT / folder).iterdir()}
+LIST = "lit_maprops/benchmark/cooperative.yaml"
 # Compiled where they run.
 KERNELS = {str(path.relative_to(ROOT)) for path in (ROOT / "lit_maprops").rglob("*.[ch]pp")}
 ALONE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -85,10 +86,10 @@ def test_wheel_and_sdist_hold_the_shipped_files_once() -> None:
     with tarfile.open(built(".tar.gz")) as sdist:
         files = {member.name.removeprefix(f"{root}/") for member in sdist if member.isfile()}  # not links
     for names in (wheel, files):
-        assert {name for name in names if name.endswith(".yaml")} == SHIPPED
+        assert {name for name in names if name.endswith(".yaml")} == SHIPPED | {LIST}
         assert {name for name in names if name.endswith((".cpp", ".hpp"))} == KERNELS
     assert "lit_maprops/py.typed" in wheel
-    assert "lit_maprops/report/page.html" in wheel
+    assert {"lit_maprops/report/page.html", "lit_maprops/benchmark/leaderboard.html"} <= set(wheel)
     assert {name.split("/")[0] for name in wheel if "dist-info" not in name} == {"lit_maprops"}
 
 

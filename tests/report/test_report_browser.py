@@ -1,5 +1,6 @@
 """The page in a real browser: nothing leaves it, it sorts, it fits a phone, it has a dark side."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -30,7 +31,12 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             changes = {"model__behavior__init_args": options, "data__target_batch_size": 32}
             write_run(runs / f"heat{delta}{epsilon}", [1, 0, 0], "MAPROPS", **changes)
     path = folder / "report.html"
-    make_report([runs]).save(path)
+    seeds = {
+        f"seed_{k}": {f"step_{s}": {"step_count": 100 * s, "win_rate": [50.0 * k * s]} for s in (1, 2)} for k in (0, 1)
+    }
+    theirs = folder / "theirs.json"
+    theirs.write_text(json.dumps({"MatrixGame": {"figure1": {name: seeds for name in ("rec_mappo", "ff_ippo")}}}))
+    make_report([runs, theirs]).save(path)
     return path
 
 

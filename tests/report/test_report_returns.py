@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import mannwhitneyu
+from statsmodels.stats.proportion import proportion_confint
 from synthetic import write_run
 
 from lit_maprops.report import load_runs, make_report, returns
@@ -75,6 +77,61 @@ def test_a_setting_without_success_compares_returns(tmp_path: Path) -> None:
     assert "MAPROPS: mean return 1.19 [" in text and "more than on-policy" in text and "Mean final return" in text
     assert "on: seed 2 ended with NaN policies or in quarantine and have no return." in text
     assert "Share of solved seeds" not in text and " solved 0 of " not in text
+
+
+def judged(folder: Path, final: list[float], sampler: str = "OnPolicy", **changes: object) -> Path:
+    """A run whose seeds are solved from a return of 1 on."""
+    write(folder, final, sampler)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["model"] |= {"solved_on": "return", "solved_threshold": 1.0} | changes
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_a_threshold_in_units_of_return_gives_a_share_of_solved_seeds(tmp_path: Path) -> None:
+    judged(tmp_path / "on", [0.0, 0.25, float("nan"), 1.0])
+    judged(tmp_path / "ma", [1.0, 1.5, 1.25, 0.5], "MAPROPS")
+    runs, _ = load_runs([tmp_path])
+    [setting] = by_setting(runs)
+    on, ma = setting.results
+    assert setting.by_return and setting.tells_solved and not setting.tells_success
+    assert (on.share.value, ma.share.value) == (0.25, 0.75)  # of four seeds each: one in NaN is not solved
+    assert (on.share.low, on.share.high) == pytest.approx(proportion_confint(1, 4, method="wilson"))
+    assert ma.difference is not None and ma.difference.value == pytest.approx(0.5)
+    assert ma.iqm.value == pytest.approx(1.125) and ma.improvement is not None
+    wins = np.mean([[x > y or (x == y) / 2 for y in (0, 0.25, 1)] for x in (1, 1.5, 1.25, 0.5)])
+    assert ma.improvement.value == pytest.approx(wins)
+    table = seeds_of(setting)
+    assert table.heads[-1] == "solved" and not [head for head in table.heads if head.startswith("success")]
+    assert [row[-1] for row in table.rows] == ["no", "no", "no", "yes", "yes", "yes", "yes", "no"]
+    text = make_report([tmp_path]).html
+    assert "a seed is solved whose greedy policies return at least 1." in text
+    assert "MAPROPS solved 3 of 4 seeds (75%" in text and "OnPolicy solved 1 of 4 seeds (25%" in text
+    assert "Share of solved seeds" in text and "Mean final return" in text and "IQM of final return" in text
+    assert "Success while training" not in text and "Return while training" in text
+
+
+def test_runs_of_before_solved_on_share_a_setting_with_those_of_today(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", [1.0, 0.0])
+    for name, changes in (("new", {"solved_threshold": None, "solved_on": None}), ("named", {"solved_threshold": 0.8})):
+        folder = write_run(tmp_path / name, [1.0, 0.8], seed_everything=len(name))
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["model"] |= changes
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    runs, left_out = load_runs([tmp_path])
+    [setting] = by_setting(runs)
+    assert not left_out and len(setting.groups[0].runs) == 3
+    assert {run.name: run.solved for run in runs} == {"old": 1, "new": 2, "named": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"), [({"solved_on": "luck"}, "solved_on is luck"), ({"solved_threshold": "x"}, "'x'")]
+)
+def test_a_damaged_criterion_leaves_a_run_out(tmp_path: Path, changes: dict[str, str], why: str) -> None:
+    judged(tmp_path / "a", [1.0], **changes)
+    judged(tmp_path / "b", [1.0])
+    runs, [left_out] = load_runs([tmp_path])
+    assert [run.name for run in runs] == ["b"] and why in left_out.reason
 
 
 def test_one_verdict_makes_it_a_task_with_success(tmp_path: Path) -> None:

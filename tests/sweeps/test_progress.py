@@ -92,7 +92,7 @@ def test_without_a_terminal_starts_are_lines(capsys: pytest.CaptureFixture[str])
 
 
 class Runs:
-    def __init__(self, folder: Path, values: dict[str, float], *entries: Entry) -> None:
+    def __init__(self, folder: Path, values: dict[str, float | None], *entries: Entry) -> None:
         self.entries = list(entries)
         for one in entries:
             (folder / one.id).mkdir()
@@ -105,7 +105,7 @@ def test_the_best_is_of_one_task(tmp_path: Path, capsys: pytest.CaptureFixture[s
         entry(k, **{"data.env.payoff": game, "model.behavior": sampler})
         for k, (game, sampler) in enumerate((g, s) for g in ("easy", "hard") for s in ("OnPolicy", "MAPROPS"))
     ]
-    values = dict(zip([one.id for one in games], [0.9, 1.0, 0.3, 0.1], strict=True))
+    values: dict[str, float | None] = dict(zip([one.id for one in games], [0.9, 1.0, 0.3, 0.1], strict=True))
     journal: Any = Runs(tmp_path, values, *games)
     _print_best(file, tmp_path, journal, "solved_share")
     assert capsys.readouterr().err.splitlines() == [
@@ -116,4 +116,16 @@ def test_the_best_is_of_one_task(tmp_path: Path, capsys: pytest.CaptureFixture[s
     _print_best(file, tmp_path, journal, "solved_share")
     assert capsys.readouterr().err.splitlines() == [
         "best: 001-abcdef, solved_share 1 with --data.env.payoff=easy --model.behavior=MAPROPS"
+    ]
+
+
+def test_a_metric_that_no_run_has_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where returns are judged without a threshold, summary.json has null for the share of solved seeds."""
+    file = SweepFile(tmp_path / "s.yaml", {"metric": {"name": "solved_share", "goal": "maximize"}, "parameters": {}})
+    one = entry(0, **{"model.behavior": "OnPolicy"})
+    journal: Any = Runs(tmp_path, {one.id: None}, one)
+    _print_best(file, tmp_path, journal, "solved_share")
+    assert capsys.readouterr().err.splitlines() == [
+        "no finished run has a number for the metric solved_share: in a task without success choose mean_return, or "
+        "set model.solved_on and model.solved_threshold"
     ]

@@ -28,6 +28,7 @@ from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
 from lit_maprops.envs.pettingzoo.live import LiveEpisodes
 from lit_maprops.envs.pettingzoo.packages import found, one_line, time_limit
+from lit_maprops.envs.pettingzoo.verdicts import play_on_trial
 from lit_maprops.system.argument_types import Count, Options
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.memory import is_out_of_memory
@@ -164,6 +165,13 @@ class PettingZoo(Task):
     def interface(self, agent: int) -> Interface:
         """The package has names for agents only."""
         return self._agents.interface(agent)
+
+    @override
+    def judges(self) -> bool:
+        """Plays an episode on trial where the constructor's steps had no verdict: some come at its end alone."""
+        if not self.tells_success:
+            play_on_trial(self)
+        return self.tells_success
 
     @override
     def remarks(self) -> dict[str, str]:

@@ -1,9 +1,14 @@
 """Which episodes of a PettingZoo package succeed, by the infos it gives: PettingZoo itself has no place for it."""
 
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+
+from lit_maprops.envs.base import Task
+from lit_maprops.envs.faults import RowsFailed
 
 NAMES = ("success", "is_success")  # the latter as Stable-Baselines3 and Gymnasium-Robotics have it
 _COMMON = "all agents"
@@ -59,3 +64,16 @@ def _verdict(info: dict[Any, Any]) -> bool | None:
         if value.dtype.kind in "biuf" and value.size == 1 and not np.isnan(value.item()):
             return bool(value.item())
     return None
+
+
+def play_on_trial(task: Task) -> None:
+    """Play an episode in which everybody takes the first action, or the middle one of continuous ones, to its end.
+
+    Args:
+        task: whose states hold the actions that were taken, not yet taken ones as 0.
+    """
+    noise = torch.full((1, task.start_noise), 0.5)
+    with suppress(RowsFailed):  # which a run would meet, too, and say
+        state = task.initial_state(noise)
+        for step in range(task.max_steps):
+            state = task.transition(state, state["actions"][:, step], noise[:, :0]).state
