@@ -133,6 +133,7 @@ def test_the_real_agent_runs_a_grid_to_its_end(tmp_path: Path) -> None:
         assert_received(run, folder)
         assert_same_optimized(run, folder)
         assert run.config["data"]["value"] == config["data"]
+    assert server.artifacts and set(server.artifacts) == {"run_table"}  # of every seed
     errors = {run.args["model.behavior"]["value"]: run.summary["joint_tv"] for run in server.runs.values()}
     assert errors["MAPROPS"] < errors["OnPolicy"]
 
