@@ -1,0 +1,131 @@
+"""A finished run whose failed seeds can be looked into."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from lit_maprops.analyze.subject import read_run
+from lit_maprops.data import MultiAgentData
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.kept import kept_checkpoints
+from lit_maprops.system.checkpoint import check_head, own_state
+from lit_maprops.system.errors import check
+from lit_maprops.system.tables import read_table
+
+
+class Case(NamedTuple):
+    """What a run folder says; nothing of it is changed."""
+
+    folder: Path
+    template: LitMAPROPS  # as configured, never prepared: replicas are made of its parts
+    data: MultiAgentData  # likewise
+    trainer: Trainer
+    newest: dict[str, Any]  # content of last.ckpt
+    older: dict[int, Path]  # checkpoints by target iteration
+    seeds: list[int]
+    success: list[float]  # of the greedy policies at the end; NaN of a seed without a figure
+
+    @property
+    def iterations(self) -> int:
+        """Target iterations of the run."""
+        return self.template.total_env_steps // self.data.target_batch_size
+
+    @property
+    def failed(self) -> list[int]:
+        """Numbers of the seeds that did not solve the task."""
+        solved = self.template.solved_threshold
+        return [seed for seed, rate in zip(self.seeds, self.success, strict=True) if not rate >= solved]
+
+    def row(self, seed: int) -> int:
+        """Where a seed stands among the run's."""
+        return self.seeds.index(seed)
+
+
+def load(folder: Path, classes: Sequence[str] = ()) -> Case:
+    """Read a finished run.
+
+    Args:
+        folder: of the run.
+        classes: as ``analyze.subject.read_run`` takes them.
+
+    Raises:
+        ConfigError: no run, no checkpoint, an unfinished run, or one of a kind that cannot be looked into.
+    """
+    check((folder / "config.yaml").is_file(), f"autopsy: {folder} is no run's folder: give one that `fit` wrote")
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    check(
+        checkpoint.is_file(),
+        f"autopsy: {folder} has no checkpoint, checkpoints/last.ckpt: give a run that has been trained to its end",
+    )
+    content, _, cli = read_run(checkpoint, classes)
+    check_head(content)
+    template, data = cli.model, cli.datamodule
+    _check_kind(template, data)
+    saved, n = own_state(content), data.target_batch_size
+    done, planned = saved.get("iteration"), template.total_env_steps // n
+    check(
+        done == planned,
+        f"autopsy: {folder} stands at {done} of {planned} target iterations: finish it first, with "
+        f"<ckpt_path> {checkpoint}",
+    )
+    _check_quarantine(saved.get("quarantined"))
+    older = {steps // n: path for steps, path in kept_checkpoints(checkpoint.parent).items() if steps % n == 0 and steps}
+    success = _success(folder / "eval.csv", template.seed_ids)
+    return Case(folder, template, data, cli.trainer, content, older, template.seed_ids, success)
+
+
+def check_seed(case: Case, seed: int) -> None:
+    """Refuse a seed that is not there or did not fail.
+
+    Raises:
+        ConfigError: says which seeds failed.
+    """
+    first, last, failed = case.seeds[0], case.seeds[-1], case.failed
+    check(seed in case.seeds, f"<seed> is {seed}: the run has the seeds {first} to {last}; {_listed(failed)}")
+    rate = case.success[case.row(seed)]
+    check(seed in failed, f"<seed> {seed} did not fail, it ended with success {rate:.0%}: {_listed(failed)}")
+
+
+def _listed(failed: Sequence[int]) -> str:
+    if not failed:
+        return "none of them failed"
+    return f"failed: {', '.join(map(str, failed[:20]))}{', ...' if len(failed) > 20 else ''}"
+
+
+def _check_kind(template: LitMAPROPS, data: MultiAgentData) -> None:
+    check(
+        not data.env.continuous_actions,
+        f"autopsy: {type(data.env).__name__} has continuous actions, and joint actions cannot be counted: give a run "
+        "with discrete ones",
+    )
+    check(
+        data.history == "fixed" and data.history_batches == 1,
+        "autopsy: the run learns from older batches, too (<data.history_batches>, <data.history>), so no update is "
+        "one batch's: give a run without history",
+    )
+
+
+def _check_quarantine(quarantined: Any) -> None:
+    check(not quarantined, "autopsy: the run has quarantined seeds, whose failure is the environment's: look there")
+
+
+def _success(path: Path, seeds: Sequence[int]) -> list[float]:
+    """Greedy success of every seed at the last evaluation."""
+    try:
+        table = read_table(path)
+        last = table["env_steps"] == table["env_steps"].max()
+        numbers, rates = table["seed"][last].astype(int), table["greedy_success_rate"][last]
+    except (OSError, KeyError, ValueError):
+        numbers, rates = np.zeros(0, int), np.zeros(0)
+    check(
+        numbers.tolist() == list(seeds),
+        f"autopsy: {path} does not hold the last evaluation of every seed: put back the run's own file",
+    )
+    check(
+        not bool(np.isnan(rates).all()),
+        "autopsy: the run has no success rates, its task tells none: nothing says which seeds failed",
+    )
+    return rates.tolist()
