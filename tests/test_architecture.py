@@ -18,7 +18,7 @@ LAYERS = [
     ["__init__"],
     ["__main__"],
     ["api", "cli"],
-    ["analyze", "export", "report", "sweep"],
+    ["analyze", "autopsy", "export", "report", "sweep"],
     ["run"],
     ["module"],
     ["engine", "state"],

@@ -83,13 +83,15 @@ def check_seed(case: Case, seed: int) -> None:
     Raises:
         ConfigError: says which seeds failed.
     """
-    first, last, failed = case.seeds[0], case.seeds[-1], case.failed
-    check(seed in case.seeds, f"<seed> is {seed}: the run has the seeds {first} to {last}; {_listed(failed)}")
+    first, last = case.seeds[0], case.seeds[-1]
+    check(seed in case.seeds, f"<seed> is {seed}: the run has the seeds {first} to {last}; {failed_seeds(case)}")
     rate = case.success[case.row(seed)]
-    check(seed in failed, f"<seed> {seed} did not fail, it ended with success {rate:.0%}: {_listed(failed)}")
+    check(seed in case.failed, f"<seed> {seed} did not fail, it ended with success {rate:.0%}: {failed_seeds(case)}")
 
 
-def _listed(failed: Sequence[int]) -> str:
+def failed_seeds(case: Case) -> str:
+    """In words, for messages."""
+    failed = case.failed
     if not failed:
         return "none of them failed"
     return f"failed: {', '.join(map(str, failed[:20]))}{', ...' if len(failed) > 20 else ''}"

@@ -81,28 +81,23 @@ def gain(a: Share, b: Share) -> tuple[float, float]:
 
 def findings(
     case: Case,
-    seeds: list[int],
+    replay: Replay,
     branches: int,
     points: int,
     times: int = ideal.TIMES,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Finding]:
-    """The autopsy of failed seeds, all side by side.
+    """The autopsy of a replay's seeds, all side by side.
 
     Args:
         case: the run.
-        seeds: of it, failed ones.
+        replay: of failed seeds of it.
         branches: from the states on either side of the decisive update and from the ideal one; looks on the way to it
             have half as many.
         points: see ``search``.
         times: n env steps times this make an ideal batch, where it is drawn.
         say: told what is being done.
-
-    Raises:
-        ConfigError: the run cannot be replayed.
     """
-    say(f"replaying {len(seeds)} of {len(case.seeds)} seeds")
-    replay = Replay(case, seeds)
     trails = search(case, replay, max(1, branches // 2), points, say)
     by_low: dict[int, list[Trail]] = defaultdict(list)
     for trail in trails:
@@ -111,8 +106,7 @@ def findings(
     for low, group in sorted(by_low.items()):
         say(f"target update {low + 1}: {branches} branches each before it, after it, and with an ideal batch")
         found += _decided(case, replay, low, group, branches, times)
-    order = {seed: place for place, seed in enumerate(seeds)}
-    return sorted(found, key=lambda finding: order[finding.seed])
+    return sorted(found, key=lambda finding: replay.seeds.index(finding.seed))
 
 
 def _decided(

@@ -16,7 +16,7 @@ from lit_maprops.autopsy.replica import State
 from lit_maprops.stacked.ranks import sliced
 
 EVEN = 0.5  # the level, in seeds that began with at least that chance; half of their first chance in the others
-LEAST = 0.05  # level: fewer solved branches are as good as none
+LEAST = 0.1  # level: of fewer solved branches nothing can be told that is worth saying
 
 
 @dataclass
@@ -38,8 +38,7 @@ class Trail:
     @property
     def level(self) -> float:
         """The share below which a seed is taken to be lost."""
-        first = self.looks[0].value
-        return EVEN if first >= EVEN else max(LEAST, first / 2)
+        return level_of(self.looks[0])
 
     def narrow(self, last: int) -> None:
         """Bracket the last fall below the level among all looks; ``last`` is the run's end."""
@@ -50,6 +49,11 @@ class Trail:
         """Up to ``points`` iterations inside of the bracket, evenly spaced."""
         width = self.high - self.low
         return sorted({self.low + width * (place + 1) // (points + 1) for place in range(points)} - {self.low})
+
+
+def level_of(first: Share) -> float:
+    """The share below which a seed that began with ``first`` is taken to be lost."""
+    return EVEN if first.value >= EVEN else max(LEAST, first.value / 2)
 
 
 def search(

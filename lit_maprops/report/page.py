@@ -73,6 +73,24 @@ class Report:
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
 
 
+def check_packages(command: str) -> None:
+    """Refuse to draw a page without the extra ``report``.
+
+    Raises:
+        ConfigError: names the package that is missing.
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:  # install looks through what is installed
+            raise ConfigError(f"{command}: {package} is missing: {install('report')}")
+
+
+def look() -> str:
+    """What other pages take over to look like this one: styles, and the script that follows the reader's theme."""
+    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    begin, end = text.index("<style>"), text.index("</script>")
+    return text[begin:end] + "</script>"
+
+
 def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Report:
     """Read runs and lay out the page.
 
@@ -83,9 +101,7 @@ def make_report(paths: Sequence[str | Path], made_on: str | None = None) -> Repo
     Raises:
         ConfigError: no run could be read, or a package of the extra ``report`` is missing.
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:  # install looks through what is installed
-            raise ConfigError(f"report: {package} is missing: {install('report')}")
+    check_packages("report")
     runs, left_out = load_runs(paths)
     if not runs:
         places = ", ".join(str(path) for path in paths)

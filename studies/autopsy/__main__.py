@@ -17,6 +17,7 @@ from lit_maprops.autopsy.case import Case, load
 from lit_maprops.autopsy.findings import NOT, SAMPLING_ERROR, UNDECIDED, Finding, findings, gain, verdict
 from lit_maprops.autopsy.ideal import run_out
 from lit_maprops.autopsy.replay import Replay
+from lit_maprops.autopsy.search import level_of
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies import ROOT, table_of
 from studies.page import write, write_page
@@ -56,13 +57,15 @@ def known() -> list[Row]:
         return []
     with path.open(newline="") as file:
         words = ("learner", "most", "least")
-        return [{k: v if k in words else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        rows: list[Row] = [{k: v if k in words else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return [row | {"level": level_of(side(row, "start"))} for row in rows]
 
 
 def look(learner: str, case: Case, seeds: list[int]) -> list[Row]:
     """Autopsies of some seeds."""
-    found = findings(case, seeds, BRANCHES, 1, TIMES, lambda line: print(learner, seeds, line, flush=True))
-    start = Replay(case, seeds).moments([0])[0].state
+    replay = Replay(case, seeds)
+    found = findings(case, replay, BRANCHES, 1, TIMES, lambda line: print(learner, seeds, line, flush=True))
+    start = replay.moments([0])[0].state
     ends = run_out(case, start, seeds, TIMES)
     return [row_of(learner, len(case.failed), one, end) for one, end in zip(found, ends, strict=True)]
 
