@@ -72,7 +72,9 @@ def load(folder: Path, classes: Sequence[str] = ()) -> Case:
         f"<ckpt_path> {checkpoint}",
     )
     _check_quarantine(saved.get("quarantined"))
-    older = {steps // n: path for steps, path in kept_checkpoints(checkpoint.parent).items() if steps % n == 0 and steps}
+    older = {
+        steps // n: path for steps, path in kept_checkpoints(checkpoint.parent).items() if steps % n == 0 and steps
+    }
     success = _success(folder / "eval.csv", template.seed_ids)
     return Case(folder, template, data, cli.trainer, content, older, template.seed_ids, success)
 

@@ -55,7 +55,9 @@ def sides(found: Finding) -> Drawing:
         axes.xaxis.set_major_formatter(lambda value, _: percent(value))
 
     alt = "Solved branches. " + "; ".join(f"{name}: {share.solved} of {share.branches}" for name, share, _ in rows)
-    caption = "Fresh branches from the states on either side of the decisive update; 95% Wilson intervals; dotted: level."
+    caption = (
+        "Fresh branches from the states on either side of the decisive update; 95% Wilson intervals; dotted: level."
+    )
     return Drawing(f"Target update {found.update}", draw(paint, 1.9, alt), alt, caption)
 
 
@@ -66,18 +68,20 @@ def actions(found: list[JointAction]) -> Drawing:
 
     def paint(axes: Any) -> None:
         for row, one in enumerate(shown):
-            axes.barh(row, one.count, 0.6, color=color(OWN), alpha=0.6, lw=0)
+            axes.barh(row, one.in_batch, 0.6, color=color(OWN), alpha=0.6, lw=0)
             axes.plot([one.expected], [row], marker="d", ms=5, color=INK, clip_on=False)
             if one.z == one.z and one.z:
-                reach = 1.96 * abs((one.count - one.expected) / one.z)
+                reach = 1.96 * abs((one.in_batch - one.expected) / one.z)
                 axes.plot([max(0.0, one.expected - reach), one.expected + reach], [row, row], color=INK, lw=1)
         axes.set_yticks(range(len(shown)), [plain(one.name) for one in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.set_xlabel("env steps in the batch")
 
-    alt = "Joint actions. " + "; ".join(f"{one.name}: {one.count} for {one.expected:.1f}" for one in shown)
-    caption = "Bars: in the batch. Diamonds: expected from pi_theta in the states visited, with 95% of independent draws."
+    alt = "Joint actions. " + "; ".join(f"{one.name}: {one.in_batch} for {one.expected:.1f}" for one in shown)
+    caption = (
+        "Bars: in the batch. Diamonds: expected from pi_theta in the states visited, with 95% of independent draws."
+    )
     if len(found) > len(shown):
         caption += f" The {len(shown)} most extreme of {len(found)}."
     return Drawing("Joint actions of its batch", draw(paint, 0.7 + 0.26 * len(shown), alt), alt, caption)

@@ -109,18 +109,18 @@ def findings(
     return sorted(found, key=lambda finding: replay.seeds.index(finding.seed))
 
 
-def _decided(
-    case: Case, replay: Replay, low: int, group: list[Trail], branches: int, times: int
-) -> list[Finding]:
+def _decided(case: Case, replay: Replay, low: int, group: list[Trail], branches: int, times: int) -> list[Finding]:
     """Of the seeds whose decisive update is number ``low`` + 1."""
     seeds = [trail.seed for trail in group]
     moments = replay.moments([low, low + 1])
     before, after = (state_of(moments[k], replay, seeds) for k in (low, low + 1))
     redone = ideal.redone(case, before, after, seeds, times)
-    sides = [
-        shares(case, state, seeds, purpose, branches)
-        for state, purpose in ((before, BEFORE), (after, AFTER), (redone, IDEAL))
-    ]
+    sides = zip(
+        shares(case, before, seeds, BEFORE, branches),
+        shares(case, after, seeds, AFTER, branches),
+        shares(case, redone, seeds, IDEAL, branches),
+        strict=True,
+    )
     ends = ideal.run_out(case, before, seeds, times)
     batch = moments[low + 1].batch
     assert batch is not None
@@ -129,5 +129,5 @@ def _decided(
     steps = low * case.data.target_batch_size
     return [
         Finding(trail, low + 1, steps, *three, end, own)
-        for trail, *three, end, own in zip(group, *sides, ends, actions, strict=True)
+        for trail, three, end, own in zip(group, sides, ends, actions, strict=True)
     ]

@@ -8,7 +8,7 @@ takes as many gradient steps on it as on its own; in one-step games the draws ar
 import torch
 from tensordict import TensorDictBase
 
-from lit_maprops.autopsy.branches import FIRST_BRANCH, IDEAL, MOST_BRANCHES, MOST_ITERATIONS, branch_ids
+from lit_maprops.autopsy.branches import IDEAL, MOST_BRANCHES, branch_ids
 from lit_maprops.autopsy.case import Case
 from lit_maprops.autopsy.replica import Replica, State, replica, with_fresh_streams
 from lit_maprops.behavior import OnPolicy
@@ -16,7 +16,6 @@ from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, unsupported
 from lit_maprops.envs import TaskEnv
 from lit_maprops.metrics.gradients import exact_reference
-from lit_maprops.stacked.ranks import sliced
 from lit_maprops.system.checkpoint import CHECKPOINT_KEY
 from lit_maprops.targets import Reinforce
 
@@ -60,7 +59,6 @@ def run_out(case: Case, before: State, seeds: list[int], times: int = TIMES) -> 
 
 def _at(case: Case, state: State, seeds: list[int]) -> Replica:
     ids = branch_ids(seeds, state[CHECKPOINT_KEY]["iteration"], IDEAL, range(MOST_BRANCHES - 1, MOST_BRANCHES))
-    assert max(ids) < FIRST_BRANCH * (IDEAL + 1) * MOST_ITERATIONS * MOST_BRANCHES
     model = replica(case, ids, seeds)
     model.go_to(with_fresh_streams(state, model.state()))
     return model

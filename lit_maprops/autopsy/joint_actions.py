@@ -19,9 +19,9 @@ class JointAction(NamedTuple):
     """One joint action in one batch."""
 
     name: str
-    count: int  # in D
+    in_batch: int  # times in D
     expected: float  # the sum of its probability over D's states
-    z: float  # (count - expected) / standard deviation of independent draws in those states; NaN if that is 0
+    z: float  # (in_batch - expected) / standard deviation of independent draws in those states; NaN if that is 0
 
 
 def joint_actions(task: Task, batch: TensorDictBase) -> list[JointAction]:

@@ -85,7 +85,7 @@ class Page:
             lines=self.lines,
             drawings=[drawings.chance(found, case.iterations), drawings.sides(found), drawings.actions(found.actions)],
             chances=self._chances(),
-            actions=[[a.name, str(a.count), f"{a.expected:.2f}", _z(a)] for a in found.actions],
+            actions=[[a.name, str(a.in_batch), f"{a.expected:.2f}", _z(a)] for a in found.actions],
             branches=found.before.branches,
             fewer=found.trail.looks[0].branches,
             ideal=EXACT if self.exact else DRAWN.format(times=self.times),
@@ -103,7 +103,10 @@ class Page:
 
     def plain(self) -> dict[str, Any]:
         """As plain numbers."""
-        how = {"replayed_bit_for_bit": self.replayed == BIT_FOR_BIT, "ideal_batch": "exact" if self.exact else self.times}
+        how = {
+            "replayed_bit_for_bit": self.replayed == BIT_FOR_BIT,
+            "ideal_batch": "exact" if self.exact else self.times,
+        }
         return {"run": str(self.case.folder), "env": self.case.data.env.title} | how | self.found.plain()
 
     def write(self, path: Path) -> None:
@@ -133,7 +136,7 @@ def _named(actions: list[JointAction]) -> str:
     parts = []
     for what, some in (("over-sampled", over), ("under-sampled", under)):
         if some:
-            told = (f"{a.name} {a.count} times for {a.expected:.1f} expected (z {_z(a)})" for a in some)
+            told = (f"{a.name} {a.in_batch} times for {a.expected:.1f} expected (z {_z(a)})" for a in some)
             parts.append(f"{what} {', '.join(told)}")
     return "; ".join(parts) or "every joint action as often as expected"
 

@@ -69,7 +69,7 @@ def search(
         say: told what is being done.
     """
     trails = [Trail(seed, case.iterations) for seed in replay.seeds]
-    wanted = dict.fromkeys(replay.seeds, [0])
+    wanted = {seed: [0] for seed in replay.seeds}
     while any(wanted.values()):
         rounds = sorted({k for looks in wanted.values() for k in looks})
         say(f"{branches} branches from each state after target iteration {', '.join(map(str, rounds))}")

@@ -55,7 +55,7 @@ def run(args: list[str]) -> int:
     options = _parse(args)
     if options is None:
         return 0
-    check(2 <= options.branches, f"--branches is {options.branches}: give at least 2")
+    check(options.branches >= 2, f"--branches is {options.branches}: give at least 2")
     for name, most in (("branches", 100_000), ("points", 1000), ("times", 10_000)):
         check_count(name, getattr(options, name), most)
 

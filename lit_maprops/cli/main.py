@@ -1,4 +1,4 @@
-"""The command line: ``python -m lit_maprops fit|validate|test|sweep|report|compare|analyze|autopsy|export|conf|health``.
+"""The command line: ``python -m lit_maprops COMMAND``, one of ``COMMANDS``.
 
 ``main`` answers ``--help`` without importing anything heavy, and turns every error of the user into one line.
 """

@@ -63,7 +63,7 @@ def test_page_json_and_lines_agree_and_the_run_is_left_alone(
     assert found["verdict"] in out and found["verdict"] in page
     for side in ("before", "after", "ideal"):
         assert found[side]["branches"] == 4 and f"{found[side]['solved'] / 4:.0%} [" in out
-    assert sum(action["count"] for action in found["joint_actions"]) == load(folder).data.target_batch_size
+    assert sum(action["in_batch"] for action in found["joint_actions"]) == load(folder).data.target_batch_size
     assert sum(action["expected"] for action in found["joint_actions"]) == pytest.approx(
         load(folder).data.target_batch_size, rel=1e-4
     )
@@ -194,7 +194,9 @@ def test_checkpoints_that_were_kept_give_the_same_states(
     assert parts.exact and played == [5]  # from the checkpoint before
     for k in (0, 3, 5, 6):
         (moment,) = parts.moments([k]).values()
-        same = {name: torch.equal(v, whole[k].state["state_dict"][name]) for name, v in moment.state["state_dict"].items()}
+        same = {
+            name: torch.equal(v, whole[k].state["state_dict"][name]) for name, v in moment.state["state_dict"].items()
+        }
         assert all(same.values())
         if k:
             assert moment.batch is not None and whole[k].batch is not None
@@ -251,7 +253,7 @@ def test_ideal_batches_of_one_step_games_are_even(fit: Fit) -> None:
     assert not ideal.is_exact(case)
     model = ideal._at(case, Replay(case, [0]).moments([1])[1].state, [0])
     for action in joint_actions(case.data.env, ideal._batch(model, 64)[0]):
-        assert abs(action.count - action.expected) < 8  # of 512; independent draws: a standard deviation of 10
+        assert abs(action.in_batch - action.expected) < 8  # of 512; independent draws: a standard deviation of 10
 
 
 def test_joint_actions_are_counted_by_hand(finished: Path) -> None:
@@ -266,9 +268,9 @@ def test_joint_actions_are_counted_by_hand(finished: Path) -> None:
     for a, b in itertools.product(range(4), range(4)):
         chances = [p[0][a] * p[1][b] for p, _ in steps]
         one = found[f"({words[a]}, {words[b]})"]
-        assert one.count == sum(action == [a, b] for _, action in steps)
+        assert one.in_batch == sum(action == [a, b] for _, action in steps)
         assert one.expected == pytest.approx(sum(chances))
-        assert one.z == pytest.approx((one.count - sum(chances)) / sum(p * (1 - p) for p in chances) ** 0.5)
+        assert one.z == pytest.approx((one.in_batch - sum(chances)) / sum(p * (1 - p) for p in chances) ** 0.5)
 
 
 def test_of_very_many_joint_actions_those_in_the_batch_count(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +280,7 @@ def test_of_very_many_joint_actions_those_in_the_batch_count(finished: Path, mon
     every = {one.name: one for one in joint_actions(case.data.env, batch[0])}
     monkeypatch.setattr("lit_maprops.autopsy.joint_actions.MOST_JOINT", 15)
     some = joint_actions(case.data.env, batch[0])
-    assert {one.name for one in some} == {name for name, one in every.items() if one.count}
+    assert {one.name for one in some} == {name for name, one in every.items() if one.in_batch}
     assert all(one == every[one.name] for one in some)
 
 

@@ -14,6 +14,7 @@ from lit_maprops.autopsy import ideal
 from lit_maprops.autopsy.case import Case, load
 from lit_maprops.autopsy.findings import SAMPLING_ERROR, Finding, findings
 from lit_maprops.autopsy.replay import Replay
+from lit_maprops.autopsy.search import state_of
 from lit_maprops.cli.main import main
 
 PAYOFF = np.array([[1, -1], [-1, 0.8]])
@@ -94,7 +95,11 @@ def test_the_chances_are_those_of_brute_force(found: list[Finding], replay: Repl
         before, after = (logits_after(replay, one.seed, k) for k in (one.update - 1, one.update))
         redone = expected(before[None])[0]
         left = UPDATES - one.update
-        for share, logits, updates in ((one.before, before, left + 1), (one.after, after, left), (one.ideal, redone, left)):
+        for share, logits, updates in (
+            (one.before, before, left + 1),
+            (one.after, after, left),
+            (one.ideal, redone, left),
+        ):
             truth = chance(logits, updates, generator)
             error = np.sqrt(max(truth * (1 - truth), 0.01) * (1 / share.branches + 1 / MANY))
             assert abs(share.value - truth) < 4 * error, (one.seed, share, truth)
@@ -107,7 +112,9 @@ def test_the_decisive_update_is_the_last_fall_below_the_level(found: list[Findin
     for one in found[:4]:
         level = one.trail.level
         assert level == 0.5  # the game begins with more than even odds
-        assert chance(logits_after(replay, one.seed, one.update - 1), UPDATES - one.update + 1, generator) > level - reach
+        assert (
+            chance(logits_after(replay, one.seed, one.update - 1), UPDATES - one.update + 1, generator) > level - reach
+        )
         for later in (one.update, one.update + 1, one.update + 3, one.update + 8):
             if later <= UPDATES:
                 truth = chance(logits_after(replay, one.seed, later), UPDATES - later, generator)
@@ -127,9 +134,9 @@ def test_it_finds_the_cause_that_theory_says(found: list[Finding], replay: Repla
         for a, b in np.ndindex(2, 2):
             share = first[a] * second[b]
             action = own[f"({'AB'[a]}, {'AB'[b]})"]
-            assert action.count == int((actions == [a, b]).all(1).sum())
+            assert action.in_batch == int((actions == [a, b]).all(1).sum())
             assert action.expected == pytest.approx(N * share, rel=1e-5)
-            z = (action.count - N * share) / np.sqrt(N * share * (1 - share))
+            z = (action.in_batch - N * share) / np.sqrt(N * share * (1 - share))
             assert action.z == pytest.approx(z, abs=1e-4)
         assert own["(B, B)"].z > 0.05 or own["(A, A)"].z < -0.05
         end = logits[None]
@@ -144,8 +151,6 @@ def test_the_ideal_update_is_the_expected_gradient(case: Case, found: list[Findi
     one = found[0]
     row = [replay.seeds.index(one.seed)]
     moments = replay.moments([one.update - 1, one.update])
-    from lit_maprops.autopsy.search import state_of
-
     before, after = (state_of(moments[k], replay, [one.seed]) for k in (one.update - 1, one.update))
     redone = ideal.redone(case, before, after, [one.seed])
     assert ideal.is_exact(case)
