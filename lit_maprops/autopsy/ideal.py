@@ -48,7 +48,10 @@ def redone(case: Case, before: State, after: State, seeds: list[int], times: int
 
 
 def run_out(case: Case, before: State, seeds: list[int], times: int = TIMES) -> list[bool]:
-    """Whether each seed ends solved if every update from here to the run's end learns from an ideal batch."""
+    """Whether each seed ends solved if every update from here to the run's end learns from an ideal batch.
+
+    Drawn batches all begin where the seeds' environments stand in ``before``.
+    """
     model = _at(case, before, seeds)
     while model.iteration < model.data.iterations:
         _update(model, times)
