@@ -148,8 +148,16 @@ def of(rows: list[Row], learner: str) -> list[Row]:
 def fields() -> dict[str, object]:
     """What the template asks for."""
     again, looked = known("from_start"), known("autopsy")
+    lines = {learner: of_start(learner, of(again, learner)) for learner in LEARNERS}
+    (ippo, *_), (mappo, good, poor) = (lines[learner] for learner in LEARNERS)
     return {
-        "again": table([line for learner in LEARNERS for line in of_start(learner, of(again, learner))]),
+        "again": table([*lines["IPPO"], *lines["MAPPO"]]),
+        "ippo": ippo[-1],
+        "ippo_gain": over_ordinary(of(again, "IPPO")),
+        "mappo": mappo[-1],
+        "mappo_gain": over_ordinary(of(again, "MAPPO")),
+        "mappo_good": good[-1],
+        "mappo_poor": poor[-1],
         "between": between(again),
         "told": table([told(learner, of(looked, learner), of(again, learner)) for learner in LEARNERS]),
         "chances": table([chances(learner, of(looked, learner)) for learner in LEARNERS]),
@@ -173,6 +181,11 @@ def of_start(learner: str, rows: list[Row]) -> list[list[str]]:
         chance, solved = first if what == "all" else ["", ""]
         lines.append([learner, solved, what, f"{len(some)} of {failed}", chance, saved])
     return lines
+
+
+def over_ordinary(rows: list[Row]) -> str:
+    """What ideal batches solve of the seeds less what ordinary ones do, in points, seed by seed."""
+    return mean_text([row["ideal"] - side(row, "start").value for row in rows], signed=True)
 
 
 def between(rows: list[Row]) -> str:
