@@ -157,6 +157,9 @@ evidence-history: setup ## measure docs/evidence/history.md; continues where it 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.gradients
 
+evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of BoulderPush fail; continues where it was interrupted (about half an hour)
+	$(BIN)/python -m studies.autopsy
+
 evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits and sampling error; continues where it was interrupted (about 8 minutes)
 	$(BIN)/python -m studies.first_visits
 

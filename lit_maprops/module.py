@@ -123,6 +123,7 @@ class LitMAPROPS(ResumableRun):
         self.checkpoint_interval, self.on_fault, self.engine = checkpoint_interval, on_fault, engine
         self.run_seed = run_seed
         self.seed_ids = list(range(first_seed, first_seed + num_seeds))
+        self.start_ids: list[int] | None = None  # whose fixed start each seed has; None: its own
         self.ranks = Ranks()  # the command line sets others for several devices
         self.iteration = 0  # target iterations done
         self.row: PerSeed = {}  # the newest iteration's metrics, for callbacks
@@ -212,7 +213,7 @@ class LitMAPROPS(ResumableRun):
         self.behavior.reset(None)
         team, own = self.ranks.team, self.own_seeds
         sizes = (self.task, self.run_seed, own, self.data.num_envs)
-        env = TaskEnv(*sizes, device=self.device, faults=self.faults, team=team)
+        env = TaskEnv(*sizes, device=self.device, start_ids=self.start_ids, faults=self.faults, team=team)
         actor = BehaviorActor(self.learner.policies, self.behavior)
         m, n = self.data.behavior_batch_size, self.data.target_batch_size
         self._measure_every = max(1, (n // m - 1) // MEASURED_UPDATES)
@@ -391,7 +392,8 @@ class LitMAPROPS(ResumableRun):
         with self.phases(phases.EVALUATION):
             native = self.engines is not None and self.engines.rollout is None
             play = evaluate_natively if native else evaluate
-            own = {k: play(*arguments, k == "greedy", purpose, self.faults) for k in ("greedy", "stochastic")}
+            kinds, starts = ("greedy", "stochastic"), self.start_ids
+            own = {k: play(*arguments, k == "greedy", purpose, self.faults, starts) for k in kinds}
             (told,) = self.ranks.largest(int(self.task.tells_success))
             return with_verdicts(self.ranks.gathered(own), bool(told))
 

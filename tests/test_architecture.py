@@ -19,7 +19,7 @@ LAYERS = [
     ["__main__"],
     ["api", "cli"],
     ["planning"],
-    ["analyze", "benchmark", "export", "report", "sweep"],
+    ["analyze", "autopsy", "benchmark", "export", "report", "sweep"],
     ["run"],
     ["module"],
     ["engine", "state"],

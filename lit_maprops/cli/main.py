@@ -27,6 +27,7 @@ commands:
   report     compare finished runs on one HTML page
   compare    print two finished runs side by side, and the difference of what they solved
   analyze    bias and variance of the policy gradient at a checkpoint, sampler by sampler
+  autopsy    why a seed failed, and whether it was sampling error
   export     agents' policies as ONNX and torch.export programs, which run without this package
   conf       list the configurations and sweep files that come with the package, or print one
   health     check the installation; with --fit, train for a second, too
@@ -42,14 +43,16 @@ examples:
   python -m lit_maprops report runs -o report.html
   python -m lit_maprops compare runs/ma_props runs/on_policy
   python -m lit_maprops analyze --ckpt_path runs/baseline/checkpoints/last.ckpt --samplers MAPROPS
+  python -m lit_maprops autopsy runs/baseline --seed 7
   python -m lit_maprops export --ckpt_path runs/baseline/checkpoints/last.ckpt --output exported
 
 python -m lit_maprops COMMAND --help lists every option of a command."""
 
 TRAINING_COMMANDS = ("fit", "validate", "test")
 COMMANDS = (
-    *TRAINING_COMMANDS, "plan", "sweep", "benchmark", "report", "compare", "analyze", "export", "conf", "health",
-)  # fmt: skip
+    *(*TRAINING_COMMANDS, "plan", "sweep", "benchmark", "report", "compare"),
+    *("analyze", "autopsy", "export", "conf", "health"),
+)
 ENDED_EARLY, USER_ERROR = 1, 2
 MOST_CHARACTERS = 1000  # of an error
 
@@ -94,6 +97,8 @@ def _run_light(command: str, options: list[str]) -> int:
         from lit_maprops.cli.benchmark import run
     elif command == "analyze":
         from lit_maprops.cli.analyze import run
+    elif command == "autopsy":
+        from lit_maprops.cli.autopsy import run
     elif command == "compare":
         from lit_maprops.cli.compare import run
     elif command == "export":

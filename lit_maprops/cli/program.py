@@ -8,7 +8,8 @@ from lit_maprops.system.console import STOPPED, guard_streams, say_for_now
 from lit_maprops.system.home import spare_home
 from lit_maprops.system.threads import set_threads
 
-HEAVY = (*TRAINING_COMMANDS, "analyze", "export", "report")  # commands that take seconds to import what they need
+# Commands that take seconds to import what they need.
+HEAVY = (*TRAINING_COMMANDS, "analyze", "autopsy", "export", "report")
 LOADING = "loading ... (Ctrl-C stops)"
 
 

@@ -38,9 +38,10 @@ def evaluate(
     greedy: bool,
     purpose: str,
     faults: Faults,
+    start_ids: list[int] | None = None,
 ) -> Evaluation:
     """As ``metrics.evaluate.evaluate``, for a task and policies of which ``unsupported`` says nothing."""
-    play = _Play(policies, task, run_seed, seed_ids, episodes, greedy, purpose)
+    play = _Play(policies, task, run_seed, seed_ids, episodes, greedy, purpose, start_ids)
     while not play.over.all():  # max_steps ends every episode
         play.go_on()
     figures = play.success.float().mean(1), play.returns.mean((1, 2))
@@ -66,6 +67,7 @@ class _Play:
         episodes: int,
         greedy: bool,
         purpose: str,
+        start_ids: list[int] | None,
     ) -> None:
         seeds = len(seed_ids)
         self.over = torch.zeros(seeds, episodes, dtype=torch.bool)
@@ -77,7 +79,8 @@ class _Play:
         self._call = call = Rollout()
         fixed = torch.zeros(seeds, 1, task.start_noise)
         if task.fixed_start:  # that of training
-            fixed = SeedStreams(run_seed, seed_ids, "start").uniform(1, task.start_noise)
+            starts = seed_ids if start_ids is None else start_ids
+            fixed = SeedStreams(run_seed, starts, "start").uniform(1, task.start_noise)
         self._game = Game(call, task, seeds, episodes, fixed)
         self._game.enter(self._first_state(task, fixed))
         self._batch = Batch(task, seeds, 1, episodes)  # nobody wants more than the newest step

@@ -51,6 +51,7 @@ def evaluate(
     greedy: bool,
     purpose: str,
     faults: Faults | None = None,
+    start_ids: list[int] | None = None,
 ) -> Evaluation:
     """Play ``episodes`` fresh episodes per seed.
 
@@ -63,11 +64,12 @@ def evaluate(
         greedy: take each agent's most probable action instead of sampling.
         purpose: names the random stream; equal purposes replay equal episodes.
         faults: of the run.
+        start_ids: whose fixed start each seed has, if the task has one; None: its own.
 
     Raises:
         EnvironmentFault: the environment broke.
     """
-    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose, faults)
+    player = _Player(policies, task, run_seed, seed_ids, episodes, greedy, purpose, faults, start_ids)
     while player.step():
         pass
     player.check_finite(purpose)
@@ -133,9 +135,11 @@ class _Player:
         greedy: bool,
         purpose: str,
         faults: Faults | None,
+        start_ids: list[int] | None = None,
     ) -> None:
         device = next(policies.parameters()).device
-        self.env = TaskEnv(task, run_seed, seed_ids, episodes, f"{purpose} environment", device, faults=faults)
+        sizes = (task, run_seed, seed_ids, episodes)
+        self.env = TaskEnv(*sizes, f"{purpose} environment", device, start_ids, faults)
         self.actions = SeedStreams(run_seed, seed_ids, f"{purpose} actions", device)
         self.policies, self.greedy = policies, greedy
         self.current = self.env.reset()

@@ -81,15 +81,22 @@ class Report:
         return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:80vh;border:0" title="{TITLE}"></iframe>'
 
 
-def check_packages() -> None:
-    """Refuse to make a page without what it needs.
+def check_packages(command: str = "report") -> None:
+    """Refuse to draw a page without the extra ``report``.
 
     Raises:
-        ConfigError: a package of the extra ``report`` is missing.
+        ConfigError: names the package that is missing.
     """
     for package in PACKAGES:
         if find_spec(package) is None:  # install looks through what is installed
-            raise ConfigError(f"report: {package} is missing: {install('report')}")
+            raise ConfigError(f"{command}: {package} is missing: {install('report')}")
+
+
+def look() -> str:
+    """What other pages take over to look like this one: styles, and the script that follows the reader's theme."""
+    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    begin, end = text.index("<style>"), text.index("</script>")
+    return text[begin:end] + "</script>"
 
 
 def page_maker(artifacts: Sequence[str]) -> Callable[[Path], str] | None:

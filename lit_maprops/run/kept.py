@@ -17,7 +17,7 @@ def keep(newest: Path, env_steps: int, most: int) -> None:
     Raises:
         WriteError: the disk is full or gone.
     """
-    kept = _kept(newest.parent)
+    kept = kept_checkpoints(newest.parent)
     path = newest.with_name(f"env_steps_{env_steps}.ckpt")
     with writing(path):
         if newest.exists() and env_steps not in kept:
@@ -29,12 +29,12 @@ def keep(newest: Path, env_steps: int, most: int) -> None:
 
 def drop_later(newest: Path, env_steps: int) -> None:
     """Remove checkpoints of what a run that goes on from ``env_steps`` trains anew."""
-    for number, path in _kept(newest.parent).items():
+    for number, path in kept_checkpoints(newest.parent).items():
         if number > env_steps:
             path.unlink()
 
 
-def _kept(folder: Path) -> dict[int, Path]:
+def kept_checkpoints(folder: Path) -> dict[int, Path]:
     """By the env steps they were taken at; files of other names are not ours."""
     found = ((path.stem.removeprefix("env_steps_"), path) for path in folder.glob("env_steps_*.ckpt"))
     return {int(number): path for number, path in found if number.isdecimal()}

@@ -221,8 +221,8 @@ def merged(trees: Sequence[Any], path: str = "") -> Any:
     return first
 
 
-def sliced(tree: Any, seeds: slice) -> Any:
-    """The opposite of ``merged``: what belongs to some of the seeds, in memory of its own."""
+def sliced(tree: Any, seeds: slice | list[int]) -> Any:
+    """The opposite of ``merged``: what belongs to some of the seeds, in memory of its own; a list may repeat some."""
     return _mapped(tree, lambda tensor: tensor[seeds].clone() if tensor.dim() else tensor)
 
 

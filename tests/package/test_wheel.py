@@ -89,7 +89,8 @@ def test_wheel_and_sdist_hold_the_shipped_files_once() -> None:
         assert {name for name in names if name.endswith(".yaml")} == SHIPPED | {LIST}
         assert {name for name in names if name.endswith((".cpp", ".hpp"))} == KERNELS
     assert "lit_maprops/py.typed" in wheel
-    assert {"lit_maprops/report/page.html", "lit_maprops/benchmark/leaderboard.html"} <= set(wheel)
+    pages = ("autopsy/page.html", "benchmark/leaderboard.html", "report/page.html")
+    assert {f"lit_maprops/{page}" for page in pages} <= set(wheel)
     assert {name.split("/")[0] for name in wheel if "dist-info" not in name} == {"lit_maprops"}
 
 

@@ -1,0 +1,1 @@
+"""``python -m lit_maprops autopsy``: why a seed failed, and whether it was sampling error."""
