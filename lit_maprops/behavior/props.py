@@ -14,7 +14,7 @@ from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.behavior.whitened import LARGEST, Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
-from lit_maprops.stacked.agents import agent_network, per_agent
+from lit_maprops.stacked.agents import per_agent
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check
 
@@ -34,8 +34,8 @@ class PROPS(EnumeratedPolicy):
     @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """One network per seed and agent."""
-        sizes = task.n_agents, task.observation_dim
-        return agent_network(*sizes, self.hidden, task.family.outputs, False, 0.0, generators)
+        stack = (len(generators), task.n_agents)
+        return StackedMLP(task.observation_dim, self.hidden, task.family.outputs, stack, 0.0, generators)
 
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:

@@ -29,6 +29,7 @@ from lit_maprops.collect.native_sequences import NativeSequences
 from lit_maprops.envs import State, Task, TaskEnv
 from lit_maprops.native.build import run, why_none
 from lit_maprops.native.threads import worker_threads
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 
 SHARED_FROM = 256  # env steps per call from which seeds are shared out to threads; below, starting one takes longer
@@ -51,6 +52,8 @@ def unsupported(
         return f"{type(task).__name__} has no compiled rules"
     if type(policies) is not TargetPolicies:
         return f"{type(policies).__name__} are policies of your own"
+    if type(policies.net) is not StackedMLP:
+        return "policies are no plain tanh networks"
     if not behavior.discrete:
         return f"{type(behavior).__name__} is for continuous actions"
     if device.type != "cpu":
@@ -85,6 +88,7 @@ class NativeCollection:
         self._batch = Batch(env.task, seeds, self._steps, envs)
         self._batch.enter(call)
         policies = actor.policies.net
+        assert isinstance(policies, StackedMLP)  # ``unsupported`` says so of others
         self._policies = Weights(policies, call.policies, True)
         self._delta: Weights | None = None
         self._sequences: NativeSequences | None = None

@@ -13,6 +13,7 @@ from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.evaluate import Evaluation
 from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
@@ -85,6 +86,7 @@ class _Play:
         self._game.enter(self._first_state(task, fixed))
         self._batch = Batch(task, seeds, 1, episodes)  # nobody wants more than the newest step
         self._batch.enter(call)
+        assert isinstance(policies.net, StackedMLP)  # ``unsupported`` says so of others
         self._weights = Weights(policies.net, call.policies, True)
         self._weights.renew()
         call.shared, call.phases = len(policies.net.stack) == 1, LOOK | CHOOSE | ACT

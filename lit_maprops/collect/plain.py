@@ -18,6 +18,7 @@ from lit_maprops.collect.collection import BehaviorActor, carried
 from lit_maprops.collect.native_call import Batch
 from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv
 from lit_maprops.stacked.mlp import split_layers
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 
 # Tasks whose steps are functions of tensors, with nothing kept in Python.
@@ -152,13 +153,14 @@ class _Policies:
     def __init__(self, policies: TargetPolicies) -> None:
         self._whole, self._at = policies, (0, 0)
         net = policies.net
-        self._packs = len(net.stack) == 2 and len(net.shapes) > 1
+        self._packs = type(net) is StackedMLP and len(net.stack) == 2 and len(net.shapes) > 1
 
     def renew(self) -> None:
         """Look at the weights; who writes to them where torch does not see it calls ``increment_version``."""
         net = self._whole.net
         at = net.flat.data_ptr(), net.flat._version
         if self._packs and at != self._at:
+            assert isinstance(net, StackedMLP)
             self._at = at
             layers = [
                 (w.contiguous(), b)

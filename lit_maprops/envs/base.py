@@ -49,6 +49,8 @@ class Task(Configurable, ABC):
         step_noise: uniform numbers one ``transition`` uses.
         fixed_start: every episode of a seed starts from the same state.
         renders: ``render`` is available.
+        observation_shape: channels, rows and columns of a picture in an agent's observation, in that order its last
+            numbers; None: there is none. Convolutions (``Learner``'s ``cnn``) look at it.
         observation_dtype: of observations and global state; uint8 or int8 where they are 0/1 pictures or small
             integers, which D then holds in a quarter of the memory.
         continuous_actions: actions are vectors of real numbers, which ``TaskEnv`` bounds to [-1, 1].
@@ -70,6 +72,7 @@ class Task(Configurable, ABC):
     step_noise: int = 0
     fixed_start: bool = False
     renders: bool = False
+    observation_shape: tuple[int, int, int] | None = None
     observation_dtype: torch.dtype = torch.float32
     continuous_actions: bool = False
     action_dim: int = 0

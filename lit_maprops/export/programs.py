@@ -14,10 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.functional import one_hot
 
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.base import squashed
+from lit_maprops.stacked.modules import StackedModule
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 
 INPUT = "observation"
@@ -51,7 +54,9 @@ class AgentPolicy(nn.Module):
         self.outputs = ["mean", "log_std", "action"] if self.continuous else ["log_prob", "action"]
         self.n_observed = len(interface.observation)
         rows = exists.repeat(2) if self.continuous else exists  # a network puts out means, then log stds
-        self.layers = nn.Sequential(*_layers(policies, task, seed, agent, self.n_observed, rows))
+        place = policies, task, seed, agent, self.n_observed, rows
+        plain = isinstance(policies.net, StackedMLP)
+        self.layers = nn.Sequential(*_layers(*place)) if plain else _Whole(*place)
         self.register_buffer("low", torch.tensor(interface.low))
         self.register_buffer("high", torch.tensor(interface.high))
 
@@ -96,6 +101,7 @@ def _layers(
 ) -> Iterator[nn.Module]:
     """The agent's layers, with the inputs it observes and the outputs ``rows`` ``[K]`` bool only."""
     net = policies.net
+    assert isinstance(net, StackedMLP)
     shared = len(net.stack) == 1
     entry = seed if shared else seed * task.n_agents + agent
     layers = [(weight[entry].detach(), None if bias is None else bias[entry].detach()) for weight, bias in net.layers()]
@@ -112,6 +118,35 @@ def _layers(
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
         yield layer
+
+
+class _Whole(nn.Module):
+    """An agent's network of any other kind, around it what training appends to its observation and what it leaves out.
+
+    Arguments as ``_layers``.
+    """
+
+    beyond: Tensor  # padding, and who it is where parameters are shared
+    places: Tensor  # of outputs
+
+    def __init__(
+        self, policies: TargetPolicies, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor
+    ) -> None:
+        super().__init__()
+        net = policies.net
+        assert isinstance(net, StackedModule)
+        shared = len(net.stack) == 1
+        padding = torch.zeros(task.observation_dim - n_observed)
+        who = one_hot(torch.tensor(agent), task.n_agents).float() if shared else torch.zeros(0)
+        self.net = (net.entry(seed) if shared else net.entry(seed, agent)).requires_grad_(False)
+        self.register_buffer("beyond", torch.cat([padding, who]))
+        self.register_buffer("places", rows.nonzero().flatten())
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """``[batch, O_i]`` to outputs."""
+        beyond = self.beyond.expand(observation.shape[0], -1)
+        outputs = self.net(torch.cat([observation, beyond], 1) if len(self.beyond) else observation)
+        return outputs.index_select(1, self.places)
 
 
 def write_torch(program: ExportedProgram, path: Path) -> None:

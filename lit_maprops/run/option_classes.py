@@ -32,7 +32,8 @@ PLAIN_CALLBACKS = (
 # Arguments below a class's flag that name code, and the one of the Trainer that does not.
 FOLDER = "--trainer.default_root_dir"
 TRUST = "--trust"
-NAMING = ("", ".class_path", ".name", ".init_args.name")
+NAMING = ("", ".class_path", ".name", ".network", ".critic_network")
+NAMING += tuple(f".init_args{name}" for name in NAMING[2:])
 
 
 def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> None:

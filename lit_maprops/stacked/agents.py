@@ -6,26 +6,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.layers import Architecture, Picture
+from lit_maprops.stacked.nets import StackedNet
 
 
 def agent_network(
     n_agents: int,
     observation_dim: int,
-    hidden: Sequence[int],
+    architecture: Architecture,
     out_dim: int,
     share_parameters: bool,
     out_gain: float,
     generators: Sequence[torch.Generator],
-) -> StackedMLP:
+    picture: Picture | None = None,
+) -> StackedNet:
     """A network per (seed, agent), or with ``share_parameters`` one per seed that also sees the agent's index."""
     n_seeds = len(generators)
     in_dim = observation_dim + (n_agents if share_parameters else 0)
     stack = (n_seeds,) if share_parameters else (n_seeds, n_agents)
-    return StackedMLP(in_dim, hidden, out_dim, stack, out_gain, generators)
+    return architecture.stacked(in_dim, out_dim, stack, out_gain, generators, picture)
 
 
-def per_agent(net: StackedMLP, observation: Tensor) -> Tensor:
+def per_agent(net: StackedNet, observation: Tensor) -> Tensor:
     """Apply an ``agent_network``: ``[R, *B, A, O] -> [R, *B, A, out_dim]``."""
     batch = observation.shape[1:-2]
     n_seeds, n_agents = observation.shape[0], observation.shape[-2]

@@ -7,18 +7,48 @@ handful of kernels however many layers, agents and seeds there are. Nothing is s
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
 
+HIDDEN_GAIN = math.sqrt(2.0)
 PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
 
 
-class StackedMLP(nn.Module):
+class StackedNet(nn.Module, ABC):
+    """Independent networks of one form.
+
+    Attributes:
+        stack: leading dimensions of independence, ``(R,)`` or ``(R, A)``.
+        flat: all weights, ``[*stack, P]``.
+    """
+
+    stack: tuple[int, ...]
+    flat: nn.Parameter
+
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``."""
+
+    @torch.no_grad()
+    def repeated(self, times: int) -> Self:
+        """A copy in which every seed's networks stand ``times`` times in a row: stack ``(R * times, ...)``."""
+        twin = copy.deepcopy(self)
+        twin.stack = (self.stack[0] * times, *self.stack[1:])
+        twin.flat = nn.Parameter(self.flat.repeat_interleave(times, 0))
+        for name, buffer in self.named_buffers():
+            setattr(twin, name, buffer.repeat_interleave(times, 0))
+        return twin
+
+
+class StackedMLP(StackedNet):
     """Independent tanh MLPs, one per entry of ``stack``.
 
     With ``hidden=[]`` this is a linear map without bias: on a one-hot or constant input, a table.
@@ -30,6 +60,7 @@ class StackedMLP(nn.Module):
         stack: leading dimensions of independence, ``(R,)`` or ``(R, A)``.
         out_gain: orthogonal gain of the last layer; 0 makes the initial output exactly zero.
         generators: one per seed, ``stack[0]`` of them; they alone fix the initial weights.
+        hidden_gain: orthogonal gain of the hidden layers.
     """
 
     def __init__(
@@ -40,24 +71,17 @@ class StackedMLP(nn.Module):
         stack: tuple[int, ...],
         out_gain: float,
         generators: Sequence[torch.Generator],
+        hidden_gain: float = HIDDEN_GAIN,
     ) -> None:
         super().__init__()
         self.stack = stack
         widths = [in_dim, *hidden, out_dim]
         self.shapes: LayerShapes = tuple((widths[i + 1], widths[i], bool(hidden)) for i in range(len(widths) - 1))
         self.flat = nn.Parameter(torch.zeros(*stack, size_of(self.shapes)))
-        gains = [math.sqrt(2.0)] * len(hidden) + [out_gain]
+        gains = [hidden_gain] * len(hidden) + [out_gain]
         with torch.no_grad():
             for gain, (weight, _) in zip(gains, self.layers(), strict=True):
                 _orthogonal_(weight.unflatten(0, stack), gain, generators)
-
-    @torch.no_grad()
-    def repeated(self, times: int) -> "StackedMLP":
-        """A copy in which every seed's networks stand ``times`` times in a row: stack ``(R * times, ...)``."""
-        twin = copy.deepcopy(self)
-        twin.stack = (self.stack[0] * times, *self.stack[1:])
-        twin.flat = nn.Parameter(self.flat.repeat_interleave(times, 0))
-        return twin
 
     def layers(self) -> Layers:
         """Weights and biases of all layers, views of the parameters."""
@@ -69,10 +93,11 @@ class StackedMLP(nn.Module):
         x = inputs.flatten(0, len(self.stack) - 1).to(self.flat.dtype)
         return 1 - 2 * mlp.hidden_layers(self.layers(), x)[-1] if len(self.shapes) > 1 else x
 
+    @override
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``; no gradient for the inputs.
+        """No gradient for the inputs. Without gradients many rows go through in parts.
 
-        Without gradients many rows go through in parts, so that D as a whole never stands in memory as floats.
+        So D as a whole never stands in memory as floats.
         """
         flat, x = self.flat.flatten(0, -2), inputs.flatten(0, len(self.stack) - 1)
         if not torch.is_grad_enabled() and x.numel() > PART_NUMBERS:

@@ -66,7 +66,7 @@ def load(kind: str, name: str, base: type) -> Any:
     owners = " and ".join(package_of(entry) for entry in entries)
     path = entries[0].value.replace(":", ".")
     check(len(entries) == 1, f"{named} {owners} register: give the import path of the one you mean, such as {path}")
-    found, reason = _tried(entries[0].load)
+    found, reason = tried(entries[0].load)
     check(not reason, f"{named} {owners} registers and cannot be imported ({reason}): mend that package")
     is_class = isinstance(found, type) and issubclass(found, base)
     check(is_class, f"{named} {owners} registers and is no {base.__name__}: mend its entry point {entries[0].value}")
@@ -75,10 +75,10 @@ def load(kind: str, name: str, base: type) -> Any:
     return found
 
 
-def _tried(load: Callable[[], Any]) -> tuple[Any, str]:
-    """What is loaded, and why it cannot be, in one line; empty if it can."""
+def tried(foreign: Callable[[], Any]) -> tuple[Any, str]:
+    """What code of somebody else gives, and why it fails, in one line; empty if it does not."""
     try:
-        return load(), ""
+        return foreign(), ""
     except (Exception, SystemExit) as error:  # whatever a package raises
         return None, " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -103,8 +103,22 @@ def resolve(argument: str, kind: str, given: str, own: Mapping[str, type[T]], ba
         return load(kind, given, base)
     if not IMPORT_PATH.fullmatch(given):
         raise ConfigError(f"<{argument}> is {given!r}: choose one of {', '.join([*own, *names])}, or an import path")
+    return class_at(argument, given, base)
+
+
+def class_at(argument: str, given: str, base: Any) -> Any:
+    """The class with an import path.
+
+    Args:
+        argument: that has it, for messages, without brackets.
+        given: the import path.
+        base: what the class must extend.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
     path, _, name = given.rpartition(".")
-    module, reason = _tried(lambda: import_module(path))
+    module, reason = tried(lambda: import_module(path))
     check(not reason, f"<{argument}> is {given}, which cannot be imported ({reason}): give another, or mend it")
     found: Any = getattr(module, name, None)
     check(found is not None, f"<{argument}> is {given}: {path} has no {name}{did_you_mean(name, vars(module))}")

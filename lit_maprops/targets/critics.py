@@ -15,7 +15,8 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.envs import Task
 from lit_maprops.stacked.agents import agent_network, per_agent
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.layers import Architecture
+from lit_maprops.targets.networks import picture_of
 
 
 class IndependentCritic(TensorDictModuleBase):
@@ -27,12 +28,14 @@ class IndependentCritic(TensorDictModuleBase):
     def __init__(
         self,
         task: Task,
-        hidden: Sequence[int],
+        hidden: Sequence[int] | Architecture,
         share_parameters: bool,
         generators: Sequence[torch.Generator],
     ) -> None:
         super().__init__()
-        self.net = agent_network(task.n_agents, task.observation_dim, hidden, 1, share_parameters, 1.0, generators)
+        made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
+        sizes = task.n_agents, task.observation_dim
+        self.net = agent_network(*sizes, made, 1, share_parameters, 1.0, generators, picture_of(task))
 
     def values(self, data: TensorDictBase) -> Tensor:
         """``[R, *B, A, 1]`` from ``OBSERVATION`` (units of return)."""
@@ -52,12 +55,13 @@ class CentralCritic(TensorDictModuleBase):
     def __init__(
         self,
         task: Task,
-        hidden: Sequence[int],
+        hidden: Sequence[int] | Architecture,
         share_parameters: bool,
         generators: Sequence[torch.Generator],
     ) -> None:
         super().__init__()
-        self.net = StackedMLP(task.state_dim, hidden, task.n_agents, (len(generators),), 1.0, generators)
+        made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
+        self.net = made.stacked(task.state_dim, task.n_agents, (len(generators),), 1.0, generators)
 
     def values(self, data: TensorDictBase) -> Tensor:
         """``[R, *B, A, 1]`` from ``STATE`` (units of return)."""

@@ -12,11 +12,21 @@ from typing_extensions import TypeAliasType
 from lit_maprops.buffer import Buffer
 from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
+from lit_maprops.stacked.layers import Activation
 from lit_maprops.stacked.ranks import Team
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, Range
+from lit_maprops.system.argument_types import (
+    ClosedUnitInterval,
+    Count,
+    LearningRate,
+    NonNegativeFloat,
+    Options,
+    PositiveFloat,
+    Range,
+)
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
+from lit_maprops.targets.networks import Networks
 from lit_maprops.targets.policies import TargetPolicies
 
 InitialStd = TypeAliasType("InitialStd", Annotated[float, Range(SMALLEST_STD, LARGEST_STD, strict=True)])
@@ -32,6 +42,20 @@ class Learner(Configurable, nn.Module, ABC):
         anneal_learning_rate: lower the learning rate linearly to 0 at ``total_env_steps``.
         share_parameters: one policy network for all agents of a seed.
         initial_std: standard deviation of continuous actions at the start, before squashing; None: 0.5.
+        activation: behind every hidden layer and convolution, also the critic's. Kernels know ``tanh``, others run in
+            torch.
+        layer_norm: normalize what every hidden layer puts out, before its activation, with learned scale and shift.
+        hidden_gain: orthogonal gain of the initial weights of hidden layers and convolutions; None: sqrt(2).
+        policy_gain: orthogonal gain of the policies' last layer; None: 0.01, nearly uniform actions.
+        cnn: convolutions before the hidden layers, ``[channels, kernel, stride]`` each, of the picture in an
+            observation (``Task.observation_shape``), also in critics that see observations; no padding.
+        network: import path of your own module in place of the policies' layers (docs/how-to/networks.md).
+        network_args: its further arguments.
+        critic_hidden: units of each hidden layer of the critic; None: as ``hidden``.
+        critic_activation: the critic's; None: as ``activation``.
+        critic_layer_norm: the critic's; None: as ``layer_norm``.
+        critic_network: as ``network``, of the critic; None: layers.
+        critic_network_args: its further arguments.
 
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
@@ -58,9 +82,29 @@ class Learner(Configurable, nn.Module, ABC):
         anneal_learning_rate: bool = False,
         share_parameters: bool = False,
         initial_std: InitialStd | None = None,
+        activation: Activation = "tanh",
+        layer_norm: bool = False,
+        hidden_gain: PositiveFloat | None = None,
+        policy_gain: NonNegativeFloat | None = None,
+        cnn: Sequence[Sequence[Count]] = (),
+        network: str | None = None,
+        network_args: Options | None = None,
+        critic_hidden: Sequence[Count] | None = None,
+        critic_activation: Activation | None = None,
+        critic_layer_norm: bool | None = None,
+        critic_network: str | None = None,
+        critic_network_args: Options | None = None,
     ) -> None:
         super().__init__()
         self.initial_std = initial_std
+        networks = Networks(
+            list(hidden), activation, layer_norm, hidden_gain, policy_gain, [list(layer) for layer in cnn],
+            network, network_args, None if critic_hidden is None else list(critic_hidden),
+            critic_activation, critic_layer_norm, critic_network, critic_network_args,
+        )  # fmt: skip
+        networks.check(self.has_critic)
+        # Here, where somebody else's words are not trusted: these import what they name.
+        self.networks, self.architecture, self.critic_architecture = networks, networks.policies(), networks.critic()
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
         self.gamma, self.hidden, self.share_parameters = gamma, list(hidden), share_parameters
 
@@ -74,8 +118,9 @@ class Learner(Configurable, nn.Module, ABC):
             self.initial_std is None or task.continuous_actions,
             f"<learner.initial_std> is {self.initial_std} and {type(task).__name__} has discrete actions: leave it out",
         )
+        self.networks.check_task(task)
         generators = SeedStreams(run_seed, seed_ids, "target weights").generators
-        self.policies = TargetPolicies(task, self.hidden, self.share_parameters, generators, self.initial_std)
+        self.policies = TargetPolicies(task, self.architecture, self.share_parameters, generators, self.initial_std)
 
     @abstractmethod
     def update(self, buffer: Buffer) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from lit_maprops.envs.ends import own_done, own_terminated, weights
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.policies import TargetPolicies
@@ -78,8 +78,11 @@ class _Update(ctypes.Structure):
     ]
 
 
-def lacks(policies: TargetPolicies) -> str | None:
-    """What of these policies the kernel does not know, in words; None: nothing."""
+def lacks(policies: TargetPolicies, critic: IndependentCritic | CentralCritic) -> str | None:
+    """What of these networks the kernel does not know, in words; None: nothing."""
+    for name, net in (("policies are", policies.net), ("the critic is", critic.net)):
+        if type(net) is not StackedMLP:
+            return f"the kernel knows plain tanh networks, and {name} of another kind"
     if not isinstance(policies.family, Categorical):
         return f"the kernel knows discrete actions, not a policy of the family {type(policies.family).__name__}"
     if policies.net.flat.device.type != "cpu":
@@ -161,8 +164,9 @@ class _Held:
         self._kept.append(tensor)
         return address(tensor, dtype)
 
-    def stack(self, net: StackedMLP, optimizer: SeedAdam) -> _Stack:
+    def stack(self, net: StackedNet, optimizer: SeedAdam) -> _Stack:
         """The networks and their moments, which the call changes."""
+        assert isinstance(net, StackedMLP)  # ``lacks`` says so of others
         shapes = shape_numbers(net.shapes)
         self._kept.append(shapes)
         state = optimizer.state[net.flat]

@@ -11,6 +11,9 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.envs import Task
 from lit_maprops.stacked.agents import agent_network, per_agent
+from lit_maprops.stacked.layers import Architecture
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.targets.networks import picture_of
 
 POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usual for PPO
 LARGEST_WEIGHT = 1e6  # below it, what policies put out is finite
@@ -24,7 +27,7 @@ class TargetPolicies(TensorDictModuleBase):
 
     Args:
         task: sizes of observations and actions.
-        hidden: units of each hidden layer.
+        hidden: units of each hidden layer, or all that the networks are made of.
         share_parameters: one network for all agents of a seed instead of one per agent.
         generators: one per seed; they fix the initial weights.
         initial_std: see ``Family.from_outputs``.
@@ -36,16 +39,18 @@ class TargetPolicies(TensorDictModuleBase):
     def __init__(
         self,
         task: Task,
-        hidden: Sequence[int],
+        hidden: Sequence[int] | Architecture,
         share_parameters: bool,
         generators: Sequence[torch.Generator],
         initial_std: float | None = None,
     ) -> None:
         super().__init__()
         self.family, self.initial_std = task.family, initial_std
-        gain = POLICY_GAIN if hidden else 0.0
+        made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
+        gain = 0.0 if made.table else POLICY_GAIN
         sizes = task.n_agents, task.observation_dim
-        self.net = agent_network(*sizes, hidden, self.family.outputs, share_parameters, gain, generators)
+        outputs, picture = self.family.outputs, picture_of(task)
+        self.net = agent_network(*sizes, made, outputs, share_parameters, gain, generators, picture)
 
     def repeated(self, times: int) -> "TargetPolicies":
         """A copy for ``R * times`` entries, every seed's policies ``times`` times in a row."""
@@ -62,6 +67,8 @@ class TargetPolicies(TensorDictModuleBase):
         return tensordict.set(keys.PARAMETERS, self.distribution_parameters(tensordict.get(keys.OBSERVATION)))
 
     def moderate(self) -> bool:
-        """Whether no seed's policies can have come to NaN: no weight is NaN or enormous."""
+        """Whether no seed's policies can have come to NaN: no weight of a known network is NaN or enormous."""
+        if type(self.net) is not StackedMLP:
+            return False
         lowest, highest = self.net.flat.detach().aminmax()
         return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)

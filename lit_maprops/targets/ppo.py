@@ -53,7 +53,7 @@ class PPO(Learner):
         max_grad_norm: largest gradient norm of each network, per seed and agent.
         kl_stop: mean KL(old || new) per agent at which a seed's update stops, checked after every pass, exact (nats);
             None is off.
-        hidden: see ``Learner``; also the critic's.
+        hidden: see ``Learner``; also the critic's, where ``critic_hidden`` is not given.
         **learner: the other arguments of ``Learner``; ``share_parameters`` also for IPPO's critic.
     """
 
@@ -97,7 +97,7 @@ class PPO(Learner):
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
-        self.critic = self.critic_class(task, self.hidden, self.share_parameters, generators)
+        self.critic = self.critic_class(task, self.critic_architecture, self.share_parameters, generators)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
         networks = [*self.policies.parameters(), *self.critic.parameters()]
         self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
@@ -268,7 +268,7 @@ class PPO(Learner):
             return super().why_not_native()
         if self.team.size > 1:
             return "several ranks share the gradients of a seed, and the kernel does not add them up"
-        return native_ppo.lacks(self.policies)
+        return native_ppo.lacks(self.policies, self.critic)
 
     @override
     def move_streams(self, device: torch.device) -> None:

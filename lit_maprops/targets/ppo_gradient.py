@@ -24,7 +24,7 @@ from lit_maprops import keys
 from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked import mlp
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 from lit_maprops.targets.policies import TargetPolicies
@@ -69,7 +69,7 @@ class Samples(NamedTuple):
         n_agents = observation.shape[1]
         identity = one_hot(torch.arange(n_agents, device=observation.device), n_agents).unsqueeze(1)
 
-        def inputs(net: StackedMLP) -> Tensor:
+        def inputs(net: StackedNet) -> Tensor:
             if len(net.stack) == 2:
                 return observation.contiguous()
             shown = identity.to(observation.dtype).expand(*observation.shape[:3], n_agents)
@@ -123,8 +123,9 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     return {name: losses[name].reshape(seeds, -1).sum(1) / count for name in LOSSES}
 
 
-def _backpropagated(net: StackedMLP, inputs: Tensor, loss: "_Policy | _Critic") -> dict[str, Tensor]:
+def _backpropagated(net: StackedNet, inputs: Tensor, loss: "_Policy | _Critic") -> dict[str, Tensor]:
     """Losses of every row and network; leaves the gradient of their sum in the network's ``.grad``."""
+    assert isinstance(net, StackedMLP)  # ``knows`` says so
     flat = net.flat.detach().flatten(0, -2)
     if net.flat.grad is None:
         net.flat.grad = torch.empty(net.flat.shape, device=flat.device)
@@ -197,6 +198,7 @@ class _Critic:
     def __init__(self, learner: Trained, value: Tensor, target: Tensor, weight: Tensor | None, count: int) -> None:
         self.clip_value, self.coeff, self.count = learner.clip_value, learner.critic_coeff, count
         net = learner.critic.net
+        assert isinstance(net, StackedMLP)  # ``knows`` says so
         self.shape = math.prod(net.stack), net.shapes[-1][0], -1
         self.value, self.target = value.reshape(self.shape), target.reshape(self.shape)
         self.weight = None if weight is None else weight.reshape(self.shape)

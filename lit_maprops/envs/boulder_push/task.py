@@ -5,6 +5,7 @@ Coordinates are (x, y) with y growing southward. The boulder is as long as there
 direction; its position is that of its north-west cell.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -69,7 +70,8 @@ class BoulderPush(Task):
         self.penalty, self.incentive = penalty, incentive
         self.sensor_range, self.max_steps = sensor_range, max_steps
         self._check_grid()
-        self.observation_dim = 4 + 2 * (2 * sensor_range + 1) ** 2
+        self.observation_shape = 2, 2 * sensor_range + 1, 2 * sensor_range + 1  # where agents are, where the boulder is
+        self.observation_dim = 4 + math.prod(self.observation_shape)
         self.state_dim = 4 + (n_agents + 1) * (self.width + self.height)
         self.start_noise, self.step_noise = 3 + n_agents, n_agents
         self._lower_number = DeviceCache(torch.ones(n_agents, n_agents).tril(-1).bool())  # [A, A]: of the second agent

@@ -1,0 +1,130 @@
+"""From the options of a learner to what its networks are made of."""
+
+import math
+from typing import Any, NamedTuple
+
+from lit_maprops.envs import Task
+from lit_maprops.stacked.layers import Activation, Architecture, Picture, after
+from lit_maprops.stacked.nets import HIDDEN_GAIN
+from lit_maprops.system.errors import check
+from lit_maprops.targets.own_network import OwnNetwork
+
+
+def picture_of(task: Task) -> Picture | None:
+    """Where in an agent's observation a picture stands; None: there is none."""
+    shape = task.observation_shape
+    return None if shape is None else Picture(task.observation_dim - math.prod(shape), shape)
+
+
+class Networks(NamedTuple):
+    """The options of ``Learner`` that say what policies and critic are made of; see there."""
+
+    hidden: list[int]
+    activation: Activation
+    layer_norm: bool
+    hidden_gain: float | None
+    policy_gain: float | None
+    cnn: list[list[int]]
+    network: str | None
+    network_args: dict[str, Any] | None
+    critic_hidden: list[int] | None
+    critic_activation: Activation | None
+    critic_layer_norm: bool | None
+    critic_network: str | None
+    critic_network_args: dict[str, Any] | None
+
+    def policies(self) -> Architecture:
+        """Of the policies."""
+        return Architecture(
+            self.hidden,
+            self.activation,
+            self.layer_norm,
+            self._hidden_gain,
+            self.policy_gain,
+            self.cnn,
+            self._own("network"),
+        )
+
+    def critic(self) -> Architecture:
+        """Of the critic."""
+        return Architecture(
+            self.hidden if self.critic_hidden is None else self.critic_hidden,
+            self.activation if self.critic_activation is None else self.critic_activation,
+            self.layer_norm if self.critic_layer_norm is None else self.critic_layer_norm,
+            self._hidden_gain,
+            None,
+            self.cnn,
+            self._own("critic_network"),
+        )
+
+    @property
+    def _hidden_gain(self) -> float:
+        return HIDDEN_GAIN if self.hidden_gain is None else self.hidden_gain
+
+    def _own(self, name: str) -> OwnNetwork | None:
+        path = getattr(self, name)
+        return None if path is None else OwnNetwork(f"learner.{name}", path, getattr(self, f"{name}_args") or {})
+
+    def check(self, has_critic: bool) -> None:
+        """Refuse what has no effect.
+
+        Args:
+            has_critic: of the learner.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        for name in ("network", "critic_network"):
+            alone = getattr(self, f"{name}_args") is not None and getattr(self, name) is None
+            check(not alone, f"<learner.{name}_args> is given without <learner.{name}>, whose arguments they are")
+        for name in [field for field in self._fields if field.startswith("critic_")]:
+            given = getattr(self, name) is not None
+            check(has_critic or not given, f"<learner.{name}> is given and this learner has no critic: leave it out")
+        self._check_used(has_critic)
+        for layer in self.cnn:
+            check(len(layer) == 3, f"<learner.cnn> has {layer}: give [channels, kernel, stride] for each convolution")
+
+    def _check_used(self, has_critic: bool) -> None:
+        """Options of the layers, where there are none."""
+        policies, critic = (self.network is None), (has_critic and self.critic_network is None)
+        hidden_of_critic = self.hidden if self.critic_hidden is None else self.critic_hidden
+        layers = (policies and bool(self.hidden)) or (critic and bool(hidden_of_critic))
+        convolved = bool(self.cnn) and (policies or critic)
+        given = {
+            "activation": (self.activation != "tanh", layers or convolved),
+            "layer_norm": (self.layer_norm, layers),
+            "hidden_gain": (self.hidden_gain is not None, layers or convolved),
+            "policy_gain": (self.policy_gain is not None, policies and bool(self.hidden or self.cnn)),
+            "cnn": (bool(self.cnn), policies or critic),
+            "critic_hidden": (self.critic_hidden is not None, critic),
+            "critic_activation": (self.critic_activation is not None, critic and bool(hidden_of_critic)),
+            "critic_layer_norm": (self.critic_layer_norm is not None, critic and bool(hidden_of_critic)),
+        }
+        for name, (is_given, used) in given.items():
+            check(
+                not is_given or used,
+                f"<learner.{name}> is {getattr(self, name)} and has no effect: no network of this run has such layers, "
+                "leave it out, or give <learner.hidden>",
+            )
+
+    def check_task(self, task: Task) -> None:
+        """Refuse convolutions that do not fit the task.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        if not self.cnn:
+            return
+        shape = task.observation_shape
+        check(
+            shape is not None,
+            f"<learner.cnn> looks at pictures, and the observations of {type(task).__name__} are none: leave it out",
+        )
+        assert shape is not None  # for mypy; checked above
+        sides = list(shape[1:])
+        for _, kernel, stride in self.cnn:
+            fits = min(sides) >= kernel
+            check(
+                fits, f"<learner.cnn> has a kernel of {kernel} for what is {sides[0]} x {sides[1]}: give a smaller one"
+            )
+            sides = after(sides, kernel, stride)

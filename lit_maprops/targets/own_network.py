@@ -1,0 +1,104 @@
+"""A user's own module as a network: imported by its path, and tried before anything is trained with it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_maprops.stacked.modules import StackedModule
+from lit_maprops.system.entry_points import class_at, tried
+from lit_maprops.system.errors import check
+from lit_maprops.system.named_code import check_named
+
+_ROWS = 5  # that a module is tried on
+_CLOSE = 1e-4  # of the largest output; rounding is far less, what one row does to another far more
+
+
+class OwnNetwork:
+    """Makes modules of a user's class, each for the inputs of one seed's agent.
+
+    Args:
+        argument: that names the class, for messages, without brackets.
+        path: its import path; called with the numbers of inputs and outputs and ``args``, it gives a module that
+            maps ``[B, in_dim]`` to ``[B, out_dim]`` float32, row by row.
+        args: further arguments.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+
+    def __init__(self, argument: str, path: str, args: dict[str, Any]) -> None:
+        self.argument, self.path, self.args = argument, path, args
+        check_named(f"<{argument}>", path)
+        check("." in path, f"<{argument}> is {path!r}: give the import path of a torch module, such as my_nets.Small")
+        self._class = class_at(argument, path, nn.Module)
+        self._tried: set[tuple[int, int]] = set()
+
+    def __call__(self, in_dim: int, out_dim: int) -> nn.Module:
+        """A new module; its weights are drawn from torch's global generator.
+
+        Raises:
+            ConfigError: it cannot be made or used.
+        """
+        module = self._made(in_dim, out_dim)
+        if (in_dim, out_dim) not in self._tried:
+            with torch.random.fork_rng(devices=[]):
+                self._try(in_dim, out_dim)
+            self._tried.add((in_dim, out_dim))
+        return module
+
+    def _made(self, in_dim: int, out_dim: int) -> nn.Module:
+        made, reason = tried(lambda: self._class(in_dim, out_dim, **self.args))
+        self._check(not reason, f"cannot be made with {in_dim} inputs and {out_dim} outputs ({reason})")
+        return made.float()
+
+    def _check(self, sound: bool, fault: str) -> None:
+        check(sound, f"<{self.argument}> is {self.path}, which {fault}: mend it, or leave the option out")
+
+    def _try(self, in_dim: int, out_dim: int) -> None:
+        """Whether it does what a network must, on random rows."""
+        torch.manual_seed(0)
+        module = self._made(in_dim, out_dim)
+        torch.manual_seed(0)
+        again = self._made(in_dim, out_dim)
+        learned = [weight for weight in module.parameters() if weight.requires_grad]
+        self._check(bool(learned), "has no weights to train")
+        self._check(_same(module, again), "draws its weights from elsewhere than torch's generator")
+        dropout = any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p for part in module.modules())
+        self._check(not dropout, "has dropout, so what it puts out is not the policy's that is evaluated")
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.rand(_ROWS, in_dim, generator=generator)
+        output = self._output(module, inputs)
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        fits = shape == (_ROWS, out_dim)
+        self._check(fits, f"puts out {shape} for {_ROWS} rows, not {(_ROWS, out_dim)}")
+        others = torch.cat([inputs[:1], torch.rand(_ROWS - 1, in_dim, generator=generator)])
+        self._check(_close(self._output(module, others)[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
+        self._check(_same(module, again), "changes its own buffers or weights when it is called")
+        self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
+        self._try_stacked(again, inputs, output)
+
+    def _output(self, module: nn.Module, inputs: Tensor) -> Any:
+        output, reason = tried(lambda: module(inputs))
+        self._check(not reason, f"fails on {_ROWS} rows of {inputs.shape[1]} numbers ({reason})")
+        return output.detach() if isinstance(output, Tensor) else output
+
+    def _try_stacked(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        def stacked() -> Tensor:
+            net = StackedModule(lambda: module, (2,), [torch.Generator(), torch.Generator()])
+            found = net(inputs.expand(2, -1, -1))
+            found.sum().backward()
+            return found.detach()
+
+        found, reason = tried(stacked)
+        self._check(not reason, f"torch.vmap cannot run for several seeds ({reason[:200]})")
+        self._check(_close(found[1], output), "puts out other numbers under torch.vmap")
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    state, others = one.state_dict(), other.state_dict()
+    return state.keys() == others.keys() and all(torch.equal(state[name], others[name]) for name in state)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs().max() <= _CLOSE * (1 + other.abs().max())).item())
