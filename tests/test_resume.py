@@ -75,6 +75,18 @@ CASES = {
     "boulder push, growing history": ("BoulderPush", ["--data.history", "growing"]),
     "fixed start, ippo": ("BoulderPush", ["--data.env.fixed_start", "true", "--model.learner", "IPPO"]),
     "continuous actions, ippo": ("TwoPeaks", ["--model.learner", "IPPO"]),
+    "gelu, layer norm": (
+        "BoulderPush",
+        [
+            "--model.learner.activation",
+            "gelu",
+            "--model.learner.layer_norm",
+            "true",
+            "--model.learner.minibatches",
+            "2",
+        ],
+    ),
+    "convolutions": ("BoulderPush", ["--model.learner", "IPPO", "--model.learner.cnn", "[[4, 3, 2]]"]),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 

@@ -53,7 +53,7 @@ def unsupported(
     if type(policies) is not TargetPolicies:
         return f"{type(policies).__name__} are policies of your own"
     if type(policies.net) is not StackedMLP:
-        return "policies are no plain tanh networks"
+        return "the policies are no plain tanh networks"
     if not behavior.discrete:
         return f"{type(behavior).__name__} is for continuous actions"
     if device.type != "cpu":

@@ -32,8 +32,8 @@ PLAIN_CALLBACKS = (
 # Arguments below a class's flag that name code, and the one of the Trainer that does not.
 FOLDER = "--trainer.default_root_dir"
 TRUST = "--trust"
-NAMING = ("", ".class_path", ".name", ".network", ".critic_network")
-NAMING += tuple(f".init_args{name}" for name in NAMING[2:])
+_PATHS = (".name", ".network", ".critic_network")
+NAMING = ("", ".class_path", *_PATHS, *(f".init_args{path}" for path in _PATHS))
 
 
 def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> None:

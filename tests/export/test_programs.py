@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnxruntime
+import own_modules
 import pytest
 import torch
 from env_cases import NEEDS, actions_of, make
@@ -12,6 +13,7 @@ from lit_maprops import keys
 from lit_maprops.envs import TASKS
 from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
+from lit_maprops.stacked.layers import Architecture
 from lit_maprops.targets import TargetPolicies
 
 TOLERANCE = 1e-5
@@ -99,6 +101,41 @@ def test_an_agents_layers_are_its_policy(name, settings, share, hidden):
             assert_equal(outputs, {key: value[seed] for key, value in wanted.items()})
             if hidden and name != "MatrixGame":  # what would go unnoticed if all were alike
                 assert not torch.allclose(outputs[policy.outputs[0]], wanted[policy.outputs[0]][1 - seed])
+
+
+KINDS = {
+    "layer norm": Architecture([8], "gelu", layer_norm=True),
+    "convolutions": Architecture([8], cnn=[[4, 2, 1]]),
+    "own": Architecture([], own=own_modules.Residual),
+}
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize(
+    ("kind", "name", "settings"),
+    [
+        pytest.param("convolutions", *TRIED["discrete"], id="convolutions"),
+        pytest.param("layer norm", *TRIED["tanh"], id="layer norm, tanh"),
+        pytest.param("own", *TRIED["different numbers of actions"], id="own, padded", marks=NEEDS["PettingZoo"]),
+    ],
+)
+def test_other_networks_are_exported(kind, name, settings, share, tmp_path):
+    """Both files against the policies."""
+    env = make(name, settings, num_envs=1)
+    task, policies = env.task, policies_of(env.task, KINDS[kind], share)
+    observation = observations(task, env, 5)
+    for agent in range(task.n_agents):
+        wanted = {key: value[1] for key, value in expected(task, policies, observation, agent).items()}
+        policy = AgentPolicy(policies, task, 1, agent)
+        own = observation[1, :, agent, : policy.n_observed]
+        assert_equal(dict(zip(policy.outputs, policy(own), strict=True)), wanted)
+        program = policy.program()
+        write_onnx(program, tmp_path / "x.onnx", policy.outputs)
+        session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+        assert_equal(dict(zip(policy.outputs, session.run(None, {"observation": own.numpy()}), strict=True)), wanted)
+        write_torch(program, tmp_path / "x.pt2")
+        loaded = torch.export.load(tmp_path / "x.pt2").module()
+        assert_equal(dict(zip(policy.outputs, loaded(own), strict=True)), wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Modules that a user could have written, for tests: good ones, and ones that cannot be trained side by side."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Fixed random features, which differ by seed, and a block around them."""
+
+    features: Tensor
+
+    def __init__(self, n_in: int, n_out: int, width: int = 8) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.randn(n_in, width))
+        self.block = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU())
+        self.head = nn.Linear(width, n_out)
+        self.scale = nn.Parameter(torch.rand(n_out), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x @ self.features).tanh()
+        return self.head(x + self.block(x)) * self.scale
+
+
+class Plain(nn.Sequential):
+    """What ``StackedMLP`` is, with one hidden layer."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
+
+
+class MixesRows(nn.Sequential):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(nn.Linear(n_in, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, n_out))
+
+
+class Centers(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0))
+
+
+class Drops(nn.Sequential):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(nn.Linear(n_in, n_out), nn.Dropout(0.5))
+
+
+class Counts(nn.Module):
+    calls: Tensor
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_in, n_out)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(x)
+
+
+class Noisy(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.randn(1)
+
+
+class FromNumpy(Plain):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+        nn.init.constant_(self[0].weight, np.random.rand())
+
+
+class Asks(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum() > -1e9 else super().forward(-x)
+
+
+class Narrow(Plain):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out + 1)
+
+
+class Weightless(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.n_out = n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.n_out]
+
+
+class Fails(nn.Module):
+    def __init__(self, n_in: int) -> None:
+        super().__init__()

@@ -1,0 +1,140 @@
+"""Learners with other networks: trained as the known ones are, seed by seed, or refused in one line."""
+
+import pytest
+import torch
+from targets_helpers import PPOS, SMALL, GaussianTask, MaskedTask, SizesTask, built, filled, random_batch, store_targets
+from torch import Tensor
+
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.system.errors import ConfigError
+from lit_maprops.targets import ppo_gradient
+
+
+class PictureTask(SizesTask):
+    """Four numbers, of which the last three are a picture."""
+
+    observation_shape = (1, 1, 3)
+
+
+KINDS = {
+    "relu": {"activation": "relu"},
+    "layer norm": {"activation": "gelu", "layer_norm": True},
+    "critic": {"critic_activation": "relu", "critic_hidden": [5], "critic_layer_norm": True},
+    "own": {"network": "own_modules.Residual", "network_args": {"width": 4}},
+    "own critic": {"critic_network": "own_modules.Residual"},
+    "gains": {"hidden_gain": 1.0, "policy_gain": 1.0},
+}
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("task", [SizesTask, MaskedTask, GaussianTask])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+def test_seeds_learn_and_permute(name, kind, task, share):
+    arguments = {"hidden": [8], "share_parameters": share} | KINDS[kind]
+    if name == "Reinforce" and "critic" in kind:
+        pytest.skip("no critic")
+
+    def run(seeds: list[int]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+        learner = built(name, seeds, task, **arguments)
+        started = [p.detach().clone() for p in learner.parameters()]
+        for round_ in range(2):
+            batch = random_batch(built(name, task=task, **arguments), round_)[seeds].clone()
+            store_targets(batch, learner.policies)
+            stats = learner.update(filled(batch))
+        return started, [p.detach().clone() for p in learner.parameters()], stats
+
+    order = [2, 0, 1]
+    (first, straight, stats), (_, permuted, others) = run([0, 1, 2]), run(order)
+    assert all(value.isfinite().all() for value in (*straight, *stats.values()))
+    assert all((one != other).flatten(1).any(1).all() for one, other in zip(first, straight, strict=True))
+    for one, other in zip(straight, permuted, strict=True):
+        torch.testing.assert_close(one[order], other, atol=1e-5, rtol=1e-4)
+    for key, value in stats.items():
+        torch.testing.assert_close(value[order], others[key], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PPOS)
+def test_the_written_out_gradient_leaves_others_to_autograd_which_agrees(name):
+    """The same tanh network, as one of ours and as a module: PPO makes the same of both."""
+    known = built(name, **SMALL)
+    other = built(name, **SMALL, network="own_modules.Plain", critic_network="own_modules.Plain")
+    for one, twin in ((known.policies.net, other.policies.net), (known.critic.net, other.critic.net)):
+        assert type(one) is StackedMLP and one.flat.shape == twin.flat.shape
+        torch.nn.init.normal_(one.flat, std=0.4, generator=torch.Generator().manual_seed(1))
+        twin.flat.data.copy_(one.flat)  # weight, bias, weight, bias: the same order
+    assert ppo_gradient.knows(known.policies, known.critic, known.loss)
+    assert not ppo_gradient.knows(other.policies, other.critic, other.loss)
+    batch = random_batch(known)
+    stats, others = known.update(filled(batch)), other.update(filled(batch))
+    for key, value in stats.items():
+        torch.testing.assert_close(others[key], value, atol=1e-5, rtol=1e-4)
+    for one, twin in zip(known.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, twin, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PPOS)
+def test_nan_stays_in_its_seed(name):
+    def run(nan_seed: int | None) -> list[Tensor]:
+        learner = built(name, hidden=[8], activation="gelu", layer_norm=True)
+        batch = random_batch(learner)
+        if nan_seed is not None:
+            batch.get(("agents", "observation"))[nan_seed, 2:] = torch.nan
+        return [*learner.update(filled(batch)).values(), *learner.parameters()]
+
+    for clean, ill in zip(run(None), run(1), strict=True):
+        assert torch.equal(clean[[0, 2]], ill[[0, 2]])
+
+
+def test_convolutions_see_the_picture_and_the_critic_of_states_none():
+    for name, seen in (("IPPO", 2), ("MAPPO", 1)):
+        learner = built(name, task=PictureTask, hidden=[8], cnn=[[3, 1, 2]])
+        nets = [learner.policies.net, learner.critic.net]
+        assert sum(type(net) is not StackedMLP for net in nets) == seen
+        learner.update(filled(random_batch(learner)))
+        # 1 x 3 pixels, kernel 1 and stride 2: 1 x 2 of 3 channels, and 1 number beside.
+        assert nets[0].flat.shape[-1] == (3 + 3) + 8 * (1 + 6) + 8 + 3 * 8 + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "arguments", "words"),
+    [
+        ("MAPPO", SizesTask, {"activation": "sin"}, "activation is 'sin': choose one of tanh"),
+        ("MAPPO", SizesTask, {"hidden": [], "layer_norm": True}, "layer_norm is True and has no effect"),
+        ("MAPPO", SizesTask, {"hidden": [], "policy_gain": 1.0}, "policy_gain is 1.0 and has no effect"),
+        ("Reinforce", SizesTask, {"critic_hidden": [3]}, "critic_hidden is given and this learner has no"),
+        ("MAPPO", SizesTask, {"cnn": [[3, 1, 1]]}, "cnn looks at pictures, and the observations of SizesT"),
+        ("MAPPO", PictureTask, {"cnn": [[3, 2, 1]]}, "cnn has a kernel of 2 for what is 1 x 3: give a small"),
+        ("MAPPO", PictureTask, {"cnn": [[3, 2]]}, r"cnn has \[3, 2\]: give \[channels, kernel, stride\]"),
+        ("MAPPO", SizesTask, {"network_args": {}}, "network_args is given without network"),
+        ("MAPPO", SizesTask, {"network": "Plain"}, "network is 'Plain': give the import path"),
+        ("MAPPO", SizesTask, {"network": "own_modules.Plane"}, "has no Plane .did you mean Plain"),
+        ("MAPPO", SizesTask, {"network": "torch.optim.Adam"}, "which is no Module"),
+        ("MAPPO", SizesTask, {"critic_network": "no.such"}, "critic_network is no.such, which cannot be imp"),
+    ],
+)
+def test_what_cannot_be_is_one_line(name, task, arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        built(name, task=task, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("MixesRows", "mixes the rows of a batch"),
+        ("Centers", "mixes the rows of a batch"),
+        ("Drops", "has dropout"),
+        ("Counts", "changes its own buffers"),
+        ("Noisy", "puts out other numbers for the same rows|mixes the rows"),
+        ("FromNumpy", "draws its weights from elsewhere"),
+        ("Asks", "torch.vmap cannot run for several seeds"),
+        ("Narrow", r"puts out \(5, 4\) for 5 rows, not \(5, 3\)"),
+        ("Weightless", "has no weights to train"),
+        ("Fails", "cannot be made with 4 inputs and 3 outputs"),
+    ],
+)
+def test_modules_that_cannot_be_trained_side_by_side_are_refused(module, words):
+    with pytest.raises(ConfigError, match=words) as found:
+        built("IPPO", network=f"own_modules.{module}")
+    assert str(found.value).count("\n") == 0
+    assert str(found.value).startswith(f"network is own_modules.{module}, which ")

@@ -1,0 +1,36 @@
+"""Runs with a module of the user's own: trained, stopped and continued bit for bit, never imported on a file's word."""
+
+import json
+
+import pytest
+import torch
+
+from lit_maprops.cli.main import main
+
+KIND = ["--model.learner", "IPPO", "--model.learner.network", "own_modules.Residual"]
+
+
+def test_an_own_module_trains_and_continues_bit_for_bit(fit, capsys):
+    whole = fit("whole", *KIND, env="BoulderPush")
+    assert "rollout in torch (the policies are no plain tanh networks)" in capsys.readouterr().err
+    assert json.loads((whole / "summary.json").read_text())["engine"]["targets"] == "torch"
+    cut = fit("cut", *KIND, "--model.total_env_steps", "96", env="BoulderPush")
+    checkpoint = str(cut / "checkpoints" / "last.ckpt")
+    again = ["fit", "--ckpt_path", checkpoint, "--model.total_env_steps", "192"]
+    capsys.readouterr()
+    assert main(again) == 2
+    said = capsys.readouterr().err
+    assert "--model.learner.network is own_modules.Residual in the run's config.yaml" in said and said.count("\n") == 1
+    assert main([*again, "--trust", "own_modules"]) == 0
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut)]
+    assert states[0].keys() == states[1].keys() and any("kept_0" in name for name in states[0])
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+@pytest.mark.parametrize("behavior", ["OnPolicy", "PROPS", "LowDiscrepancy", "TabularMAPROPS"])
+def test_every_sampler_takes_other_networks(fit, behavior):
+    options = ["--model.behavior", behavior, "--model.learner.activation", "relu", "--model.learner.cnn", "[[3, 3, 3]]"]
+    run = fit("x", *options, "--model.total_env_steps", "96", env="BoulderPush")
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
