@@ -6,12 +6,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypeAliasType
 
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import HIDDEN_GAIN, StackedMLP, StackedNet
 
-Activation = TypeAliasType("Activation", Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"])
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,

@@ -19,6 +19,7 @@ from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
 
 HIDDEN_GAIN = math.sqrt(2.0)
+LARGEST_WEIGHT = 1e6  # below it, what tanh networks put out is finite
 PART_NUMBERS = 2**23  # inputs that a forward pass without gradients takes at once
 
 
@@ -36,6 +37,10 @@ class StackedNet(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``[*stack, B, in_dim]``, numbers of any type, to ``[*stack, B, out_dim]``."""
+
+    def moderate(self) -> bool:
+        """Whether no output for finite inputs can be NaN; False: who knows."""
+        return False
 
     @torch.no_grad()
     def repeated(self, times: int) -> Self:
@@ -82,6 +87,12 @@ class StackedMLP(StackedNet):
         with torch.no_grad():
             for gain, (weight, _) in zip(gains, self.layers(), strict=True):
                 _orthogonal_(weight.unflatten(0, stack), gain, generators)
+
+    @override
+    def moderate(self) -> bool:
+        """No weight is NaN or enormous."""
+        lowest, highest = self.flat.detach().aminmax()
+        return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)
 
     def layers(self) -> Layers:
         """Weights and biases of all layers, views of the parameters."""

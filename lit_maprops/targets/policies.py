@@ -12,11 +12,9 @@ from lit_maprops import keys
 from lit_maprops.envs import Task
 from lit_maprops.stacked.agents import agent_network, per_agent
 from lit_maprops.stacked.layers import Architecture
-from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets.networks import picture_of
 
 POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usual for PPO
-LARGEST_WEIGHT = 1e6  # below it, what policies put out is finite
 
 
 class TargetPolicies(TensorDictModuleBase):
@@ -67,8 +65,5 @@ class TargetPolicies(TensorDictModuleBase):
         return tensordict.set(keys.PARAMETERS, self.distribution_parameters(tensordict.get(keys.OBSERVATION)))
 
     def moderate(self) -> bool:
-        """Whether no seed's policies can have come to NaN: no weight of a known network is NaN or enormous."""
-        if type(self.net) is not StackedMLP:
-            return False
-        lowest, highest = self.net.flat.detach().aminmax()
-        return bool(torch.maximum(-lowest, highest) < LARGEST_WEIGHT)
+        """Whether no seed's policies can have come to NaN."""
+        return self.net.moderate()
