@@ -10,12 +10,11 @@ that left before the others learns from its own steps alone.
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 from typing_extensions import override
 
@@ -27,13 +26,16 @@ from lit_maprops.stacked.graphs import can_record
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
+from lit_maprops.system.errors import check
 from lit_maprops.targets import gae, native_ppo, ppo_gradient
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
-from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.learner import Learner
-from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
+from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
+from lit_maprops.targets.value_norm import ValueNorm
+
+HUBER_DELTA = 10.0
 
 
 class PPO(Learner):
@@ -45,9 +47,13 @@ class PPO(Learner):
         gae_lambda: lambda of the generalized advantage estimate.
         clip_epsilon: PPO's ratio clip.
         clip_value: how far the value may move per update before its loss is clipped (return units, so a good number
-            depends on the size of the rewards); None is off.
+            depends on the size of the rewards; with ``value_norm`` deviations of returns); None is off.
         entropy_coeff: weight of the entropy bonus (per nat).
         critic_coeff: weight of the squared value error.
+        value_norm: let the critic learn value targets minus their running mean, over their deviation, per seed and
+            agent (``targets.value_norm``).
+        value_loss: ``mse``, or ``huber``: the squared error up to ``huber_delta``, beyond it the line that goes on.
+        huber_delta: in the units of ``clip_value``; None: 10, as MAPPO's code has it.
         epochs: passes over D per update.
         minibatches: parts of D, one gradient step each, per pass.
         max_grad_norm: largest gradient norm of each network, per seed and agent.
@@ -75,6 +81,9 @@ class PPO(Learner):
         clip_value: PositiveFloat | None = None,
         entropy_coeff: NonNegativeFloat = 0.01,
         critic_coeff: NonNegativeFloat = 0.5,
+        value_norm: bool = False,
+        value_loss: Literal["mse", "huber"] = "mse",
+        huber_delta: PositiveFloat | None = None,
         epochs: Count = 4,
         minibatches: Count = 4,
         max_grad_norm: PositiveFloat = 0.5,
@@ -85,13 +94,20 @@ class PPO(Learner):
         super().__init__(learning_rate=learning_rate, gamma=gamma, hidden=hidden, **learner)
         self.gae_lambda, self.clip_epsilon, self.clip_value = gae_lambda, clip_epsilon, clip_value
         self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
+        told = "<learner.huber_delta> is given and <learner.value_loss> is mse: leave it out, or give huber"
+        check(huber_delta is None or value_loss == "huber", told)
+        self.value_norm, self.huber_delta = value_norm, (huber_delta or HUBER_DELTA) if value_loss == "huber" else None
         self.epochs, self.minibatches = epochs, minibatches
         self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
 
     @override
     @torch.no_grad()
     def values(self, data: TensorDictBase) -> Tensor:
-        return self.critic.values(data).squeeze(-1)
+        return self._values(data).squeeze(-1)
+
+    def _values(self, data: TensorDictBase) -> Tensor:
+        value = self.critic.values(data)
+        return self.normalizer.denormalize(value) if self.value_norm else value
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
@@ -102,35 +118,9 @@ class PPO(Learner):
         networks = [*self.policies.parameters(), *self.critic.parameters()]
         self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
-        actor = ProbabilisticActor(
-            self.policies,
-            in_keys={"parameters": keys.PARAMETERS},
-            out_keys=[keys.ACTION],
-            distribution_class=tolerant(self.policies.family),
-        )
-        # reduction="none" keeps the seed dimension; functional=False keeps our own parameters.
-        self.loss = self.loss_class(
-            actor,
-            self.critic,
-            clip_epsilon=self.clip_epsilon,
-            clip_value=self.clip_value,
-            entropy_coeff=self.entropy_coeff,
-            critic_coeff=self.critic_coeff,
-            loss_critic_type="l2",
-            normalize_advantage=False,
-            reduction="none",
-            functional=False,
-        )
-        if self.clip_value is not None:  # as a tensor its truth would be asked from the device
-            del self.loss.clip_value
-            self.loss.clip_value = self.clip_value
-        self.loss.set_keys(
-            action=keys.ACTION,
-            sample_log_prob=keys.LOG_PROB,
-            value=keys.VALUE,
-            value_target=keys.VALUE_TARGET,
-            advantage=keys.ADVANTAGE,
-        )
+        self.loss = built(self.loss_class, self.policies, self.critic, self)
+        if self.value_norm:
+            self.normalizer = ValueNorm(len(seed_ids), task.n_agents)
 
     @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
@@ -190,7 +180,7 @@ class PPO(Learner):
     def _estimates(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages and value targets of ``[R, k, T, E]``, each ``[R, k, T, E, A, 1]``."""
         following = data.get("next")
-        value, next_value = self.critic.values(data), self.critic.values(following)
+        value, next_value = self._values(data), self._values(following)
         flags = [flag(following).flatten(3) for flag in (own_done, own_terminated)]
         # TorchRL wants [*batch, T, features]; environments and agents are features here.
         estimate = generalized_advantage_estimate if value.device.type == "cpu" else gae.advantages
@@ -214,7 +204,12 @@ class PPO(Learner):
         if weight is not None:
             flat.set(keys.WEIGHT, weight)
         flat.set(keys.ADVANTAGE, normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
-        return flat.set(keys.VALUE_TARGET, target.flatten(1, 3))
+        target = target.flatten(1, 3)
+        if self.value_norm:  # the loss is in the critic's units; what it put out was in those of before
+            flat.set(keys.VALUE, self.normalizer.normalize(flat.get(keys.VALUE)))
+            self.normalizer.update(target, weight, self.learning)
+            target = self.normalizer.normalize(target)
+        return flat.set(keys.VALUE_TARGET, target)
 
     def _gradient_on(self, data: TensorDictBase) -> Callable[[Tensor, int], dict[str, Tensor]]:
         """What gives the losses ``[R]`` of rows ``[R, b]`` of D, divided by a count, and leaves their gradients."""
@@ -268,6 +263,8 @@ class PPO(Learner):
             return super().why_not_native()
         if self.team.size > 1:
             return "several ranks share the gradients of a seed, and the kernel does not add them up"
+        if self.value_norm or self.huber_delta is not None:
+            return "the kernel knows squared errors of plain values"
         return native_ppo.lacks(self.policies, self.critic)
 
     @override

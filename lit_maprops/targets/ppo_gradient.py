@@ -5,7 +5,7 @@ entropy H, and of a critic's value v with its target t:
 
     policy loss   - min(rho A, clip(rho) A)          d / du_k = - rho A (1[k = a] - pi_k), 0 where the clip is less
     entropy loss  - entropy_coeff H                  d / du_k = entropy_coeff pi_k (log pi_k + H)
-    critic loss   critic_coeff (v - t)^2             d / dv   = 2 critic_coeff (v - t)
+    critic loss   critic_coeff (v - t)^2             d / dv   = 2 critic_coeff (v - t), bounded for Huber's loss
 
 ``G`` policies and ``C`` critics of ``H`` values go through ``stacked.mlp`` in groups that stay in the cache, forward
 and backward in one go. Networks see ``U`` rows each: those of a minibatch or, where agents share one network, those of
@@ -26,7 +26,7 @@ from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
-from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
+from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, huber
 from lit_maprops.targets.policies import TargetPolicies
 
 LOSSES = ("policy_loss", "critic_loss", "entropy_loss")
@@ -41,6 +41,7 @@ class Trained(Protocol):
     clip_value: float | None
     entropy_coeff: float
     critic_coeff: float
+    huber_delta: float | None
 
 
 def knows(policies: Any, critic: Any, loss: Any) -> bool:
@@ -197,6 +198,7 @@ class _Critic:
 
     def __init__(self, learner: Trained, value: Tensor, target: Tensor, weight: Tensor | None, count: int) -> None:
         self.clip_value, self.coeff, self.count = learner.clip_value, learner.critic_coeff, count
+        self.delta = learner.huber_delta
         net = learner.critic.net
         assert isinstance(net, StackedMLP)  # ``knows`` says so
         self.shape = math.prod(net.stack), net.shapes[-1][0], -1
@@ -213,6 +215,8 @@ class _Critic:
             worse = other.square() > loss
             loss = torch.maximum(loss, other.square())
             error = torch.where(worse, other * (moved == bounded), error)
+        if self.delta is not None:
+            loss, error = huber(loss, self.delta), error.clamp(-self.delta, self.delta)
         weight = None if self.weight is None else self.weight[part]
         slope = weighted(error * (2 * self.coeff / self.count), weight)
         return {"critic_loss": weighted(self.coeff * loss, weight)}, slope
