@@ -87,6 +87,10 @@ CASES = {
         ],
     ),
     "convolutions": ("BoulderPush", ["--model.learner", "IPPO", "--model.learner.cnn", "[[4, 3, 2]]"]),
+    "value normalization, huber": (
+        "BoulderPush",
+        ["--model.learner.value_norm", "true", "--model.learner.value_loss", "huber"],
+    ),
     "kl stop": ("BoulderPush", ["--model.learner.kl_stop", "0.0001", "--model.behavior", "OnPolicy"]),
 }
 
