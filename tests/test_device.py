@@ -161,11 +161,18 @@ def test_a_behavior_update_never_waits(pretending: Any, sampler: str, stops: boo
 
 
 @pytest.mark.parametrize("learner", [IPPO, MAPPO])
-@pytest.mark.parametrize("clip_value", [None, 0.2])
-def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO], clip_value: float | None) -> None:
-    model = started(
-        BoulderPush(max_steps=5), MAPROPS(), learner(epochs=3, minibatches=4, clip_value=clip_value), PRETEND
-    )
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip_value": 0.2},
+        {"value_norm": True, "value_loss": "huber"},
+        {"activation": "gelu", "layer_norm": True, "cnn": [[4, 3, 3]]},
+    ],
+    ids=lambda options: "-".join(options) or "plain",
+)
+def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO], options: dict[str, Any]) -> None:
+    model = started(BoulderPush(max_steps=5), MAPROPS(), learner(epochs=3, minibatches=4, **options), PRETEND)
     model.training_step(0, 0)
     while not model.buffer.is_full:
         model.buffer.extend(model.collection.collect())
@@ -232,16 +239,22 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "sampler"), [("BoulderPush", "OnPolicy"), ("BoulderPush", "MAPROPS"), ("TwoPeaks", "PROPS")]
+    ("task", "sampler", "options"),
+    [
+        ("BoulderPush", "OnPolicy", {}),
+        ("BoulderPush", "MAPROPS", {}),
+        ("TwoPeaks", "PROPS", {}),
+        ("BoulderPush", "OnPolicy", {"value_norm": True, "activation": "relu", "layer_norm": True}),
+    ],
 )
 def test_updates_recorded_as_graphs_are_those_of_the_device(
-    pretending: Any, task: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+    pretending: Any, task: str, sampler: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four iterations at a falling learning rate, of which a graph replays the last two or three."""
 
     def learned() -> dict[str, Tensor]:
         behavior = BEHAVIORS[sampler](**({} if sampler == "OnPolicy" else {"minibatches": 2, "kl_cutoff": 0.01}))
-        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True)
+        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True, **options)
         model = started(TASKS[task](), behavior, learner, PRETEND)
         for iteration in range(4):
             model.training_step(iteration, iteration)
