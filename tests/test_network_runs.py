@@ -34,3 +34,16 @@ def test_every_sampler_takes_other_networks(fit, behavior):
     run = fit("x", *options, "--model.total_env_steps", "96", env="BoulderPush")
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in state.values())
+
+
+def test_a_run_goes_on_with_the_networks_it_has(fit, capsys):
+    """Even where others have as many weights."""
+    run = fit("x", "--model.learner.activation", "relu", "--model.total_env_steps", "96", env="BoulderPush")
+    again = ["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--model.total_env_steps", "128"]
+    for option in ("activation", "critic_activation"):
+        capsys.readouterr()
+        assert main([*again, f"--model.learner.{option}", "gelu"]) == 2
+        said = capsys.readouterr().err
+        assert f"--model.learner.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
+        assert said.count("\n") == 1
+    assert main(again) == 0

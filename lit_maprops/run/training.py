@@ -20,6 +20,7 @@ from lit_maprops.run.strategy import RankStrategy, ranks_of
 from lit_maprops.run.summary import Summary
 from lit_maprops.run.wandb_options import WandbOptions
 from lit_maprops.run.wandb_run import Tracker, check_environment, offline_runs, wandb_logger
+from lit_maprops.system.arguments import plain
 from lit_maprops.system.checkpoint import DurableCheckpointIO, own_state, read_checkpoint
 from lit_maprops.system.errors import FolderLost, WriteError, check
 
@@ -123,6 +124,8 @@ def _prepare(cli: RunCLI, callbacks: Sequence[Callback]) -> dict[str, Any]:
         "--model.behavior": config["model"]["behavior"]["class_path"],
         "--model.learner": config["model"]["learner"]["class_path"],
     }
+    networks = model.learner.networks.identity()
+    model.identity |= {f"--model.learner.{name}": plain(f"<learner.{name}>", value) for name, value in networks.items()}
     model.prepare(data)
     model.choose_engines(cli.trainer, callbacks)
     return config

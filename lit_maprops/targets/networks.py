@@ -57,6 +57,21 @@ class Networks(NamedTuple):
             self._own("critic_network"),
         )
 
+    def identity(self) -> dict[str, Any]:
+        """What a run that goes on must share and the shapes of its weights do not tell, by the names of options."""
+        critic = self.critic()
+        return {
+            "activation": self.activation,
+            "layer_norm": self.layer_norm,
+            "cnn": self.cnn,
+            "network": self.network,
+            "network_args": self.network_args,
+            "critic_activation": critic.activation,
+            "critic_layer_norm": critic.layer_norm,
+            "critic_network": self.critic_network,
+            "critic_network_args": self.critic_network_args,
+        }
+
     @property
     def _hidden_gain(self) -> float:
         return HIDDEN_GAIN if self.hidden_gain is None else self.hidden_gain
