@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
 
+CONTINUOUS = {"GaussianAdjustment"}
 KIND = ["--model.learner", "IPPO", "--model.learner.network", "own_modules.Residual"]
 
 
@@ -28,10 +30,16 @@ def test_an_own_module_trains_and_continues_bit_for_bit(fit, capsys):
         assert torch.equal(value, states[1][name]), name
 
 
-@pytest.mark.parametrize("behavior", ["OnPolicy", "PROPS", "LowDiscrepancy", "TabularMAPROPS"])
+@pytest.mark.parametrize("behavior", sorted(BEHAVIORS))
 def test_every_sampler_takes_other_networks(fit, behavior):
-    options = ["--model.behavior", behavior, "--model.learner.activation", "relu", "--model.learner.cnn", "[[3, 3, 3]]"]
-    run = fit("x", *options, "--model.total_env_steps", "96", env="BoulderPush")
+    """Pictures with discrete actions; with continuous ones layer norm and normalized values."""
+    env = "TwoPeaks" if behavior in CONTINUOUS else "BoulderPush"
+    options = ["--model.behavior", behavior, "--model.learner", "IPPO", "--model.learner.activation", "relu"]
+    if env == "BoulderPush":
+        options += ["--model.learner.cnn", "[[3, 3, 3]]", "--model.total_env_steps", "96"]
+    else:
+        options += ["--model.learner.layer_norm", "true", "--model.learner.value_norm", "true"]
+    run = fit("x", *options, env=env)
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in state.values())
 
