@@ -53,7 +53,7 @@ def test_programs_take_the_mask(folder: Path, tmp_path: Path) -> None:
 
 
 def test_policies_act_by_the_mask(folder: Path) -> None:
-    policies = lm.load_run(folder).policies()
+    policies = lm.load_run(folder).policies
     room = np.eye(ROOMS).repeat(20, 0)
     for agent, greedy in itertools.product(range(2), (True, False)):
         legal = LEGAL[:, agent].repeat_interleave(20, 0)
