@@ -92,8 +92,8 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         )
         check(
             not (task.masks_actions and task.continuous_actions),
-            f"<data.env> {on} has continuous actions and says which are legal (legal_actions), which only discrete ones can "
-            "be: leave it out",
+            f"<data.env> {on} has continuous actions and says which are legal (legal_actions), which only discrete "
+            "ones can be: leave it out",
         )
         self.task, self.family = task, task.family
         self.n_seeds = len(seed_ids)

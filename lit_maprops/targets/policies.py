@@ -66,7 +66,9 @@ class TargetPolicies(TensorDictModuleBase):
 
     def parameters_in(self, data: TensorDictBase) -> Tensor:
         """``distribution_parameters`` in the steps ``[R, *B]`` of D, over the actions that were legal there."""
-        return self.distribution_parameters(data.get(keys.OBSERVATION), data.get(keys.ACTION_MASK, None))
+        legal = data.get(keys.ACTION_MASK, None)
+        seen = (data.get(keys.OBSERVATION), *(() if legal is None else (legal,)))
+        return self.distribution_parameters(*seen)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``PARAMETERS`` from ``OBSERVATION``, and ``ACTION_MASK`` where the task has it."""

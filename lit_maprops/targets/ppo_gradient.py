@@ -163,7 +163,7 @@ class _Policy:
         return tensor.reshape(self.networks, -1)
 
     def _absent(self, family: Any, shared: bool, part: Samples) -> Tensor | None:
-        """Which actions agents do not have, ``[G, K, 1]`` or, where a network is that of all or states say, ``[G, K, U]``."""
+        """Which actions are not there, ``[G, K, 1]``; where agents share a network, or states say so, ``[G, K, U]``."""
         if part.legal is not None:
             return ~part.legal.reshape(self.networks, -1, part.legal.shape[-1]).mT
         if family.mask.all():

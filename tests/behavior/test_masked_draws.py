@@ -65,7 +65,10 @@ def test_draws_are_those_of_pi_phi_on_legal_joint_actions(name: str, arguments: 
             drawn, counts = choice.action[seed].unique(dim=0, return_counts=True)
             found = {tuple(actions): count for actions, count in zip(drawn.tolist(), counts.tolist(), strict=True)}
             assert found.keys() <= set(allowed)
-            log_prob = {tuple(a): p for a, p in zip(choice.action[seed].tolist(), choice.behavior_log_prob[seed].tolist(), strict=True)}  # noqa: E501
+            log_prob = {
+                tuple(a): p
+                for a, p in zip(choice.action[seed].tolist(), choice.behavior_log_prob[seed].tolist(), strict=True)
+            }
             chance = {actions: torch.tensor(log_prob[actions]).exp().item() for actions in found}
             assert abs(sum(chance.values()) - 1) < 0.01
             for actions, share in chance.items():  # five standard errors of independent draws

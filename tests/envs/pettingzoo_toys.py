@@ -259,7 +259,9 @@ class Doors(Toy):
 class DictDoors(Doors):
     """As ``Doors``, with the mask beside the observation."""
 
-    sees = tuple(Dict({"observation": Box(-np.inf, np.inf, (3,)), "action_mask": Box(0, 1, (n,), np.int8)}) for n in (2, 3))
+    sees = tuple(
+        Dict({"observation": Box(-np.inf, np.inf, (3,)), "action_mask": Box(0, 1, (n,), np.int8)}) for n in (2, 3)
+    )
 
     def seen(self, actions):
         plain = super().seen(actions)

@@ -1,15 +1,15 @@
-"""Every sampler and learner on a task whose states remove actions: it trains, resumes bit for bit, and mixes no seeds."""
+"""Every sampler and learner on a task whose states remove actions: trains, resumes bit for bit, mixes no seeds."""
 
 import copy
 from typing import Any
 
 import pytest
 import torch
-from masked_game import ACTIONS, LEGAL, Doors
+from masked_game import LEGAL, Doors
 from test_resume import differences
 
 from lit_maprops import keys
-from lit_maprops.behavior import BEHAVIORS, LowDiscrepancy
+from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
@@ -39,7 +39,13 @@ def prepared(sampler: str, learner: str, seed_ids: list[int], **data: Any) -> Li
     name, arguments = SAMPLERS[sampler]
     kind = BEHAVIORS[name]
     if issubclass(kind, AdjustedPolicy):
-        arguments = {"hidden": [4], "learning_rate": 0.1, "epochs": 3, "clip_epsilon": 1.0, "kl_cutoff": 0.3} | arguments
+        arguments = {
+            "hidden": [4],
+            "learning_rate": 0.1,
+            "epochs": 3,
+            "clip_epsilon": 1.0,
+            "kl_cutoff": 0.3,
+        } | arguments
         arguments = {"adam_epsilon": 1e-3} | arguments  # a gradient of 0 but for rounding must make no step
     # Products of so few numbers are rounded alike wherever a seed's lie.
     policy: dict[str, Any] = {"hidden": [4], "learning_rate": 0.05}
@@ -120,4 +126,11 @@ def test_every_sampler_and_learner(sampler: str, learner: str) -> None:
     permuted.on_fit_start()
     for row, expected in zip(iterate(permuted, ITERATIONS), rows, strict=True):
         for name, value in row.items():
-            torch.testing.assert_close(value, expected[name][order], rtol=1e-4, atol=1e-5, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                value,
+                expected[name][order],
+                rtol=1e-4,
+                atol=1e-5,
+                equal_nan=True,
+                msg=lambda text, name=name: f"{name}: {text}",
+            )

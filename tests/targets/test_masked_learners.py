@@ -1,4 +1,4 @@
-"""Learners on actions that states forbid: TorchRL's MaskedCategorical for one seed, and expected gradients enumerated."""
+"""Learners where states forbid actions: TorchRL's MaskedCategorical for one seed, and expected gradients enumerated."""
 
 import pytest
 import torch
@@ -32,7 +32,9 @@ def masked_batch(learner, seed: int = 0) -> TensorDict:
     parameters = learner.policies.parameters_in(data).detach()
     log_prob = learner.policies.family.log_prob(parameters, data.get(keys.ACTION))
     # Collected under other policies, so that ratios are not 1.
-    data.set(keys.PARAMETERS, parameters).set(keys.LOG_PROB, log_prob + 0.3 * torch.randn(log_prob.shape, generator=generator(9)))
+    data.set(keys.PARAMETERS, parameters).set(
+        keys.LOG_PROB, log_prob + 0.3 * torch.randn(log_prob.shape, generator=generator(9))
+    )
     return data.set(keys.TARGET_LOG_PROB, log_prob.sum(-1))
 
 

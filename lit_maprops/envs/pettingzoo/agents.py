@@ -62,8 +62,8 @@ class Agents:
         others = sorted({type(space).__name__ for space in seen if not isinstance(space, Box)})
         check(
             not others,
-            f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations, or with a Dict "
-            f"of {OBSERVATION}, a Box, and {MASK}",
+            f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations, or with a "
+            f"Dict of {OBSERVATION}, a Box, and {MASK}",
         )
         self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
         self._spaces = spaces

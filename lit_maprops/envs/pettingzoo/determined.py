@@ -1,26 +1,25 @@
 """Whether seed and actions determine an environment's episodes, which is what a ``PettingZoo`` task rests on."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from lit_maprops.envs.base import Task
 from lit_maprops.envs.global_generators import generators_kept, seed_all
 from lit_maprops.envs.pettingzoo.masks import nth_legal
 from lit_maprops.system.errors import check
 
-if TYPE_CHECKING:
-    from lit_maprops.envs.pettingzoo.task import PettingZoo
-
 _TRIED = 12  # steps of the episodes that are played several times
 
 
-def check_determined(task: "PettingZoo", named: str) -> None:
+def check_determined(task: Task, named: str, forget: Callable[[], None]) -> None:
     """Play two episodes together and alone, with new objects and used ones, and with others' random numbers.
 
     Args:
         task: of the package.
         named: the argument that gave it, for messages.
+        forget: has episodes under way played again, by other objects.
 
     Raises:
         ConfigError: episodes differ, or hold NaN.
@@ -41,7 +40,7 @@ def check_determined(task: "PettingZoo", named: str) -> None:
             states = [*state.values()]
             for step, action in enumerate(actions[:, some]):
                 if salt == 3 and step == steps // 2:
-                    task.forget_objects()
+                    forget()
                 if not task.continuous_actions:
                     action = nth_legal(task.legal_actions(state).expand(*action.shape, -1), action)
                 outcome = task.transition(state, action, noise[some, :0])

@@ -1,7 +1,7 @@
 """Which actions a PettingZoo package allows, by either of its conventions.
 
-``action_mask``, a number or flag for each of an agent's actions in order (as Gymnasium's ``Discrete.sample(mask)`` takes
-it), stands in the agent's info, or beside its ``observation`` in a Dict.
+``action_mask``, a number or flag for each of an agent's actions in order (as Gymnasium's ``Discrete.sample(mask)``
+takes it), stands in the agent's info, or beside its ``observation`` in a Dict.
 """
 
 from collections.abc import Sequence

@@ -45,8 +45,8 @@ class PettingZoo(Task):
     are flattened to float32. The global state is the package's own, or the observations of all agents one after the
     other where it has none.
 
-    Where the package gives an ``action_mask`` in its infos, or beside the ``observation`` in a Dict, policies never take
-    what it forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
+    Where the package gives an ``action_mask`` in its infos, or beside the ``observation`` in a Dict, policies never
+    take what it forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
 
     Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
     error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
@@ -104,7 +104,7 @@ class PettingZoo(Task):
         self._mask = torch.arange(most) < sizes.unsqueeze(-1)
         self.observation_dim, self.state_dim = max(self._agents.observation_sizes), self._agents.state_size
         try:
-            check_determined(self, self._named)
+            check_determined(self, self._named, self._live.forget)
         except RowsFailed as failed:
             error = next(iter(failed.errors.values()))
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
@@ -118,10 +118,6 @@ class PettingZoo(Task):
             raise ConfigError(
                 f"{self._named} cannot be built with {given} (<env.options>): {one_line(error)}"
             ) from error
-
-    def forget_objects(self) -> None:
-        """Play the episodes under way again, by other objects."""
-        self._live.forget()
 
     @property
     def title(self) -> str:
