@@ -199,7 +199,8 @@ def compared(part: str) -> str:
     ]
     for (name, sampler), result in found.items():
         change = "" if sampler == BASE else difference(result, found[name, BASE])
-        p = f"{adjusted[name, sampler]:.3f}" if (name, sampler) in adjusted else ""
+        found_p = adjusted.get((name, sampler))
+        p = "" if found_p is None else "below 0.001" if found_p < 0.001 else f"{found_p:.3f}"
         error = REGIMES[name].error
         errors = " / ".join(f"{result.means[figure]:.3g}" for figure in (error, f"{error}_on_policy"))
         seconds = sum(result.means[f"time/{part}"] for part in ("collect", "behavior", "target"))
