@@ -57,9 +57,10 @@ docs: $(DOCS)/.installed ## build the documentation site into build/site; a brok
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 # BenchMARL needs an older torchrl, marl-eval an older pandas: virtual environments of their own, build/peers.
-peers: ## install BenchMARL for its example and marl-eval for the tests of its files, which are skipped without them
+peers: ## install BenchMARL for its example, marl-eval and Ray for their tests, which are skipped without them
 	$(PYTHON) tests/bench/peers.py benchmarl || echo "no BenchMARL: its example is skipped"
 	$(PYTHON) tests/bench/peers.py marl_eval || echo "no marl-eval: the tests of its files are skipped"
+	$(PYTHON) tests/bench/peers.py ray || echo "no Ray: the tests of its launcher are skipped"
 
 examples: setup peers ## run examples/ with and without the sampler
 	$(BIN)/python -m pytest tests/examples

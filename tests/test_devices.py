@@ -90,7 +90,7 @@ def assert_same(folder: Path, whole: Path) -> None:
         "engine",
     }:
         # A None is what the task does not have.
-        if isinstance(expected[key], dict) or any(value is None for value in np.ravel(expected[key])):
+        if isinstance(expected[key], (dict, str)) or any(value is None for value in np.ravel(expected[key])):
             assert own[key] == expected[key], key
         else:
             assert own[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5, nan_ok=True), key

@@ -91,7 +91,8 @@ def test_torch_hears_of_both() -> None:
 @pytest.mark.parametrize("given", ["", "1"])
 def test_a_fit_says_what_it_took_by_itself(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    monkeypatch.setattr(fit, "parsed", lambda *_: SimpleNamespace(notes=notes))
+    config = SimpleNamespace(wandb_artifacts=[])
+    monkeypatch.setattr(fit, "parsed", lambda *_: SimpleNamespace(notes=notes, config=config))
     monkeypatch.setattr(fit, "train", lambda *_, **__: (0, None))
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": given})
     set_threads(os.environ)

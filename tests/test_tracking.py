@@ -242,7 +242,7 @@ def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("WANDB_MODE")  # else W&B would not log in
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.setattr(wandb_run, "WANDB_INIT_SECONDS", 3)
+    monkeypatch.setattr(wandb_run, "WANDB_INIT_SECONDS", 5)
     folder = RunFolder(tmp_path / "x")
     folder.open({"a": 1}, None)
     said: list[str] = []

@@ -42,7 +42,8 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     Args:
         draws: of actions: ``independent``; ``stratified``, parallel environments of a seed that stand in the same state
             share the probabilities evenly (``lit_maprops.behavior.stratified``); or ``low_discrepancy``, so do all
-            visits of a state in D (``lit_maprops.behavior.low_discrepancy_draws``). Each draw by itself follows pi_phi.
+            visits of a state in D (``lit_maprops.behavior.low_discrepancy_draws``). Each draw by itself follows pi_phi,
+            unless pi_phi and the numbers both follow from earlier draws: then they correct twice.
 
     Attributes:
         discrete: serves tasks with discrete actions.

@@ -245,32 +245,21 @@ def _results(groups: Sequence[Group]) -> tuple[Result, ...]:
     base, count = _baseline(groups), max(1, len(_with_scores(groups)) - 1)
     results = []
     for group in _with_scores(groups):
-        if group.by_return:
-            results.append(_by_return(group, base, count))
-            continue
+        share = group.judged.tells_solved
         difference = improvement = None
         if base is not None and group is not base:
-            difference = group.decided or statistics.share_difference([group.solved], [base.solved], count)
-            improvement = statistics.improvement([group.scores], [base.scores], count)
+            if share:
+                difference = group.decided or statistics.share_difference([group.solved], [base.solved], count)
+            else:
+                difference = returns.difference(group.scores, base.scores, count)
+            if group.by_return:
+                improvement = returns.improvement(group.scores, base.scores, count)
+            else:
+                improvement = statistics.improvement([group.scores], [base.scores], count)
         iqm = statistics.bootstrap(statistics.iqm, [group.scores])
-        results.append(Result(group, len(group.scores), statistics.share(group.solved), iqm, difference, improvement))
+        value = statistics.share(group.solved) if share else returns.mean(group.scores)
+        results.append(Result(group, len(group.scores), value, iqm, difference, improvement))
     return tuple(results)
-
-
-def _by_return(group: Group, base: Group | None, count: int) -> Result:
-    difference = improvement = None
-    share = group.judged.tells_solved
-    if base is not None and group is not base:
-        solved = ([group.solved], [base.solved])
-        difference = (
-            statistics.share_difference(*solved, count)
-            if share
-            else returns.difference(group.scores, base.scores, count)
-        )
-        improvement = returns.improvement(group.scores, base.scores, count)
-    iqm = statistics.bootstrap(statistics.iqm, [group.scores])
-    value = statistics.share(group.solved) if share else returns.mean(group.scores)
-    return Result(group, len(group.scores), value, iqm, difference, improvement)
 
 
 def across(settings: Sequence[Setting]) -> list[Result]:

@@ -39,6 +39,8 @@ def main() -> None:
         fixed=errors,
         larger_seeds=larger.SEEDS,
         larger=larger.errors(),
+        squares=larger.squares(),
+        squares_seeds=larger.SQUARES_SEEDS,
         games=games,
         parallel=beside,
         regimes=regimes.compared(regimes.PLANNED),

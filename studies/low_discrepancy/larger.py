@@ -50,6 +50,16 @@ GAUSSIAN: dict[str, Maker] = {
     "GaussianAdjustment": partial(GaussianAdjustment, **TRAINED),
     "GaussianAdjustment, correlated": partial(GaussianAdjustment, correlated=True, **TRAINED),
 }
+# As weak as TwoPeaks has them in regimes.py: what low-discrepancy numbers do to draws from pi_phi.
+WEAK: dict[str, Any] = TRAINED | {"kl_cutoff": 0.01, "learning_rate": 0.03}
+WEAKLY: dict[str, Maker] = {
+    **BOTH,
+    "GaussianAdjustment": partial(GaussianAdjustment, **WEAK),
+    "GaussianAdjustment, low-discrepancy draws": partial(GaussianAdjustment, draws="low_discrepancy", **WEAK),
+    "PROPS": partial(PROPS, **WEAK),
+    "PROPS, low-discrepancy draws": partial(PROPS, draws="low_discrepancy", **WEAK),
+}
+SQUARES_N, SQUARES_SEEDS = 8, 4096
 COMPONENTS = {"2 agents x 1 component": [1, 1], "3 agents x 2 components": [2, 2, 2]}
 
 
@@ -70,6 +80,28 @@ def errors() -> str:
             key = {"policy": size, "sampler": name}
             lines.append(_line(table, key, partial(_distance, maker, components)))
     return "\n".join(lines)
+
+
+def squares() -> str:
+    """Mean square of D's whitened actions, which is 1 for whoever draws as pi_theta does."""
+    table, lines = Kept("squares"), ["| sampler | mean square | energy distance |", "|---|---|---|"]
+    for name, maker in WEAKLY.items():
+        row = table.of({"sampler": name, "n": str(SQUARES_N)}, partial(_square, maker))
+        lines.append(f"| {name} | {row['square']} +- {row['square_half_width']} | {row['energy']} |")
+    return "\n".join(lines)
+
+
+def _square(maker: Maker) -> Row:
+    z = collect(maker(), [1, 1], SQUARES_N, RUN_SEED, SQUARES_SEEDS)
+    values = z.double().square().mean((1, 2)).numpy()
+    low, high = mean_interval(np.stack([values]))
+    half = f"{(high[0] - low[0]) / 2:.3f}"
+    return {
+        "square": f"{values.mean():.3f}",
+        "square_half_width": half,
+        "energy": f"{energy(z).mean():.3f}",
+        "seeds": str(SQUARES_SEEDS),
+    }
 
 
 def _variation(maker: Maker, policy: Tensor, figure: str, n: int) -> NDArray[np.floating]:

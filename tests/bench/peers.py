@@ -12,6 +12,8 @@ PEERS = {
     "benchmarl": [["torch==2.13.0"], ["benchmarl==1.5.2", "vmas==1.5.2", "torch==2.13.0"]],
     # Alone, with what its data tools import: it pins a pandas that no newer Python has, and asks for neptune.
     "marl_eval": [["numpy>=2", "colorama>=0.4"], ["--no-deps", "id-marl-eval==0.0.4"]],
+    # TorchRL imports it wherever it finds it, which takes a second of every start.
+    "ray": [["ray>=2.40,<3"]],
     "jaxmarl": [["jaxmarl==0.2.0", "jax==0.10.2"]],
 }
 

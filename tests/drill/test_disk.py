@@ -37,7 +37,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that says what went wrong; no traceback beside it."""
     err = capsys.readouterr().err
     assert "Traceback" not in err, err
-    (line,) = [line for line in err.splitlines() if "error" in line.lower()]
+    (line,) = [line for line in err.splitlines() if "error:" in line.lower()]
     return line
 
 

@@ -11,6 +11,7 @@ from conftest import SMALL
 
 from lit_maprops.cli.main import main
 from lit_maprops.sweep.journal import Entry
+from lit_maprops.sweep.leases import Lease
 from lit_maprops.sweep.processes import Process
 from lit_maprops.system.errors import ConfigError, WriteError
 from lit_maprops.system.files import lock, write_atomically
@@ -68,7 +69,8 @@ def test_a_log_of_a_sweep_is_no_way_elsewhere(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "000-abcdef.log").symlink_to(victim)
-    process = Process(Entry("000-abcdef", {}), tmp_path)
+    lease = Lease(tmp_path / "000-abcdef.000001", tmp_path / "000-abcdef.000002")
+    process = Process(Entry("000-abcdef", {}), tmp_path, lease)
     with pytest.raises(WriteError, match=r"abcdef[.]log could not be written"):
         process.start(Any, 1)
     assert victim.read_text() == "precious"

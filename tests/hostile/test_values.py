@@ -141,7 +141,11 @@ def test_a_sweeps_values_arrive(
     agents = create_sweep_command_args({"args": args})
     ours = (for_environment(proposal), command_line(file, proposal)[4:])
     agent = {AGENTS: str(folder / "agent.yaml")}
-    for variables, words in (ours, (agent, agents["args"]), (agent, agents["args_no_equals"])):
+    theirs = [(agent, agents["args"]), (agent, agents["args_no_equals"])]
+    written = yaml.safe_load((folder / "agent.yaml").read_text(encoding="utf-8"))
+    if not all(same(written[flag]["value"], value) for flag, value in proposal.items()):
+        theirs = []  # PyYAML, which W&B writes with, loses some line breaks (U+0085): nobody can read them
+    for variables, words in (ours, *theirs):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
