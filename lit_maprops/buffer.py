@@ -83,16 +83,19 @@ class Buffer:
         """The steps of the current batch, ``[R, t, E]``."""
         return self._stored()[:, self.stored_batches, : self.filled]
 
-    def recompute_targets(self, distribution_parameters: Callable[[Tensor], Tensor], family: Family) -> None:
+    def recompute_targets(self, distribution_parameters: Callable[..., Tensor], family: Family) -> None:
         """Bring log pi_theta of the retained batches up to the present theta.
 
         Args:
-            distribution_parameters: of pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, K]``.
+            distribution_parameters: of pi_theta_i, ``[R, *B, A, O] -> [R, *B, A, K]``, in tasks where not all actions
+                are legal in all states also from ``keys.ACTION_MASK``.
             family: of pi_theta_i.
         """
         retained = self._stored()[:, : self.stored_batches]
         with torch.no_grad():
-            parameters = distribution_parameters(retained.get(keys.OBSERVATION))
+            legal = retained.get(keys.ACTION_MASK, None)
+            seen = (retained.get(keys.OBSERVATION), *(() if legal is None else (legal,)))
+            parameters = distribution_parameters(*seen)
         present = living(retained)
         if present is not None:
             parameters = family.idle(parameters, ~present)

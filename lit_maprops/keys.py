@@ -23,6 +23,7 @@ collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and
 | ``DONE`` (under ``"next"``) | [R, E, 1] bool | episode over |
 | ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |
 | ``END`` | [R, E, A] u8 | how each agent's own episode has ended (``envs.ends``), of tasks whose agents may leave |
+| ``ACTION_MASK`` | [R, E, A, N] bool | which actions are legal, of tasks where that depends on the state |
 | ``SUCCESS`` (under ``"next"``) | [R, E, 1] bool | the task counts the episode that this step ends as solved |
 """
 
@@ -43,6 +44,7 @@ TERMINATED = "terminated"
 TRUNCATED = "truncated"
 SUCCESS = "success"
 END = (AGENTS, "end")
+ACTION_MASK = (AGENTS, "action_mask")
 
 # Written by a learner's update, read by TorchRL's loss.
 VALUE = (AGENTS, "state_value")

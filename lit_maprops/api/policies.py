@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lit_maprops.export.policies import Trained
 from lit_maprops.export.programs import AgentPolicy
-from lit_maprops.system.errors import check_choice
+from lit_maprops.system.errors import check, check_choice
 
 
 class Policies:
@@ -49,6 +49,7 @@ class Policies:
         agent: int,
         greedy: bool = True,
         generator: torch.Generator | None = None,
+        action_mask: Any = None,
     ) -> Tensor:
         """An agent's actions in the units of ``task.interface(agent)``.
 
@@ -58,12 +59,34 @@ class Policies:
             agent: the agent's index.
             greedy: the most probable action instead of a draw.
             generator: of the draws; None: torch's global one.
+            action_mask: which of the agent's actions are legal, ``[*B, N_i]``; for tasks whose states say so.
 
         Returns:
             ``[*B]`` int64, or ``[*B, D_i]`` float32 for continuous actions.
+
+        Raises:
+            ConfigError: no or a needless ``action_mask``, or one without a legal action.
         """
         policy = self.agent(seed, agent)
         seen = torch.as_tensor(observation, dtype=torch.float32)
         rows = seen.reshape(-1, policy.n_observed)
-        action = policy(rows)[-1] if greedy else policy.draw(rows, generator)
+        legal = self._legal(policy, action_mask, len(rows))
+        action = policy(rows, legal)[-1] if greedy else policy.draw(rows, generator, legal)
         return action.reshape(seen.shape[:-1] + action.shape[1:])
+
+    def _legal(self, policy: AgentPolicy, action_mask: Any, rows: int) -> Tensor | None:
+        title = type(self.task).__name__
+        check(
+            policy.masked or action_mask is None,
+            f"action_mask is given and in {title} an agent's actions are always legal: leave it out",
+        )
+        if not policy.masked:
+            return None
+        shape = f"[*B, {policy.n_actions}]"
+        check(action_mask is not None, f"action_mask is missing, which actions are legal in {title}: give {shape}")
+        legal = torch.as_tensor(action_mask, dtype=torch.bool)
+        fits = legal.shape[-1:] == (policy.n_actions,) and legal.numel() == rows * policy.n_actions
+        check(fits, f"action_mask has shape {list(legal.shape)}: give {shape}, B as of the observation")
+        legal = legal.reshape(rows, -1)
+        check(bool(legal.any(-1).all()), "action_mask leaves no legal action: one at least must be")
+        return legal

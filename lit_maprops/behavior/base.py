@@ -91,6 +91,11 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
             f"<model.behavior> {name} is for continuous actions and {on} has discrete ones: use <model.behavior> "
             "MAPROPS",
         )
+        check(
+            not (task.masks_actions and task.continuous_actions),
+            f"<data.env> {on} has continuous actions and says which are legal (legal_actions), which only discrete "
+            "ones can be: leave it out",
+        )
         self.task, self.family = task, task.family
         self.n_seeds = len(seed_ids)
         self.action_streams = SeedStreams(run_seed, seed_ids, "actions")

@@ -73,7 +73,8 @@ class EnumeratedPolicy(AdjustedPolicy):
 
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:
-        return TableTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.cost_options)
+        parts = self.net, self.optimizer, self.minibatch_streams, self.settings
+        return TableTrainer(*parts, self.cost_options, task.masks_actions)
 
     @override
     def why_not_native(self) -> str | None:

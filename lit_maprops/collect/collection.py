@@ -43,7 +43,7 @@ class BehaviorActor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
-        parameters = self.policies.distribution_parameters(tensordict.get(keys.OBSERVATION))
+        parameters = self.policies.parameters_in(tensordict)
         present = living(tensordict)
         if present is not None:
             parameters = self.policies.family.idle(parameters, ~present)

@@ -27,6 +27,7 @@ class Family(ABC):
 
     Args:
         mask: what exists of an agent's action, ``[A, N]`` or ``[A, D]`` bool.
+        restricted: in some states fewer actions are legal than exist.
 
     Attributes:
         outputs: numbers that a policy network puts out for one agent, K.
@@ -36,20 +37,22 @@ class Family(ABC):
     outputs: int
     uniforms: tuple[int, ...]
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, restricted: bool = False) -> None:
         self.mask, self._mask = mask, DeviceCache(mask)
+        self.restricted = restricted
 
     def mask_on(self, device: torch.device) -> Tensor:
         """``mask`` on a device."""
         return self._mask.on(device)
 
     @abstractmethod
-    def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
+    def from_outputs(self, outputs: Tensor, initial_std: float | None, legal: Tensor | None = None) -> Tensor:
         """A network's outputs as parameters, both ``[*B, A, K]``.
 
         Args:
             outputs: of the network.
             initial_std: standard deviation at outputs of 0, for families that have one; None: ``INITIAL_STD``.
+            legal: which actions are, ``[*B, A, N]`` bool, at least one of every agent; None: all that exist.
         """
 
     @abstractmethod
@@ -80,16 +83,19 @@ class Family(ABC):
 class Categorical(Family):
     """Actions are numbers, ``[*B, A]`` int64; parameters are log-probabilities, -inf where the mask is False."""
 
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask)
+    def __init__(self, mask: Tensor, restricted: bool = False) -> None:
+        super().__init__(mask, restricted)
         self.outputs, self.uniforms = mask.shape[-1], (mask.shape[0],)
-        self._masked = not bool(mask.all())
+        self._lacks = not bool(mask.all())
+        self._masked = self._lacks or restricted
 
     @override
-    def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
-        """Normalizes over the actions an agent has."""
-        if self._masked:
+    def from_outputs(self, outputs: Tensor, initial_std: float | None, legal: Tensor | None = None) -> Tensor:
+        """Normalizes over the actions that an agent has and that are legal."""
+        if self._lacks:
             outputs = outputs.masked_fill(~self.mask_on(outputs.device), -torch.inf)
+        if legal is not None:
+            outputs = outputs.masked_fill(~legal, -torch.inf)
         return outputs - outputs.logsumexp(-1, keepdim=True)  # over a few actions log_softmax is three times slower
 
     @override
@@ -131,12 +137,12 @@ class Gaussian(Family):
     squashing there is no closed form. Under clipping, too, everything is that of u.
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask)
+    def __init__(self, mask: Tensor, restricted: bool = False) -> None:
+        super().__init__(mask, restricted)
         self.outputs, self.uniforms = 2 * mask.shape[-1], tuple(mask.shape)
 
     @override
-    def from_outputs(self, outputs: Tensor, initial_std: float | None) -> Tensor:
+    def from_outputs(self, outputs: Tensor, initial_std: float | None, legal: Tensor | None = None) -> Tensor:
         """The log standard deviations go through a scaled tanh into the limits above."""
         low, high = math.log(SMALLEST_STD), math.log(LARGEST_STD)
         center, half = (low + high) / 2, (high - low) / 2

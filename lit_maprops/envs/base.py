@@ -105,6 +105,21 @@ class Task(Configurable, ABC):
         """Which actions ``[A, N]``, or components of continuous ones ``[A, D]``, each agent has: bool."""
         return torch.ones(self.n_agents, self.action_dim if self.continuous_actions else self.n_actions).bool()
 
+    def legal_actions(self, state: State) -> Tensor:
+        """Which actions each agent may take in a state: ``[*B, A, N]`` bool. Give it where that depends on the state.
+
+        ``action_mask`` says what an agent has at all, before there is any state: sizes of networks and tables, programs
+        of exported policies. What is illegal now and then is a question of its own, so tasks without it need nothing.
+        Actions that an agent does not have count as illegal, whatever is said of them here. Every agent needs a legal
+        action wherever an episode goes on. Global states, too, should tell which actions are legal.
+        """
+        return self.action_mask()
+
+    @property
+    def masks_actions(self) -> bool:
+        """Whether ``legal_actions`` is given, so that policies are asked for it in every state."""
+        return type(self).legal_actions is not Task.legal_actions
+
     def interface(self, agent: int) -> Interface:
         """What an agent sees and does, in words, for the users of exported policies. Give names where there are any."""
         actions = [f"action[{number}]" for number in self.action_mask()[agent].nonzero().flatten().tolist()]
@@ -124,7 +139,7 @@ class Task(Configurable, ABC):
     def family(self) -> families.Family:
         """Of the target policies."""
         kind = families.Gaussian if self.continuous_actions else families.Categorical
-        return kind(self.action_mask())
+        return kind(self.action_mask(), self.masks_actions)
 
     def state_index(self, state: State) -> Tensor | None:
         """A number for the state, ``[*B]`` int64, equal if and only if states are; None where there is none."""

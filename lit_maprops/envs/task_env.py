@@ -54,7 +54,9 @@ class TaskEnv(EnvBase):
         self._watched = Watched(task, self.faults, num_envs, self._own, purpose.removesuffix("environment").strip())
         self._seed_ids, self._purpose = seed_ids, purpose
         self._start_ids = seed_ids if start_ids is None else start_ids
+        self._asks_legal = task.masks_actions
         self._state: State = {}  # of this rank's environments
+        self._ended = torch.zeros(len(seed_ids), len(range(num_envs)[self._own]), dtype=torch.bool, device=self.device)
         self._set_seed(run_seed)
         self._make_specs()
 
@@ -76,6 +78,9 @@ class TaskEnv(EnvBase):
         }
         if task.agents_leave:
             observation[keys.AGENTS]["end"] = Unbounded((*batch, task.n_agents), dtype=torch.uint8, device=device)
+        if task.masks_actions:
+            shape = (*batch, task.n_agents, task.n_actions)
+            observation[keys.AGENTS]["action_mask"] = Categorical(2, shape=shape, dtype=torch.bool, device=device)
         if task.numbers_states():
             observation[keys.STATE_INDEX] = Unbounded((*batch, 1), dtype=torch.int64, device=device)
         self.observation_spec = Composite(observation, shape=batch)
@@ -108,7 +113,7 @@ class TaskEnv(EnvBase):
         noise = self._start_noise()
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is None or not self._state:
-            self._state = self._first_state(noise)
+            self._state, self._ended = self._first_state(noise), torch.zeros_like(self._ended)
         else:
             self._start_over(mask[:, self._own].squeeze(-1), noise)
         return self._shown(success=torch.zeros(noise.shape[:2], dtype=torch.bool, device=self.device))
@@ -128,6 +133,7 @@ class TaskEnv(EnvBase):
         few = self.device.type == "cpu" or self.task.starts_on_cpu
         if few and not over.any():  # of another rank's environments
             return
+        self._ended = self._ended & ~over
         for name, value in (self._first_state(noise[over], over) if few else self._first_state(noise)).items():
             old = self._state[name]
             where = over.reshape(over.shape + (1,) * (old.dim() - over.dim()))
@@ -174,6 +180,8 @@ class TaskEnv(EnvBase):
         truncated = state["step"] >= self.task.max_steps
         truncated = (truncated if cut is None else truncated | cut) & ~terminated
         over = terminated | truncated
+        if self._asks_legal:
+            self._ended = self._ended | over
         return {"reward": reward, "terminated": terminated, "truncated": truncated, "done": over, "success": success}
 
     def begin(self, over: Tensor) -> None:
@@ -200,8 +208,13 @@ class TaskEnv(EnvBase):
         own |= {} if index is None else {keys.STATE_INDEX: index.unsqueeze(-1)}
         if self.task.agents_leave:
             own["end"] = self._watched.agent_ends(self._state, outcome["success"].shape)
+        if self._asks_legal:
+            own["action_mask"] = self._watched.legal_actions(self._state, self._ended, own.get("end"))
         shown = self._team.gather(own)
-        agents = {name: shown.pop(name) for name in ("observation", "reward", "end") if name in shown}
+        if "action_mask" in shown:  # of which TorchRL's random actions are
+            self.full_action_spec[keys.ACTION].update_mask(shown["action_mask"])
+        names = ("observation", "reward", "end", "action_mask")
+        agents = {name: shown.pop(name) for name in names if name in shown}
         shown[keys.AGENTS] = TensorDict(agents, batch_size=self.batch_size)
         return TensorDict(shown, batch_size=self.batch_size, device=self.device)
 
@@ -225,6 +238,7 @@ class TaskEnv(EnvBase):
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state`` of an environment with the same task, run seed and seed ids."""
         self._state = {k: v[:, self._own].to(self.device) for k, v in saved["state"].items()}
+        self._ended = torch.zeros_like(self._ended)  # between steps new episodes have begun
         self.streams.load_state_dict(saved["streams"])
         noise = saved.get("next_start_noise")
         self._next_start_noise = None if noise is None else noise.to(self.device)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from lit_maprops.envs.ends import RUNS
 from lit_maprops.envs.faults import Faults, RowsFailed
 from lit_maprops.system.errors import ConfigError, EnvironmentFault
 from lit_maprops.system.memory import is_out_of_memory
@@ -106,6 +107,34 @@ class Watched:
             return end
 
         return self._ask("agent_ends", (state,), read)
+
+    def legal_actions(self, state: "State", over: Tensor, end: Tensor | None) -> Tensor:
+        """See ``Task.legal_actions``; of agents that have left, and where none is in the end, all that they have.
+
+        Args:
+            state: ``[R, E, ...]``.
+            over: whose episode has ended, ``[R, E]`` bool.
+            end: see ``agent_ends``; None: no agent can leave.
+
+        Raises:
+            EnvironmentFault: an agent has no legal action, and the run stops at that.
+        """
+        has = self.task.action_mask().to(over.device)
+
+        def read(legal: Tensor) -> Tensor:
+            self._expect("legal_actions", legal, (*over.shape, *has.shape), torch.bool)
+            return legal & has
+
+        legal = self.faults.substituted(self._ask("legal_actions", (state,), read))
+        if end is not None:
+            legal = legal | ((end != RUNS).unsqueeze(-1) & has)
+        none = ~legal.any(-1)
+        if not none.any():
+            return legal
+        for seed, env, agent in (none & ~over.unsqueeze(-1)).nonzero().tolist():
+            step = self.faults.env_steps + (0 if self._place else self._own.start + env + 1)
+            self.faults.found(f"no legal action of agent {agent}{self._place}", seed, self._own.start + env, step)
+        return legal | (none.unsqueeze(-1) & has)
 
     def _ask(self, method: str, arguments: tuple, read: Callable[[Any], Answer], over: Tensor | None = None) -> Answer:
         """Call ``method`` of the task and ``read`` its answer.

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lit_maprops.envs import Task
-from lit_maprops.export.programs import INPUT, AgentPolicy
+from lit_maprops.export.programs import INPUT, MASK, AgentPolicy
 from lit_maprops.system.version import __version__
 
 FORMAT = 1
@@ -48,12 +48,14 @@ def agent_document(task: Task, agent: int, policy: AgentPolicy, files: dict[str,
     dtypes = dict.fromkeys(policy.outputs, "float32")
     if not task.continuous_actions:
         shapes["action"], dtypes["action"] = ["batch"], "int64"
+    mask = {"name": MASK, "shape": ["batch", len(interface.actions)], "dtype": "bool"}
     ranges = {"action_low": interface.low, "action_high": interface.high} if task.continuous_actions else {}
     return {
         "agent": agent,
         "name": interface.name,
         **files,
         "input": {"name": INPUT, "shape": ["batch", len(interface.observation)], "dtype": "float32"},
+        **({MASK: mask} if policy.masked else {}),
         "outputs": [{"name": name, "shape": shapes[name], "dtype": dtypes[name]} for name in policy.outputs],
         "observation": interface.observation,
         "actions": interface.actions,
@@ -67,9 +69,11 @@ def _use(task: Task, dtype: str) -> dict[str, str]:
     padding = f" Training padded it with zeros to {task.observation_dim} numbers; leave them out." if padded else ""
     kind = "" if dtype == "float32" else f" Training held it as {dtype}: the same numbers, not scaled."
     seen = f"The agent's own observation, flat, in the order of `observation`, as float32.{kind}{padding}"
+    legal = "Which of `actions` are legal in the state, in order. Log-probabilities of the others are -inf."
     if not task.continuous_actions:
         return {
             INPUT: seen,
+            **({MASK: legal} if task.masks_actions else {}),
             "log_prob": "Log-probabilities (nats) of `actions`, in order. To sample, draw from their exponentials.",
             "action": "The most probable action: its place in `actions`, the first of equals.",
         }

@@ -133,7 +133,7 @@ def write_policies(trained: Trained, seed: int, folder: Path, formats: list[str]
         if "torch" in files:
             write_torch(program, folder / files["torch"])
         if "onnx" in files:
-            write_onnx(program, folder / files["onnx"], policy.outputs)
+            write_onnx(program, folder / files["onnx"], policy.outputs, policy.inputs)
         agents.append(agent_document(trained.task, agent, policy, files))
     run = {
         "name": trained.folder.name,

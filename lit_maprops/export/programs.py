@@ -1,13 +1,14 @@
 """One agent's decentralized policy as a program of plain layers, and its two files.
 
-A program knows no seeds, no padding and no randomness. It takes the agent's own observation; the index that tells
-agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
+A program knows no seeds, no padding and no randomness. It takes the agent's own observation and, where legal actions
+depend on the state, which of the agent's actions are legal; the index that tells agents with shared parameters apart is
+a constant, so it has become part of the first layer's bias.
 """
 
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 
-INPUT = "observation"
+INPUT, MASK = "observation", "action_mask"
 
 
 class AgentPolicy(nn.Module):
@@ -33,7 +34,8 @@ class AgentPolicy(nn.Module):
     - with continuous ones ``mean`` and ``log_std`` ``[batch, D_i]`` before bounding, and ``action`` ``[batch, D_i]``:
       the mean as the environment executes it, in the units of ``Task.interface``.
 
-    N_i, D_i and O_i count what the agent has, without padding.
+    N_i, D_i and O_i count what the agent has, without padding. Of tasks whose states say which actions are legal there
+    is a second input, ``action_mask`` ``[batch, N_i]`` bool: log-probabilities of the others are -inf.
 
     Args:
         policies: of all seeds and agents.
@@ -51,8 +53,10 @@ class AgentPolicy(nn.Module):
         interface, exists = task.interface(agent), task.action_mask()[agent]
         self.family = type(task.family)(exists[exists].unsqueeze(0))  # of an agent who has nothing but its own actions
         self.continuous = task.continuous_actions
+        self.masked = task.masks_actions
+        self.inputs = [INPUT, MASK] if self.masked else [INPUT]
         self.outputs = ["mean", "log_std", "action"] if self.continuous else ["log_prob", "action"]
-        self.n_observed = len(interface.observation)
+        self.n_observed, self.n_actions = len(interface.observation), len(interface.actions)
         rows = exists.repeat(2) if self.continuous else exists  # a network puts out means, then log stds
         place = policies, task, seed, agent, self.n_observed, rows
         plain = isinstance(policies.net, StackedMLP)
@@ -60,10 +64,11 @@ class AgentPolicy(nn.Module):
         self.register_buffer("low", torch.tensor(interface.low))
         self.register_buffer("high", torch.tensor(interface.high))
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """The tensors named in ``outputs``."""
         outputs = self.layers(observation).unsqueeze(1)  # [batch, 1, K]: families want a dimension of agents
-        parameters = self.family.from_outputs(outputs, self.initial_std)
+        legal = None if action_mask is None else action_mask.unsqueeze(1)
+        parameters = self.family.from_outputs(outputs, self.initial_std, legal)
         mode = self.family.mode(parameters).squeeze(1)
         if not self.continuous:
             return parameters.squeeze(1), mode
@@ -77,23 +82,29 @@ class AgentPolicy(nn.Module):
             self.low, self.high
         )  # rounding may leave the range
 
-    def draw(self, observation: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(
+        self, observation: Tensor, generator: torch.Generator | None = None, action_mask: Tensor | None = None
+    ) -> Tensor:
         """Actions drawn from the policy, shaped as the output ``action``.
 
         Args:
             observation: ``[batch, O_i]``.
             generator: None: torch's global one.
+            action_mask: see above.
         """
         if not self.continuous:
-            return torch.multinomial(self(observation)[0].exp(), 1, generator=generator).squeeze(-1)
+            log_prob, _ = self(observation, action_mask)
+            return torch.multinomial(log_prob.exp(), 1, generator=generator).squeeze(-1)
         mean, log_std, _ = self(observation)
         return self._executed(mean + log_std.exp() * torch.randn(mean.shape, generator=generator))
 
     def program(self) -> ExportedProgram:
         """The forward pass as a graph of PyTorch's own operators, for any ``batch``."""
         with _quiet():
-            dimensions = {INPUT: {0: Dim("batch")}}
-            return torch.export.export(self.eval(), (torch.zeros(2, self.n_observed),), dynamic_shapes=dimensions)
+            batch = Dim("batch")
+            given = torch.zeros(2, self.n_observed), torch.ones(2, self.n_actions, dtype=torch.bool)
+            dimensions = {name: {0: batch} for name in self.inputs}
+            return torch.export.export(self.eval(), given[: len(self.inputs)], dynamic_shapes=dimensions)
 
 
 def _layers(
@@ -157,14 +168,14 @@ def write_torch(program: ExportedProgram, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def write_onnx(program: ExportedProgram, path: Path, outputs: list[str]) -> None:
+def write_onnx(program: ExportedProgram, path: Path, outputs: list[str], inputs: Sequence[str] = (INPUT,)) -> None:
     """Write an ONNX file, weights inside; needs onnx and onnxscript."""
     with _quiet():
         onnx = torch.onnx.export(
             program,
-            input_names=[INPUT],
+            input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes={INPUT: {0: "batch"}},
+            dynamic_shapes={name: {0: "batch"} for name in inputs},
             external_data=False,
             verbose=False,
         )

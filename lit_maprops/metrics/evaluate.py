@@ -155,7 +155,7 @@ class _Player:
         observation = self.current.get(keys.OBSERVATION)
         if observation.is_floating_point():
             self.broken += observation.mul(0.0).sum((-2, -1))  # 0 times what is not finite is NaN
-        parameters, family = self.policies.distribution_parameters(observation), self.policies.family
+        parameters, family = self.policies.parameters_in(self.current), self.policies.family
         self.sound &= ~parameters.isnan().flatten(1).any(1)
         if self.greedy:
             action = family.mode(parameters)

@@ -48,11 +48,11 @@ def policy_gradient(policies: TargetPolicies, data: TensorDictBase, advantage: T
 
     Args:
         policies: for R entries.
-        data: ``[R, B]`` with ``OBSERVATION`` and ``ACTION``.
+        data: ``[R, B]`` with ``OBSERVATION``, ``ACTION`` and, where the task has it, ``ACTION_MASK``.
         advantage: ``[R, B, A]``.
     """
     with torch.enable_grad():
-        parameters = policies.distribution_parameters(data.get(keys.OBSERVATION))
+        parameters = policies.parameters_in(data)
         log_prob = policies.family.log_prob(parameters, data.get(keys.ACTION))
         objective = (advantage * log_prob).sum(-1).mean(1).sum()
     return torch.autograd.grad(objective, policies.net.flat)[0].flatten(1)
@@ -61,9 +61,11 @@ def policy_gradient(policies: TargetPolicies, data: TensorDictBase, advantage: T
 def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
     """By enumeration of the joint actions of a one-step game; None for other tasks and for too many joint actions.
 
+    Not where legal actions depend on the state: then there are several.
+
     Every agent's part is the gradient of its own expected reward.
     """
-    if not isinstance(task, MatrixGame) or task.n_actions**task.n_agents > MOST_ENUMERATED:
+    if not isinstance(task, MatrixGame) or task.masks_actions or task.n_actions**task.n_agents > MOST_ENUMERATED:
         return None
     n_joint = task.n_actions**task.n_agents
     device = policies.net.flat.device

@@ -44,6 +44,8 @@ class TargetPolicies(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         self.family, self.initial_std = task.family, initial_std
+        if task.masks_actions:
+            self.in_keys = [keys.OBSERVATION, keys.ACTION_MASK]
         made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
         gain = 0.0 if made.table else POLICY_GAIN
         sizes = task.n_agents, task.observation_dim
@@ -56,13 +58,24 @@ class TargetPolicies(TensorDictModuleBase):
         twin.net = self.net.repeated(times)
         return twin
 
-    def distribution_parameters(self, observation: Tensor) -> Tensor:
-        """What determines pi_theta_i(. | o_i), ``keys.PARAMETERS``: ``[R, *B, A, O] -> [R, *B, A, K]``."""
-        return self.family.from_outputs(per_agent(self.net, observation), self.initial_std)
+    def distribution_parameters(self, observation: Tensor, legal: Tensor | None = None) -> Tensor:
+        """What determines pi_theta_i(. | o_i), ``keys.PARAMETERS``: ``[R, *B, A, O] -> [R, *B, A, K]``.
+
+        Args:
+            observation: of every agent.
+            legal: ``keys.ACTION_MASK`` of tasks that have it, ``[R, *B, A, N]`` bool; None: all actions are legal.
+        """
+        return self.family.from_outputs(per_agent(self.net, observation), self.initial_std, legal)
+
+    def parameters_in(self, data: TensorDictBase) -> Tensor:
+        """``distribution_parameters`` in the steps ``[R, *B]`` of D, over the actions that were legal there."""
+        legal = data.get(keys.ACTION_MASK, None)
+        seen = (data.get(keys.OBSERVATION), *(() if legal is None else (legal,)))
+        return self.distribution_parameters(*seen)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write ``PARAMETERS`` from ``OBSERVATION``."""
-        return tensordict.set(keys.PARAMETERS, self.distribution_parameters(tensordict.get(keys.OBSERVATION)))
+        """Write ``PARAMETERS`` from ``OBSERVATION``, and ``ACTION_MASK`` where the task has it."""
+        return tensordict.set(keys.PARAMETERS, self.parameters_in(tensordict))
 
     def moderate(self) -> bool:
         """Whether no seed's policies can have come to NaN."""

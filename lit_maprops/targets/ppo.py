@@ -198,7 +198,7 @@ class PPO(Learner):
     def _prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
         value, advantage, target = self._estimates(data)
-        names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
+        names = [*self.policies.in_keys, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
         weight = weights(data.flatten(1, 3))
         if weight is not None:
@@ -246,7 +246,7 @@ class PPO(Learner):
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
         rows, data = data.shape[1], data[:, self.team.every]
-        new, family = self.policies.distribution_parameters(data.get(keys.OBSERVATION)), self.policies.family
+        new, family = self.policies.parameters_in(data), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()

@@ -62,6 +62,7 @@ class Samples(NamedTuple):
     judged: Tensor  # inputs of the critic
     action: Tensor  # [R, A, B] int64
     numbers: Tensor  # [4 or 5, R, A, B]: log pi_theta at collection, advantage, value, value target, and a weight
+    legal: Tensor | None = None  # [R, A, B, N] bool, which actions were; None: all that agents have
 
     @classmethod
     def of(cls, learner: Trained, data: TensorDictBase) -> "Samples":
@@ -86,7 +87,9 @@ class Samples(NamedTuple):
         weight = data.get(keys.WEIGHT, None)
         numbers += [] if weight is None else [weight]
         turned = torch.stack(numbers).transpose(2, 3).contiguous()
-        return cls(seen, judged, data.get(keys.ACTION).transpose(1, 2).contiguous(), turned)
+        legal = data.get(keys.ACTION_MASK, None)
+        legal = None if legal is None else legal.transpose(1, 2).contiguous()
+        return cls(seen, judged, data.get(keys.ACTION).transpose(1, 2).contiguous(), turned, legal)
 
     def take(self, rows: Tensor) -> "Samples":
         """Rows ``[R, b]``."""
@@ -98,6 +101,7 @@ class Samples(NamedTuple):
             judged,
             self.action.gather(-1, each),
             self.numbers.gather(-1, each.expand(len(self.numbers), -1, -1, -1)),
+            None if self.legal is None else _taken(self.legal, rows),
         )
 
 
@@ -115,7 +119,7 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     seeds = len(part.action)
     log_prob, advantage, value, target, *rest = part.numbers
     weight = rest[0] if rest else None
-    policy = _Policy(learner, part.action, log_prob, advantage, weight, count)
+    policy = _Policy(learner, part, log_prob, advantage, weight, count)
     critic = _Critic(learner, value, target, weight, count)
     losses = {
         **_backpropagated(learner.policies.net, part.seen, policy),
@@ -146,26 +150,28 @@ class _Policy:
     """Policy and entropy loss of networks' outputs ``[G, K, U]``, and their derivative."""
 
     def __init__(
-        self, learner: Trained, action: Tensor, log_prob: Tensor, advantage: Tensor, weight: Tensor | None, count: int
+        self, learner: Trained, part: Samples, log_prob: Tensor, advantage: Tensor, weight: Tensor | None, count: int
     ) -> None:
         stack = learner.policies.net.stack
         self.networks, self.count, self.entropy_coeff = math.prod(stack), count, learner.entropy_coeff
         # As TorchRL's loss has them.
         self.bounds = torch.tensor([-learner.clip_epsilon, learner.clip_epsilon]).log1p().tolist()
-        self.action, self.log_prob, self.advantage = (self._own(t) for t in (action, log_prob, advantage))
+        self.action, self.log_prob, self.advantage = (self._own(t) for t in (part.action, log_prob, advantage))
         self.weight = None if weight is None else self._own(weight)
-        self.absent = self._absent(learner.policies.family, len(stack) == 1, action)
+        self.absent = self._absent(learner.policies.family, len(stack) == 1, part)
 
     def _own(self, tensor: Tensor) -> Tensor:
         """``[R, A, b]`` as the networks' rows, ``[G, U]``."""
         return tensor.reshape(self.networks, -1)
 
-    def _absent(self, family: Any, shared: bool, action: Tensor) -> Tensor | None:
-        """Which actions agents do not have, ``[G, K, 1]`` or, where a network is that of all, ``[G, K, U]``."""
+    def _absent(self, family: Any, shared: bool, part: Samples) -> Tensor | None:
+        """Which actions are not there, ``[G, K, 1]``; where agents share a network, or states say so, ``[G, K, U]``."""
+        if part.legal is not None:
+            return ~part.legal.reshape(self.networks, -1, part.legal.shape[-1]).mT
         if family.mask.all():
             return None
-        seeds, _, rows = action.shape
-        absent = ~family.mask_on(action.device)
+        seeds, _, rows = part.action.shape
+        absent = ~family.mask_on(part.action.device)
         return (
             absent.T.repeat_interleave(rows, 1).expand(seeds, -1, -1) if shared else absent.repeat(seeds, 1)[..., None]
         )

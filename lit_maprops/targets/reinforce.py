@@ -52,9 +52,9 @@ class Reinforce(Learner):
         advantage = weighted(returns - weighted(returns, weight).mean(1, keepdim=True), weight)
 
         rows, own = advantage.shape[1], self.team.every
-        observation = data.get(keys.OBSERVATION).flatten(1, 3)[:, own]
-        parameters = self.policies.distribution_parameters(observation)  # [R, B, A, K]
-        log_prob = self.policies.family.log_prob(parameters, data.get(keys.ACTION).flatten(1, 3)[:, own])
+        steps = data.select(*self.policies.in_keys, keys.ACTION).flatten(1, 3)[:, own]
+        parameters = self.policies.parameters_in(steps)  # [R, B, A, K]
+        log_prob = self.policies.family.log_prob(parameters, steps.get(keys.ACTION))
         loss = -((advantage[:, own] * log_prob).sum(1) / rows).sum(-1)  # [R]
         self.optimizer.zero_grad()
         loss.sum().backward()

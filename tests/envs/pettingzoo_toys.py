@@ -232,6 +232,68 @@ class Masked(Toy):
         return seen, {agent: {"action_mask": np.array([1, 0])} for agent in seen}
 
 
+class Doors(Toy):
+    """The legal actions are those of ``mask``; others raise. In the end no action is left."""
+
+    def mask(self, agent):
+        flags = [(action + self.count + self.odd) % 2 for action in range(self.action_space(agent).n)]
+        return np.array([0] * len(flags) if self.count == 4 else flags, dtype=np.int8)
+
+    def reset(self, seed=None, options=None):
+        self.odd = (seed or 0) % 2
+        seen, _ = super().reset(seed)
+        return seen, self.infos()
+
+    def infos(self):
+        return {agent: {"action_mask": self.mask(agent)} for agent in self.agents}
+
+    def step(self, actions):
+        for agent, action in actions.items():
+            if not self.mask(agent)[action - self.action_space(agent).start]:
+                raise ValueError("an illegal action")
+        masked = self.agents[:]
+        *rest, _ = super().step(actions)
+        return *rest, {agent: {"action_mask": self.mask(agent)} for agent in masked}
+
+
+class DictDoors(Doors):
+    """As ``Doors``, with the mask beside the observation."""
+
+    sees = tuple(
+        Dict({"observation": Box(-np.inf, np.inf, (3,)), "action_mask": Box(0, 1, (n,), np.int8)}) for n in (2, 3)
+    )
+
+    def seen(self, actions):
+        plain = super().seen(actions)
+        return {agent: {"observation": seen, "action_mask": self.mask(agent)} for agent, seen in plain.items()}
+
+    def infos(self):
+        return {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        *rest, infos = super().step(actions)
+        return *rest, {agent: {} for agent in infos}
+
+
+class LeavingDoors(Doors):
+    """As ``Doors``, but the first agent leaves after 2 steps, the second after 3."""
+
+    over = Leaving.over
+
+
+class Stuck(Doors):
+    """After 3 steps the second agent has no legal action, in every second episode."""
+
+    def mask(self, agent):
+        return super().mask(agent) * (not (agent == "b" and self.count == 3 and self.odd))
+
+
+class DoorsInBoxes(Boxes):
+    def reset(self, seed=None, options=None):
+        seen, _ = super().reset(seed)
+        return seen, {agent: {"action_mask": np.array([1])} for agent in seen}
+
+
 class MaskedLater(Toy):
     def step(self, actions):
         *rest, _ = super().step(actions)
@@ -290,6 +352,9 @@ both_at_once, lingering, array_like = (
 unpaid, paid_twice, blind = (SimpleNamespace(parallel_env=each) for each in (Unpaid, PaidTwice, Blind))
 broken_state, broken_state_later = (SimpleNamespace(parallel_env=each) for each in (BrokenState, BrokenStateLater))
 judged, judged_leaving = (SimpleNamespace(parallel_env=each) for each in (Judged, JudgedLeaving))
+doors, dict_doors, leaving_doors, stuck, doors_in_boxes = (
+    SimpleNamespace(parallel_env=each) for each in (Doors, DictDoors, LeavingDoors, Stuck, DoorsInBoxes)
+)
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
 remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))

@@ -43,6 +43,7 @@ class TableTrainer(DeltaTrainer):
         streams: see ``DeltaTrainer``.
         settings: see ``DeltaTrainer``.
         options: what saves arithmetic.
+        masked: in some states fewer actions are legal than exist; states are equal only if the same ones are.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class TableTrainer(DeltaTrainer):
         streams: SeedStreams,
         settings: UpdateSettings,
         options: CostOptions,
+        masked: bool = False,
     ) -> None:
         super().__init__(net, optimizer, streams, settings)
+        self.masked = masked
         self.options, self.last_layer = options, options.trained_layers == "last"
         self.store = SampleStore(options.merge_states, settings.systematic)
         self._steps = Graphed(fused.masked_update, "behavior updates")
@@ -75,7 +78,10 @@ class TableTrainer(DeltaTrainer):
         log_probs, taken = facts
         states = inputs.flatten(0, -3).float()
         x = self.net.features(inputs) if self.last_layer else states
-        self.store.append(x, log_probs.flatten(0, -3).exp(), taken.flatten(0, -2), states)
+        target = log_probs.flatten(0, -3).exp()
+        if self.masked and (self.store.merge_states or self.store.number_states):
+            states = torch.cat([states, (target > 0).float()], -1)
+        self.store.append(x, target, taken.flatten(0, -2), states)
 
     @override
     def update(self, measure: bool = True) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
+from lit_maprops.envs.pettingzoo.masks import MASK, OBSERVATION, Masks, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
 from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
@@ -21,6 +22,7 @@ class Outcome(NamedTuple):
     terminated: bool
     truncated: bool
     end: np.ndarray  # [A] uint8, how each agent's own episode has ended: ``envs.ends``
+    legal: np.ndarray  # [A, N] bool, which actions are next
     success: bool = False  # if the episode ends here
 
 
@@ -35,6 +37,7 @@ class Agents:
         has_state: the environment gives a global state; otherwise it is all observations one after the other.
         state_size: numbers in the global state.
         verdicts: of success.
+        masks: of illegal actions.
 
     Args:
         env: an environment that was just made.
@@ -54,9 +57,14 @@ class Agents:
         check(kinds in (["Box"], ["Discrete"]), f"{named} has actions of kind {' and '.join(kinds)}: choose one with "
               "Box or Discrete actions for all agents")  # fmt: skip
         self.continuous = isinstance(spaces[0], Box)
-        seen = [env.observation_space(name) for name in self.names]
+        whole_spaces = [env.observation_space(name) for name in self.names]
+        seen = [seen_space(space) for space in whole_spaces]
         others = sorted({type(space).__name__ for space in seen if not isinstance(space, Box)})
-        check(not others, f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations")
+        check(
+            not others,
+            f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations, or with a "
+            f"Dict of {OBSERVATION}, a Box, and {MASK}",
+        )
         self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
         self._spaces = spaces
         if self.continuous:
@@ -74,7 +82,7 @@ class Agents:
         else:
             self.action_sizes = [int(space.n) for space in spaces]
         self._ends: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # ``Outcome.end``, by environment
-        observation = self._first_sight(env, named)
+        observation = self._first_sight(env, named, whole_spaces)
         check(
             set(env.agents) == set(self.names),
             f"{named} starts without some of its agents: choose one whose agents are all there from the start",
@@ -83,8 +91,8 @@ class Agents:
         self.has_state = _gives_state(env, named)
         self.state_size = len(self._state(env, observation))
 
-    def _first_sight(self, env: Any, named: str) -> np.ndarray:
-        """Observations ``[A, O]`` at a start; refuses an environment that has none."""
+    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> np.ndarray:
+        """Observations ``[A, O]`` at a start; refuses an environment that has none. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -96,12 +104,14 @@ class Agents:
             f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
         )
         seen, infos = first
-        _check_masks(named, infos)
+        self.masks = Masks(self.names, self.action_sizes, spaces, infos)
+        self.masks.check(named, self.continuous)
         try:
+            self.masks.legal(seen, infos)
             return self._stacked(seen)
         except Exception as error:
             raise ConfigError(
-                f"{named} starts with observations that are not of their spaces: {one_line(error)}"
+                f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
             ) from error
 
     def interface(self, number: int) -> Interface:
@@ -116,14 +126,13 @@ class Agents:
             space.high.flatten().tolist() if self.continuous else [],
         )
 
-    def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Start the episode of ``seed``: observations ``[A, O]`` and global state ``[S]``, float32."""
+    def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Start the episode of ``seed``: observations ``[A, O]``, global state ``[S]`` and ``Outcome.legal``."""
         seen, infos = env.reset(seed=seed)
-        _check_masks("the environment", infos)
         self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
         self.verdicts.begin(env)
         observation = self._stacked(seen)
-        return observation, self._state(env, observation)
+        return observation, self._state(env, observation), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
@@ -135,7 +144,6 @@ class Agents:
         acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
-        _check_masks("the environment", infos)
         before = self._ends[env]
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
@@ -151,8 +159,9 @@ class Agents:
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
         observation = self._stacked({name: seen[name] for name in living if name in seen})
+        legal = self.masks.legal({name: one for name, one in seen.items() if name in living}, infos)
         success = self.verdicts.success(env, infos)
-        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, success)
+        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, legal, success)
 
     def _given(self, number: int, action: np.ndarray) -> Any:
         space = self._spaces[number]
@@ -167,7 +176,7 @@ class Agents:
         for number, name in enumerate(self.names):
             if name in seen:
                 size = self.observation_sizes[number]
-                out[number, :size] = np.asarray(seen[name]).reshape(size)
+                out[number, :size] = np.asarray(self.masks.observed(number, seen[name])).reshape(size)
         return out
 
     def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
@@ -192,18 +201,6 @@ def _number(what: str, name: Any, value: Any) -> float:
 def _short(value: Any) -> str:
     shape = getattr(value, "shape", None)
     return f"an array of shape {tuple(shape)}" if shape is not None else repr(value)[:60]
-
-
-def _check_masks(named: str, infos: Any) -> None:
-    """Refuse actions that are illegal now and then: the policies would take them."""
-    masked = isinstance(infos, dict) and any(
-        isinstance(info, dict) and "action_mask" in info for info in infos.values()
-    )
-    check(
-        not masked,
-        f"{named} gives an action_mask in its infos, and masks that change are not supported: choose one whose actions "
-        "are always legal",
-    )
 
 
 def _gives_state(env: Any, named: str) -> bool:

@@ -34,8 +34,8 @@ class LiveEpisodes:
         """Have room for batches of ``rows`` episodes."""
         self._most = max(self._most, 2 * rows)
 
-    def start(self, seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
-        """An environment at the start of the episode of ``seed``, its observations and its global state."""
+    def start(self, seed: int) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """An environment at the start of the episode of ``seed``, its observations, global state and legal actions."""
         env = self._free()
         return env, *self._agents.reset(env, seed)
 

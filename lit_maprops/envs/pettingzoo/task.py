@@ -24,16 +24,16 @@ from typing_extensions import override
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.faults import RowsFailed
-from lit_maprops.envs.global_generators import generators_kept, seed_all
+from lit_maprops.envs.global_generators import generators_kept
 from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
+from lit_maprops.envs.pettingzoo.determined import check_determined
 from lit_maprops.envs.pettingzoo.live import LiveEpisodes
 from lit_maprops.envs.pettingzoo.packages import found, one_line, time_limit
 from lit_maprops.envs.pettingzoo.verdicts import play_on_trial
 from lit_maprops.system.argument_types import Count, Options
-from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.memory import is_out_of_memory
 
-_TRIED = 12  # steps of the episodes that the constructor plays several times
 _MOST = 1000  # steps of an episode that the user has not limited; a state has room for the actions of all of them
 
 
@@ -44,6 +44,9 @@ class PettingZoo(Task):
     actions, components or observed numbers than others are padded, observations with zeros. Observations of any shape
     are flattened to float32. The global state is the package's own, or the observations of all agents one after the
     other where it has none.
+
+    Where the package gives an ``action_mask`` in its infos, or beside the ``observation`` in a Dict, policies never
+    take what it forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
 
     Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
     error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
@@ -67,7 +70,7 @@ class PettingZoo(Task):
     Raises:
         ConfigError: a package is not installed; there is no such module, or it has no ``parallel_env``; it does not
             take the options; agents differ in kind, or act or see otherwise than in ``Box`` and ``Discrete`` (to see:
-            ``Box`` only); seed and actions do not determine an episode.
+            ``Box`` only, or a Dict of it and a mask); seed and actions do not determine an episode.
     """
 
     start_noise = 2  # 31 bits of a seed
@@ -101,7 +104,7 @@ class PettingZoo(Task):
         self._mask = torch.arange(most) < sizes.unsqueeze(-1)
         self.observation_dim, self.state_dim = max(self._agents.observation_sizes), self._agents.state_size
         try:
-            self._check_determined()
+            check_determined(self, self._named, self._live.forget)
         except RowsFailed as failed:
             error = next(iter(failed.errors.values()))
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
@@ -116,42 +119,6 @@ class PettingZoo(Task):
                 f"{self._named} cannot be built with {given} (<env.options>): {one_line(error)}"
             ) from error
 
-    def _check_determined(self) -> None:
-        """Play two episodes together and alone, with new objects and used ones, and with others' random numbers."""
-        rows, steps = 2, min(_TRIED, self.max_steps)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(rows, self.start_noise, generator=generator)
-        if self.continuous_actions:
-            actions = 2 * torch.rand(steps, rows, *self._mask.shape, generator=generator) - 1
-        else:
-            numbers = torch.randint(2**31, (steps, rows, self.n_agents), generator=generator)
-            actions = numbers % self._mask.sum(1)
-        played: list[list[Tensor]] = [[], []]
-        for salt, some in enumerate([[0, 1], [0], [1], [1, 0], [1], [0]]):
-            with generators_kept():
-                seed_all(salt)
-                state = self.initial_state(noise[some])
-                states = [*state.values()]
-                for step, action in enumerate(actions[:, some]):
-                    if salt == 3 and step == steps // 2:
-                        self._live.forget()
-                    outcome = self.transition(state, action, noise[some, :0])
-                    state = outcome.state
-                    states += [*state.values(), *(value for value in outcome[1:] if value is not None)]
-            for place, row in enumerate(some):
-                numbers = torch.cat([value[place].double().flatten() for value in states])
-                played[row].append(numbers)
-        unclear = any(numbers.isnan().any() for episodes in played for numbers in episodes)
-        check(
-            not unclear, f"{self._named} gives NaN in an observation, its state or a reward: choose another, or mend it"
-        )
-        same = all(torch.equal(first, again) for first, *others in played for again in others)
-        check(
-            same,
-            f"{self._named} plays different episodes for equal seeds and actions, so that no run could be continued or "
-            "repeated: choose another",
-        )
-
     @property
     def title(self) -> str:
         """With the package's module, which says what is played."""
@@ -160,6 +127,16 @@ class PettingZoo(Task):
     @override
     def action_mask(self) -> Tensor:
         return self._mask
+
+    @property
+    def masks_actions(self) -> bool:
+        """Whether the package gives an action_mask."""
+        return self._agents.masks.given
+
+    @override
+    def legal_actions(self, state: State) -> Tensor:
+        """As the package says (``envs.pettingzoo.masks``)."""
+        return state["legal"] if self.masks_actions else self._mask
 
     @override
     def interface(self, agent: int) -> Interface:
@@ -200,15 +177,17 @@ class PettingZoo(Task):
         observation = torch.zeros(rows, self.n_agents, self.observation_dim)
         vector = torch.zeros(rows, self.state_dim)
         self._live.expect(rows)
+        legal = self._mask.expand(rows, -1, -1).clone()
         errors: dict[int, Exception] = {}
         with generators_kept():
             for row, number in enumerate(seed.tolist()):
                 try:
-                    env, seen, everything = self._live.start(number)
+                    env, seen, everything, allowed = self._live.start(number)
                 except Exception as error:
                     self._lost(row, error, errors)
                     continue
                 observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
+                legal[row] = torch.from_numpy(allowed) if self.masks_actions else legal[row]
                 self._live.keep(env, number, actions[row, :0].numpy())
         state = {
             "seed": seed,
@@ -218,7 +197,7 @@ class PettingZoo(Task):
             "agents_end": torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8),
             "observation": observation,
             "vector": vector,
-        }
+        } | ({"legal": legal} if self.masks_actions else {})
         state = {name: value.reshape(batch + value.shape[1:]).to(noise.device) for name, value in state.items()}
         if errors:
             raise RowsFailed(errors, state)
@@ -231,7 +210,8 @@ class PettingZoo(Task):
         if self.continuous_actions:
             action = action.masked_fill(~self._mask.to(action.device), 0.0)
         chosen = action.detach().cpu().reshape(rows, *action.shape[len(batch) :]).numpy()
-        names = ("seed", "taken", "actions", "end", "agents_end", "observation", "vector")
+        names = ["seed", "taken", "actions", "end", "agents_end", "observation", "vector"]
+        names += ["legal"] if self.masks_actions else []
         following = {n: state[n].detach().cpu().reshape(rows, *state[n].shape[len(batch) :]).clone() for n in names}
         reward, success = torch.zeros(rows, self.n_agents), torch.zeros(rows, dtype=torch.bool)
         past = {name: value.numpy() for name, value in following.items()}
@@ -274,6 +254,8 @@ class PettingZoo(Task):
         past["taken"][row] = taken + 1
         past["observation"][row], past["vector"][row] = outcome.observation, outcome.state
         past["agents_end"][row] = outcome.end
+        if self.masks_actions:
+            past["legal"][row] = outcome.legal
         self.tells_success = self.tells_success or self._agents.verdicts.told
         if outcome.terminated or outcome.truncated:
             past["end"][row] = TERMINATED if outcome.terminated else TRUNCATED

@@ -9,6 +9,7 @@ import torch
 
 from lit_maprops.envs.base import Task
 from lit_maprops.envs.faults import RowsFailed
+from lit_maprops.envs.pettingzoo.masks import nth_legal
 
 NAMES = ("success", "is_success")  # the latter as Stable-Baselines3 and Gymnasium-Robotics have it
 _COMMON = "all agents"
@@ -67,7 +68,7 @@ def _verdict(info: dict[Any, Any]) -> bool | None:
 
 
 def play_on_trial(task: Task) -> None:
-    """Play an episode in which everybody takes the first action, or the middle one of continuous ones, to its end.
+    """Play an episode in which everybody takes the first legal action, or the middle of continuous ones, to its end.
 
     Args:
         task: whose states hold the actions that were taken, not yet taken ones as 0.
@@ -76,4 +77,7 @@ def play_on_trial(task: Task) -> None:
     with suppress(RowsFailed):  # which a run would meet, too, and say
         state = task.initial_state(noise)
         for step in range(task.max_steps):
-            state = task.transition(state, state["actions"][:, step], noise[:, :0]).state
+            action = state["actions"][:, step]
+            if task.masks_actions:
+                action = nth_legal(task.legal_actions(state), action)
+            state = task.transition(state, action, noise[:, :0]).state
