@@ -184,3 +184,9 @@ def test_no_pickle_is_ever_loaded() -> None:
         for node in ast.walk(TREES[path]):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads"):
                 assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Without packages pytest imports by the file's name alone: a second one of that name is not collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not [name for name in names if names.count(name) > 1]
