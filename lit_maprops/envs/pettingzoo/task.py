@@ -14,6 +14,7 @@ again an object with one running episode, which its ``state_dict`` leaves out; i
 rows; and (0.14.1) it fails to stack agents of one group that see or do different numbers of things.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -97,7 +98,7 @@ class PettingZoo(Task):
         self.name, self.options = name, dict(options or {})
         self.fixed_start, self.squash = fixed_start, squash
         self._named = f"<env.name> {name}"
-        self._parallel_env = found(name)
+        self._parallel_env = self._found(name)
         with generators_kept():
             env = self._made()
             self._agents = Agents(env, self._named, pictures)
@@ -119,9 +120,15 @@ class PettingZoo(Task):
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
         self._cut = False
 
+    def _found(self, name: str) -> Callable[..., Any]:
+        """What makes a parallel environment, by its import path."""
+        return found(name)
+
     def _made(self) -> Any:
         try:
             return self._parallel_env(**self.options)
+        except ConfigError:
+            raise
         except Exception as error:
             given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
             raise ConfigError(
