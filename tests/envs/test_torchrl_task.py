@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torchrl.envs import check_env_specs
 from torchrl_toys import Groups
 
 from lit_maprops.behavior import BEHAVIORS
+from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import MatrixGame, TaskEnv, TorchRL
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
@@ -255,3 +257,9 @@ def test_a_run_folder_may_name_no_code_of_its_own():
 @pytest.mark.parametrize("kind", ["categorical", "one-hot", "multi", "binary", "bounded"])
 def test_the_toys_are_environments(kind):
     check_env_specs(Groups(kind, (1,), "groups", kind == "categorical", True, False, "group"))
+
+
+def test_the_flag_of_a_name_that_is_missing_is_said(capsys):
+    assert main(["fit", "--config", str(ROOT / "conf/boulderpush.yaml"), "--data.env", "TorchRL"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lit_maprops: error: --data.env.name is required") and error.count("\n") == 1
