@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import ROOT
 from torchrl.envs import check_env_specs
-from torchrl_toys import Groups
+from torchrl_toys import Groups, Seeing
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
@@ -187,8 +187,46 @@ def game() -> TaskEnv:
     return TaskEnv(MatrixGame("climbing"), 0, [0], 1)
 
 
+@pytest.mark.parametrize("batch", [(), (1,)])
+def test_every_spec_of_observations_is_read(batch):
+    task, env = TorchRL("torchrl_toys.seeing", {"batch": batch}), Seeing(batch)
+    assert task.observation_shape == (3, 6, 5)
+    state = numbers_of(task, 1)
+    env.set_seed(int(state["seed"][0]))
+    data = env.reset()
+    for _ in range(3):
+        observation, vector = task.observe(state)
+        expected = []
+        for group, count in env.sizes.items():
+            drawn = {key: value.reshape(count, *value.shape[len(batch) + 1 :])
+                     for key, value in env.drawn[group].flatten_keys(".").items()}  # fmt: skip
+            one_hot = torch.nn.functional.one_hot
+            pair = [one_hot(drawn["nested.pair"][:, k], size) for k, size in ((0, 2), (1, 3))]
+            # By names, as Gymnasium orders a dict; the picture last.
+            parts = [drawn["code"], drawn["flags"], *pair, drawn["nested.speed"], one_hot(drawn["team"], 4)]
+            parts += [drawn["camera"].flatten(1) / 255]
+            expected.append(torch.cat([part.float() for part in parts], -1))
+        torch.testing.assert_close(observation[0], torch.cat(expected), rtol=0, atol=1e-7)
+        assert torch.equal(vector[0], observation[0].flatten())
+        state = step(task, state, torch.ones(1, 3, dtype=torch.int64)).state
+        for group, count in env.sizes.items():
+            data[group, "action"] = torch.ones(*batch, count, dtype=torch.int64)
+        data = env.step(data)["next"]
+
+
 def test_agents_have_names_where_the_environment_has_none():
     assert task_of(named=False)._agents.names == ["talker_0", "walkers_0", "walkers_1"]
+
+
+def test_transforms_are_part_of_the_environment():
+    task = TorchRL("torchrl_toys.transformed")
+    assert task._agents.names == ["left", "right", "voice"] and task.observation_dim == 4 and task.masks_actions
+    state, cut = numbers_of(task, 1), []
+    for _ in range(3):
+        outcome = step(task, state, task.legal_actions(state).int().argmax(-1))
+        state = outcome.state
+        cut.append(bool(outcome.truncated))
+    assert cut == [False, False, True]
 
 
 def test_a_forgotten_episode_is_played_again():
@@ -229,6 +267,9 @@ BAD = {
     "a batch": ("torchrl_toys.make", {"batch": [3]}, ["is a batch of [3] environments", "num_envs 1"]),
     "alone": ("torchrl_toys.Alone", {}, ["no groups of agents", "'action'"]),
     "words": ("torchrl_toys.Words", {}, ["observations of spec NonTensor"]),
+    "unlike": ("torchrl_toys.Unlike", {}, ["different specs in the group walkers", "ONE_GROUP_PER_AGENT"]),
+    "two actions": ("torchrl_toys.Twofold", {}, ["several actions for one group"]),
+    "misnamed": ("torchrl_toys.Misnamed", {}, ["names 1 agents of the group walkers", "actions of 2"]),
     "whole numbers": ("torchrl_toys.make", {"kind": "whole"}, ["Box actions of whole numbers (int64)"]),
     "unbounded": ("torchrl_toys.make", {"kind": "unbounded"}, ["actions without bounds"]),
 }

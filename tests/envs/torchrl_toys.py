@@ -15,7 +15,7 @@ from torchrl.data import (
     OneHot,
     Unbounded,
 )
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 KINDS = {
     "categorical": lambda lead: Categorical(3, shape=lead),
@@ -199,3 +199,66 @@ class Words(Groups):
     def __init__(self):
         super().__init__()
         self.observation_spec["walkers", "observation"] = NonTensor((2,))
+
+
+class Unlike(Groups):
+    """The walkers have different numbers of actions."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_spec["walkers", "action"] = torch.stack([Categorical(2), Categorical(3)])
+
+
+class Twofold(Groups):
+    """The walkers have two actions each."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_spec["walkers", "call"] = Categorical(2, shape=(2,))
+
+
+class Misnamed(Groups):
+    """A name for a walker is missing."""
+
+    def __init__(self):
+        super().__init__()
+        self.group_map = {"walkers": ["left"], "talker": ["voice"]}
+
+
+def transformed() -> TransformedEnv:
+    return TransformedEnv(Groups(batch=(1,), masked=True), StepCounter(max_steps=3))
+
+
+class Seeing(Groups):
+    """Observations of every spec, under names of their own; ``drawn`` is what was shown last."""
+
+    def __init__(self, batch=()):
+        super().__init__(batch=batch)
+        lead = tuple(batch)
+        for g, n in self.sizes.items():
+            nested = Composite(speed=Bounded(-1.0, 1.0, (*lead, n, 2)), pair=MultiCategorical([2, 3], (*lead, n, 2)),
+                               shape=(*lead, n))  # fmt: skip
+            self.observation_spec[g] = Composite(
+                camera=Bounded(0, 255, (*lead, n, 3, 6, 5), dtype=torch.uint8),
+                flags=Categorical(2, shape=(*lead, n, 2), dtype=torch.bool),
+                team=Categorical(4, shape=(*lead, n)),
+                code=OneHot(3, shape=(*lead, n, 3)),
+                nested=nested,
+                mask=Categorical(2, shape=(*lead, n), dtype=torch.bool),
+                shape=(*lead, n),
+            )
+
+    def look(self, flags, rewards=None):
+        whole = super().look(flags, rewards)
+        self.drawn = {}
+        for g in self.sizes:
+            with torch.random.fork_rng():
+                torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
+                self.drawn[g] = self.observation_spec[g].rand()
+            kept = whole[g].select("reward", strict=False)
+            whole[g] = self.drawn[g].clone().update(kept)
+        return whole
+
+
+def seeing(**options) -> EnvBase:
+    return Seeing(**options)

@@ -1,5 +1,6 @@
 """A TorchRL environment of groups of agents, as a PettingZoo parallel environment."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class Group(NamedTuple):
     """Agents whose tensors lie under one key."""
 
     key: tuple[str, ...]
+    action_key: tuple[str, ...]
     names: list[str]
     actions: GroupActions
     seen: list[str]  # keys under the group's
@@ -51,11 +53,14 @@ class GroupedAgents:
             f"{named} is a batch of {list(env.batch_size)} environments: have it make one (num_envs 1, say), since "
             "rows are environments of their own here",
         )
-        order = list(getattr(env, "group_map", {}))
-        action_keys = sorted(
-            env.action_keys, key=lambda key: order.index(key[-2]) if key[-2:-1] and key[-2] in order else 0
+        self._groups = [self._group(key, named) for key in env.action_keys]
+        keys, order = [group.key for group in self._groups], list(_group_map(env))
+        check(
+            len(set(keys)) == len(keys),
+            f"{named} has several actions for one group of agents: choose one with a single action for each, such as a "
+            "MultiCategorical one",
         )
-        self._groups = [self._group(key, named) for key in action_keys]
+        self._groups.sort(key=lambda group: order.index(group.key[-1]) if group.key[-1] in order else 0)
         self.possible_agents = [name for group in self._groups for name in group.names]
         check(
             len(set(self.possible_agents)) == len(self.possible_agents),
@@ -85,12 +90,17 @@ class GroupedAgents:
             "(MarlGroupMapType.ONE_GROUP_PER_AGENT)",
         )
         actions = GroupActions(spec, self._n_batch, named)
-        names = getattr(self._env, "group_map", {}).get(key[-1])
+        names = list(_group_map(self._env).get(key[-1], [])) or [f"{key[-1]}_{k}" for k in range(actions.n_agents)]
         observed = self._env.full_observation_spec.get(key, None)
         check(isinstance(observed, Composite), f"{named} has no observations of the group {key[-1]}: choose another")
         keys = [_SEEN] if _SEEN in observed else [one for one in observed if one not in _APART]
         check(bool(keys), f"{named} has no observations of the group {key[-1]}: choose another")
-        return Group(key, names or [f"{key[-1]}_{k}" for k in range(actions.n_agents)], actions, keys)
+        check(
+            len(names) == actions.n_agents,
+            f"{named} names {len(names)} agents of the group {key[-1]} in its group_map and has actions of "
+            f"{actions.n_agents}: mend it",
+        )
+        return Group(key, action_key, names, actions, keys)
 
     def observation_space(self, agent: str) -> Any:
         """Gymnasium's space of what an agent sees."""
@@ -117,7 +127,7 @@ class GroupedAgents:
                 actions.get(name, _nothing(space))
                 for name, space in zip(group.names, group.actions.spaces, strict=True)
             ]
-            given.set((*group.key, "action"), group.actions.tensor(each))
+            given.set(group.action_key, group.actions.tensor(each))
         stepped = self._env.step(given)
         after = stepped.get("next")
         rewards, ends = self._rewards(after), {flag: self._flags(after, flag) for flag in _FLAGS}
@@ -150,7 +160,7 @@ class GroupedAgents:
         return found
 
     def _rewards(self, after: TensorDictBase) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for group in self._groups:
             value = after.get((*group.key, "reward"), None)
             value = after.get("reward") if value is None else value
@@ -162,7 +172,7 @@ class GroupedAgents:
         """Of every agent: its group's or the whole environment's."""
         whole = after.get(flag, None)
         common = whole is not None and bool(whole.any())
-        found = {}
+        found: dict[str, bool] = {}
         for group in self._groups:
             own = after.get((*group.key, flag), None)
             each = [False] * len(group.names) if own is None else own.reshape(len(group.names), -1).any(-1).tolist()
@@ -181,6 +191,12 @@ class GroupedAgents:
                                 for one, value in verdicts.items() if value is not None}  # fmt: skip
         common = {one: data.get(one, None) for one in _SUCCESS}
         return infos | {one: value.cpu().numpy() for one, value in common.items() if value is not None}
+
+
+def _group_map(env: EnvBase) -> Mapping[str, Any]:
+    """Names of agents by group, as far as an environment says so."""
+    given = getattr(env, "group_map", None)
+    return given if isinstance(given, Mapping) else {}
 
 
 def _one_or_all(parts: dict[str, Any]) -> Any:

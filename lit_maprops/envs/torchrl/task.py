@@ -108,4 +108,4 @@ def _maker(name: str) -> Callable[..., Any]:
         callable(found) and isinstance(gives, type) and issubclass(gives, EnvBase),
         f"{named}, which does not say that it makes an environment of TorchRL: write '-> EnvBase' behind its arguments",
     )
-    return found  # type: ignore[no-any-return]
+    return found
