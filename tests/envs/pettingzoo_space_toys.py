@@ -137,11 +137,17 @@ class Longer(Spaces):
 class Changing(Spaces):
     """The second agent's space is another one in every second episode, not in the first ones."""
 
-    games = 0
-
     def reset(self, seed=None, options=None):
         other = seed % 2
         self.seen_spaces["b"] = Box(-np.inf, np.inf, (4 if other else 3,))
+        return super().reset(seed)
+
+
+class Rearmed(Spaces):
+    """The first agent has an action more in every second episode, not in the first ones."""
+
+    def reset(self, seed=None, options=None):
+        self.done_spaces["a"] = Discrete(2 + seed % 2)
         return super().reset(seed)
 
 
@@ -206,7 +212,7 @@ dictionary_actions = spaces(does=(Dict(a=Discrete(2)), Discrete(2)))
 tuple_actions = spaces(does=(Tuple((Discrete(2), Discrete(2))),) * 2)
 binary_and_box = spaces(does=(MultiBinary(2), Box(-1, 1, (2,))))
 shuffled, no_infos, unusual, enormous = (spaces(each) for each in (Shuffled, NoInfos, Unusual, Enormous))
-longer, changing, rebuilt = (spaces(each) for each in (Longer, Changing, Rebuilt))
+longer, changing, rearmed, rebuilt = (spaces(each) for each in (Longer, Changing, Rearmed, Rebuilt))
 beyond, half, missing = (spaces(NotOfItsSpace, what=what) for what in ("beyond", "half", "missing"))
 masked_components, masked_row = (spaces(MaskedComponents, row=row) for row in (False, True))
 mask_in_dict = spaces(MaskInDict)

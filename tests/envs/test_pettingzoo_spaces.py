@@ -153,6 +153,7 @@ def stopped(name):
 FAULTS = {
     "longer": ["transition", "the observation of agent b has the shape (4,), expected (3,)"],
     "changing": ["initial_state", "the observation space of agent b has changed", "(3,)", "(4,)"],
+    "rearmed": ["initial_state", "the action space of agent a has changed from Discrete(2) to Discrete(3)"],
     "enormous": ["inf in the observation of agent 0"],
 }
 
