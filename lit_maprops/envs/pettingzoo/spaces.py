@@ -90,7 +90,8 @@ class Leaf:
             raise ValueError(f"the {self.name} of agent {agent} has the shape {numbers.shape}, expected {self.shape}")
         if as_picture and self.turned:
             numbers = np.moveaxis(numbers.reshape(self.shape), -1, 0)
-        return numbers.reshape(-1) if self.divisor == 1 else numbers.reshape(-1) / np.float32(self.divisor)
+        row = numbers.reshape(-1)
+        return row if self.divisor == 1 else row.astype(np.float32) / np.float32(self.divisor)
 
     def _one_hot(self, agent: Any, seen: Any) -> np.ndarray:
         counts = np.array(self._counts)
