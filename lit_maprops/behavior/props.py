@@ -14,6 +14,7 @@ from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.behavior.whitened import LARGEST, Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living
 from lit_maprops.stacked.agents import per_agent
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check
@@ -50,9 +51,20 @@ class PROPS(EnumeratedPolicy):
         shape = (self.n_seeds, task.n_agents)
         return RowTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.ratios, shape)
 
-    def adjusted(self, parameters: Tensor, observation: Tensor) -> Tensor:
-        """Parameters of pi_phi_i from those of pi_theta_i: ``[R, *B, A, K]`` and ``[R, *B, A, O]``, the former back."""
+    def adjusted(self, parameters: Tensor, observation: Tensor, present: Tensor | None = None) -> Tensor:
+        """Parameters of pi_phi_i from those of pi_theta_i.
+
+        Args:
+            parameters: of pi_theta_i, ``[R, *B, A, K]``.
+            observation: ``[R, *B, A, O]``.
+            present: which agents are there, ``[R, *B, A]`` bool; None: all.
+
+        Returns:
+            ``[R, *B, A, K]``.
+        """
         delta = per_agent(self.net, observation)
+        if present is not None and self.task.continuous_actions:  # of discrete ones an absent agent has but one
+            delta = delta * present.unsqueeze(-1)
         if not self.task.continuous_actions:
             return (parameters + delta).log_softmax(-1)
         exists = self.family.mask_on(delta.device)
@@ -63,7 +75,7 @@ class PROPS(EnumeratedPolicy):
     @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
+        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION), living(data))
         return choose_independently(self.family, parameters, behavior, self.draw(data))
 
     @override
@@ -78,8 +90,11 @@ class PROPS(EnumeratedPolicy):
         if not self.task.continuous_actions:
             return observation, parameters, action
         z = gaussian.standardized(parameters, action).mT.flatten(0, 1)
-        exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1)
-        return observation, z, exists.expand_as(z).float()
+        exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1).expand_as(z)
+        present = living(data)
+        if present is not None:
+            exists = exists & present.transpose(1, 2).flatten(0, 1).unsqueeze(1)
+        return observation, z, exists.float()
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """Every agent's own ratios of continuous actions, for ``update_rows``; exact."""

@@ -1,7 +1,6 @@
 """What the agents of a PettingZoo environment see and do, as arrays."""
 
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.masks import MASK, OBSERVATION, Masks, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.envs.pettingzoo.presence import Presence
 from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
 
@@ -38,16 +38,19 @@ class Agents:
         state_size: numbers in the global state.
         verdicts: of success.
         masks: of illegal actions.
+        presence: of each agent in each environment.
 
     Args:
         env: an environment that was just made.
         named: the argument that gave it, for messages.
+        tells_presence: the global state says who is there, by a last number of each agent: 1 if it is, else 0. None:
+            where not all are there in the episode of seed 0.
 
     Raises:
         ConfigError: the environment has no fixed set of agents, or spaces that are not served.
     """
 
-    def __init__(self, env: Any, named: str) -> None:
+    def __init__(self, env: Any, named: str, tells_presence: bool | None = None) -> None:
         from gymnasium.spaces import Box
 
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
@@ -81,18 +84,15 @@ class Agents:
             self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
         else:
             self.action_sizes = [int(space.n) for space in spaces]
-        self._ends: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # ``Outcome.end``, by environment
-        observation = self._first_sight(env, named, whole_spaces)
-        check(
-            set(env.agents) == set(self.names),
-            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
-        )
+        self.presence = Presence(self.names)
+        observation, end = self._first_sight(env, named, whole_spaces)
+        self._tells_presence = bool((end != RUNS).any()) if tells_presence is None else tells_presence
         self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
-        self.state_size = len(self._state(env, observation))
+        self.state_size = len(self._state(env, observation, end))
 
-    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> np.ndarray:
-        """Observations ``[A, O]`` at a start; refuses an environment that has none. Sets ``masks``."""
+    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Observations ``[A, O]`` and ends ``[A]`` at a start; refuses an environment that has none. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -104,11 +104,15 @@ class Agents:
             f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
         )
         seen, infos = first
+        try:
+            end = self.presence.begin(env)
+        except ValueError as error:
+            raise ConfigError(f"{named} cannot be played: {error}") from error
         self.masks = Masks(self.names, self.action_sizes, spaces, infos)
         self.masks.check(named, self.continuous)
         try:
             self.masks.legal(seen, infos)
-            return self._stacked(seen)
+            return self._stacked(self._of_those(end == RUNS, seen)), end
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
@@ -129,22 +133,23 @@ class Agents:
     def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start the episode of ``seed``: observations ``[A, O]``, global state ``[S]`` and ``Outcome.legal``."""
         seen, infos = env.reset(seed=seed)
-        self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
+        end = self.presence.begin(env)
         self.verdicts.begin(env)
-        observation = self._stacked(seen)
-        return observation, self._state(env, observation), self.masks.legal(seen, infos)
+        observation = self._stacked(self._of_those(end == RUNS, seen))
+        return observation, self._state(env, observation, end), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
 
-        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it; one
-        that the package drops without a word is terminated. The episode is over when the last have left: truncated if
-        one of these was truncated and not terminated in the same step, otherwise terminated.
+        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it, and so
+        does one that has not come yet; one that the package drops without a word is terminated. The episode is over
+        when the last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
+        terminated.
         """
         acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
-        before = self._ends[env]
+        before = self.presence.ends(env)
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
         for name, number in living.items():
@@ -155,13 +160,17 @@ class Agents:
                 end[number] = TRUNCATED
             elif name not in env.agents:
                 end[number] = TERMINATED
-        self._ends[env] = end
+        end = self.presence.follow(env, end, seen)
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
-        observation = self._stacked({name: seen[name] for name in living if name in seen})
-        legal = self.masks.legal({name: one for name, one in seen.items() if name in living}, infos)
-        success = self.verdicts.success(env, infos)
-        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, legal, success)
+        shown = self._of_those((before == RUNS) | (end == RUNS), seen)
+        observation, legal = self._stacked(shown), self.masks.legal(shown, infos)
+        success, state = self.verdicts.success(env, infos), self._state(env, observation, end)
+        return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
+
+    def _of_those(self, there: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
+        """What those agents see, of ``there`` ``[A]`` bool."""
+        return {name: seen[name] for name, flag in zip(self.names, there, strict=True) if flag and name in seen}
 
     def _given(self, number: int, action: np.ndarray) -> Any:
         space = self._spaces[number]
@@ -179,14 +188,15 @@ class Agents:
                 out[number, :size] = np.asarray(self.masks.observed(number, seen[name])).reshape(size)
         return out
 
-    def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
+    def _state(self, env: Any, observation: np.ndarray, end: np.ndarray) -> np.ndarray:
+        there = [(end == RUNS).astype(np.float32)] if self._tells_presence else []
         if self.has_state:
             try:
-                return np.array(env.state(), dtype=np.float32).reshape(-1)
+                return np.concatenate([np.array(env.state(), dtype=np.float32).reshape(-1), *there])
             except Exception as error:
                 raise ValueError(f"its state() fails, {one_line(error)}") from error
         parts = zip(observation, self.observation_sizes, strict=True)
-        return np.concatenate([seen[:size] for seen, size in parts])
+        return np.concatenate([*(seen[:size] for seen, size in parts), *there])
 
 
 def _number(what: str, name: Any, value: Any) -> float:

@@ -48,9 +48,11 @@ class PettingZoo(Task):
     Where the package gives an ``action_mask`` in its infos, or beside the ``observation`` in a Dict, policies never
     take what it forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
 
-    Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
-    error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
-    over when the last agents have left: truncated if one of these was, otherwise terminated. A time limit of the
+    Agents may come later than others, or not in every episode: there is room for the package's ``possible_agents``, and
+    ``agents`` says who is there. Every agent's end is its own: what the team earns afterwards is not its reward. Before
+    and after, it sees zeros and gets no reward; learners, samplers and figures of the sampling error leave it out. It
+    may not come back. The episode is over when the last agents have left: truncated if one of these was, otherwise
+    terminated. A time limit of the
     package (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no word for
     success; what a package says under ``success`` or ``is_success`` in its infos counts, of all agents who say so, at
     the end of an episode (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
@@ -66,6 +68,8 @@ class PettingZoo(Task):
         fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
             evaluation: its starts, and what it draws within episodes, are then always the same.
         squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
+        presence: the global state ends with a number of each agent, 1 while it is there, else 0. None: where the
+            package's episode of seed 0 starts without some of its possible agents.
 
     Raises:
         ConfigError: a package is not installed; there is no such module, or it has no ``parallel_env``; it does not
@@ -85,6 +89,7 @@ class PettingZoo(Task):
         max_steps: Count | None = None,
         fixed_start: bool = False,
         squash: Literal["tanh", "clip"] = "tanh",
+        presence: bool | None = None,
     ) -> None:
         self.name, self.options = name, dict(options or {})
         self.fixed_start, self.squash = fixed_start, squash
@@ -92,7 +97,7 @@ class PettingZoo(Task):
         self._parallel_env = found(name)
         with generators_kept():
             env = self._made()
-            self._agents = Agents(env, self._named)
+            self._agents = Agents(env, self._named, presence)
             limit = time_limit(env, self.options) if max_steps is None else None
         self.max_steps = min(limit or _MOST, _MOST) if max_steps is None else max_steps
         self._chosen_here, self._cut = max_steps is None, False
@@ -178,6 +183,7 @@ class PettingZoo(Task):
         vector = torch.zeros(rows, self.state_dim)
         self._live.expect(rows)
         legal = self._mask.expand(rows, -1, -1).clone()
+        agents_end = torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8)
         errors: dict[int, Exception] = {}
         with generators_kept():
             for row, number in enumerate(seed.tolist()):
@@ -188,13 +194,14 @@ class PettingZoo(Task):
                     continue
                 observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
                 legal[row] = torch.from_numpy(allowed) if self.masks_actions else legal[row]
+                agents_end[row] = torch.from_numpy(self._agents.presence.ends(env))
                 self._live.keep(env, number, actions[row, :0].numpy())
         state = {
             "seed": seed,
             "taken": torch.zeros(rows, dtype=torch.int32),
             "actions": actions,
             "end": torch.full((rows,), RUNS, dtype=torch.uint8),
-            "agents_end": torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8),
+            "agents_end": agents_end,
             "observation": observation,
             "vector": vector,
         } | ({"legal": legal} if self.masks_actions else {})
