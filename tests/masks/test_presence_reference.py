@@ -187,26 +187,31 @@ def test_joint_actions_are_those_of_the_agents_that_are_there(sampler: str, task
     behavior, data = run.behavior, run.buffer.current()
     step = data[:, -1]
     parameters = step.get(keys.PARAMETERS)
-    drawn: list[dict[tuple[int, ...], float]] = [{} for _ in range(step.numel())]
+    states = step.get(keys.STATE_INDEX).squeeze(-1) + 10**6 * torch.arange(len(SEEDS)).unsqueeze(1)
+    drawn: dict[int, dict[tuple[int, ...], float]] = {state: {} for state in states.flatten().tolist()}
     kl = torch.zeros(step.batch_size)
     for _ in range(200):
         choice = behavior.choose(step.clone(), parameters)
         kl += choice.kl / 200
-        for row, (action, log_prob) in enumerate(
-            zip(choice.action.flatten(0, 1).tolist(), choice.behavior_log_prob.flatten().tolist(), strict=True)
-        ):
-            drawn[row][tuple(action)] = math.exp(log_prob)
-    for row, (each, end) in enumerate(
-        zip(parameters.flatten(0, 1), step.get(keys.END).flatten(0, 1).tolist(), strict=True)
-    ):
+        chances = choice.behavior_log_prob.exp().flatten().tolist()
+        for state, action, chance in zip(states.flatten().tolist(), choice.action.flatten(0, 1).tolist(), chances,
+                                         strict=True):  # fmt: skip
+            drawn[state][tuple(action)] = chance
+    compared = 0
+    for state, each, end, found in zip(
+        states.flatten().tolist(), parameters.flatten(0, 1), step.get(keys.END).flatten(0, 1).tolist(),
+        kl.flatten().tolist(), strict=True,
+    ):  # fmt: skip
         expected = joint_of(each, [one == RUNS for one in end])
-        assert set(drawn[row]) <= set(expected)
-        assert sum(drawn[row].values()) == pytest.approx(1.0, abs=0.1)  # rare ones may not have been drawn
-        if set(drawn[row]) == set(expected):
-            assert sum(drawn[row].values()) == pytest.approx(1.0, abs=1e-5)
-            divergence = sum(p * math.log(p / drawn[row][joint]) for joint, p in expected.items())
+        assert set(drawn[state]) <= set(expected)
+        assert sum(drawn[state].values()) == pytest.approx(1.0, abs=0.1)  # rare ones may not have been drawn
+        if set(drawn[state]) == set(expected):
+            assert sum(drawn[state].values()) == pytest.approx(1.0, abs=1e-5)
+            divergence = sum(p * math.log(p / drawn[state][joint]) for joint, p in expected.items())
             tolerance = 0.3 * divergence + 1e-5 if sampler.startswith("Autoregressive") else 1e-5  # drawn prefixes
-            assert kl.flatten()[row].item() == pytest.approx(divergence, abs=tolerance)
+            assert found == pytest.approx(divergence, abs=tolerance)
+            compared += 1
+    assert compared
 
 
 def test_the_sampling_error_is_over_the_joint_actions_of_those_who_are_there() -> None:
