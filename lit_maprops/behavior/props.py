@@ -25,7 +25,8 @@ class PROPS(EnumeratedPolicy):
 
     Discrete actions: pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i). Continuous ones: Delta_phi_i shifts
     the means, in standard deviations of pi_theta_i, and the log standard deviations. The ratio of each step of D is
-    then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused.
+    then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused. Where
+    agents come and go, each learns from its own steps.
 
     Arguments as ``EnumeratedPolicy``.
     """
@@ -49,7 +50,8 @@ class PROPS(EnumeratedPolicy):
             f"{type(task).__name__} has continuous actions: leave the default",
         )
         shape = (self.n_seeds, task.n_agents)
-        return RowTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.ratios, shape)
+        parts = self.net, self.optimizer, self.minibatch_streams, self.settings
+        return RowTrainer(*parts, self.ratios, shape, weight=_of_own_steps if task.agents_leave else None)
 
     def adjusted(self, parameters: Tensor, observation: Tensor, present: Tensor | None = None) -> Tensor:
         """Parameters of pi_phi_i from those of pi_theta_i.
@@ -82,16 +84,16 @@ class PROPS(EnumeratedPolicy):
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """Every agent's own actions.
 
-        Of continuous ones, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
+        Where agents may leave, also which steps are theirs. Of continuous actions, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
         """
         observation, parameters, action = (
             data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.PARAMETERS, keys.ACTION)
         )
+        present = living(data)
         if not self.task.continuous_actions:
-            return observation, parameters, action
+            return observation, parameters, action, *(() if present is None else (present.mT,))
         z = gaussian.standardized(parameters, action).mT.flatten(0, 1)
         exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1).expand_as(z)
-        present = living(data)
         if present is not None:
             exists = exists & present.transpose(1, 2).flatten(0, 1).unsqueeze(1)
         return observation, z, exists.float()
@@ -107,3 +109,9 @@ class PROPS(EnumeratedPolicy):
         stats = super().update(measure)
         joint_kl = {"kl": stats["kl"].sum(-1)} if measure else {}
         return {name: value.float().mean(-1) for name, value in stats.items()} | joint_kl
+
+
+def _of_own_steps(rows: Rows) -> Tensor:
+    """Weights ``[G, U]`` of steps in which the agent is there: a mean over D is one over those."""
+    own = rows.facts[1].amax(1)
+    return own / own.sum(1, keepdim=True).clamp(min=1)

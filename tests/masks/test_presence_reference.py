@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from lit_maprops import keys
-from lit_maprops.behavior import BEHAVIORS
+from lit_maprops.behavior import BEHAVIORS, PROPS
 from lit_maprops.behavior.whitened import Adjustment
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import RUNS, TERMINATED
@@ -312,3 +312,38 @@ def test_divergences_of_continuous_actions_are_of_the_agents_that_are_there(
     torch.testing.assert_close(again.kl, choice.kl, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(again.action[:, :, 1], choice.action[:, :, 1])
     torch.testing.assert_close(again.behavior_log_prob, choice.behavior_log_prob, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"merge_states": True}, {"kl_cutoff": "auto"}], ids=str)
+@pytest.mark.parametrize("task", [Shifts, UnequalShifts, ContinuousShifts], ids=lambda task: task.__name__)
+@pytest.mark.parametrize("native", [False, True], ids=["torch", "native"])
+def test_props_learns_from_each_agents_own_steps(task: type[Task], options: dict, native: bool) -> None:
+    """As from a D that holds nothing else: ratios, divergence, its cutoff and what comes of them."""
+    if task.continuous_actions and (options or native):
+        pytest.skip("of discrete actions")
+    arguments = {"hidden": [4], "kl_cutoff": 0.02, "clip_epsilon": 1.0, "epochs": 6, "learning_rate": 0.1} | options
+    # A gradient of 0 but for rounding must make no step; under auto the gradient is as large as the share of own steps.
+    arguments["adam_epsilon"] = 1e-6 if "kl_cutoff" in options else 1e-3
+    data = collected("OnPolicy", "IPPO", task).buffer.current().flatten(1, 2)
+
+    def updated(rows: TensorDictBase, seed_ids: list[int]) -> tuple[PROPS, dict[str, Tensor]]:
+        behavior = PROPS(**arguments)
+        behavior.build(task(), 0, seed_ids)
+        if native:
+            behavior.use_kernel()
+        behavior.extend(rows)
+        return behavior, behavior.delta_trainer.update(True)
+
+    whole, statistics = updated(data, SEEDS)
+    for place, agent in itertools.product(range(len(SEEDS)), range(AGENTS)):
+        own = (data.get(keys.END)[place, :, agent] == RUNS).nonzero().flatten()
+        assert 0 < len(own) < data.shape[1]
+        alone, expected = updated(data[place : place + 1, own].contiguous(), SEEDS[place : place + 1])
+        close = {"rtol": 1e-2, "atol": 1e-3} if "kl_cutoff" in options else {"rtol": 1e-3, "atol": 1e-4}
+        torch.testing.assert_close(whole.net.flat[place, agent], alone.net.flat[0, agent], **close)
+        for name, value in expected.items():
+            of_all = "kl_cutoff" in options and name in ("kl", "ratio_clipped")  # which are then means over D
+            scale = len(own) / data.shape[1] if of_all else 1.0
+            found = statistics[name][place, agent].double()
+            torch.testing.assert_close(found, value[0, agent].double() * scale, **close, msg=name)
+    assert "kl_cutoff" in options or statistics["cutoff_hit"].any()
