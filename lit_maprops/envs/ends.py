@@ -101,7 +101,9 @@ def check_ends(batch: TensorDictBase, faults: Faults) -> None:
         t, env, agent = wrong[seed].nonzero()[0].tolist()
         then, now = int(before[seed, t, env, agent]), int(after[seed, t, env, agent])
         if not known[seed, t, env, agent]:
-            what = f"{then if then > ABSENT else now} in agent_ends of agent {agent}, where {RUNS} to {ABSENT} are known"
+            what = (
+                f"{then if then > ABSENT else now} in agent_ends of agent {agent}, where {RUNS} to {ABSENT} are known"
+            )
         elif follows[seed, t, env, agent]:
             what = f"a reward of {float(reward[seed, t, env, agent]):g} for agent {agent}, which is not there"
         elif now == ABSENT:

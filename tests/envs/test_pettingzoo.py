@@ -335,7 +335,6 @@ BAD = {
     "dictionaries": ({"name": "pettingzoo_toys.dictionaries"}, ["observations of kind Dict"]),
     "classic": ({"name": "pettingzoo.classic.rps_v2"}, ["observations of kind Discrete"]),
     "nobody": ({"name": "pettingzoo_toys.anonymous"}, ["possible_agents"]),
-    "late": ({"name": "pettingzoo_toys.late"}, ["without some of its agents"]),
     "unseeded": ({"name": "pettingzoo_toys.unseeded"}, ["reset with a seed"]),
     "an old reset": ({"name": "pettingzoo_toys.old_reset"}, ["old interface", "observations and infos"]),
     "NaN": ({"name": "pettingzoo_toys.blind"}, ["gives NaN in an observation"]),

@@ -1,4 +1,4 @@
-"""What is learned and measured where agents come and go, against plain loops over the steps that are each agent's own."""
+"""What is learned and measured where agents come and go, against plain loops over each agent's own steps."""
 
 import itertools
 import math
@@ -314,13 +314,14 @@ def test_divergences_of_continuous_actions_are_of_the_agents_that_are_there(
     torch.testing.assert_close(again.behavior_log_prob, choice.behavior_log_prob, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"merge_states": True}, {"kl_cutoff": "auto"}], ids=str)
-@pytest.mark.parametrize("task", [Shifts, UnequalShifts, ContinuousShifts], ids=lambda task: task.__name__)
-@pytest.mark.parametrize("native", [False, True], ids=["torch", "native"])
+OF_TABLES = itertools.product(
+    [Shifts, UnequalShifts], [{}, {"merge_states": True}, {"kl_cutoff": "auto"}], [False, True]
+)
+
+
+@pytest.mark.parametrize(("task", "options", "native"), [*OF_TABLES, (ContinuousShifts, {}, False)], ids=str)
 def test_props_learns_from_each_agents_own_steps(task: type[Task], options: dict, native: bool) -> None:
     """As from a D that holds nothing else: ratios, divergence, its cutoff and what comes of them."""
-    if task.continuous_actions and (options or native):
-        pytest.skip("of discrete actions")
     arguments = {"hidden": [4], "kl_cutoff": 0.02, "clip_epsilon": 1.0, "epochs": 6, "learning_rate": 0.1} | options
     # A gradient of 0 but for rounding must make no step; under auto the gradient is as large as the share of own steps.
     arguments["adam_epsilon"] = 1e-8 if "kl_cutoff" in options else 1e-3
@@ -347,3 +348,21 @@ def test_props_learns_from_each_agents_own_steps(task: type[Task], options: dict
             found = statistics[name][place, agent].double()
             torch.testing.assert_close(found, value[0, agent].double() * scale, **close, msg=name)
     assert "kl_cutoff" in options or statistics["cutoff_hit"].any()
+
+
+@pytest.mark.parametrize("name", ["IPPO", "MAPPO"])
+@pytest.mark.parametrize("task", [Shifts, UnequalShifts], ids=lambda task: task.__name__)
+def test_kernels_learn_the_same(task: type[Task], name: str) -> None:
+    """All of a target update, and of a behavior update of the table of joint actions."""
+    runs = [collected("MAPROPS", name, task) for _ in range(2)]
+    runs[1].learner.use_kernel(), runs[1].behavior.use_kernel()
+    figures = []
+    for run in runs:
+        run.behavior.reset(None)
+        run.behavior.extend(run.buffer.current().flatten(1, 2))
+        figures.append(run.behavior.update() | run.learner.update(run.buffer))
+    assert (figures[0]["gradient_steps"] > 0).all()
+    for one, other in zip(runs[0].parameters(), runs[1].parameters(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
+    for key, value in figures[0].items():
+        torch.testing.assert_close(figures[1][key], value, rtol=1e-3, atol=1e-4, check_dtype=False, msg=key)

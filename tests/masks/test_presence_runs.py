@@ -19,7 +19,9 @@ SAMPLERS["correlated"] = "GaussianAdjustment", {"correlated": True}
 SAMPLERS["by value"] = "LowDiscrepancy", {"order": "value"}
 EVERY = [(Shifts, sampler, learner) for sampler in DISCRETE if sampler in BEHAVIORS for learner in LEARNERS]
 EVERY += [(Shifts, sampler, "IPPO") for sampler in [*DISCRETE, "by value"] if sampler not in BEHAVIORS]
-EVERY += [(ContinuousShifts, sampler, learner) for sampler in CONTINUOUS if sampler in BEHAVIORS for learner in LEARNERS]
+EVERY += [
+    (ContinuousShifts, sampler, learner) for sampler in CONTINUOUS if sampler in BEHAVIORS for learner in LEARNERS
+]
 EVERY += [(ContinuousShifts, sampler, "MAPPO") for sampler in [*CONTINUOUS, "correlated"] if sampler not in BEHAVIORS]
 EVERY += [(MaskedShifts, sampler, "MAPPO") for sampler in ("OnPolicy", "MAPROPS", "LowDiscrepancy", "Greedy")]
 EVERY += [(UnequalShifts, sampler, "IPPO") for sampler in ("OnPolicy", "PROPS", "Autoregressive", "CoordinationGraph")]
