@@ -53,7 +53,7 @@ class GaussianAdjustment(StructuredPolicy):
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
-        """Inputs ``[R, b, S]`` and whitened joint actions ``[R, J, b]``; where agents may leave, which are there, too."""
+        """Inputs ``[R, b, S]``, whitened joint actions ``[R, J, b]`` and, where agents may leave, which are there."""
         facts = self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION)), self._present(data)
         return data.get(keys.STATE), *(fact for fact in facts if fact is not None)
 

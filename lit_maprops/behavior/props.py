@@ -84,7 +84,8 @@ class PROPS(EnumeratedPolicy):
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """Every agent's own actions.
 
-        Where agents may leave, also which steps are theirs. Of continuous actions, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
+        Where agents may leave, also which steps are theirs. Of continuous actions, the facts of ``Rows``: whitened
+        actions, and which components exist, ``[R * A, D, b]``.
         """
         observation, parameters, action = (
             data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.PARAMETERS, keys.ACTION)

@@ -36,7 +36,7 @@ class Adjustment(NamedTuple):
         return Adjustment(*delta.clamp(-LARGEST, LARGEST).split([n, n, delta.shape[1] - 2 * n], 1))
 
     def of_those(self, exists: Tensor) -> "Adjustment":
-        """Of some components alone, the others stay standard normal and by themselves: ``exists`` ``[G, J, U]``, 0 or 1."""
+        """Of the components with ``exists`` 1, ``[G, J, U]``, alone; the others stay standard normal, by themselves."""
         row, column = self.ends()
         below = self.below * exists[:, row] * exists[:, column]
         return Adjustment(self.mean * exists, self.log_scale * exists, below)

@@ -151,7 +151,7 @@ class Task(Configurable, ABC):
         return self.state_index(self.initial_state(torch.zeros(1, self.start_noise))) is not None
 
     def agent_ends(self, state: State) -> Tensor:
-        """Who is there, or how its own episode has ended: ``[*B, n_agents]`` uint8, ``envs.ends``. For ``agents_leave``.
+        """Who is there, or how its own part has ended, ``envs.ends``: ``[*B, n_agents]`` uint8. For ``agents_leave``.
 
         An agent comes once at most and does not come back. While it is not there, what it does must count for nothing,
         and its reward be 0; learners leave those steps out. Global states, and numbers of states, must tell who is

@@ -92,7 +92,7 @@ class Agents:
         self.state_size = len(self._state(env, observation, end))
 
     def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Observations ``[A, O]`` and ends ``[A]`` at a start; refuses an environment that has none. Sets ``masks``."""
+        """Observations ``[A, O]`` and ends ``[A]`` at a start; refuses one without. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
