@@ -92,7 +92,7 @@ class Agents:
         self.state_size = len(self._state(env, observation, end))
 
     def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Observations ``[A, O]`` and ends ``[A]`` at a start; refuses one without. Sets ``masks``."""
+        """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -141,9 +141,9 @@ class Agents:
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
 
-        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it, and so
-        does one that has not come yet; one that the package drops without a word is terminated. The episode is over
-        when the last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
+        An agent whose end came before the others', or that has not come yet, sees zeros and gets no reward, whatever
+        the package says of it; one that the package drops without a word is terminated. The episode is over when the
+        last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
         terminated.
         """
         acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
