@@ -153,9 +153,16 @@ class NobodyAtTimes(Steady):
         return outcome
 
 
+class Shrinking(Steady):
+    """Its state has a number of everyone who is there."""
+
+    def state(self):
+        return np.ones(len(self.agents))
+
+
 visitors, visitors_in_boxes, masked_visitors = (
     SimpleNamespace(parallel_env=each) for each in (Visitors, VisitorsInBoxes, MaskedVisitors)
 )
 deaths, steady = (SimpleNamespace(parallel_env=each) for each in (Deaths, Steady))
 revived, unannounced, stranger = (SimpleNamespace(parallel_env=each) for each in (Revived, Unannounced, Stranger))
-nobody, nobody_at_times = (SimpleNamespace(parallel_env=each) for each in (Nobody, NobodyAtTimes))
+nobody, nobody_at_times, shrinking = (SimpleNamespace(parallel_env=each) for each in (Nobody, NobodyAtTimes, Shrinking))

@@ -38,6 +38,7 @@ class Slow:
         self.sight = dict(self.env.reset(seed=seed)[0])
         self.end = {a: RUNS if a in self.env.agents else ABSENT for a in self.env.possible_agents}
         self.reward, self.over, self.cut = dict.fromkeys(self.end, 0.0), False, False
+        self.just = set()  # truncated by the last step
 
     def step(self, action):
         before = list(self.env.agents)
@@ -50,6 +51,7 @@ class Slow:
                 self.end[a] = TERMINATED if terminated[a] else TRUNCATED
         for a in self.env.agents:
             self.end[a] = RUNS
+        self.just = {a for a in before if self.end[a] == TRUNCATED}
         self.over = not self.env.agents
         self.cut = self.over and any(truncated[a] and not terminated[a] for a in before)
 
@@ -69,7 +71,7 @@ def test_steps_are_those_of_the_package(name, tells):
         observation, vector = task.observe(state)
         for row, one in enumerate(slow):
             assert observation[row].tolist() == pytest.approx(np.array(one.observation()))
-            flags = [float(end == RUNS) for end in one.end.values()] if tells else []
+            flags = [float(end == RUNS or name in one.just) for name, end in one.end.items()] if tells else []
             assert vector[row].tolist() == pytest.approx(np.concatenate([*one.observation(), flags]))
             assert task.agent_ends(state)[row].tolist() == list(one.end.values())
             met |= set(one.end.values())
@@ -118,6 +120,7 @@ REFUSED = {
     "nobody": ["starts without any agent"],
     "revived": ["cannot be played", "agent a acts after its end"],
     "unannounced": ["cannot be played", "agent b comes without an observation"],
+    "shrinking": ["cannot be played", "its state() has 1 more numbers than at first"],
     "stranger": ["cannot be played", "its agents hold e, who is not one of its possible_agents"],
 }
 

@@ -43,8 +43,8 @@ class Agents:
     Args:
         env: an environment that was just made.
         named: the argument that gave it, for messages.
-        tells_presence: the global state says who is there, by a last number of each agent: 1 if it is, else 0. None:
-            where not all are there in the episode of seed 0.
+        tells_presence: the global state says who is there, by a last number of each agent: 1 if it is, and after the
+            step that truncates it, else 0. None: where not all are there in the episode of seed 0.
 
     Raises:
         ConfigError: the environment has no fixed set of agents, or spaces that are not served.
@@ -69,7 +69,7 @@ class Agents:
             f"Dict of {OBSERVATION}, a Box, and {MASK}",
         )
         self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
-        self._spaces = spaces
+        self._spaces, self.state_size = spaces, 0
         if self.continuous:
             whole = next((space.dtype for space in spaces if not np.issubdtype(space.dtype, np.floating)), None)
             check(
@@ -89,7 +89,7 @@ class Agents:
         self._tells_presence = bool((end != RUNS).any()) if tells_presence is None else tells_presence
         self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
-        self.state_size = len(self._state(env, observation, end))
+        self.state_size = len(self._state(env, observation, end == RUNS))
 
     def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
@@ -136,7 +136,7 @@ class Agents:
         end = self.presence.begin(env)
         self.verdicts.begin(env)
         observation = self._stacked(self._of_those(end == RUNS, seen))
-        return observation, self._state(env, observation, end), self.masks.legal(seen, infos)
+        return observation, self._state(env, observation, end == RUNS), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
@@ -165,7 +165,9 @@ class Agents:
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
         shown = self._of_those((before == RUNS) | (end == RUNS), seen)
         observation, legal = self._stacked(shown), self.masks.legal(shown, infos)
-        success, state = self.verdicts.success(env, infos), self._state(env, observation, end)
+        success = self.verdicts.success(env, infos)
+        # Who is truncated is there in the state that its value is asked of.
+        state = self._state(env, observation, (end == RUNS) | ((end == TRUNCATED) & (before == RUNS)))
         return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
 
     def _of_those(self, there: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
@@ -188,15 +190,19 @@ class Agents:
                 out[number, :size] = np.asarray(self.masks.observed(number, seen[name])).reshape(size)
         return out
 
-    def _state(self, env: Any, observation: np.ndarray, end: np.ndarray) -> np.ndarray:
-        there = [(end == RUNS).astype(np.float32)] if self._tells_presence else []
+    def _state(self, env: Any, observation: np.ndarray, there: np.ndarray) -> np.ndarray:
+        flags = [there.astype(np.float32)] if self._tells_presence else []
         if self.has_state:
             try:
-                return np.concatenate([np.array(env.state(), dtype=np.float32).reshape(-1), *there])
+                state = np.concatenate([np.array(env.state(), dtype=np.float32).reshape(-1), *flags])
             except Exception as error:
                 raise ValueError(f"its state() fails, {one_line(error)}") from error
+            if len(state) != (self.state_size or len(state)):
+                had = self.state_size - len(state)
+                raise ValueError(f"its state() has {abs(had)} {'more' if had < 0 else 'fewer'} numbers than at first")
+            return state
         parts = zip(observation, self.observation_sizes, strict=True)
-        return np.concatenate([*(seen[:size] for seen, size in parts), *there])
+        return np.concatenate([*(seen[:size] for seen, size in parts), *flags])
 
 
 def _number(what: str, name: Any, value: Any) -> float:

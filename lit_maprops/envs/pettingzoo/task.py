@@ -68,8 +68,9 @@ class PettingZoo(Task):
         fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
             evaluation: its starts, and what it draws within episodes, are then always the same.
         squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
-        presence: the global state ends with a number of each agent, 1 while it is there, else 0. None: where the
-            package's episode of seed 0 starts without some of its possible agents.
+        presence: the global state ends with a number of each agent: 1 while it is there, and in the state after the
+            step that truncates it, which its value is then asked of; else 0. None: where the package's episode of seed
+            0 starts without some of its possible agents.
 
     Raises:
         ConfigError: a package is not installed; there is no such module, or it has no ``parallel_env``; it does not
