@@ -16,6 +16,7 @@ from lit_maprops.behavior.whitened import Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.stacked.nets import StackedMLP
 
 
@@ -48,6 +49,8 @@ class GaussianAdjustment(StructuredPolicy):
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """``[R, B, S]`` -> the outputs of ``Adjustment``."""
         (self.n_components,) = (n,) = self.columns(task)
+        sizes = task.action_mask().sum(-1)
+        self._owner = DeviceCache(torch.arange(task.n_agents).repeat_interleave(sizes))  # of each component
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
         return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
 
@@ -62,7 +65,7 @@ class GaussianAdjustment(StructuredPolicy):
         present = living(data)
         if present is None:
             return None
-        return present.repeat_interleave(self.family.mask.sum(-1).to(present.device), -1).mT.float()
+        return present.index_select(-1, self._owner.on(present.device)).mT.float()
 
     def _whitened(self, parameters: Tensor, action: Tensor) -> Tensor:
         return gaussian.whiten(parameters, action, self.family.mask).mT

@@ -40,13 +40,13 @@ class Shifts(Task):
     def initial_state(self, noise: Tensor) -> State:
         shift = (noise[..., 0] * SHIFTS).long()
         zero = torch.zeros_like(shift)
-        return {"shift": shift, "hour": zero, "room": shift % ROOMS, "end": PLAN[shift, zero].clone()}
+        return {"shift": shift, "hour": zero, "room": shift % ROOMS, "end": PLAN.to(shift.device)[shift, zero].clone()}
 
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         shift, hour, there = state["shift"], state["hour"] + 1, state["end"] == RUNS
         taken = torch.where(there, self.numbers(action), 0)
-        paid = REWARD[(state["room"], *taken.unbind(-1))]
-        planned = PLAN[shift, hour.clamp(max=HOURS)]
+        paid = REWARD.to(hour.device)[(state["room"], *taken.unbind(-1))]
+        planned = PLAN.to(hour.device)[shift, hour.clamp(max=HOURS)]
         end = torch.where((state["end"] == TERMINATED) | (state["end"] == TRUNCATED), state["end"], planned)
         end[..., 1][there[..., 1] & (taken[..., 1] == 2)] = TERMINATED
         reward = torch.where(there, paid.unsqueeze(-1), 0.0)
