@@ -23,7 +23,8 @@ EVERY += [
     (ContinuousShifts, sampler, learner) for sampler in CONTINUOUS if sampler in BEHAVIORS for learner in LEARNERS
 ]
 EVERY += [(ContinuousShifts, sampler, "MAPPO") for sampler in [*CONTINUOUS, "correlated"] if sampler not in BEHAVIORS]
-EVERY += [(MaskedShifts, sampler, "MAPPO") for sampler in ("OnPolicy", "MAPROPS", "LowDiscrepancy", "Greedy")]
+EVERY += [(MaskedShifts, sampler, "IPPO") for sampler in ("OnPolicy", "MAPROPS", "LowDiscrepancy")]
+EVERY += [(MaskedShifts, "Greedy", "MAPPO")]  # with the fitted sampling error
 EVERY += [(UnequalShifts, sampler, "IPPO") for sampler in ("OnPolicy", "PROPS", "Autoregressive", "CoordinationGraph")]
 
 
