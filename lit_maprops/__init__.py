@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from lit_maprops.data import MultiAgentData
     from lit_maprops.envs import (
+        RWARE,
         VMAS,
         BoulderPush,
         Coordination,
@@ -69,6 +70,7 @@ _HOMES = {
     "OnPolicy": "behavior",
     "TabularMAPROPS": "behavior",
     "MultiAgentData": "data",
+    "RWARE": "envs",
     "VMAS": "envs",
     "BoulderPush": "envs",
     "Coordination": "envs",
@@ -96,6 +98,7 @@ __all__ = [
     "MAPPO",
     "MAPROPS",
     "PROPS",
+    "RWARE",
     "VMAS",
     "Autoregressive",
     "BehaviorPolicy",

@@ -7,6 +7,7 @@ from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.games.two_peaks import TwoPeaks
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
+from lit_maprops.envs.rware.task import RWARE
 from lit_maprops.envs.task_env import TaskEnv
 from lit_maprops.envs.vmas.task import VMAS
 
@@ -16,12 +17,14 @@ TASKS: dict[str, type[Task]] = {
     "Foraging": Foraging,
     "MatrixGame": MatrixGame,
     "PettingZoo": PettingZoo,
+    "RWARE": RWARE,
     "SparseReacher": SparseReacher,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
 
 __all__ = [
+    "RWARE",
     "TASKS",
     "VMAS",
     "BoulderPush",

@@ -38,6 +38,17 @@ SETTINGS = {
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"max_cycles": 5}},  # 3 actions, and 5
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
     ],
+    "RWARE": [
+        {"name": "rware-2s-1x3-2h-4ag-6req-twostage", "max_steps": 7},
+        {
+            "column_height": 1,
+            "n_agents": 5,
+            "request_queue_size": 2,
+            "reward_type": "global",
+            "fixed_start": True,
+            "max_steps": 6,
+        },
+    ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
     "TwoPeaks": [
         {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
