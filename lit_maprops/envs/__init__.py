@@ -5,6 +5,7 @@ from lit_maprops.envs.boulder_push.task import BoulderPush
 from lit_maprops.envs.foraging.task import Foraging
 from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.games.two_peaks import TwoPeaks
+from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
 from lit_maprops.envs.rware.task import RWARE
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
     "Coordination": Coordination,
     "Foraging": Foraging,
     "MatrixGame": MatrixGame,
+    "Overcooked": Overcooked,
     "PettingZoo": PettingZoo,
     "RWARE": RWARE,
     "SparseReacher": SparseReacher,
@@ -32,6 +34,7 @@ __all__ = [
     "Foraging",
     "Interface",
     "MatrixGame",
+    "Overcooked",
     "PettingZoo",
     "SparseReacher",
     "State",

@@ -33,6 +33,7 @@ SETTINGS = {
         {"payoff": "no_conflict_7"},
         {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
     ],
+    "Overcooked": [{"layout": "counter_circuit", "shaping": 1.0, "max_steps": 7}],
     "PettingZoo": [
         {"max_steps": 7, "fixed_start": True},
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"max_cycles": 5}},  # 3 actions, and 5

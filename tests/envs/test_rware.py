@@ -142,7 +142,7 @@ def test_layouts_and_names_are_those_of_the_package():
     registered = {name: spec.kwargs for name, spec in gymnasium.registry.items() if name.startswith("rware-")}
     assert len(registered) == 4 * 3 * 19
     for name, kwargs in registered.items():
-        if name.startswith("rware-tiny") and kwargs["request_queue_size"] >= 32 or not kwargs["request_queue_size"]:
+        if (name.startswith("rware-tiny") and kwargs["request_queue_size"] >= 32) or not kwargs["request_queue_size"]:
             with pytest.raises(ConfigError, match="request_queue_size"):  # the package has no shelf to request next
                 RWARE(name)
             continue

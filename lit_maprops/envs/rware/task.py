@@ -108,8 +108,8 @@ class RWARE(Task):
         self.shelves = len(self._places.value)
         check(
             self.request_queue_size < self.shelves,
-            f"<env.request_queue_size> is {self.request_queue_size}: give fewer than the {self.shelves} shelves, or more "
-            f"<env.shelf_columns>",
+            f"<env.request_queue_size> is {self.request_queue_size}: give fewer than the {self.shelves} shelves, or "
+            f"more <env.shelf_columns>",
         )
         check_count("env.n_agents", self.n_agents, self.cells)
         self.n_actions = len(ACTIONS)
