@@ -4,6 +4,7 @@ from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push.task import BoulderPush
 from lit_maprops.envs.foraging.task import Foraging
 from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.games.staged_game import StagedGame
 from lit_maprops.envs.games.two_peaks import TwoPeaks
 from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "PettingZoo": PettingZoo,
     "RWARE": RWARE,
     "SparseReacher": SparseReacher,
+    "StagedGame": StagedGame,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "Overcooked",
     "PettingZoo",
     "SparseReacher",
+    "StagedGame",
     "State",
     "Task",
     "TaskEnv",

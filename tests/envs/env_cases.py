@@ -51,6 +51,7 @@ SETTINGS = {
         },
     ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "StagedGame": [{"payoff": "penalty_25", "stages": 5, "advance": "best"}],
     "TwoPeaks": [
         {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
         {"n_agents": 3, "components": [2, 1, 3]},

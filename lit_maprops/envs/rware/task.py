@@ -22,6 +22,7 @@ from lit_maprops.system.argument_types import Count, Range
 from lit_maprops.system.errors import check, check_choice, check_count
 
 ShelfRows = TypeAliasType("ShelfRows", Annotated[int, Range(1, 10)])
+ShelfColumns = TypeAliasType("ShelfColumns", Annotated[int, Range(1, 19)])
 ColumnHeight = TypeAliasType("ColumnHeight", Annotated[int, Range(1, 15)])
 Robots = TypeAliasType("Robots", Annotated[int, Range(1, 100)])
 WarehouseSensor = TypeAliasType("WarehouseSensor", Annotated[int, Range(0, 10)])
@@ -78,7 +79,7 @@ class RWARE(Task):
         self,
         name: str | None = None,
         shelf_rows: ShelfRows | None = None,
-        shelf_columns: int | None = None,
+        shelf_columns: ShelfColumns | None = None,
         column_height: ColumnHeight | None = None,
         n_agents: Robots | None = None,
         sensor_range: WarehouseSensor | None = None,
