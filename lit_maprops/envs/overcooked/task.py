@@ -205,10 +205,8 @@ class Overcooked(Task):
             ],
             -2,
         )
-        seen = [
-            torch.cat([places[..., order, :], looks[..., order, :, :].flatten(-3, -2), common], -2).flatten(-2)
-            for order in ([0, 1], [1, 0])
-        ]
+        own_first = [(places, looks), (places.flip(-2), looks.flip(-3))]
+        seen = [torch.cat([where, look.flatten(-3, -2), common], -2).flatten(-2) for where, look in own_first]
         return torch.stack(seen, -2), self._state_vector(state, facing, left, hurry)
 
     def _state_vector(self, state: State, facing: Tensor, left: Tensor, hurry: Tensor) -> Tensor:

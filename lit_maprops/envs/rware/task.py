@@ -34,6 +34,7 @@ REWARDS = ("individual", "global", "two_stage")
 _STEPS = DeviceCache(torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]]))  # (rows, columns) of each direction
 # The direction after each action: [actions, directions].
 _TURNS = DeviceCache(torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 1, 0], [3, 2, 0, 1], [0, 1, 2, 3]]))
+_NOTHING = DeviceCache(torch.tensor([0, 1, 0, 0, 0, 0, 0], dtype=torch.int8))  # what is seen of an empty cell
 
 
 class RWARE(Task):
@@ -232,8 +233,7 @@ class RWARE(Task):
         agent, reach = state["agent"], self.sensor_range
         batch, device = agent.shape[:-1], agent.device
         looks = _one_hot(state["direction"], len(DIRECTIONS))  # [*B, A, 4]
-        blank = torch.zeros((*batch, self.cells, 7), dtype=torch.int8, device=device)
-        blank[..., 1] = 1
+        blank = _NOTHING.on(device).repeat(*batch, self.cells, 1)
         robots = torch.cat([torch.ones_like(looks[..., :1]), looks], -1)
         blank[..., :5] = blank[..., :5].scatter(-2, agent.unsqueeze(-1).expand(*agent.shape, 5), robots)
         has_shelf = torch.zeros((*batch, self.cells), dtype=torch.int8, device=device)
@@ -248,8 +248,7 @@ class RWARE(Task):
         inside = (rows >= 0) & (rows < self.height) & (columns >= 0) & (columns < self.width)
         around = torch.where(inside, rows * self.width + columns, 0).flatten(-2)
         seen = blank.gather(-2, around.unsqueeze(-1).expand(*around.shape, 7)).unflatten(-2, rows.shape[-2:])
-        nothing = torch.tensor([0, 1, 0, 0, 0, 0, 0], dtype=torch.int8, device=device)
-        seen = torch.where(inside.unsqueeze(-1), seen, nothing).flatten(-2)
+        seen = torch.where(inside.unsqueeze(-1), seen, _NOTHING.on(device)).flatten(-2)
         loaded = (state["carried"] >= 0).to(torch.int8).unsqueeze(-1)
         own = torch.stack([column, row], -1).to(torch.int8)
         highway = self._highway.on(device)[agent].to(torch.int8).unsqueeze(-1)
