@@ -22,7 +22,7 @@ SETTINGS = {
     "crowd, for all": {"name": "rware-2s-1x3-2h-8ag-4req-global"},
     "small, easy": {"name": "rware-small-3ag-easy"},
 }
-STEPS = 2500
+STEPS = 1500
 RANDOMNESS = [0.0, 0.05, 0.2, 1.0]  # share of random actions, one per episode
 LENGTH = 125  # steps per episode
 
