@@ -22,7 +22,18 @@ from lit_maprops.behavior.update import table_trainer
 from lit_maprops.cli.main import main
 from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection, recorded, update_keys
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TwoPeaks
+from lit_maprops.envs import (
+    RWARE,
+    BoulderPush,
+    Coordination,
+    Foraging,
+    MatrixGame,
+    Overcooked,
+    StagedGame,
+    Task,
+    TaskEnv,
+    TwoPeaks,
+)
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked import graphs
 from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce, ppo
@@ -33,6 +44,9 @@ TASKS = {
     "Coordination": lambda: Coordination(3, 3, partial=True),
     "BoulderPush": lambda: BoulderPush(max_steps=5),
     "Foraging": lambda: Foraging(max_steps=5),
+    "Overcooked": lambda: Overcooked(shaping=1.0, max_steps=5),
+    "RWARE": lambda: RWARE("rware-1x3-2h-2ag-easy", max_steps=5),
+    "StagedGame": StagedGame,
     "TwoPeaks": TwoPeaks,
 }
 DISCRETE = ["OnPolicy", "PROPS", "MAPROPS", "TabularMAPROPS", "Autoregressive", "CoordinationGraph"]
@@ -41,6 +55,7 @@ CONTINUOUS = ["OnPolicy", "PROPS", "GaussianAdjustment"]
 PAIRS = [
     *(("Coordination", sampler) for sampler in DISCRETE), *(("TwoPeaks", sampler) for sampler in CONTINUOUS),
     ("MatrixGame", "MAPROPS"), ("BoulderPush", "MAPROPS"), ("Foraging", "PROPS"),
+    ("Overcooked", "PROPS"), ("RWARE", "PROPS"), ("StagedGame", "MAPROPS"),
 ]  # fmt: skip
 
 
@@ -80,7 +95,7 @@ def learner_of(task: str) -> Learner:
 
 def trained(task: str, sampler: str, device: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters and figures after two target iterations."""
-    error = "energy" if task == "TwoPeaks" else "tabular"
+    error = {"TwoPeaks": "energy", "Overcooked": "likelihood", "RWARE": "likelihood"}.get(task, "tabular")
     model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), device, error)
     model.learner.optimizer.fused = False  # as on a device: Adam in another order of rounding leads elsewhere
     for iteration in range(2):
