@@ -1,4 +1,4 @@
-"""PPO for R seeds of independent agents: IPPO and MAPPO, which differ in their critic only.
+"""PPO for R seeds of independent agents: what IPPO and MAPPO share, which differ in their critic only.
 
 TorchRL supplies the generalized advantage estimate and the losses; this file supplies the seed dimension: advantages
 are normalized, losses reduced, gradients clipped and KL stops decided per seed. The ratio's denominator is log
@@ -28,7 +28,7 @@ from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.system.errors import check
 from lit_maprops.targets import gae, native_ppo, ppo_gradient
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
 from lit_maprops.targets.normalized import normalized
@@ -39,7 +39,7 @@ HUBER_DELTA = 10.0
 
 
 class PPO(Learner):
-    """Clipped PPO; subclasses choose the critic.
+    """Clipped PPO; subclasses choose the critic. Those that say ``known_to_kernel`` are; what extends them is not.
 
     Args:
         learning_rate: see ``Learner``.
@@ -69,7 +69,7 @@ class PPO(Learner):
 
     @property
     @abstractmethod
-    def critic_class(self) -> type[IndependentCritic | CentralCritic]:
+    def critic_class(self) -> type[Critic]:
         """The kind of critic; a class attribute of every subclass."""
 
     def __init__(
@@ -126,8 +126,7 @@ class PPO(Learner):
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         trajectories = buffer.trajectories()
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
-        n_rows = trajectories.batch_size[1:].numel()
-        orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
+        orders = self._orders(trajectories.batch_size[1:].numel())
         if self.native and self.stepper is None:  # else every step is to be heard
             return native_ppo.update(self, trajectories, orders)
         active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
@@ -135,6 +134,10 @@ class PPO(Learner):
         by_itself = self.stepper is None and self.team.size == 1
         learn = self._recorded if by_itself and can_record(active.device) else self._learn
         return learn(trajectories, orders, active)
+
+    def _orders(self, n_rows: int) -> list[Tensor]:
+        """Of every pass, in which order the rows of D come ``[R, B]``."""
+        return [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
 
     def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
         """All passes over D; ``active`` ``[R]`` are the seeds that learn. Accelerators are asked nothing."""
@@ -259,7 +262,7 @@ class PPO(Learner):
 
     @override
     def why_not_native(self) -> str | None:
-        if type(self) not in (IPPO, MAPPO):
+        if not vars(type(self)).get("known_to_kernel"):
             return super().why_not_native()
         if self.team.size > 1:
             return "several ranks share the gradients of a seed, and the kernel does not add them up"
@@ -278,17 +281,3 @@ class PPO(Learner):
     @override
     def restore(self, saved: dict[str, Any]) -> None:
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
-
-
-class IPPO(PPO):
-    """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation. Arguments as ``PPO``."""
-
-    critic_class = IndependentCritic
-    loss_class = UncheckedIPPOLoss
-
-
-class MAPPO(PPO):
-    """Multi-agent PPO (Yu et al. 2022): one central critic on the global state. Arguments as ``PPO``."""
-
-    critic_class = CentralCritic
-    loss_class = UncheckedMAPPOLoss
