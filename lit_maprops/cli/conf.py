@@ -6,8 +6,8 @@ from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, did_you_mean
 from lit_maprops.system.shipped import shipped
 
-DESCRIPTION = """List the configurations, presets and sweep files that come with the package, or print one, to be redirected to a
-file and edited."""
+DESCRIPTION = """List the configurations, presets and sweep files that come with the package, or print one, to be
+redirected to a file and edited."""
 MOST_CHARACTERS = 90  # of what a file says of itself
 
 

@@ -175,7 +175,7 @@ class HAPPO(PPO):
         return samples.update(data.select(keys.ACTION, keys.ACTION_MASK, strict=False))
 
     def _policies_of(self, samples: TensorDictBase, turn: Tensor) -> Tensor:
-        """pi_theta of agents ``turn`` in ``samples``, put where agents stand: ``[R, b, A, K]``, others' mean nothing."""
+        """pi_theta of agents ``turn`` in ``samples``, at their place in ``[R, b, A, K]``; the others' mean nothing."""
         output = self.policies.net.of_agents(turn)(samples.get(keys.OBSERVATION).squeeze(2)).unsqueeze(2)
         everyone = output.new_zeros(*output.shape[:2], self._n_agents, output.shape[-1])
         placed = everyone.scatter(2, _index(turn, output), output)

@@ -16,7 +16,7 @@ from studies.runs import Run
 
 LEARNER = "--model.learner.init_args."
 FIELDS = ("behavior_kl",)
-TUNING, FRESH = (1000, 16), (701, 32)  # run seed, seeds
+TUNING, FRESH = 1000, (701, 32)  # run seeds; seeds
 RATES = (5e-4, 1e-3, 2e-3)  # of HAPPO
 PAPER, TUNED = "MAPPO, preset mappo_paper", "HAPPO"
 LEARNERS: dict[str, Sequence[str]] = {
@@ -33,25 +33,33 @@ class Task(NamedTuple):
 
     config: str
     says: str
+    flags: Sequence[str]
+    tuning: int  # seeds
 
 
 TASKS = {
     "BoulderPush": Task(
         "conf/boulderpush_reliability.yaml",
         "5x5, one environment per seed, m = 1, n = 256, 15,360 env steps per seed.",
+        [],
+        16,
     ),
     "Foraging": Task(
         "conf/foraging.yaml",
-        "5x5-2p-1f-coop, 16 environments per seed, m = 64, n = 512, 102,400 env steps per seed.",
+        "5x5-2p-1f-coop, 16 environments per seed, m = 64, n = 512, 51,200 env steps per seed, half of the file's.",
+        ["--model.total_env_steps", "51200"],
+        8,
     ),
 }
 
 
 def run_of(name: str, part: str, setting: str, sampler: str, flags: Sequence[str]) -> tuple[tuple[str, ...], Run]:
     """A row of the table and the run that it needs."""
-    run_seed, seeds = TUNING if part == "tuning" else FRESH
-    own = ["--model.behavior", sampler, *flags, "--model.num_seeds", str(seeds), "--model.sampling_error", "null"]
-    run = Run("learners", f"{name} {part} {setting} {sampler}", TASKS[name].config, own, run_seed)
+    task = TASKS[name]
+    run_seed, seeds = (TUNING, task.tuning) if part == "tuning" else FRESH
+    own = ["--model.behavior", sampler, *flags, *task.flags, "--model.num_seeds", str(seeds)]
+    own += ["--model.sampling_error", "null"]
+    run = Run("learners", f"{name} {part} {setting} {sampler}", task.config, own, run_seed)
     return (f"{name}, {part}", setting, sampler, str(run_seed)), run
 
 
@@ -110,13 +118,15 @@ def tuning_table(ledger: Ledger, name: str) -> list[str]:
 def section(ledger: Ledger, name: str) -> str:
     """What there is of one task; empty where there is nothing."""
     fresh, tuning = fresh_table(ledger, name), tuning_table(ledger, name)
-    head = "| learner | sampler | solved | difference to MAPPO, same sampler, points | to on-policy, same learner, points "
+    head = (
+        "| learner | sampler | solved | difference to MAPPO, same sampler, points | to on-policy, same learner, points "
+    )
     head += "| mean success | seconds |"
     parts = [f"## {name}", f"{TASKS[name].says} `{TASKS[name].config}`."]
     if fresh:
         parts.append("\n".join([head, "|---" * 7 + "|", *fresh]))
     if tuning:
-        parts.append(f"HAPPO's step size, {TUNING[1]} seeds of run seed {TUNING[0]}, on-policy:")
+        parts.append(f"HAPPO's step size, {TASKS[name].tuning} seeds of run seed {TUNING}, on-policy:")
         parts.append("\n".join(["| step size | solved | mean success |", "|---" * 3 + "|", *tuning]))
     return "\n\n".join(parts) if fresh or tuning else ""
 

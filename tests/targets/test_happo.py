@@ -62,7 +62,9 @@ class LoopHAPPO:
         with torch.no_grad():
             old = self.policy(data["observation"])
         for agent in order:
-            for number, parts in enumerate(passes, 1):
+            made.append(0)
+            for parts in passes:
+                made[-1] += 1
                 for part in parts:
                     pi = self.policy(data["observation"][part])
                     ratio = (pi.log_prob(data["action"][part])[:, agent] - data["log_prob"][part, agent]).exp()
@@ -75,7 +77,6 @@ class LoopHAPPO:
                     kl = old.kl(self.policy(data["observation"]))[:, agent].mean()
                 if learner.kl_stop is not None and kl > learner.kl_stop:
                     break
-            made.append(number)
             with torch.no_grad():
                 new = self.policy(data["observation"]).log_prob(data["action"])[:, agent]
                 m = (new - data["log_prob"][:, agent]).exp() * m
@@ -110,7 +111,7 @@ def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("task", TASKS)
 def test_two_updates_are_those_of_a_loop_over_the_agents(task, minibatches, stop):
     """The second with other moments in every agent's Adam, and with another order."""
-    epochs, kl_stop = 3, 0.02 if task is GaussianTask else 0.004
+    epochs, kl_stop = 3, 0.1 if task is GaussianTask else 0.004
     arguments = {"kl_stop": kl_stop, "entropy_coeff": 0.3} if stop else {}
     learner = built("HAPPO", task=task, **TIGHT | arguments, epochs=epochs, minibatches=minibatches)
     randomize_heads(learner)
