@@ -22,8 +22,13 @@ from lit_maprops.targets.networks import picture_of
 
 
 class IndependentCritic(TensorDictModuleBase):
-    """V_i(o_i) of every agent; arguments as ``TargetPolicies``."""
+    """V_i(o_i) of every agent; arguments as ``TargetPolicies``.
 
+    Attributes:
+        outputs: values that one network puts out.
+    """
+
+    outputs = 1
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
 
@@ -63,7 +68,8 @@ class CentralCritic(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
-        self.net = made.stacked(task.state_dim, task.n_agents, (len(generators),), 1.0, generators)
+        self.outputs = task.n_agents
+        self.net = made.stacked(task.state_dim, self.outputs, (len(generators),), 1.0, generators)
 
     def values(self, data: TensorDictBase) -> Tensor:
         """``[R, *B, A, 1]`` from ``STATE`` (units of return)."""
@@ -83,6 +89,7 @@ class AgentSpecificCritic(TensorDictModuleBase):
     A network per agent, or one for all of a seed that also sees the agent's one-hot index.
     """
 
+    outputs = 1
     in_keys = [keys.STATE, keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
 

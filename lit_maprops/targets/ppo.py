@@ -33,9 +33,9 @@ from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
-from lit_maprops.targets.value_norm import ValueNorm
+from lit_maprops.targets.value_norm import PopArt, ValueNorm
 
-HUBER_DELTA = 10.0
+HUBER_DELTA, POPART = 10.0, "popart"
 
 
 class PPO(Learner):
@@ -51,7 +51,7 @@ class PPO(Learner):
         entropy_coeff: weight of the entropy bonus (per nat).
         critic_coeff: weight of the squared value error.
         value_norm: let the critic learn value targets minus their running mean, over their deviation, per seed and
-            agent (``targets.value_norm``).
+            agent (``targets.value_norm``); ``popart`` also keeps its values where they are when these move.
         value_loss: ``mse``, or ``huber``: the squared error up to ``huber_delta``, beyond it the line that goes on.
         huber_delta: in the units of ``clip_value``; None: 10, as MAPPO's code has it.
         epochs: passes over D per update.
@@ -81,7 +81,7 @@ class PPO(Learner):
         clip_value: PositiveFloat | None = None,
         entropy_coeff: NonNegativeFloat = 0.01,
         critic_coeff: NonNegativeFloat = 0.5,
-        value_norm: bool = False,
+        value_norm: bool | Literal["popart"] = False,
         value_loss: Literal["mse", "huber"] = "mse",
         huber_delta: PositiveFloat | None = None,
         epochs: Count = 4,
@@ -96,6 +96,10 @@ class PPO(Learner):
         self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
         told = "<learner.huber_delta> is given and <learner.value_loss> is mse: leave it out, or give huber"
         check(huber_delta is None or value_loss == "huber", told)
+        made, told = self.critic_architecture, "<learner.value_norm> is popart, which rescales the critic's last layer"
+        popart = value_norm == POPART
+        check(not popart or made.own is None, f"{told}, and <learner.critic_network> is your own: give true")
+        check(not popart or bool(made.hidden), f"{told} behind hidden ones: give <learner.critic_hidden>, or true")
         self.value_norm, self.huber_delta = value_norm, (huber_delta or HUBER_DELTA) if value_loss == "huber" else None
         self.epochs, self.minibatches = epochs, minibatches
         self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
@@ -120,7 +124,11 @@ class PPO(Learner):
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         self.loss = built(self.loss_class, self.policies, self.critic, self)
         if self.value_norm:
-            self.normalizer = ValueNorm(len(seed_ids), task.n_agents)
+            sizes, width = (len(seed_ids), task.n_agents), [0, *self.critic_architecture.hidden][-1]
+            popart = self.value_norm == POPART
+            self.normalizer = (
+                PopArt(*sizes, self.critic.net, width, self.critic.outputs) if popart else ValueNorm(*sizes)
+            )
 
     @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
@@ -209,8 +217,10 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
         target = target.flatten(1, 3)
         if self.value_norm:  # the loss is in the critic's units; what it put out was in those of before
-            flat.set(keys.VALUE, self.normalizer.normalize(flat.get(keys.VALUE)))
+            put_out = self.normalizer.normalize(flat.get(keys.VALUE))
             self.normalizer.update(target, weight, self.learning)
+            put_out = self.normalizer.normalize(flat.get(keys.VALUE)) if self.value_norm == POPART else put_out
+            flat.set(keys.VALUE, put_out)
             target = self.normalizer.normalize(target)
         return flat.set(keys.VALUE_TARGET, target)
 
