@@ -1,8 +1,8 @@
 """Measures docs/evidence/learners.md: IPPO, MAPPO, MAPPO as its paper runs it, and HAPPO, each with three samplers.
 
-HAPPO's step size is chosen on a run seed that is used for nothing else; the others have those of their files. Finished
-runs are in learners.csv and are not run again; ``--tasks`` and ``--samplers`` run a part of what is missing. The page
-holds what the table holds.
+HAPPO's step size on BoulderPush is chosen on a run seed that is used for nothing else; all others are those of the
+files. Finished runs are in learners.csv and are not run again; ``--tasks`` and ``--samplers`` run a part of what is
+missing. The page holds what the table holds.
 """
 
 import argparse
@@ -16,8 +16,7 @@ from studies.runs import Run
 
 LEARNER = "--model.learner.init_args."
 FIELDS = ("behavior_kl",)
-TUNING, FRESH = 1000, (701, 32)  # run seeds; seeds
-RATES = (5e-4, 1e-3, 2e-3)  # of HAPPO
+TUNING, FRESH = (1000, 16), (701, 32)  # run seed, seeds
 PAPER, TUNED = "MAPPO, preset mappo_paper", "HAPPO"
 LEARNERS: dict[str, Sequence[str]] = {
     "IPPO": ["--model.learner", "IPPO"],
@@ -34,7 +33,7 @@ class Task(NamedTuple):
     config: str
     says: str
     flags: Sequence[str]
-    tuning: int  # seeds
+    rates: Sequence[float]  # step sizes of HAPPO that are tried; none: the file's
 
 
 TASKS = {
@@ -42,13 +41,13 @@ TASKS = {
         "conf/boulderpush_reliability.yaml",
         "5x5, one environment per seed, m = 1, n = 256, 15,360 env steps per seed.",
         [],
-        16,
+        (5e-4, 1e-3, 2e-3),
     ),
     "Foraging": Task(
         "conf/foraging.yaml",
         "5x5-2p-1f-coop, 16 environments per seed, m = 64, n = 512, 51,200 env steps per seed, half of the file's.",
         ["--model.total_env_steps", "51200"],
-        8,
+        (),
     ),
 }
 
@@ -56,7 +55,7 @@ TASKS = {
 def run_of(name: str, part: str, setting: str, sampler: str, flags: Sequence[str]) -> tuple[tuple[str, ...], Run]:
     """A row of the table and the run that it needs."""
     task = TASKS[name]
-    run_seed, seeds = (TUNING, task.tuning) if part == "tuning" else FRESH
+    run_seed, seeds = TUNING if part == "tuning" else FRESH
     own = ["--model.behavior", sampler, *flags, *task.flags, "--model.num_seeds", str(seeds)]
     own += ["--model.sampling_error", "null"]
     run = Run("learners", f"{name} {part} {setting} {sampler}", task.config, own, run_seed)
@@ -69,19 +68,18 @@ def rate_flags(rate: float) -> list[str]:
 
 
 def best_rate(ledger: Ledger, name: str) -> float | None:
-    """HAPPO's step size with the highest mean success, of equal ones the first; None until all have been tried."""
-    tried = {rate: ledger.of(f"{name}, tuning", f"{rate:g}", "OnPolicy") for rate in RATES}
+    """HAPPO's step size with the highest mean success, of equal ones the first; None if not all have been tried."""
+    tried = {rate: ledger.of(f"{name}, tuning", f"{rate:g}", "OnPolicy") for rate in TASKS[name].rates}
     success = {rate: result.mean_success for rate, result in tried.items() if result is not None}
-    return max(success, key=lambda rate: success[rate]) if len(success) == len(RATES) else None
+    return max(success, key=lambda rate: success[rate]) if success and len(success) == len(tried) else None
 
 
 def measure(ledger: Ledger, name: str, samplers: Sequence[str], workers: int) -> None:
     """Tune HAPPO with on-policy sampling, then run every learner on fresh seeds."""
-    tuning = [run_of(name, "tuning", f"{rate:g}", "OnPolicy", rate_flags(rate)) for rate in RATES]
+    tuning = [run_of(name, "tuning", f"{rate:g}", "OnPolicy", rate_flags(rate)) for rate in TASKS[name].rates]
     ledger.fill(dict(tuning), workers)  # type: ignore[arg-type]
     rate = best_rate(ledger, name)
-    assert rate is not None
-    flags = {**LEARNERS, TUNED: rate_flags(rate)}
+    flags = LEARNERS if rate is None else {**LEARNERS, TUNED: rate_flags(rate)}
     fresh = [run_of(name, "fresh", learner, s, flags[learner]) for s in samplers for learner in LEARNERS]
     ledger.fill(dict(fresh), workers)  # type: ignore[arg-type]
 
@@ -107,7 +105,7 @@ def fresh_table(ledger: Ledger, name: str) -> list[str]:
 def tuning_table(ledger: Ledger, name: str) -> list[str]:
     """A line per step size of HAPPO that has been tried."""
     lines = []
-    for rate in RATES:
+    for rate in TASKS[name].rates:
         result = ledger.of(f"{name}, tuning", f"{rate:g}", "OnPolicy")
         if result is not None:
             mark = " (taken)" if rate == best_rate(ledger, name) else ""
@@ -126,7 +124,7 @@ def section(ledger: Ledger, name: str) -> str:
     if fresh:
         parts.append("\n".join([head, "|---" * 7 + "|", *fresh]))
     if tuning:
-        parts.append(f"HAPPO's step size, {TASKS[name].tuning} seeds of run seed {TUNING}, on-policy:")
+        parts.append(f"HAPPO's step size, {TUNING[1]} seeds of run seed {TUNING[0]}, on-policy:")
         parts.append("\n".join(["| step size | solved | mean success |", "|---" * 3 + "|", *tuning]))
     return "\n\n".join(parts) if fresh or tuning else ""
 
