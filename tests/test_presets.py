@@ -77,6 +77,21 @@ def test_a_fit_of_both_in_python_and_one_line_for_a_typo(tmp_path: Path, capsys:
     assert "--config: there is no file mapo_paper (did you mean mappo_paper?)" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["preset", "mappo_paper"], "is not an option: give the preset as another --config, behind the first"),
+        (["value_norm", "art"], "is 'art': choose one of true, false, popart"),
+        (["value_norm", "1"], "choose one of true, false, popart"),
+        (["critic_input", "all"], "is 'all': choose one of state, agent_specific_state"),
+    ],
+)
+def test_a_wrong_word_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "boulderpush", f"--model.learner.{words[0]}", words[1]]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line and f"--model.learner.{words[0]}" in line
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_value_is_commented(preset: str) -> None:
     lines = (ROOT / "conf/presets" / f"{preset}.yaml").read_text().splitlines()

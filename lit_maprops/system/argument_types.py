@@ -122,5 +122,6 @@ def _without_word(argument: str, kinds: list[Any], value: Any) -> list[Any]:
         return []
     switch = bool in kinds
     fits = isinstance(value, bool) if switch else isinstance(value, Real) and not isinstance(value, bool)
-    check(fits, f"{argument} is {value!r}: give {'true, false' if switch else 'a float'} or {' or '.join(words)}")
+    choices = f"choose one of true, false, {', '.join(words)}" if switch else f"give a float or {' or '.join(words)}"
+    check(fits, f"{argument} is {value!r}: {choices}")
     return [kind for kind in kinds if get_origin(kind) is not Literal]

@@ -94,7 +94,7 @@ class HAPPO(PPO):
         check(
             not self.share_parameters,
             "<learner.share_parameters> is true and HAPPO updates one agent after another, each with a policy of its "
-            "own: give false, or another <learner>",
+            "own: give false",
         )
 
     @override

@@ -121,8 +121,8 @@ def test_a_restored_learner_goes_on_to_the_bit():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"value_norm": "art"}, "value_norm is 'art': give true, false or popart"),
-        ({"value_norm": 1}, "value_norm is 1: give true, false or popart"),
+        ({"value_norm": "art"}, "value_norm is 'art': choose one of true, false, popart"),
+        ({"value_norm": 1}, "value_norm is 1: choose one of true, false, popart"),
         ({"value_norm": "popart", "hidden": []}, "popart, which rescales .* behind hidden ones: give critic_hidden"),
         ({"value_norm": "popart", "critic_network": "own_modules.Plain"}, "critic_network is your own: give true"),
     ],
