@@ -23,10 +23,12 @@ from targets_helpers import (
     store_targets,
 )
 from tensordict import TensorDict
+from test_agents_leave import leaving
 from torch import Tensor, nn
 
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
+from lit_maprops.envs.ends import RUNS
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import ConfigError
 
@@ -58,14 +60,15 @@ class LoopHAPPO:
     def update(self, data: dict[str, Tensor], passes: list[list[Tensor]], order: list[int]) -> list[int]:
         """Agents in their order, then the critic; the passes that each agent made."""
         learner, clip, made = self.learner, self.learner.clip_epsilon, []
-        m = data["advantage"]  # [B], of the team
+        product, alive = torch.ones(len(data["advantage"])), data["alive"]  # [B], [B, A]
         with torch.no_grad():
             old = self.policy(data["observation"])
         for agent in order:
             made.append(0)
+            m = product * data["advantage"][:, agent]
             for parts in passes:
                 made[-1] += 1
-                for part in parts:
+                for part in (part[alive[part, agent]] for part in parts):
                     pi = self.policy(data["observation"][part])
                     ratio = (pi.log_prob(data["action"][part])[:, agent] - data["log_prob"][part, agent]).exp()
                     gain = torch.minimum(ratio * m[part], ratio.clamp(1 - clip, 1 + clip) * m[part]).mean()
@@ -74,35 +77,41 @@ class LoopHAPPO:
                     self.losses["policy_loss"].append(-gain.item())
                     self.losses["entropy_loss"].append(-bonus.item())
                 with torch.no_grad():
-                    kl = old.kl(self.policy(data["observation"]))[:, agent].mean()
+                    kl = old.kl(self.policy(data["observation"]))[alive[:, agent], agent].mean()
                 if learner.kl_stop is not None and kl > learner.kl_stop:
                     break
             with torch.no_grad():
                 new = self.policy(data["observation"]).log_prob(data["action"])[:, agent]
-                m = (new - data["log_prob"][:, agent]).exp() * m
+                product *= torch.where(alive[:, agent], (new - data["log_prob"][:, agent]).exp(), 1.0)
         for part in (part for parts in passes for part in parts):
             value, target, before = self.critic(data["state"][part]), data["target"][part], data["value"][part]
             moved = before + (value - before).clamp(-learner.clip_value, learner.clip_value)
             error = torch.maximum((value - target) ** 2, (moved - target) ** 2)
-            loss = learner.critic_coeff * error.mean(0).sum()
+            own = [error[alive[part, agent], agent].mean() for agent in range(2)]
+            loss = learner.critic_coeff * (own[0] + own[1])
             self._step(self.critic, self.adams[-1], loss)
             self.losses["critic_loss"].append(loss.item())
         return made
 
 
 def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
-    """Per seed, plain tensors ``[B, ...]``, with our own advantage of the mean reward, normalized."""
+    """Per seed, plain tensors ``[B, ...]``, with our own advantage of the mean reward, normalized over own steps."""
     advantage, target = gae(learner, trajectories)
+    end = trajectories.get(keys.END, None)
+    alive = torch.ones(advantage.shape, dtype=torch.bool) if end is None else end == RUNS
     with torch.no_grad():
         value = learner.critic.values(trajectories).squeeze(-1)
     columns = {
         "observation": trajectories.get(keys.OBSERVATION), "state": trajectories.get(keys.STATE),
         "action": trajectories.get(keys.ACTION), "log_prob": trajectories.get(keys.LOG_PROB),
-        "advantage": advantage.mean(-1), "target": target, "value": value,
+        "advantage": torch.where(alive, advantage, 0.0).mean(-1), "target": target, "value": value, "alive": alive,
     }  # fmt: skip
     samples = [{name: column[seed].flatten(0, 2) for name, column in columns.items()} for seed in range(SEEDS)]
     for own in samples:
-        own["advantage"] = (own["advantage"] - own["advantage"].mean()) / own["advantage"].std(correction=0)
+        team, columns = own["advantage"], []
+        for mine in own["alive"].unbind(1):
+            columns.append((team - team[mine].mean()) / team[mine].std(correction=0))
+        own["advantage"] = torch.stack(columns, 1)
     return samples
 
 
@@ -148,6 +157,25 @@ def test_two_updates_are_those_of_a_loop_over_the_agents(task, minibatches, stop
         assert len({number for made in stopped for number in made}) > 1, "choose a stop that stops some agents"
     else:
         assert (stats["clip_fraction"] > 0).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_so_is_one_after_an_agent_has_left(task):
+    """Of its steps from then on nobody's but the others' learn, and its ratio there is 1."""
+    learner = built("HAPPO", task=task, **TIGHT, epochs=3, minibatches=1)
+    randomize_heads(learner)
+    buffer = filled(leaving(learner))
+    samples = samples_of(learner, buffer.trajectories())
+    streams = [SeedStreams(0, list(range(SEEDS)), purpose) for purpose in ("target minibatches", "agent order")]
+    passes = [streams[0].permutation(STEPS * ENVS) for _ in range(3)]
+    order = streams[1].permutation(2).tolist()
+    loops = [LoopHAPPO(learner, seed, task) for seed in range(SEEDS)]
+    learner.update(buffer)
+    for seed, loop in enumerate(loops):
+        loop.update(samples[seed], [[rows[seed]] for rows in passes], order[seed])
+        for agent in range(2):
+            assert_layers(learner.policies.net, (seed, agent), loop.policies[agent], 1e-4)
+        assert_layers(learner.critic.net, (seed,), loop.critic, 1e-4)
 
 
 def game(learner, payoff: Tensor) -> TensorDict:
