@@ -17,10 +17,11 @@ from studies.runs import Run
 LEARNER = "--model.learner.init_args."
 FIELDS = ("behavior_kl",)
 TUNING, FRESH = (1000, 16), (701, 32)  # run seed, seeds
-PAPER, TUNED = "MAPPO, preset mappo_paper", "HAPPO"
+PAPER, TUNED, APART = "MAPPO, preset mappo_paper", "HAPPO", "MAPPO, a policy per agent"
 LEARNERS: dict[str, Sequence[str]] = {
     "IPPO": ["--model.learner", "IPPO"],
     "MAPPO": [],
+    APART: [f"{LEARNER}share_parameters", "false"],  # what HAPPO is compared with where the file shares
     PAPER: ["--config", "mappo_paper"],
     TUNED: ["--model.learner", "HAPPO", f"{LEARNER}share_parameters", "false"],
 }
@@ -34,6 +35,12 @@ class Task(NamedTuple):
     says: str
     flags: Sequence[str]
     rates: Sequence[float]  # step sizes of HAPPO that are tried; none: the file's
+    shares: bool  # the file's agents share a policy
+
+    @property
+    def learners(self) -> list[str]:
+        """That are run."""
+        return [name for name in LEARNERS if self.shares or name != APART]
 
 
 TASKS = {
@@ -42,12 +49,14 @@ TASKS = {
         "5x5, one environment per seed, m = 1, n = 256, 15,360 env steps per seed.",
         [],
         (5e-4, 1e-3, 2e-3),
+        shares=False,
     ),
     "Foraging": Task(
         "conf/foraging.yaml",
         "5x5-2p-1f-coop, 16 environments per seed, m = 64, n = 512, 51,200 env steps per seed, half of the file's.",
         ["--model.total_env_steps", "51200"],
         (),
+        shares=True,
     ),
 }
 
@@ -80,7 +89,7 @@ def measure(ledger: Ledger, name: str, samplers: Sequence[str], workers: int) ->
     ledger.fill(dict(tuning), workers)  # type: ignore[arg-type]
     rate = best_rate(ledger, name)
     flags = LEARNERS if rate is None else {**LEARNERS, TUNED: rate_flags(rate)}
-    fresh = [run_of(name, "fresh", learner, s, flags[learner]) for s in samplers for learner in LEARNERS]
+    fresh = [run_of(name, "fresh", learner, s, flags[learner]) for s in samplers for learner in TASKS[name].learners]
     ledger.fill(dict(fresh), workers)  # type: ignore[arg-type]
 
 
@@ -90,7 +99,7 @@ def measure(ledger: Ledger, name: str, samplers: Sequence[str], workers: int) ->
 def fresh_table(ledger: Ledger, name: str) -> list[str]:
     """A line per learner and sampler that has been run."""
     lines = []
-    for learner in LEARNERS:
+    for learner in TASKS[name].learners:
         for sampler in SAMPLERS:
             result, base = (ledger.of(f"{name}, fresh", own, sampler) for own in (learner, "MAPPO"))
             on_policy = ledger.of(f"{name}, fresh", learner, "OnPolicy")
@@ -131,7 +140,9 @@ def section(ledger: Ledger, name: str) -> str:
 
 def coverage(ledger: Ledger) -> str:
     """What of the plan has been measured."""
-    planned = [(name, learner, sampler) for name in TASKS for learner in LEARNERS for sampler in SAMPLERS]
+    planned = [
+        (name, learner, sampler) for name, task in TASKS.items() for learner in task.learners for sampler in SAMPLERS
+    ]
     done = [ledger.of(f"{name}, fresh", learner, sampler) for name, learner, sampler in planned]
     seeds = sorted({result.seeds for result in done if result is not None})
     count = sum(result is not None for result in done)
