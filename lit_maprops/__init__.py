@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         PettingZoo,
         SparseReacher,
         Task,
+        TorchRL,
         Transition,
         TwoPeaks,
     )
@@ -78,6 +79,7 @@ _HOMES = {
     "PettingZoo": "envs",
     "SparseReacher": "envs",
     "Task": "envs",
+    "TorchRL": "envs",
     "Transition": "envs",
     "TwoPeaks": "envs",
     "LitMAPROPS": "module",
@@ -124,6 +126,7 @@ __all__ = [
     "SparseReacher",
     "TabularMAPROPS",
     "Task",
+    "TorchRL",
     "Transition",
     "TwoPeaks",
     "__version__",

@@ -51,8 +51,12 @@ SMALL = {
 # An environment that is in no file of conf/, or not with these arguments.
 WITHOUT_CONFIG = {
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
+    "TorchRL": ("vmas_balance", [
+        "--data.env", "TorchRL", "--data.env.name", "torchrl.envs.VmasEnv", "--model.behavior", "PROPS",
+        "--data.env.options", "{scenario: simple_spread, num_envs: 1, continuous_actions: false, n_agents: 2}",
+    ]),
     "VMAS": ("vmas_balance", ["--model.behavior", "PROPS", "--data.env.n_agents", "2"]),
-}
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

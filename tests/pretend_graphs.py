@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from lit_maprops.stacked import graphs
 
 counts: Counter[str] = Counter()  # of recordings and replays
+places: list[tuple[object, object]] = []  # memory and stream of every recording
 
 
 def mutated(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -72,7 +73,7 @@ class Pretended:
         self.mode = mode
 
     @contextmanager
-    def recording(self, graph: Graph, pool: object = None) -> Iterator[None]:
+    def recording(self, graph: Graph, pool: object = None, stream: object = None) -> Iterator[None]:
         def asked() -> Counter[str]:
             return Counter() if self.mode is None else self.mode.waits + Counter(copies=self.mode.copies)
 
@@ -85,16 +86,19 @@ class Pretended:
         if asked() != before:
             raise RuntimeError(f"operation not permitted when stream is capturing: {asked() - before}")
         counts["recordings"] += 1
+        places.append((pool, stream))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, mode: Any = None) -> Counter[str]:
     """Record on the pretended device, or on the CPU; returns the counts of recordings and replays."""
     counts.clear()
+    places.clear()
     monkeypatch.setattr(graphs, "can_record", lambda device: True)
     monkeypatch.setattr(graphs, "_place", lambda tensor: (tensor if mode is None else tensor.values).data_ptr())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", Pretended(mode).recording)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
     rooms = "targets.ppo", "behavior.update.table_trainer", "collect.recorded"
     for module in (f"lit_maprops.{room}" for room in rooms):
         monkeypatch.setattr(f"{module}.can_record", lambda device: device.type != "cpu", raising=False)

@@ -56,6 +56,7 @@ INSIDE = {
     ],
     "envs": [
         ["__init__"],
+        ["torchrl"],
         ["boulder_push", "foraging", "games", "pettingzoo", "vmas"],
         ["task_env"],
         ["watched"],

@@ -104,7 +104,7 @@ def test_every_number_has_a_range(kind: type) -> None:
             given = (
                 [base(value)] if get_origin(get_type_hints(kind.__init__)[name]) in (list, Sequence) else base(value)
             )
-            others = {"behavior": None, "learner": None, "env": None}
+            others = {"behavior": None, "learner": None, "env": None, "name": "torchrl.envs.VmasEnv"}
             parameters = inspect.signature(kind).parameters
             with pytest.raises(ConfigError, match=rf"^{name} is .*: give a"):
                 kind(**{other: value for other, value in others.items() if other in parameters} | {name: given})

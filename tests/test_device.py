@@ -13,6 +13,7 @@ import pretend_graphs
 import pytest
 import torch
 from conftest import ROOT
+from shifts import ContinuousShifts, Shifts
 from torch import Tensor
 
 from lit_maprops import keys
@@ -101,6 +102,29 @@ def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampl
         assert set(here) == set(there)
         for name in here:
             torch.testing.assert_close(there[name], here[name], rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+LEAVING = [
+    (Shifts, "MAPROPS"),
+    (Shifts, "PROPS"),
+    (ContinuousShifts, "GaussianAdjustment"),
+    (ContinuousShifts, "PROPS"),
+]
+
+
+@pytest.mark.parametrize(("task", "sampler"), LEAVING)
+def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
+    found = []
+    for device in ("cpu", PRETEND):
+        error = "energy" if task.continuous_actions else "tabular"
+        model = started(task(), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2), device, error)
+        model.learner.optimizer.fused = False
+        for iteration in range(2):
+            model.training_step(iteration, iteration)
+        found.append({name: value.cpu() for name, value in model.state_dict().items()} | figures_of(model))
+    assert set(found[0]) == set(found[1])
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

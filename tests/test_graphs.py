@@ -65,13 +65,28 @@ def test_other_shapes_settings_and_places_are_recorded_anew(monkeypatch):
     assert counts == {"recordings": 5, "replays": 10}
 
 
-def test_the_oldest_graph_is_forgotten(monkeypatch):
+def test_one_too_many_forgets_all(monkeypatch):
+    """Never one alone: graphs of a stream share a workspace, which torch frees with the first of them."""
     counts = pretend_graphs.use(monkeypatch)
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 2)
     held, graphed = torch.zeros(()), Graphed(scaled_and_counted, "sums")
-    for size in (1, 1, 2, 2, 3, 3, 2, 1, 1):
+    for size in (1, 1, 2, 2, 3, 3, 2, 2):
         call(graphed, 1.0, held, size=size)
-    assert held == 9 and counts["recordings"] == 4 and len(graphed._recorded) == 2
+    assert held == 8 and counts["recordings"] == 4 and len(graphed._recorded) == 2
+    first, second, third, fourth = pretend_graphs.places
+    assert first == second and third == fourth
+    assert first[0] is not third[0] and first[1] is not third[1]
+
+
+def test_no_two_functions_share_memory_or_a_stream(monkeypatch):
+    pretend_graphs.use(monkeypatch)
+    for graphed in (Graphed(scaled_and_counted, "sums"), Graphed(scaled_and_counted, "other sums")):
+        for _ in range(2):
+            call(graphed, 1.0, torch.zeros(()))
+            call(graphed, 1.0, held := torch.zeros(()))
+            call(graphed, 1.0, held)
+    assert len({id(pool) for pool, _ in pretend_graphs.places}) == 2
+    assert len({id(stream) for _, stream in pretend_graphs.places}) == 2
 
 
 def test_what_cannot_be_recorded_runs_as_it_is_and_one_line_says_why(monkeypatch, capsys):

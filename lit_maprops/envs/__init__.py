@@ -8,6 +8,7 @@ from lit_maprops.envs.games.two_peaks import TwoPeaks
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
 from lit_maprops.envs.task_env import TaskEnv
+from lit_maprops.envs.torchrl.task import TorchRL
 from lit_maprops.envs.vmas.task import VMAS
 
 TASKS: dict[str, type[Task]] = {
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "MatrixGame": MatrixGame,
     "PettingZoo": PettingZoo,
     "SparseReacher": SparseReacher,
+    "TorchRL": TorchRL,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
@@ -34,6 +36,7 @@ __all__ = [
     "State",
     "Task",
     "TaskEnv",
+    "TorchRL",
     "Transition",
     "TwoPeaks",
 ]

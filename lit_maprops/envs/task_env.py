@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Categorical, Composite, Unbounded
+from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from lit_maprops import keys
@@ -32,6 +32,9 @@ class TaskEnv(EnvBase):
         start_ids: whose fixed start an entry has, if the task has one; default: its own.
         faults: of the run; None: its own, which stop at the first one.
         team: ranks that split the environments: each steps its own, and all see all.
+        bounded: continuous actions come in [-1, 1] and are taken as they are, for policies that bound them by
+            themselves; False: they are real numbers, as a run's own policies draw them, and the task's ``squash``
+            bounds them.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class TaskEnv(EnvBase):
         start_ids: list[int] | None = None,
         faults: Faults | None = None,
         team: Team | None = None,
+        bounded: bool = False,
     ) -> None:
         super().__init__(device=device, batch_size=torch.Size([len(seed_ids), num_envs]))
         self.task = task
@@ -54,7 +58,7 @@ class TaskEnv(EnvBase):
         self._watched = Watched(task, self.faults, num_envs, self._own, purpose.removesuffix("environment").strip())
         self._seed_ids, self._purpose = seed_ids, purpose
         self._start_ids = seed_ids if start_ids is None else start_ids
-        self._asks_legal = task.masks_actions
+        self._asks_legal, self._bounded = task.masks_actions, bounded
         self._state: State = {}  # of this rank's environments
         self._ended = torch.zeros(len(seed_ids), len(range(num_envs)[self._own]), dtype=torch.bool, device=self.device)
         self._set_seed(run_seed)
@@ -84,9 +88,10 @@ class TaskEnv(EnvBase):
         if task.numbers_states():
             observation[keys.STATE_INDEX] = Unbounded((*batch, 1), dtype=torch.int64, device=device)
         self.observation_spec = Composite(observation, shape=batch)
-        action: Unbounded | Categorical
+        action: Unbounded | Bounded | Categorical
         if task.continuous_actions:  # D stores them as they are before ``_executed``
-            action = Unbounded((*batch, task.n_agents, task.action_dim), device=device)
+            shape = (*batch, task.n_agents, task.action_dim)
+            action = Bounded(-1.0, 1.0, shape, device=device) if self._bounded else Unbounded(shape, device=device)
         else:
             has = task.action_mask().to(device)
             mask = None if has.all() else has.expand(*batch, task.n_agents, task.n_actions)
@@ -198,7 +203,7 @@ class TaskEnv(EnvBase):
         """Actions as the task sees them: continuous ones bounded, and 0 for NaN: a broken seed must break no other."""
         if not self.task.continuous_actions:
             return action
-        return squashed(action, self.task.squash).nan_to_num(0.0)
+        return squashed(action, "clip" if self._bounded else self.task.squash).nan_to_num(0.0)
 
     def _shown(self, **outcome: Tensor) -> TensorDict:
         """An outcome and what is observed after it, of all environments."""
@@ -217,6 +222,11 @@ class TaskEnv(EnvBase):
         agents = {name: shown.pop(name) for name in names if name in shown}
         shown[keys.AGENTS] = TensorDict(agents, batch_size=self.batch_size)
         return TensorDict(shown, batch_size=self.batch_size, device=self.device)
+
+    @property
+    def group_map(self) -> dict[str, list[str]]:
+        """Names of the agents of the one group there is, as TorchRL's multi-agent environments have it."""
+        return {keys.AGENTS: [self.task.interface(agent).name for agent in range(self.task.n_agents)]}
 
     @property
     def state(self) -> State:

@@ -65,7 +65,9 @@ def one_line(error: Exception) -> str:
         return "<model.run_seed> cannot be given: it is <seed_everything>, give that"
     required = re.search(r"arguments are required: (.+)", text)
     if required:
-        names = ", ".join(named(name) for name in required[1].split(", "))
+        of_class = re.match(r'Parser key "([\w.]+)":\s+Problem with given class_path', text)
+        owner = f"{of_class[1]}." if of_class else ""
+        names = ", ".join(named(f"{owner}{name}") for name in required[1].split(", "))
         return f"{names} is required: give it, or a <config> that has it, such as boulderpush"
     line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
     return line or re.sub(r'^Parser key "([\w.]+)":', lambda key: f"{named(key[1])}:", " ".join(text.split()))

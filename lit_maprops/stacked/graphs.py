@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-MOST_GRAPHS = 64  # of one function; the one recorded first is forgotten
+MOST_GRAPHS = 64  # of one function; with one more all are recorded anew
 FAILED: dict[str, str] = {}  # why functions of this process could not be recorded, by their names
 
 Function = Callable[..., tuple[Tensor, ...]]
@@ -44,6 +44,7 @@ class Graphed:
         self._function, self._name = function, name
         self._recorded: dict[Hashable, _Recorded | None] = {}  # None: called once
         self._pool: Any = None
+        self._stream: Any = None
         self.why_not: str | None = None  # recording failed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -65,7 +66,7 @@ class Graphed:
         key = tuple(map(_form, given)), tuple((*_form(tensor), _place(tensor)) for tensor in held), settings
         if key not in self._recorded:
             if len(self._recorded) >= MOST_GRAPHS:
-                del self._recorded[next(iter(self._recorded))]
+                self._forget()
             self._recorded[key] = None
             return self._function(given, held, *settings)
         recorded = self._recorded[key]
@@ -82,15 +83,23 @@ class Graphed:
 
     def _record(self, given: Sequence[Tensor], held: Sequence[Tensor], settings: tuple[Hashable, ...]) -> _Recorded:
         if self._pool is None:  # one for all graphs of this function, which never run at the same time
-            self._pool = torch.cuda.graph_pool_handle()
+            self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream((*given, *held)[0].device)
         buffers = [tensor.clone() for tensor in given]
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             results = self._function(buffers, held, *settings)
         return _Recorded(graph, buffers, results)
 
-    def _give_up(self, error: Exception) -> None:
+    def _forget(self) -> None:
+        """All graphs at once: those of a stream share cuBLAS's workspace, which torch frees with the first of them.
+
+        So no other function's graphs may be of that stream (github.com/pytorch/pytorch/issues/193402).
+        """
         self._recorded.clear()
+        self._pool = self._stream = None
+
+    def _give_up(self, error: Exception) -> None:
+        self._forget()
         self.why_not = FAILED[self._name] = next(iter(str(error).splitlines()), "") or type(error).__name__
         print(f"{self._name}: no CUDA graph, kernels are launched one by one ({self.why_not})", file=sys.stderr)
 

@@ -34,6 +34,7 @@ CPU_SEEDS = 64  # a CPU's time is proportional to seeds: more would only take lo
 RUN_STEPS = 15_360  # env steps of a seed's run in conf/boulderpush_reliability.yaml
 BATCH = 256  # env steps of an iteration
 GPU = "GPU"
+COLD = "no time to warm up"  # on a GPU the time then includes recording: the rate is a lower bound
 WARM_UP = {"cuda": 2, "cpu": 1}  # iterations: an ordinary one, and one that records graphs
 
 # What conf/boulderpush_reliability.yaml says; several environments where draws are shared out between them.
@@ -102,7 +103,7 @@ def seconds_of(case: Case, limit: float) -> tuple[list[float], str]:
         if case.device.startswith("cuda"):
             torch.cuda.synchronize()
         taken.append(perf_counter() - begun)
-    return (taken[warm_up:], "") if len(taken) > warm_up else (taken[-1:], "no time to warm up")
+    return (taken[warm_up:], "") if len(taken) > warm_up else (taken[-1:], COLD)
 
 
 def cases_of(device: str, sizes: Sequence[int]) -> list[Case]:
@@ -152,11 +153,12 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     for row in rows:
         if row["where"] == GPU:
             own, cells = row["seeds_per_second"], []
+            least = "≥ " if row["remark"] == COLD else ""
             for name in on_cpu:
                 other = of_cpu.get((row["sampler"], name), "")
-                ratio = f"{own / other:.1f}" if isinstance(own, float) and isinstance(other, float) else "-"
+                ratio = f"{least}{own / other:.2g}" if isinstance(own, float) and isinstance(other, float) else "-"
                 cells += [_shown(other), ratio]
-            shown = _shown(own) if own else str(row["remark"])
+            shown = least + _shown(own) if own else str(row["remark"])
             lines.append(f"| {row['sampler']} | {row['seeds']:,} | {shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

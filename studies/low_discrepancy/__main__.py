@@ -22,12 +22,15 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--regimes", nargs="*", choices=list(regimes.REGIMES), default=list(regimes.REGIMES))
     parser.add_argument("--samplers", nargs="+", help="of the regimes, these only")
+    parser.add_argument("--gpu", action="store_true", help="the rows that are meant for a GPU, and only them")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; 0: in this process")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
     options = parser.parse_args()
     errors, games = fixed.errors(), fixed.games()
-    parts = [] if options.page else options.parts
+    parts = [] if options.page or options.gpu else options.parts
     beside = parallel.shares(measure="parallel" in parts)
+    if options.gpu:
+        regimes.fill_on_gpu(options.workers)
     for part in (regimes.PLANNED, regimes.FRESH):
         if part in parts:
             regimes.fill(part, options.regimes, options.samplers, options.workers)

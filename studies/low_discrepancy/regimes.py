@@ -122,11 +122,24 @@ REGIMES: dict[str, Regime] = {
 # What the first two run seeds leave open, on 1,024 seeds that were set down before any of them was run: enough to see
 # 6 points at a power of 80%.
 CONFIRMED = {
-    name: (BASE, "LowDiscrepancy", "LowDiscrepancy, joint coordinate", "TabularMAPROPS")
+    name: (BASE, "LowDiscrepancy", "LowDiscrepancy, joint coordinate", "TabularMAPROPS", "MAPROPS")
     for name in ("BoulderPush, IPPO", "BoulderPush, MAPPO")
 }
 CONFIRM_SEEDS = tuple(range(721, 729))
 PLANNED, FRESH = "regime", "confirm"  # the ledger's parts
+# Rows that take a core too long, as one run on a GPU (``--trainer.accelerator auto``): what it trains side by side.
+GPU_SEED = 731
+PENALTIES = ("BoulderPush, MAPPO, penalty 0.002", "BoulderPush, MAPPO, penalty 0.005")
+SECONDARY = (*PENALTIES, "BoulderPush 8x8, MAPPO", "BoulderPush, MAPPO, one random start per seed")
+STARTS = "BoulderPush, MAPPO, random starts"
+ON_GPU: dict[tuple[str, str, str], int] = {
+    **{(PLANNED, STARTS, sampler): 256 for sampler in ("PROPS", "MAPROPS")},
+    **{(FRESH, name, "MAPROPS"): 1024 for name in CONFIRMED},
+    **{(PLANNED, name, "PROPS"): 256 for name in ("BoulderPush, MAPPO", *SECONDARY)},
+    **{(PLANNED, "Foraging, MAPPO", sampler): 256 for sampler in ("PROPS", "Autoregressive", "MAPROPS")},
+    **{(PLANNED, STARTS, sampler): 256 for sampler in ("TabularMAPROPS", "LowDiscrepancy", BASE)},
+    (PLANNED, "BoulderPush, MAPPO", "MAPROPS, low-discrepancy draws"): 256,
+}
 
 
 def ledgers() -> dict[str, Ledger]:
@@ -152,11 +165,14 @@ def runs(part: str, name: str, sampler: str) -> dict[tuple[str, str, str, str], 
     regime = REGIMES[name]
     own, factor = (regime.samplers[BASE], 8) if sampler == CEILING else (regime.samplers[sampler], 1)
     sizes = {"--data.target_batch_size": factor * regime.n, "--model.total_env_steps": factor * regime.env_steps}
-    sizes |= {"--model.num_seeds": regime.seeds, "--model.sampling_error_interval": regime.interval}
+    on_gpu = ON_GPU.get((part, name, sampler))
+    sizes |= {"--model.num_seeds": on_gpu or regime.seeds, "--model.sampling_error_interval": regime.interval}
     kind = "energy" if regime.error == "joint_energy" else "tabular"
     given = [*own, *regime.flags, "--model.sampling_error", kind, *(str(p) for pair in sizes.items() for p in pair)]
+    if on_gpu:
+        given += ["--trainer.accelerator", "auto"]
     made = {}
-    run_seeds = CONFIRM_SEEDS if part == FRESH else regime.run_seeds
+    run_seeds = [GPU_SEED] if on_gpu else CONFIRM_SEEDS if part == FRESH else regime.run_seeds
     for seed in run_seeds[: 1 if sampler == CEILING else None]:
         run = Run("low_discrepancy", f"{name} {sampler}", regime.config, given, seed)
         made[part, name, sampler, str(seed)] = run
@@ -165,10 +181,19 @@ def runs(part: str, name: str, sampler: str) -> dict[tuple[str, str, str, str], 
 
 def fill(part: str, regimes: Sequence[str], samplers: Sequence[str] | None, workers: int) -> None:
     """Run what is missing; ``samplers``: these only."""
-    kept = ledgers()
-    for name, sampler in rows(part):
-        if name in regimes and (samplers is None or sampler in samplers):
-            kept[REGIMES[name].error].fill(runs(part, name, sampler), workers)
+    wanted = [row for row in rows(part) if row[0] in regimes and (samplers is None or row[1] in samplers)]
+    _fill([(part, *row) for row in wanted], workers)
+
+
+def fill_on_gpu(workers: int) -> None:
+    """Run what is missing of ``ON_GPU``, in its order; several processes share a GPU."""
+    _fill(list(ON_GPU), workers)
+
+
+def _fill(wanted: Sequence[tuple[str, str, str]], workers: int) -> None:
+    for error, kept in ledgers().items():
+        own = [runs(*row) for row in wanted if REGIMES[row[1]].error == error]
+        kept.fill({key: run for made in own for key, run in made.items()}, workers)
 
 
 def holm(p_values: list[float]) -> list[float]:

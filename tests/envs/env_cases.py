@@ -8,6 +8,8 @@ import torch
 
 from lit_maprops.envs import TASKS, TaskEnv
 
+# Where there are no defaults, what to test in their place.
+NEEDED = {"TorchRL": {"name": "torchrl_toys.make", "options": {"state": True, "ends": "groups"}, "max_steps": 7}}
 # Settings to test besides the defaults.
 SETTINGS = {
     "BoulderPush": [
@@ -39,6 +41,9 @@ SETTINGS = {
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
     ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "TorchRL": [
+        {"name": "torchrl_toys.make", "options": {"kind": "bounded", "batch": [1]}, "max_steps": 3},
+    ],
     "TwoPeaks": [
         {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
         {"n_agents": 3, "components": [2, 1, 3]},
@@ -50,6 +55,7 @@ SETTINGS = {
     ],
 }
 PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}
+PACKAGES["TorchRL"] = ["gymnasium"]
 NEEDS = {
     name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason="needs the extra envs")
     for name, packages in PACKAGES.items()
@@ -57,7 +63,7 @@ NEEDS = {
 CASES = [
     pytest.param(name, settings, id=f"{name}-{number}", marks=NEEDS.get(name, ()))
     for name in TASKS
-    for number, settings in enumerate([{}, *SETTINGS.get(name, [])])
+    for number, settings in enumerate([NEEDED.get(name, {}), *SETTINGS.get(name, [])])
 ]
 CONTRACT = pytest.mark.parametrize("name, settings", CASES)
 

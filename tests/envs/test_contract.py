@@ -30,6 +30,28 @@ def test_torchrl_accepts_the_specs(name, settings):
 
 
 @CONTRACT
+def test_agents_are_a_group_with_names_and_actions_may_come_bounded(name, settings):
+    """Bounded actions are executed as they are, whatever ``squash`` says of unbounded ones."""
+    task = TASKS[name](**settings)
+    env = TaskEnv(task, 1, [0, 7], 3, bounded=True)
+    ((group, names),) = env.group_map.items()
+    assert group == "agents" and len(set(names)) == task.n_agents
+    assert names == [task.interface(agent).name for agent in range(task.n_agents)]
+    spec = env.full_action_spec["agents", "action"]
+    if not task.continuous_actions:
+        return
+    check_env_specs(TaskEnv(task, 1, [0, 7], 3, bounded=True))
+    assert (spec.space.low == -1).all() and (spec.space.high == 1).all()
+    current, other = env.reset(), make(name, settings)
+    bounded = 0.9 * spec.rand()
+    drawn = bounded.atanh() if task.squash == "tanh" else bounded
+    after = env.step(current.set(("agents", "action"), bounded))["next"]
+    theirs = other.step(other.reset().set(("agents", "action"), drawn))["next"]
+    for key in ("state", ("agents", "reward")):
+        torch.testing.assert_close(after[key], theirs[key], rtol=1e-3, atol=1e-4)
+
+
+@CONTRACT
 def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     env = make(name, settings, seed_ids=(0, 7, 4, 9), num_envs=3)
     task, batch = env.task, (4, 3)

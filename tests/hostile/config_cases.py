@@ -53,6 +53,7 @@ CLASSES = [
     "{class_path: [MAPROPS]}", "MatrixGame", "VMAS",
     "{class_path: IPPO, init_args: {class_path: IPPO}}", "{class_path: MatrixGame, init_args: {payoff: [[1, 2], [3]]}}",
     "{class_path: PettingZoo, init_args: {name: os}}", "{class_path: PettingZoo, init_args: {name: ../x}}",
+    "{class_path: TorchRL, init_args: {name: os.system, options: {command: touch canary}}}", "{class_path: TorchRL}",
     "{class_path: Reinforce}",
     "{class_path: torch.nn.Linear, init_args: {in_features: 1, out_features: 1}}",
     "{class_path: torch.load, init_args: {f: x}}",

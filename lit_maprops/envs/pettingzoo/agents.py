@@ -7,8 +7,11 @@ import numpy as np
 
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
-from lit_maprops.envs.pettingzoo.masks import MASK, OBSERVATION, Masks, seen_space
+from lit_maprops.envs.pettingzoo.actions import ActionSpaces
+from lit_maprops.envs.pettingzoo.masks import Masks, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.envs.pettingzoo.presence import Presence
+from lit_maprops.envs.pettingzoo.spaces import WHITE, ObservationSpaces, Pictures
 from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
 
@@ -33,66 +36,46 @@ class Agents:
         names: the package's names of the agents.
         continuous: actions are boxes.
         action_sizes: components, or numbers of actions, of each agent.
-        observation_sizes: numbers each agent sees.
+        observation_dim: numbers an agent sees, the most any does, O.
+        picture: channels, rows and columns of the picture that agents see; None: they see none.
         has_state: the environment gives a global state; otherwise it is all observations one after the other.
         state_size: numbers in the global state.
         verdicts: of success.
         masks: of illegal actions.
+        presence: of each agent in each environment.
 
     Args:
         env: an environment that was just made.
         named: the argument that gave it, for messages.
+        tells_presence: the global state says who is there, by a last number of each agent: 1 if it is, and after the
+            step that truncates it, else 0. None: where not all are there in the episode of seed 0.
+        pictures: see ``PettingZoo``.
 
     Raises:
         ConfigError: the environment has no fixed set of agents, or spaces that are not served.
     """
 
-    def __init__(self, env: Any, named: str) -> None:
-        from gymnasium.spaces import Box
-
+    def __init__(self, env: Any, named: str, pictures: Pictures = "auto", tells_presence: bool | None = None) -> None:
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
         check(bool(self.names), f"{named} has no fixed set of agents (possible_agents): choose another")
         spaces = [env.action_space(name) for name in self.names]
-        kinds = sorted({type(space).__name__ for space in spaces})
-        check(kinds in (["Box"], ["Discrete"]), f"{named} has actions of kind {' and '.join(kinds)}: choose one with "
-              "Box or Discrete actions for all agents")  # fmt: skip
-        self.continuous = isinstance(spaces[0], Box)
+        self._does = ActionSpaces(spaces, named)
+        self.continuous, self.action_sizes = self._does.continuous, self._does.sizes
         whole_spaces = [env.observation_space(name) for name in self.names]
-        seen = [seen_space(space) for space in whole_spaces]
-        others = sorted({type(space).__name__ for space in seen if not isinstance(space, Box)})
-        check(
-            not others,
-            f"{named} has observations of kind {' and '.join(others)}: choose one with Box observations, or with a "
-            f"Dict of {OBSERVATION}, a Box, and {MASK}",
-        )
-        self.observation_sizes = [int(np.prod(space.shape)) for space in seen]
-        self._spaces = spaces
-        if self.continuous:
-            whole = next((space.dtype for space in spaces if not np.issubdtype(space.dtype, np.floating)), None)
-            check(
-                whole is None,
-                f"{named} has Box actions of whole numbers ({whole}), which real numbers would not reach in their "
-                "proportions: choose one with Discrete actions, or with a Box of floats",
-            )
-            bounded = all(np.isfinite(space.low).all() and np.isfinite(space.high).all() for space in spaces)
-            check(bounded, f"{named} has actions without bounds, which [-1, 1] cannot be scaled to: choose another")
-            self.action_sizes = [int(np.prod(space.shape)) for space in spaces]
-            self._middle = [(space.low.astype(np.float64) + space.high) / 2 for space in spaces]
-            self._half = [(space.high.astype(np.float64) - space.low) / 2 for space in spaces]
-        else:
-            self.action_sizes = [int(space.n) for space in spaces]
-        self._ends: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # ``Outcome.end``, by environment
-        observation = self._first_sight(env, named, whole_spaces)
-        check(
-            set(env.agents) == set(self.names),
-            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
-        )
+        self._sees = ObservationSpaces(self.names, [seen_space(space) for space in whole_spaces], named, pictures)
+        self.observation_dim, self.picture = self._sees.width, self._sees.picture
+        self._pixels = pictures != "none"
+        self._spaces, self.state_size = [*whole_spaces, *spaces], 0
+        self._known: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # spaces that were found unchanged
+        self.presence = Presence(self.names)
+        observation, end = self._first_sight(env, named, whole_spaces)
+        self._tells_presence = bool((end != RUNS).any()) if tells_presence is None else tells_presence
         self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
-        self.state_size = len(self._state(env, observation))
+        self.state_size = len(self._state(env, observation, end == RUNS))
 
-    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> np.ndarray:
-        """Observations ``[A, O]`` at a start; refuses an environment that has none. Sets ``masks``."""
+    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -104,11 +87,15 @@ class Agents:
             f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
         )
         seen, infos = first
-        self.masks = Masks(self.names, self.action_sizes, spaces, infos)
+        try:
+            end = self.presence.begin(env)
+        except ValueError as error:
+            raise ConfigError(f"{named} cannot be played: {error}") from error
+        self.masks = Masks(self.names, self.action_sizes, spaces, infos, self._does.components)
         self.masks.check(named, self.continuous)
         try:
             self.masks.legal(seen, infos)
-            return self._stacked(seen)
+            return self._stacked(self._of_those(end == RUNS, seen)), end
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
@@ -116,35 +103,34 @@ class Agents:
 
     def interface(self, number: int) -> Interface:
         """What an agent sees and does, in the package's own numbers."""
-        space, size = self._spaces[number], self.action_sizes[number]
-        first = 0 if self.continuous else int(space.start)
         return Interface(
             str(self.names[number]),
-            [f"observation[{k}]" for k in range(self.observation_sizes[number])],
-            [f"action[{k}]" for k in range(first, first + size)],
-            space.low.flatten().tolist() if self.continuous else [],
-            space.high.flatten().tolist() if self.continuous else [],
+            self._sees.interface(number),
+            self._does.names(number),
+            *self._does.bounds(number),
         )
 
     def reset(self, env: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start the episode of ``seed``: observations ``[A, O]``, global state ``[S]`` and ``Outcome.legal``."""
         seen, infos = env.reset(seed=seed)
-        self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
+        self._check_spaces(env)
+        end = self.presence.begin(env)
         self.verdicts.begin(env)
-        observation = self._stacked(seen)
-        return observation, self._state(env, observation), self.masks.legal(seen, infos)
+        observation = self._stacked(self._of_those(end == RUNS, seen))
+        return observation, self._state(env, observation, end == RUNS), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
 
-        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it; one
-        that the package drops without a word is terminated. The episode is over when the last have left: truncated if
-        one of these was truncated and not terminated in the same step, otherwise terminated.
+        An agent whose end came before the others', or that has not come yet, sees zeros and gets no reward, whatever
+        the package says of it; one that the package drops without a word is terminated. The episode is over when the
+        last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
+        terminated.
         """
-        acting = {name: self._given(number, action[number]) for number, name in enumerate(self.names)
+        acting = {name: self._does.given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
-        before = self._ends[env]
+        before = self.presence.ends(env)
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
         for name, number in living.items():
@@ -155,38 +141,60 @@ class Agents:
                 end[number] = TRUNCATED
             elif name not in env.agents:
                 end[number] = TERMINATED
-        self._ends[env] = end
+        end = self.presence.follow(env, end, seen)
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
-        observation = self._stacked({name: seen[name] for name in living if name in seen})
-        legal = self.masks.legal({name: one for name, one in seen.items() if name in living}, infos)
+        shown = self._of_those((before == RUNS) | (end == RUNS), seen)
+        observation, legal = self._stacked(shown), self.masks.legal(shown, infos)
         success = self.verdicts.success(env, infos)
-        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, legal, success)
+        # Who is truncated is there in the state that its value is asked of.
+        state = self._state(env, observation, (end == RUNS) | ((end == TRUNCATED) & (before == RUNS)))
+        return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
 
-    def _given(self, number: int, action: np.ndarray) -> Any:
-        space = self._spaces[number]
-        if not self.continuous:
-            return int(action + space.start)
-        chosen = action[: self.action_sizes[number]].reshape(space.shape)
-        scaled = self._middle[number] + self._half[number] * chosen
-        return np.clip(scaled.astype(space.dtype), space.low, space.high)  # rounding may leave the box
+    def _of_those(self, there: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
+        """What those agents see, of ``there`` ``[A]`` bool."""
+        return {name: seen[name] for name, flag in zip(self.names, there, strict=True) if flag and name in seen}
+
+    def _check_spaces(self, env: Any) -> None:
+        """Whether an environment at a start has the spaces that it was made with.
+
+        Raises:
+            ValueError: it has others.
+        """
+        now = [space(name) for space in (env.observation_space, env.action_space) for name in self.names]
+        known = self._known.get(env, self._spaces)
+        for number, (space, before) in enumerate(zip(now, known, strict=True)):
+            if space is not before and space != self._spaces[number]:
+                kind = "observation" if number < len(self.names) else "action"
+                name = self.names[number % len(self.names)]
+                raise ValueError(f"the {kind} space of agent {name} has changed from {before} to {space}")
+        self._known[env] = now
 
     def _stacked(self, seen: dict[Any, Any]) -> np.ndarray:
-        out = np.zeros((len(self.names), max(self.observation_sizes)), dtype=np.float32)
-        for number, name in enumerate(self.names):
-            if name in seen:
-                size = self.observation_sizes[number]
-                out[number, :size] = np.asarray(self.masks.observed(number, seen[name])).reshape(size)
-        return out
+        observed = {name: self.masks.observed(number, seen[name]) for number, name in enumerate(self.names)
+                    if name in seen}  # fmt: skip
+        return self._sees.rows(observed)
 
-    def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
+    def _state(self, env: Any, observation: np.ndarray, there: np.ndarray) -> np.ndarray:
+        flags = [there.astype(np.float32)] if self._tells_presence else []
         if self.has_state:
             try:
-                return np.array(env.state(), dtype=np.float32).reshape(-1)
+                state = np.concatenate([self._numbers(env.state()), *flags])
             except Exception as error:
                 raise ValueError(f"its state() fails, {one_line(error)}") from error
-        parts = zip(observation, self.observation_sizes, strict=True)
-        return np.concatenate([seen[:size] for seen, size in parts])
+            if len(state) != (self.state_size or len(state)):
+                had = self.state_size - len(state)
+                raise ValueError(f"its state() has {abs(had)} {'more' if had < 0 else 'fewer'} numbers than at first")
+            return state
+        return np.concatenate([self._sees.together(observation), *flags])
+
+    def _numbers(self, state: Any) -> np.ndarray:
+        """A global state as a row; a picture as those of observations."""
+        numbers = np.array(state)
+        scaled = self._pixels and numbers.dtype == np.uint8 and numbers.ndim > 1
+        with np.errstate(over="ignore"):  # see ``ObservationSpaces``
+            row = numbers.astype(np.float32).reshape(-1)
+        return row / np.float32(WHITE) if scaled else row
 
 
 def _number(what: str, name: Any, value: Any) -> float:

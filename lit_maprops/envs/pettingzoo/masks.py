@@ -1,7 +1,11 @@
 """Which actions a PettingZoo package allows, by either of its conventions.
 
 ``action_mask``, a number or flag for each of an agent's actions in order (as Gymnasium's ``Discrete.sample(mask)``
-takes it), stands in the agent's info, or beside its ``observation`` in a Dict.
+takes it), stands in the agent's info, or in a Dict of what it observes, such as beside its ``observation``.
+
+Of ``MultiDiscrete`` it is such flags for each component: one array per component, as Gymnasium's
+``MultiDiscrete.sample(mask)`` takes them, or all of them in a row. Of ``MultiBinary`` it is as Gymnasium's
+``MultiBinary.sample(mask)`` takes it: 0 and 1 where only that is allowed, 2 where both are.
 """
 
 from collections.abc import Sequence
@@ -16,11 +20,13 @@ MASK, OBSERVATION = "action_mask", "observation"
 
 
 def seen_space(space: Any) -> Any:
-    """The space of what is observed: of a Dict with a mask that of the ``observation`` in it."""
+    """The space of what is observed: of a Dict with a mask what else is in it."""
     from gymnasium.spaces import Dict
 
-    with_mask = isinstance(space, Dict) and set(space.spaces) == {MASK, OBSERVATION}
-    return space.spaces[OBSERVATION] if with_mask else space
+    if not isinstance(space, Dict) or MASK not in space.spaces:
+        return space
+    others = {key: part for key, part in space.spaces.items() if key != MASK}
+    return others[OBSERVATION] if set(others) == {OBSERVATION} else Dict(others)
 
 
 class Masks:
@@ -31,14 +37,25 @@ class Masks:
         sizes: how many actions each has.
         spaces: of what each observes.
         infos: of a first reset.
+        components: see ``ActionSpaces``; None: actions have no components.
 
     Attributes:
         given: there are any, by the spaces or the infos of the reset.
     """
 
-    def __init__(self, names: Sequence[Any], sizes: Sequence[int], spaces: Sequence[Any], infos: Any) -> None:
-        self._names, self._sizes = names, sizes
-        self._in_dict = [seen_space(space) is not space for space in spaces]
+    def __init__(
+        self,
+        names: Sequence[Any],
+        sizes: Sequence[int],
+        spaces: Sequence[Any],
+        infos: Any,
+        components: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self._names, self._components = names, components or [[size] for size in sizes]
+        inner = [seen_space(space) for space in spaces]
+        self._in_dict = [seen is not space for seen, space in zip(inner, spaces, strict=True)]
+        self._alone = [hidden and set(space.spaces) == {MASK, OBSERVATION}
+                       for hidden, space in zip(self._in_dict, spaces, strict=True)]  # fmt: skip
         self.given = any(self._in_dict) or bool(_in_infos(infos))
         self._all = np.arange(max(sizes)) < np.array(sizes)[:, None]
 
@@ -55,7 +72,7 @@ class Masks:
 
     def observed(self, number: int, seen: Any) -> Any:
         """What an agent sees, without its mask."""
-        return seen[OBSERVATION] if self._in_dict[number] else seen
+        return seen[OBSERVATION] if self._alone[number] else seen
 
     def legal(self, seen: dict[Any, Any], infos: Any) -> np.ndarray:
         """Which actions are legal next, ``[A, N]`` bool: all those of agents that no mask is given for.
@@ -69,17 +86,41 @@ class Masks:
         if not self.given:
             return self._all
         legal = self._all.copy()
-        for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True)):
+        for number, (name, components) in enumerate(zip(self._names, self._components, strict=True)):
             if self._in_dict[number] and name in seen:
                 found[name] = seen[name][MASK]
             if name in found:
-                legal[number, :size] = _flags(name, found[name], size)
+                flags = _combined(name, found[name], components)
+                legal[number, : len(flags)] = flags
         return legal
 
 
 def _in_infos(infos: Any) -> dict[Any, Any]:
     each = infos.items() if isinstance(infos, dict) else ()
     return {name: info[MASK] for name, info in each if isinstance(info, dict) and MASK in info}
+
+
+def _combined(name: Any, mask: Any, components: Sequence[int]) -> np.ndarray:
+    """Flags of an agent's actions, which combine those of its components."""
+    if len(components) == 1:
+        return _flags(name, mask, components[0])
+    flags = np.ones(1, dtype=bool)
+    for part in _of_components(name, mask, components):
+        flags = np.logical_and.outer(flags, part).reshape(-1)
+    return flags
+
+
+def _of_components(name: Any, mask: Any, components: Sequence[int]) -> list[np.ndarray]:
+    if isinstance(mask, tuple | list) and len(mask) == len(components) and not all(np.ndim(one) == 0 for one in mask):
+        return [_flags(name, one, size) for one, size in zip(mask, components, strict=True)]
+    if all(size == 2 for size in components) and np.size(mask) == len(components):  # MultiBinary's
+        given = np.asarray(mask).reshape(-1)
+        if not np.isin(given, (0, 1, 2)).all():
+            raise ValueError(
+                f"the {MASK} of agent {name} is {str(mask)[:60]}, expected {len(components)} of 0, 1 and 2"
+            )
+        return [np.array([value != 1, value != 0]) for value in given]
+    return np.split(_flags(name, mask, sum(components)), np.cumsum(components)[:-1])
 
 
 def _flags(name: Any, mask: Any, size: int) -> np.ndarray:

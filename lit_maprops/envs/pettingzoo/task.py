@@ -14,6 +14,7 @@ again an object with one running episode, which its ``state_dict`` leaves out; i
 rows; and (0.14.1) it fails to stack agents of one group that see or do different numbers of things.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from lit_maprops.envs.pettingzoo.agents import Agents, Outcome
 from lit_maprops.envs.pettingzoo.determined import check_determined
 from lit_maprops.envs.pettingzoo.live import LiveEpisodes
 from lit_maprops.envs.pettingzoo.packages import found, one_line, time_limit
+from lit_maprops.envs.pettingzoo.spaces import Pictures
 from lit_maprops.envs.pettingzoo.verdicts import play_on_trial
 from lit_maprops.system.argument_types import Count, Options
 from lit_maprops.system.errors import ConfigError
@@ -40,20 +42,22 @@ _MOST = 1000  # steps of an episode that the user has not limited; a state has r
 class PettingZoo(Task):
     """A PettingZoo parallel environment; needs the extra ``envs`` or another package that has one.
 
-    Actions are the package's discrete ones, or numbers in [-1, 1] that are scaled to its boxes. Agents with fewer
-    actions, components or observed numbers than others are padded, observations with zeros. Observations of any shape
-    are flattened to float32. The global state is the package's own, or the observations of all agents one after the
-    other where it has none.
+    Actions are the package's discrete ones, every combination of ``MultiDiscrete`` or ``MultiBinary`` ones (at most
+    1,024 of an agent), or numbers in [-1, 1] that are scaled to its boxes. Agents with fewer actions, components or
+    observed numbers than others are padded, observations with zeros. Observations are flattened to float32 as
+    ``gymnasium.spaces.utils.flatten`` does; see ``pictures`` for what convolutions may look at. The global state is the
+    package's own, or the observations of all agents one after the other where it has none.
 
-    Where the package gives an ``action_mask`` in its infos, or beside the ``observation`` in a Dict, policies never
-    take what it forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
+    Where the package gives an ``action_mask`` in its infos, or in Dict observations, policies never take what it
+    forbids; it must give one from the reset on, and an agent that gets none at a step may do everything.
 
-    Every agent's end is its own: from then on it sees zeros, gets no reward, and learners and figures of the sampling
-    error leave it out, although with continuous actions the behavior policy still draws noise for it. The episode is
-    over when the last agents have left: truncated if one of these was, otherwise terminated. A time limit of the
-    package (``max_cycles`` and the like, see its options) holds besides ``max_steps``. PettingZoo has no word for
-    success; what a package says under ``success`` or ``is_success`` in its infos counts, of all agents who say so, at
-    the end of an episode (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
+    Agents may come later than others, or not in every episode: of the ``possible_agents``, ``agents`` are there. Every
+    agent's end is its own: what the team earns afterwards is not its reward. Before and after, it sees zeros, gets no
+    reward and is left out of all that is learned and measured. It may not come back. The episode is over when the last
+    agents have left: truncated if one of these was, otherwise terminated. A time limit of the package (``max_cycles``
+    and the like, see its options) holds besides ``max_steps``. PettingZoo has no word for success; what a package says
+    under ``success`` or ``is_success`` in its infos counts, of all agents who say so, at the end of an episode
+    (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
 
     Args:
         name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
@@ -66,11 +70,18 @@ class PettingZoo(Task):
         fixed_start: one seed of the package, drawn for each seed of a run, serves all its episodes, in training and
             evaluation: its starts, and what it draws within episodes, are then always the same.
         squash: how a continuous policy's numbers come into [-1, 1]: tanh or clip.
+        pictures: which boxes are pictures. auto: those of bytes from 0 to 255 with two dimensions, or with three, of
+            which the smaller of first and last holds the channels; hwc or chw: all with three dimensions, whose
+            channels are the last or the first; none: no box. Bytes of pictures are divided by 255, also in a global
+            state with several dimensions. If every agent sees one picture of one shape, it stands last in
+            observations, channels first, for convolutions (``cnn`` of the learner).
+        presence: the global state ends with a number of each agent: 1 while it is there, and once more after the step
+            that truncates it; else 0. None: where the episode of the package's seed 0 starts without some agents.
 
     Raises:
         ConfigError: a package is not installed; there is no such module, or it has no ``parallel_env``; it does not
-            take the options; agents differ in kind, or act or see otherwise than in ``Box`` and ``Discrete`` (to see:
-            ``Box`` only, or a Dict of it and a mask); seed and actions do not determine an episode.
+            take the options; agents differ in kind, or act or see in spaces that are not served; seed and actions do
+            not determine an episode.
     """
 
     start_noise = 2  # 31 bits of a seed
@@ -85,14 +96,16 @@ class PettingZoo(Task):
         max_steps: Count | None = None,
         fixed_start: bool = False,
         squash: Literal["tanh", "clip"] = "tanh",
+        pictures: Pictures = "auto",
+        presence: bool | None = None,
     ) -> None:
         self.name, self.options = name, dict(options or {})
         self.fixed_start, self.squash = fixed_start, squash
         self._named = f"<env.name> {name}"
-        self._parallel_env = found(name)
+        self._parallel_env = self._found(name)
         with generators_kept():
             env = self._made()
-            self._agents = Agents(env, self._named)
+            self._agents = Agents(env, self._named, pictures, presence)
             limit = time_limit(env, self.options) if max_steps is None else None
         self.max_steps = min(limit or _MOST, _MOST) if max_steps is None else max_steps
         self._chosen_here, self._cut = max_steps is None, False
@@ -102,7 +115,8 @@ class PettingZoo(Task):
         self.continuous_actions = self._agents.continuous
         self.n_actions, self.action_dim = (0, most) if self.continuous_actions else (most, 0)
         self._mask = torch.arange(most) < sizes.unsqueeze(-1)
-        self.observation_dim, self.state_dim = max(self._agents.observation_sizes), self._agents.state_size
+        self.observation_dim, self.state_dim = self._agents.observation_dim, self._agents.state_size
+        self.observation_shape = self._agents.picture
         try:
             check_determined(self, self._named, self._live.forget)
         except RowsFailed as failed:
@@ -110,9 +124,15 @@ class PettingZoo(Task):
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
         self._cut = False
 
+    def _found(self, name: str) -> Callable[..., Any]:
+        """What makes a parallel environment, by its import path."""
+        return found(name)
+
     def _made(self) -> Any:
         try:
             return self._parallel_env(**self.options)
+        except ConfigError:
+            raise
         except Exception as error:
             given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
             raise ConfigError(
@@ -174,10 +194,10 @@ class PettingZoo(Task):
             (rows, self.max_steps, self.n_agents, *components),
             dtype=torch.float32 if self.continuous_actions else torch.int64,
         )
-        observation = torch.zeros(rows, self.n_agents, self.observation_dim)
-        vector = torch.zeros(rows, self.state_dim)
+        observation, vector = torch.zeros(rows, self.n_agents, self.observation_dim), torch.zeros(rows, self.state_dim)
         self._live.expect(rows)
         legal = self._mask.expand(rows, -1, -1).clone()
+        agents_end = torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8)
         errors: dict[int, Exception] = {}
         with generators_kept():
             for row, number in enumerate(seed.tolist()):
@@ -188,13 +208,14 @@ class PettingZoo(Task):
                     continue
                 observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
                 legal[row] = torch.from_numpy(allowed) if self.masks_actions else legal[row]
+                agents_end[row] = torch.from_numpy(self._agents.presence.ends(env))
                 self._live.keep(env, number, actions[row, :0].numpy())
         state = {
             "seed": seed,
             "taken": torch.zeros(rows, dtype=torch.int32),
             "actions": actions,
             "end": torch.full((rows,), RUNS, dtype=torch.uint8),
-            "agents_end": torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8),
+            "agents_end": agents_end,
             "observation": observation,
             "vector": vector,
         } | ({"legal": legal} if self.masks_actions else {})
