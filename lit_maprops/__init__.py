@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lit_maprops.planning.plan import plan
     from lit_maprops.samplers import JointSampler
     from lit_maprops.system.errors import ConfigError
-    from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+    from lit_maprops.targets import HAPPO, IPPO, MAPPO, Learner, Reinforce
 
 # Where each name is; a name without a home is a module.
 _HOMES = {
@@ -93,6 +93,7 @@ _HOMES = {
     "plan": "planning.plan",
     "JointSampler": "samplers",
     "ConfigError": "system.errors",
+    "HAPPO": "targets",
     "IPPO": "targets",
     "MAPPO": "targets",
     "Learner": "targets",
@@ -100,6 +101,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "HAPPO",
     "IPPO",
     "MAPPO",
     "MAPROPS",

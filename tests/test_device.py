@@ -36,7 +36,7 @@ from lit_maprops.envs import (
 )
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked import graphs
-from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce, ppo
+from lit_maprops.targets import HAPPO, IPPO, MAPPO, Learner, Reinforce, ppo
 
 PRETEND = "pretend:0"
 TASKS = {
@@ -199,18 +199,20 @@ def test_a_behavior_update_never_waits(pretending: Any, sampler: str, stops: boo
     assert steps.tolist() == [1 if stops else 5] * 2
 
 
-@pytest.mark.parametrize("learner", [IPPO, MAPPO])
+@pytest.mark.parametrize("learner", [IPPO, MAPPO, HAPPO])
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"clip_value": 0.2},
+        {"clip_value": 0.2, "value_norm": "popart"},
         {"value_norm": True, "value_loss": "huber"},
         {"activation": "gelu", "layer_norm": True, "cnn": [[4, 3, 3]]},
     ],
     ids=lambda options: "-".join(options) or "plain",
 )
-def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO], options: dict[str, Any]) -> None:
+def test_a_target_update_never_waits(
+    pretending: Any, learner: type[IPPO | MAPPO | HAPPO], options: dict[str, Any]
+) -> None:
     model = started(BoulderPush(max_steps=5), MAPROPS(), learner(epochs=3, minibatches=4, **options), PRETEND)
     model.training_step(0, 0)
     while not model.buffer.is_full:
@@ -284,6 +286,8 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
         ("BoulderPush", "MAPROPS", {}),
         ("TwoPeaks", "PROPS", {}),
         ("BoulderPush", "OnPolicy", {"value_norm": True, "activation": "relu", "layer_norm": True}),
+        ("BoulderPush", "OnPolicy", {"value_norm": "popart", "critic_input": "agent_specific_state"}),
+        ("Coordination", "OnPolicy", {"value_norm": "popart", "kl_stop": 0.01}),
     ],
 )
 def test_updates_recorded_as_graphs_are_those_of_the_device(
@@ -293,7 +297,8 @@ def test_updates_recorded_as_graphs_are_those_of_the_device(
 
     def learned() -> dict[str, Tensor]:
         behavior = BEHAVIORS[sampler](**({} if sampler == "OnPolicy" else {"minibatches": 2, "kl_cutoff": 0.01}))
-        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True, **options)
+        kind = {"TwoPeaks": IPPO, "Coordination": HAPPO}.get(task, MAPPO)
+        learner = kind(epochs=2, minibatches=2, anneal_learning_rate=True, **options)
         model = started(TASKS[task](), behavior, learner, PRETEND)
         for iteration in range(4):
             model.training_step(iteration, iteration)
