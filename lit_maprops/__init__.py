@@ -30,14 +30,17 @@ if TYPE_CHECKING:
     )
     from lit_maprops.data import MultiAgentData
     from lit_maprops.envs import (
+        RWARE,
         VMAS,
         BoulderPush,
         Coordination,
         Foraging,
         Interface,
         MatrixGame,
+        Overcooked,
         PettingZoo,
         SparseReacher,
+        StagedGame,
         Task,
         TorchRL,
         Transition,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from lit_maprops.planning.plan import plan
     from lit_maprops.samplers import JointSampler
     from lit_maprops.system.errors import ConfigError
-    from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce
+    from lit_maprops.targets import HAPPO, IPPO, MAPPO, Learner, Reinforce
 
 # Where each name is; a name without a home is a module.
 _HOMES = {
@@ -70,14 +73,17 @@ _HOMES = {
     "OnPolicy": "behavior",
     "TabularMAPROPS": "behavior",
     "MultiAgentData": "data",
+    "RWARE": "envs",
     "VMAS": "envs",
     "BoulderPush": "envs",
     "Coordination": "envs",
     "Foraging": "envs",
     "Interface": "envs",
     "MatrixGame": "envs",
+    "Overcooked": "envs",
     "PettingZoo": "envs",
     "SparseReacher": "envs",
+    "StagedGame": "envs",
     "Task": "envs",
     "TorchRL": "envs",
     "Transition": "envs",
@@ -87,6 +93,7 @@ _HOMES = {
     "plan": "planning.plan",
     "JointSampler": "samplers",
     "ConfigError": "system.errors",
+    "HAPPO": "targets",
     "IPPO": "targets",
     "MAPPO": "targets",
     "Learner": "targets",
@@ -94,10 +101,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "HAPPO",
     "IPPO",
     "MAPPO",
     "MAPROPS",
     "PROPS",
+    "RWARE",
     "VMAS",
     "Autoregressive",
     "BehaviorPolicy",
@@ -117,11 +126,13 @@ __all__ = [
     "MatrixGame",
     "MultiAgentData",
     "OnPolicy",
+    "Overcooked",
     "PettingZoo",
     "Plan",
     "Reinforce",
     "RunResult",
     "SparseReacher",
+    "StagedGame",
     "TabularMAPROPS",
     "Task",
     "TorchRL",

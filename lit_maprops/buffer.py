@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.distributions.families import Family
-from lit_maprops.envs.ends import living
+from lit_maprops.envs.ends import living, only_living
 
 
 class Buffer:
@@ -99,7 +99,7 @@ class Buffer:
         present = living(retained)
         if present is not None:
             parameters = family.idle(parameters, ~present)
-        log_prob = family.log_prob(parameters, retained.get(keys.ACTION))
+        log_prob = only_living(family.log_prob(parameters, retained.get(keys.ACTION)), retained)
         retained.get(keys.PARAMETERS).copy_(parameters)
         retained.get(keys.LOG_PROB).copy_(log_prob)
         retained.get(keys.TARGET_LOG_PROB).copy_(log_prob.sum(-1))

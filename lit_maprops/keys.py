@@ -22,7 +22,7 @@ collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and
 | ``REWARD`` (under ``"next"``) | [R, E, A, 1] f32 | reward of each agent |
 | ``DONE`` (under ``"next"``) | [R, E, 1] bool | episode over |
 | ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |
-| ``END`` | [R, E, A] u8 | how each agent's own episode has ended (``envs.ends``), of tasks whose agents may leave |
+| ``END`` | [R, E, A] u8 | who is there, or how its own episode has ended (``envs.ends``), where agents may leave |
 | ``ACTION_MASK`` | [R, E, A, N] bool | which actions are legal, of tasks where that depends on the state |
 | ``SUCCESS`` (under ``"next"``) | [R, E, 1] bool | the task counts the episode that this step ends as solved |
 """

@@ -36,6 +36,7 @@ from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
+from lit_maprops.envs.ends import check_ends
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
@@ -321,6 +322,7 @@ class LitMAPROPS(ResumableRun):
         """What D says, before theta changes."""
         newest = self.buffer.current()
         self.faults.check_finite(newest)
+        check_ends(newest, self.faults)
         self.row = (
             batch_metrics(newest, self.running_return, self.task.tells_success)
             | behavior_metrics(self._updates)

@@ -57,7 +57,7 @@ INSIDE = {
     "envs": [
         ["__init__"],
         ["torchrl"],
-        ["boulder_push", "foraging", "games", "pettingzoo", "vmas"],
+        ["boulder_push", "foraging", "games", "overcooked", "pettingzoo", "rware", "vmas"],
         ["task_env"],
         ["watched"],
         ["base", "ends", "faults", "global_generators"],

@@ -13,6 +13,7 @@ import pretend_graphs
 import pytest
 import torch
 from conftest import ROOT
+from shifts import ContinuousShifts, Shifts
 from torch import Tensor
 
 from lit_maprops import keys
@@ -21,10 +22,21 @@ from lit_maprops.behavior.update import table_trainer
 from lit_maprops.cli.main import main
 from lit_maprops.collect import BehaviorActor, Collection, RecordedCollection, recorded, update_keys
 from lit_maprops.data import MultiAgentData
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TwoPeaks
+from lit_maprops.envs import (
+    RWARE,
+    BoulderPush,
+    Coordination,
+    Foraging,
+    MatrixGame,
+    Overcooked,
+    StagedGame,
+    Task,
+    TaskEnv,
+    TwoPeaks,
+)
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked import graphs
-from lit_maprops.targets import IPPO, MAPPO, Learner, Reinforce, ppo
+from lit_maprops.targets import HAPPO, IPPO, MAPPO, Learner, Reinforce, ppo
 
 PRETEND = "pretend:0"
 TASKS = {
@@ -32,6 +44,9 @@ TASKS = {
     "Coordination": lambda: Coordination(3, 3, partial=True),
     "BoulderPush": lambda: BoulderPush(max_steps=5),
     "Foraging": lambda: Foraging(max_steps=5),
+    "Overcooked": lambda: Overcooked(shaping=1.0, max_steps=5),
+    "RWARE": lambda: RWARE("rware-1x3-2h-2ag-easy", max_steps=5),
+    "StagedGame": StagedGame,
     "TwoPeaks": TwoPeaks,
 }
 DISCRETE = ["OnPolicy", "PROPS", "MAPROPS", "TabularMAPROPS", "Autoregressive", "CoordinationGraph"]
@@ -40,6 +55,7 @@ CONTINUOUS = ["OnPolicy", "PROPS", "GaussianAdjustment"]
 PAIRS = [
     *(("Coordination", sampler) for sampler in DISCRETE), *(("TwoPeaks", sampler) for sampler in CONTINUOUS),
     ("MatrixGame", "MAPROPS"), ("BoulderPush", "MAPROPS"), ("Foraging", "PROPS"),
+    ("Overcooked", "PROPS"), ("RWARE", "PROPS"), ("StagedGame", "MAPROPS"),
 ]  # fmt: skip
 
 
@@ -79,7 +95,7 @@ def learner_of(task: str) -> Learner:
 
 def trained(task: str, sampler: str, device: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters and figures after two target iterations."""
-    error = "energy" if task == "TwoPeaks" else "tabular"
+    error = {"TwoPeaks": "energy", "Overcooked": "likelihood", "RWARE": "likelihood"}.get(task, "tabular")
     model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), device, error)
     model.learner.optimizer.fused = False  # as on a device: Adam in another order of rounding leads elsewhere
     for iteration in range(2):
@@ -101,6 +117,29 @@ def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampl
         assert set(here) == set(there)
         for name in here:
             torch.testing.assert_close(there[name], here[name], rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+LEAVING = [
+    (Shifts, "MAPROPS"),
+    (Shifts, "PROPS"),
+    (ContinuousShifts, "GaussianAdjustment"),
+    (ContinuousShifts, "PROPS"),
+]
+
+
+@pytest.mark.parametrize(("task", "sampler"), LEAVING)
+def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
+    found = []
+    for device in ("cpu", PRETEND):
+        error = "energy" if task.continuous_actions else "tabular"
+        model = started(task(), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2), device, error)
+        model.learner.optimizer.fused = False
+        for iteration in range(2):
+            model.training_step(iteration, iteration)
+        found.append({name: value.cpu() for name, value in model.state_dict().items()} | figures_of(model))
+    assert set(found[0]) == set(found[1])
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -160,18 +199,20 @@ def test_a_behavior_update_never_waits(pretending: Any, sampler: str, stops: boo
     assert steps.tolist() == [1 if stops else 5] * 2
 
 
-@pytest.mark.parametrize("learner", [IPPO, MAPPO])
+@pytest.mark.parametrize("learner", [IPPO, MAPPO, HAPPO])
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"clip_value": 0.2},
+        {"clip_value": 0.2, "value_norm": "popart"},
         {"value_norm": True, "value_loss": "huber"},
         {"activation": "gelu", "layer_norm": True, "cnn": [[4, 3, 3]]},
     ],
     ids=lambda options: "-".join(options) or "plain",
 )
-def test_a_target_update_never_waits(pretending: Any, learner: type[IPPO | MAPPO], options: dict[str, Any]) -> None:
+def test_a_target_update_never_waits(
+    pretending: Any, learner: type[IPPO | MAPPO | HAPPO], options: dict[str, Any]
+) -> None:
     model = started(BoulderPush(max_steps=5), MAPROPS(), learner(epochs=3, minibatches=4, **options), PRETEND)
     model.training_step(0, 0)
     while not model.buffer.is_full:
@@ -245,6 +286,8 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
         ("BoulderPush", "MAPROPS", {}),
         ("TwoPeaks", "PROPS", {}),
         ("BoulderPush", "OnPolicy", {"value_norm": True, "activation": "relu", "layer_norm": True}),
+        ("BoulderPush", "OnPolicy", {"value_norm": "popart", "critic_input": "agent_specific_state"}),
+        ("Coordination", "OnPolicy", {"value_norm": "popart", "kl_stop": 0.01}),
     ],
 )
 def test_updates_recorded_as_graphs_are_those_of_the_device(
@@ -254,7 +297,8 @@ def test_updates_recorded_as_graphs_are_those_of_the_device(
 
     def learned() -> dict[str, Tensor]:
         behavior = BEHAVIORS[sampler](**({} if sampler == "OnPolicy" else {"minibatches": 2, "kl_cutoff": 0.01}))
-        learner = (IPPO if task == "TwoPeaks" else MAPPO)(epochs=2, minibatches=2, anneal_learning_rate=True, **options)
+        kind = {"TwoPeaks": IPPO, "Coordination": HAPPO}.get(task, MAPPO)
+        learner = kind(epochs=2, minibatches=2, anneal_learning_rate=True, **options)
         model = started(TASKS[task](), behavior, learner, PRETEND)
         for iteration in range(4):
             model.training_step(iteration, iteration)

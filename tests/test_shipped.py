@@ -26,10 +26,12 @@ def one_line(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 def test_they_are_the_files_of_the_top_folders() -> None:
-    for kind in ("conf", "sweeps"):
+    for kind in ("conf", "sweeps", "conf/presets"):
         files = shipped(kind)
-        assert {path.resolve() for path in files.values()} == set((ROOT / kind).iterdir())
-    assert not shipped("conf").keys() & shipped("sweeps").keys()  # `conf NAME` prints either
+        assert {path.resolve() for path in files.values()} == set((ROOT / kind).glob("*.yaml"))
+    assert set((ROOT / "conf").iterdir()) - {ROOT / "conf/presets"} == set((ROOT / "conf").glob("*.yaml"))
+    names = [name for kind in ("conf", "sweeps", "conf/presets") for name in shipped(kind)]
+    assert len(names) == len(set(names))  # `conf NAME` prints each
 
 
 @pytest.mark.parametrize("words", [["--config", "matrix_game"], ["--config=matrix_game"], ["-c", "matrix_game"]])
@@ -97,7 +99,7 @@ def test_sweep_takes_a_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_conf_lists_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conf"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(shipped("conf")) + len(shipped("sweeps"))
+    assert len(lines) == 3 + sum(len(shipped(kind)) for kind in ("conf", "conf/presets", "sweeps"))
     assert all(len(line) <= 120 for line in lines)
     assert main(["conf", "foraging"]) == 0
     assert capsys.readouterr().out == (ROOT / "conf/foraging.yaml").read_text()

@@ -1,6 +1,7 @@
 """``fit``, ``resume`` and ``load_run``."""
 
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Unpack
 
@@ -8,7 +9,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from lit_maprops.api.result import RunResult
-from lit_maprops.api.settings import Settings, configuration, continued, read_configuration
+from lit_maprops.api.settings import Settings, configuration, continued, laid_over, read_configuration
 from lit_maprops.api.start import start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import Task
@@ -17,7 +18,7 @@ from lit_maprops.targets import Learner
 
 
 def fit(
-    config: str | Path | None = None,
+    config: str | Path | Sequence[str | Path] | None = None,
     *,
     env: Task | None = None,
     behavior: BehaviorPolicy | None = None,
@@ -33,7 +34,8 @@ def fit(
     afterwards plays no part. An object takes the place of all that ``config`` says of its kind.
 
     Args:
-        config: file of a configuration, or the name of one that comes with the package (``boulderpush``).
+        config: file of a configuration, or the name of one that comes with the package (``boulderpush``). Of several
+            each is laid over those before it, as presets are: ``["boulderpush", "mappo_paper"]``.
         env: the task; required, as the other two, unless ``config`` has it.
         behavior: pi_phi, the sampler.
         learner: pi_theta and how it learns.
@@ -60,7 +62,9 @@ def fit(
     if config is None:
         base = {} if ckpt_path is None else continued(ckpt_path)
     else:
-        base = read_configuration("<config>", config) | {"ckpt_path": None if ckpt_path is None else str(ckpt_path)}
+        given = [config] if isinstance(config, (str, Path)) else config
+        base = reduce(laid_over, [read_configuration("<config>", each) for each in given], {})
+        base |= {"ckpt_path": None if ckpt_path is None else str(ckpt_path)}
     objects = {"env": env, "behavior": behavior, "learner": learner}
     return RunResult(start(configuration(base, objects, settings), callbacks, loggers))
 

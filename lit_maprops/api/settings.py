@@ -169,6 +169,24 @@ def read_configuration(argument: str, given: str | Path) -> Config:
     return content
 
 
+def laid_over(base: Config, other: Config) -> Config:
+    """A configuration with another one's values in place of its own; a class's arguments go with the class.
+
+    Args:
+        base: not changed.
+        other: values that stand; likewise.
+    """
+    names = [str(content.get("class_path", "")).rpartition(".")[2] for content in (base, other)]
+    if all(names) and names[0] != names[1]:
+        return other
+    result = base | other
+    for name, value in other.items():
+        own = base.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            result[name] = laid_over(own, value)
+    return result
+
+
 def continued(checkpoint: str | Path) -> Config:
     """The configuration of the run that a checkpoint belongs to, to be continued there.
 

@@ -73,6 +73,7 @@ def replica(case: Case, ids: list[int], start_ids: list[int]) -> Replica:
         total_env_steps=own.total_env_steps,
         eval_interval=NEVER,
         eval_episodes=own.eval_episodes,
+        solved_on=own.solved_on,
         solved_threshold=own.solved_threshold,
         engine=own.engine,
         run_seed=own.run_seed,

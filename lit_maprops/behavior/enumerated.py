@@ -74,7 +74,7 @@ class EnumeratedPolicy(AdjustedPolicy):
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:
         parts = self.net, self.optimizer, self.minibatch_streams, self.settings
-        return TableTrainer(*parts, self.cost_options, task.masks_actions)
+        return TableTrainer(*parts, self.cost_options, task.masks_actions or task.agents_leave)
 
     @override
     def why_not_native(self) -> str | None:

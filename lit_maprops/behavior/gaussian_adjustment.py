@@ -15,6 +15,8 @@ from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.whitened import Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living
+from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.stacked.nets import StackedMLP
 
 
@@ -47,13 +49,23 @@ class GaussianAdjustment(StructuredPolicy):
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
         """``[R, B, S]`` -> the outputs of ``Adjustment``."""
         (self.n_components,) = (n,) = self.columns(task)
+        sizes = task.action_mask().sum(-1)
+        self._owner = DeviceCache(torch.arange(task.n_agents).repeat_interleave(sizes))  # of each component
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
         return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
-        """Inputs ``[R, b, S]`` and whitened joint actions ``[R, J, b]``."""
-        return data.get(keys.STATE), self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION))
+        """Inputs ``[R, b, S]``, whitened joint actions ``[R, J, b]`` and, where agents may leave, which are there."""
+        facts = self._whitened(data.get(keys.PARAMETERS), data.get(keys.ACTION)), self._present(data)
+        return data.get(keys.STATE), *(fact for fact in facts if fact is not None)
+
+    def _present(self, data: TensorDictBase) -> Tensor | None:
+        """1 for the components of agents that are there, else 0: ``[R, J, b]``; None if all always are."""
+        present = living(data)
+        if present is None:
+            return None
+        return present.index_select(-1, self._owner.on(present.device)).mT.float()
 
     def _whitened(self, parameters: Tensor, action: Tensor) -> Tensor:
         return gaussian.whiten(parameters, action, self.family.mask).mT
@@ -61,15 +73,17 @@ class GaussianAdjustment(StructuredPolicy):
     @override
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """Exact."""
-        (z,) = rows.facts
-        return Adjustment.of(delta, self.n_components).ratios(z)
+        z, *present = rows.facts
+        adjustment = Adjustment.of(delta, self.n_components)
+        return adjustment.of_those(*present).ratios(z, *present) if present else adjustment.ratios(z)
 
     @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Exact."""
         _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
-        adjustment = Adjustment.of(delta, self.n_components)
+        adjustment, present = Adjustment.of(delta, self.n_components), self._present(data)
+        adjustment = adjustment if present is None else adjustment.of_those(present)
         noise = gaussian.standard_normal(self.draw(data))  # [R, E, J]
         drawn = adjustment.draw(noise.mT).mT
         action = gaussian.unwhiten(parameters, drawn, self.family.mask)

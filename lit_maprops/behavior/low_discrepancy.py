@@ -16,6 +16,7 @@ from lit_maprops.behavior.low_discrepancy_draws import FirstVisits, LowDiscrepan
 from lit_maprops.behavior.ordered_draws import Order, OrderedDraws, principal_component
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living, only_living
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import PositiveInt
 from lit_maprops.system.errors import ConfigError, check
@@ -121,13 +122,22 @@ class LowDiscrepancy(OnPolicy):
         if self.order == "value":
             if self._values is None:
                 raise ConfigError("<behavior.order> is value and there is no critic: use state or policy")
-            return self._values(data).mean(-1)
+            return _mean_of_living(self._values(data), data)
         vectors = data.get(keys.STATE).float() if self.order == "state" else self._probabilities(parameters)
         return principal_component(vectors)
 
     def _probabilities(self, parameters: Tensor) -> Tensor:
         """Of every agent's actions, or means and log standard deviations: ``[R, E, F]``."""
         return (parameters if self.task.continuous_actions else parameters.exp()).flatten(2)
+
+
+def _mean_of_living(value: Tensor, data: TensorDictBase) -> Tensor:
+    """Over the agents that are there: ``[R, E, A] -> [R, E]``."""
+    present, mean = living(data), value.mean(-1)
+    if present is None:
+        return mean
+    own = only_living(value, data).sum(-1) / present.sum(-1).clamp(min=1)
+    return torch.where(present.all(-1), mean, own)  # the same bits as without
 
 
 def _repeated(values: Callable[[TensorDictBase], Tensor], times: int, data: TensorDictBase) -> Tensor:

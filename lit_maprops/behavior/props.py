@@ -14,6 +14,7 @@ from lit_maprops.behavior.update.trainer import DeltaTrainer
 from lit_maprops.behavior.whitened import LARGEST, Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living
 from lit_maprops.stacked.agents import per_agent
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.system.errors import check
@@ -24,7 +25,8 @@ class PROPS(EnumeratedPolicy):
 
     Discrete actions: pi_phi_i(a_i | o_i) = softmax(log pi_theta_i + Delta_phi_i). Continuous ones: Delta_phi_i shifts
     the means, in standard deviations of pi_theta_i, and the log standard deviations. The ratio of each step of D is
-    then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused.
+    then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused. Where
+    agents come and go, each learns from its own steps.
 
     Arguments as ``EnumeratedPolicy``.
     """
@@ -48,11 +50,23 @@ class PROPS(EnumeratedPolicy):
             f"{type(task).__name__} has continuous actions: leave the default",
         )
         shape = (self.n_seeds, task.n_agents)
-        return RowTrainer(self.net, self.optimizer, self.minibatch_streams, self.settings, self.ratios, shape)
+        parts = self.net, self.optimizer, self.minibatch_streams, self.settings
+        return RowTrainer(*parts, self.ratios, shape, weight=_of_own_steps if task.agents_leave else None)
 
-    def adjusted(self, parameters: Tensor, observation: Tensor) -> Tensor:
-        """Parameters of pi_phi_i from those of pi_theta_i: ``[R, *B, A, K]`` and ``[R, *B, A, O]``, the former back."""
+    def adjusted(self, parameters: Tensor, observation: Tensor, present: Tensor | None = None) -> Tensor:
+        """Parameters of pi_phi_i from those of pi_theta_i.
+
+        Args:
+            parameters: of pi_theta_i, ``[R, *B, A, K]``.
+            observation: ``[R, *B, A, O]``.
+            present: which agents are there, ``[R, *B, A]`` bool; None: all.
+
+        Returns:
+            ``[R, *B, A, K]``.
+        """
         delta = per_agent(self.net, observation)
+        if present is not None and self.task.continuous_actions:  # of discrete ones an absent agent has but one
+            delta = delta * present.unsqueeze(-1)
         if not self.task.continuous_actions:
             return (parameters + delta).log_softmax(-1)
         exists = self.family.mask_on(delta.device)
@@ -63,23 +77,27 @@ class PROPS(EnumeratedPolicy):
     @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
-        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION))
+        behavior = self.adjusted(parameters, data.get(keys.OBSERVATION), living(data))
         return choose_independently(self.family, parameters, behavior, self.draw(data))
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
         """Every agent's own actions.
 
-        Of continuous ones, the facts of ``Rows``: whitened actions and which components exist, ``[R * A, D, b]``.
+        Where agents may leave, also which steps are theirs. Of continuous actions, the facts of ``Rows``: whitened
+        actions, and which components exist, ``[R * A, D, b]``.
         """
         observation, parameters, action = (
             data.get(key).transpose(1, 2) for key in (keys.OBSERVATION, keys.PARAMETERS, keys.ACTION)
         )
+        present = living(data)
         if not self.task.continuous_actions:
-            return observation, parameters, action
+            return observation, parameters, action, *(() if present is None else (present.mT,))
         z = gaussian.standardized(parameters, action).mT.flatten(0, 1)
-        exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1)
-        return observation, z, exists.expand_as(z).float()
+        exists = self.family.mask_on(z.device).repeat(len(data), 1).unsqueeze(-1).expand_as(z)
+        if present is not None:
+            exists = exists & present.transpose(1, 2).flatten(0, 1).unsqueeze(1)
+        return observation, z, exists.float()
 
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """Every agent's own ratios of continuous actions, for ``update_rows``; exact."""
@@ -92,3 +110,9 @@ class PROPS(EnumeratedPolicy):
         stats = super().update(measure)
         joint_kl = {"kl": stats["kl"].sum(-1)} if measure else {}
         return {name: value.float().mean(-1) for name, value in stats.items()} | joint_kl
+
+
+def _of_own_steps(rows: Rows) -> Tensor:
+    """Weights ``[G, U]`` of steps in which the agent is there: a mean over D is one over those."""
+    own = rows.facts[1].amax(1)
+    return own / own.sum(1, keepdim=True).clamp(min=1)

@@ -35,6 +35,12 @@ class Adjustment(NamedTuple):
         n = n_components
         return Adjustment(*delta.clamp(-LARGEST, LARGEST).split([n, n, delta.shape[1] - 2 * n], 1))
 
+    def of_those(self, exists: Tensor) -> "Adjustment":
+        """Of the components with ``exists`` 1, ``[G, J, U]``, alone; the others stay standard normal, by themselves."""
+        row, column = self.ends()
+        below = self.below * exists[:, row] * exists[:, column]
+        return Adjustment(self.mean * exists, self.log_scale * exists, below)
+
     def ends(self) -> tuple[Tensor, Tensor]:
         """Row and column of P for every entry below its diagonal, ``[L]`` int64 each."""
         n = self.mean.shape[1] if self.below.shape[1] else 0
@@ -68,7 +74,8 @@ class Adjustment(NamedTuple):
 
         Args:
             z: whitened actions.
-            exists: 0 for components that are padding, whose m and d must be 0 and get no gradient; ``[G, J, U]``.
+            exists: 0 for components that are padding, or of agents that are not there, whose m, d and entries of P must
+                be 0 and get no gradient; ``[G, J, U]``.
         """
 
         def vjp(grad: Tensor) -> Tensor:
@@ -76,7 +83,10 @@ class Adjustment(NamedTuple):
             away = z - self.mean
             w = self.times(away)
             of_log_scale = (w * away * (-self.log_scale).exp() - 1) * exists
-            parts = [self.transposed_times(w) * exists, of_log_scale, -w[:, row] * away[:, column]]
+            of_below = -w[:, row] * away[:, column]
+            if isinstance(exists, Tensor):
+                of_below = of_below * (exists[:, row] * exists[:, column])
+            parts = [self.transposed_times(w) * exists, of_log_scale, of_below]
             return torch.cat(parts, 1) * grad
 
         return Ratios(self.log_ratio(z).clamp(max=LARGEST_LOG_RATIO), self.kl(), vjp)

@@ -1,4 +1,4 @@
-"""``lit-maprops conf [NAME]``: the configurations and sweep files that come with the package."""
+"""``lit-maprops conf [NAME]``: the configurations, presets and sweep files that come with the package."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from lit_maprops.cli.parser import Parser
 from lit_maprops.system.errors import ConfigError, did_you_mean
 from lit_maprops.system.shipped import shipped
 
-DESCRIPTION = """List the configurations and sweep files that come with the package, or print one, to be redirected to a
-file and edited."""
+DESCRIPTION = """List the configurations, presets and sweep files that come with the package, or print one, to be
+redirected to a file and edited."""
 MOST_CHARACTERS = 90  # of what a file says of itself
 
 
@@ -18,17 +18,18 @@ def run(args: list[str]) -> int:
         ConfigError: there is no file of the name.
     """
     parser = Parser("conf", DESCRIPTION, program="lit-maprops")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a configuration or a sweep file")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a configuration, a preset or a sweep file")
     options = parser.parsed(args)
     if options is None:
         return 0
     name = options.name
-    configurations, sweeps = shipped("conf"), shipped("sweeps")
+    configurations, presets, sweeps = shipped("conf"), shipped("conf/presets"), shipped("sweeps")
     if name is None:
         print(_listed("configurations, for fit --config NAME:", configurations))
+        print(_listed("presets, for fit --config NAME --config PRESET:", presets))
         print(_listed("sweep files, for sweep NAME:", sweeps))
         return 0
-    files = configurations | sweeps
+    files = configurations | presets | sweeps
     if name not in files:
         raise ConfigError(f"NAME: no shipped file is called {name}{did_you_mean(name, files)}: see lit-maprops conf")
     print(files[name].read_text(encoding="utf-8"), end="")

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchrl.collectors import Collector
 
 from lit_maprops import keys
-from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.behavior import BehaviorPolicy, Choice
 from lit_maprops.envs import Task, TaskEnv
-from lit_maprops.envs.ends import living
+from lit_maprops.envs.ends import living, only_living
 from lit_maprops.targets import TargetPolicies
 
 
@@ -49,6 +49,10 @@ class BehaviorActor(TensorDictModuleBase):
             parameters = self.policies.family.idle(parameters, ~present)
         choice = self.behavior.choose(tensordict, parameters)
         log_prob = self.policies.family.log_prob(parameters, choice.action)
+        if present is not None and choice.action.dim() > present.dim():  # continuous: noise is drawn for all agents
+            own = only_living(log_prob, tensordict)
+            without = choice.behavior_log_prob - (log_prob - own).sum(-1)
+            log_prob, choice = own, Choice(only_living(choice.action, tensordict), without, choice.kl)
         tensordict.set(keys.ACTION, choice.action)
         tensordict.set(keys.PARAMETERS, parameters)
         tensordict.set(keys.LOG_PROB, log_prob)
@@ -59,8 +63,9 @@ class BehaviorActor(TensorDictModuleBase):
 
 def update_keys(task: Task) -> tuple[Any, ...]:
     """Keys of D that behavior updates read."""
-    names = (keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS)
-    return (*names, keys.STATE_INDEX) if task.numbers_states() else names
+    names = [keys.OBSERVATION, keys.STATE, keys.ACTION, keys.PARAMETERS]
+    names += [keys.STATE_INDEX] if task.numbers_states() else []
+    return (*names, keys.END) if task.agents_leave else tuple(names)
 
 
 def step_bytes(task: Task) -> int:

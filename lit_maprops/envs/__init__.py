@@ -4,9 +4,12 @@ from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push.task import BoulderPush
 from lit_maprops.envs.foraging.task import Foraging
 from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.games.staged_game import StagedGame
 from lit_maprops.envs.games.two_peaks import TwoPeaks
+from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
+from lit_maprops.envs.rware.task import RWARE
 from lit_maprops.envs.task_env import TaskEnv
 from lit_maprops.envs.torchrl.task import TorchRL
 from lit_maprops.envs.vmas.task import VMAS
@@ -16,14 +19,18 @@ TASKS: dict[str, type[Task]] = {
     "Coordination": Coordination,
     "Foraging": Foraging,
     "MatrixGame": MatrixGame,
+    "Overcooked": Overcooked,
     "PettingZoo": PettingZoo,
+    "RWARE": RWARE,
     "SparseReacher": SparseReacher,
+    "StagedGame": StagedGame,
     "TorchRL": TorchRL,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
 
 __all__ = [
+    "RWARE",
     "TASKS",
     "VMAS",
     "BoulderPush",
@@ -31,8 +38,10 @@ __all__ = [
     "Foraging",
     "Interface",
     "MatrixGame",
+    "Overcooked",
     "PettingZoo",
     "SparseReacher",
+    "StagedGame",
     "State",
     "Task",
     "TaskEnv",

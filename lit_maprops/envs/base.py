@@ -57,7 +57,8 @@ class Task(Configurable, ABC):
         action_dim: components of an agent's continuous action, D, the most any agent has.
         starts_on_cpu: ``initial_state`` works on the CPU whatever the device, and takes long.
         squash: how ``TaskEnv`` bounds them: ``tanh`` or ``clip``.
-        agents_leave: an agent's episode may be over before the others'; ``agent_ends`` says whose is.
+        agents_leave: an agent's episode may be over before the others', or begin after theirs; ``agent_ends`` says
+            whose. A is then the most agents there can be.
         tells_success: ``Transition.success`` is a verdict; False: the task has none, and returns are judged. A task may
             find out while it is played, as ``PettingZoo`` does; a single success is a verdict, too.
     """
@@ -150,9 +151,11 @@ class Task(Configurable, ABC):
         return self.state_index(self.initial_state(torch.zeros(1, self.start_noise))) is not None
 
     def agent_ends(self, state: State) -> Tensor:
-        """How each agent's own episode has ended, ``[*B, n_agents]`` uint8: ``envs.ends``. For ``agents_leave``.
+        """Who is there, or how its own part has ended, ``envs.ends``: ``[*B, n_agents]`` uint8. For ``agents_leave``.
 
-        From then on what the agent does must count for nothing, and its reward be 0; learners leave those steps out.
+        An agent comes once at most and does not come back. While it is not there, what it does must count for nothing,
+        and its reward be 0; learners leave those steps out. Global states, and numbers of states, must tell who is
+        there.
 
         Raises:
             NotImplementedError: agents leave, and the task does not say which.

@@ -34,6 +34,7 @@ def policy_document(task: Task, options: dict[str, Any], run: dict[str, Any], ag
             "n_agents": task.n_agents,
             "max_steps": task.max_steps,
             "observation_dtype": dtype,
+            **({"agents_leave": True} if task.agents_leave else {}),
         },
         "use": _use(task, dtype),
         "agents": agents,
@@ -69,6 +70,10 @@ def _use(task: Task, dtype: str) -> dict[str, str]:
     padding = f" Training padded it with zeros to {task.observation_dim} numbers; leave them out." if padded else ""
     kind = "" if dtype == "float32" else f" Training held it as {dtype}: the same numbers, not scaled."
     seen = f"The agent's own observation, flat, in the order of `observation`, as float32.{kind}{padding}"
+    there = (
+        "Agents may come and go: ask an agent's program only while it is there. It was trained on those steps alone."
+    )
+    presence = {"presence": there} if task.agents_leave else {}
     legal = "Which of `actions` are legal in the state, in order. Log-probabilities of the others are -inf."
     if not task.continuous_actions:
         return {
@@ -76,6 +81,7 @@ def _use(task: Task, dtype: str) -> dict[str, str]:
             **({MASK: legal} if task.masks_actions else {}),
             "log_prob": "Log-probabilities (nats) of `actions`, in order. To sample, draw from their exponentials.",
             "action": "The most probable action: its place in `actions`, the first of equals.",
+            **presence,
         }
     return {
         INPUT: seen,
@@ -84,6 +90,7 @@ def _use(task: Task, dtype: str) -> dict[str, str]:
         "action": "The greedy action, u = mean, in the environment's own units: [-1, 1] scaled to action_low to "
         f"action_high, after {_SQUASHED[task.squash]}. To sample, draw u = mean + exp(log_std) * standard normal and "
         "do the same.",
+        **presence,
     }
 
 

@@ -121,6 +121,8 @@ def _unknown(text: str) -> str | None:
             f"{named(name)} is not an option: every learner and behavior policy has its own optimizer, see "
             "<learner.learning_rate>, <behavior.learning_rate> and <help>"
         )
+    if name.endswith(".preset"):
+        return f"{named(name)} is not an option: give the preset as another <config>, behind the first"
     return f"{named(name)} is not an option{_did_you_mean(name)}: see <help>"
 
 
@@ -161,7 +163,8 @@ def _wrong_type(text: str) -> str | None:
     only_choices = choice and not (union and re.search(r"^\w*(Float|Int|Count)\b", union[1]))
     if choice and only_choices:
         null = " or null" if union and "None" in union[1] else ""
-        return f"{name} is {given!r}: choose one of {choice[1].replace(chr(39), '')}{null}"
+        switch = "true, false, " if union and "bool" in union[1] else ""
+        return f"{name} is {given!r}: choose one of {switch}{choice[1].replace(chr(39), '')}{null}"
     found = union or single
     assert found is not None
     names = [_type_name(name) for name in re.findall(r"<class '[^']+'>|[\w.]+(?:\[[^\]]*\])?", found[1])]

@@ -52,6 +52,15 @@ class StackedNet(nn.Module, ABC):
             setattr(twin, name, buffer.repeat_interleave(times, 0))
         return twin
 
+    def of_agents(self, agent: Tensor) -> Self:
+        """The networks of one agent of every seed, ``[R]`` int64: stack ``(R,)``. Gradients reach our weights."""
+        place = torch.arange(len(agent), device=agent.device), agent
+        twin = copy.copy(self)
+        twin.stack = self.stack[:1]
+        twin._parameters, twin._buffers = {}, {name: buffer[place] for name, buffer in self.named_buffers()}
+        object.__setattr__(twin, "flat", self.flat[place])  # no parameter: nobody else is to train it
+        return twin
+
 
 class StackedMLP(StackedNet):
     """Independent tanh MLPs, one per entry of ``stack``.

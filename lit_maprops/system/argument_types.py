@@ -114,12 +114,14 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
 
 
 def _without_word(argument: str, kinds: list[Any], value: Any) -> list[Any]:
-    """What is left to check of a float or a word in its place: the float; nothing if the value is the word."""
+    """What is left to check of a float, or true and false, or a word in its place; nothing if the value is the word."""
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if len(kinds) != 2 or not words:
         return kinds
-    if value in words:
+    if not isinstance(value, bool) and value in words:
         return []
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    check(number, f"{argument} is {value!r}: give a float or {' or '.join(words)}")
+    switch = bool in kinds
+    fits = isinstance(value, bool) if switch else isinstance(value, Real) and not isinstance(value, bool)
+    choices = f"choose one of true, false, {', '.join(words)}" if switch else f"give a float or {' or '.join(words)}"
+    check(fits, f"{argument} is {value!r}: {choices}")
     return [kind for kind in kinds if get_origin(kind) is not Literal]

@@ -9,7 +9,8 @@ from lit_maprops.system.files import home_path
 # Links to the repository's top folders; in a wheel, the files themselves.
 PACKAGE = Path(__file__).parent.parent
 
-Kind = Literal["conf", "sweeps"]  # what fit takes as its configuration, and what sweep runs
+Kind = Literal["conf", "sweeps", "conf/presets"]  # what fit takes as its configuration, what sweep runs, and what is
+# laid over a configuration: part of one, which fit takes, too
 
 
 def shipped(kind: Kind) -> dict[str, Path]:
@@ -17,11 +18,15 @@ def shipped(kind: Kind) -> dict[str, Path]:
     return {path.stem: path for path in sorted((PACKAGE / kind).glob("*.yaml"))}
 
 
+def _named(kind: Kind) -> dict[str, Path]:
+    return shipped(kind) | (shipped("conf/presets") if kind == "conf" else {})
+
+
 def locate(kind: Kind, given: str) -> Path | None:
     """The file at the path ``given``, else the shipped file of that name, else what lies at the path; None: nothing."""
     path = home_path(given)
     try:
-        found = path if path.is_file() else shipped(kind).get(given)
+        found = path if path.is_file() else _named(kind).get(given)
         return found or (path if path.exists() else None)
     except OSError:  # longer than any path can be
         return None
@@ -29,5 +34,5 @@ def locate(kind: Kind, given: str) -> Path | None:
 
 def nothing_there(kind: Kind, given: str) -> str:
     """The end of an error line for a path or name that ``locate`` does not find."""
-    similar = did_you_mean(Path(given).name.removesuffix(".yaml"), shipped(kind))
+    similar = did_you_mean(Path(given).name.removesuffix(".yaml"), _named(kind))
     return f"there is no file {given}{similar}: lit-maprops conf lists the shipped ones"

@@ -2,10 +2,12 @@
 
 IPPO (de Witt et al. 2020): V_i(o_i), a critic per agent on its own observation. MAPPO (Yu et al. 2022): one central
 network on the global state. Rewards may differ by agent (penalties), so the central network has, decided here, one
-value head per agent.
+value head per agent. Or, the same paper's agent-specific global state: V_i(s, o_i), with the agent's own observation
+beside the state.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from tensordict import TensorDictBase
@@ -20,8 +22,13 @@ from lit_maprops.targets.networks import picture_of
 
 
 class IndependentCritic(TensorDictModuleBase):
-    """V_i(o_i) of every agent; arguments as ``TargetPolicies``."""
+    """V_i(o_i) of every agent; arguments as ``TargetPolicies``.
 
+    Attributes:
+        outputs: values that one network puts out.
+    """
+
+    outputs = 1
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
 
@@ -61,7 +68,8 @@ class CentralCritic(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
-        self.net = made.stacked(task.state_dim, task.n_agents, (len(generators),), 1.0, generators)
+        self.outputs = task.n_agents
+        self.net = made.stacked(task.state_dim, self.outputs, (len(generators),), 1.0, generators)
 
     def values(self, data: TensorDictBase) -> Tensor:
         """``[R, *B, A, 1]`` from ``STATE`` (units of return)."""
@@ -73,3 +81,41 @@ class CentralCritic(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""
         return tensordict.set(keys.VALUE, self.values(tensordict))
+
+
+class AgentSpecificCritic(TensorDictModuleBase):
+    """V_i(s, o_i) of every agent (Yu et al. 2022, agent-specific global state); arguments as ``TargetPolicies``.
+
+    A network per agent, or one for all of a seed that also sees the agent's one-hot index.
+    """
+
+    outputs = 1
+    in_keys = [keys.STATE, keys.OBSERVATION]  # noqa: RUF012
+    out_keys = [keys.VALUE]  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: Task,
+        hidden: Sequence[int] | Architecture,
+        share_parameters: bool,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        super().__init__()
+        made = hidden if isinstance(hidden, Architecture) else Architecture(hidden)
+        picture = picture_of(task)
+        moved = None if picture is None else picture._replace(first=picture.first + task.state_dim)
+        sizes = task.n_agents, task.state_dim + task.observation_dim
+        self.net = agent_network(*sizes, made, 1, share_parameters, 1.0, generators, moved)
+
+    def values(self, data: TensorDictBase) -> Tensor:
+        """``[R, *B, A, 1]`` from ``STATE`` and ``OBSERVATION`` (units of return)."""
+        observation = data.get(keys.OBSERVATION)
+        state = data.get(keys.STATE).unsqueeze(-2).expand(*observation.shape[:-1], -1)
+        return per_agent(self.net, torch.cat([state, observation], -1))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write ``VALUE``."""
+        return tensordict.set(keys.VALUE, self.values(tensordict))
+
+
+Critic: TypeAlias = IndependentCritic | CentralCritic | AgentSpecificCritic

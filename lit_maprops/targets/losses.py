@@ -10,7 +10,7 @@ from torchrl.modules import ProbabilisticActor
 from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
 
 from lit_maprops import keys
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.distributions import tolerant
 from lit_maprops.targets.policies import TargetPolicies
 
@@ -72,7 +72,7 @@ class UncheckedMAPPOLoss(_Ours, MAPPOLoss):
 def built(
     kind: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss],
     policies: TargetPolicies,
-    critic: IndependentCritic | CentralCritic,
+    critic: Critic,
     settings: LossSettings,
 ) -> UncheckedIPPOLoss | UncheckedMAPPOLoss:
     """The loss of policies and critic, a number per row and agent.

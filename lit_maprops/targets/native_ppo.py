@@ -21,7 +21,7 @@ from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import AgentSpecificCritic, Critic
 from lit_maprops.targets.policies import TargetPolicies
 
 FIGURES = ("policy_loss", "critic_loss", "entropy_loss", "target_kl", "clip_fraction", "entropy", "target_epochs")
@@ -36,7 +36,7 @@ class Trained(Protocol):
     """What the kernel needs of a ``PPO``."""
 
     policies: TargetPolicies
-    critic: IndependentCritic | CentralCritic
+    critic: Critic
     optimizer: SeedAdam
     learning: Tensor | None
     gamma: float
@@ -78,11 +78,13 @@ class _Update(ctypes.Structure):
     ]
 
 
-def lacks(policies: TargetPolicies, critic: IndependentCritic | CentralCritic) -> str | None:
+def lacks(policies: TargetPolicies, critic: Critic) -> str | None:
     """What of these networks the kernel does not know, in words; None: nothing."""
     for name, net in (("policies are", policies.net), ("the critic is", critic.net)):
         if type(net) is not StackedMLP:
             return f"the kernel knows plain tanh networks, and {name} of another kind"
+    if isinstance(critic, AgentSpecificCritic):
+        return "the kernel knows critics of the state or of observations, not of both"
     if not isinstance(policies.family, Categorical):
         return f"the kernel knows discrete actions, not a policy of the family {type(policies.family).__name__}"
     if policies.net.flat.device.type != "cpu":

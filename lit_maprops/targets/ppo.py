@@ -1,4 +1,4 @@
-"""PPO for R seeds of independent agents: IPPO and MAPPO, which differ in their critic only.
+"""PPO for R seeds of independent agents: what IPPO and MAPPO share, which differ in their critic only.
 
 TorchRL supplies the generalized advantage estimate and the losses; this file supplies the seed dimension: advantages
 are normalized, losses reduced, gradients clipped and KL stops decided per seed. The ratio's denominator is log
@@ -28,18 +28,18 @@ from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.system.errors import check
 from lit_maprops.targets import gae, native_ppo, ppo_gradient
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
-from lit_maprops.targets.value_norm import ValueNorm
+from lit_maprops.targets.value_norm import PopArt, ValueNorm
 
-HUBER_DELTA = 10.0
+HUBER_DELTA, POPART = 10.0, "popart"
 
 
 class PPO(Learner):
-    """Clipped PPO; subclasses choose the critic.
+    """Clipped PPO; subclasses choose the critic. Those that say ``known_to_kernel`` are; what extends them is not.
 
     Args:
         learning_rate: see ``Learner``.
@@ -51,7 +51,7 @@ class PPO(Learner):
         entropy_coeff: weight of the entropy bonus (per nat).
         critic_coeff: weight of the squared value error.
         value_norm: let the critic learn value targets minus their running mean, over their deviation, per seed and
-            agent (``targets.value_norm``).
+            agent (``targets.value_norm``); ``popart`` also keeps its values where they are when these move.
         value_loss: ``mse``, or ``huber``: the squared error up to ``huber_delta``, beyond it the line that goes on.
         huber_delta: in the units of ``clip_value``; None: 10, as MAPPO's code has it.
         epochs: passes over D per update.
@@ -69,7 +69,7 @@ class PPO(Learner):
 
     @property
     @abstractmethod
-    def critic_class(self) -> type[IndependentCritic | CentralCritic]:
+    def critic_class(self) -> type[Critic]:
         """The kind of critic; a class attribute of every subclass."""
 
     def __init__(
@@ -81,7 +81,7 @@ class PPO(Learner):
         clip_value: PositiveFloat | None = None,
         entropy_coeff: NonNegativeFloat = 0.01,
         critic_coeff: NonNegativeFloat = 0.5,
-        value_norm: bool = False,
+        value_norm: bool | Literal["popart"] = False,
         value_loss: Literal["mse", "huber"] = "mse",
         huber_delta: PositiveFloat | None = None,
         epochs: Count = 4,
@@ -96,6 +96,10 @@ class PPO(Learner):
         self.entropy_coeff, self.critic_coeff = entropy_coeff, critic_coeff
         told = "<learner.huber_delta> is given and <learner.value_loss> is mse: leave it out, or give huber"
         check(huber_delta is None or value_loss == "huber", told)
+        made, told = self.critic_architecture, "<learner.value_norm> is popart, which rescales the critic's last layer"
+        popart = value_norm == POPART
+        check(not popart or made.own is None, f"{told}, and <learner.critic_network> is your own: give true")
+        check(not popart or bool(made.hidden), f"{told} behind hidden ones: give <learner.critic_hidden>, or true")
         self.value_norm, self.huber_delta = value_norm, (huber_delta or HUBER_DELTA) if value_loss == "huber" else None
         self.epochs, self.minibatches = epochs, minibatches
         self.max_grad_norm, self.kl_stop = max_grad_norm, kl_stop
@@ -120,14 +124,17 @@ class PPO(Learner):
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         self.loss = built(self.loss_class, self.policies, self.critic, self)
         if self.value_norm:
-            self.normalizer = ValueNorm(len(seed_ids), task.n_agents)
+            sizes, width = (len(seed_ids), task.n_agents), [0, *self.critic_architecture.hidden][-1]
+            popart = self.value_norm == POPART
+            self.normalizer = (
+                PopArt(*sizes, self.critic.net, width, self.critic.outputs) if popart else ValueNorm(*sizes)
+            )
 
     @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         trajectories = buffer.trajectories()
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
-        n_rows = trajectories.batch_size[1:].numel()
-        orders = [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
+        orders = self._orders(trajectories.batch_size[1:].numel())
         if self.native and self.stepper is None:  # else every step is to be heard
             return native_ppo.update(self, trajectories, orders)
         active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
@@ -135,6 +142,10 @@ class PPO(Learner):
         by_itself = self.stepper is None and self.team.size == 1
         learn = self._recorded if by_itself and can_record(active.device) else self._learn
         return learn(trajectories, orders, active)
+
+    def _orders(self, n_rows: int) -> list[Tensor]:
+        """Of every pass, in which order the rows of D come ``[R, B]``."""
+        return [self.minibatch_streams.permutation(n_rows) for _ in range(self.epochs)]
 
     def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
         """All passes over D; ``active`` ``[R]`` are the seeds that learn. Accelerators are asked nothing."""
@@ -206,8 +217,10 @@ class PPO(Learner):
         flat.set(keys.ADVANTAGE, normalized(advantage.flatten(1, 3), flat.get(keys.VALUE), weight))
         target = target.flatten(1, 3)
         if self.value_norm:  # the loss is in the critic's units; what it put out was in those of before
-            flat.set(keys.VALUE, self.normalizer.normalize(flat.get(keys.VALUE)))
+            put_out = self.normalizer.normalize(flat.get(keys.VALUE))
             self.normalizer.update(target, weight, self.learning)
+            put_out = self.normalizer.normalize(flat.get(keys.VALUE)) if self.value_norm == POPART else put_out
+            flat.set(keys.VALUE, put_out)
             target = self.normalizer.normalize(target)
         return flat.set(keys.VALUE_TARGET, target)
 
@@ -259,7 +272,7 @@ class PPO(Learner):
 
     @override
     def why_not_native(self) -> str | None:
-        if type(self) not in (IPPO, MAPPO):
+        if not vars(type(self)).get("known_to_kernel"):
             return super().why_not_native()
         if self.team.size > 1:
             return "several ranks share the gradients of a seed, and the kernel does not add them up"
@@ -278,17 +291,3 @@ class PPO(Learner):
     @override
     def restore(self, saved: dict[str, Any]) -> None:
         self.minibatch_streams.load_state_dict(saved["minibatch_streams"])
-
-
-class IPPO(PPO):
-    """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation. Arguments as ``PPO``."""
-
-    critic_class = IndependentCritic
-    loss_class = UncheckedIPPOLoss
-
-
-class MAPPO(PPO):
-    """Multi-agent PPO (Yu et al. 2022): one central critic on the global state. Arguments as ``PPO``."""
-
-    critic_class = CentralCritic
-    loss_class = UncheckedMAPPOLoss

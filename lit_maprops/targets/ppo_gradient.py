@@ -25,7 +25,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import AgentSpecificCritic, CentralCritic, Critic, IndependentCritic
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, huber
 from lit_maprops.targets.policies import TargetPolicies
 
@@ -36,7 +36,7 @@ class Trained(Protocol):
     """What is needed of a ``PPO``."""
 
     policies: TargetPolicies
-    critic: IndependentCritic | CentralCritic
+    critic: Critic
     clip_epsilon: float
     clip_value: float | None
     entropy_coeff: float
@@ -48,7 +48,7 @@ def knows(policies: Any, critic: Any, loss: Any) -> bool:
     """Whether the gradient of this loss is the one that is written here; what somebody made of it is not."""
     return (
         type(policies) is TargetPolicies
-        and type(critic) in (IndependentCritic, CentralCritic)
+        and type(critic) in (IndependentCritic, CentralCritic, AgentSpecificCritic)
         and type(loss) in (UncheckedIPPOLoss, UncheckedMAPPOLoss)
         and type(policies.net) is type(critic.net) is StackedMLP
         and type(policies.family) is Categorical
@@ -78,8 +78,10 @@ class Samples(NamedTuple):
             return torch.cat([observation, shown], -1)
 
         seen = inputs(learner.policies.net)
-        central = keys.STATE in learner.critic.in_keys
-        judged = data.get(keys.STATE).unsqueeze(1) if central else seen
+        judged = data.get(keys.STATE).unsqueeze(1) if keys.STATE in learner.critic.in_keys else seen
+        if keys.OBSERVATION in learner.critic.in_keys and judged is not seen:
+            own = inputs(learner.critic.net)
+            judged = torch.cat([judged.expand(*own.shape[:3], -1), own], -1)
         numbers = [
             data.get(key).reshape(*data.shape, n_agents)
             for key in (keys.LOG_PROB, keys.ADVANTAGE, keys.VALUE, keys.VALUE_TARGET)

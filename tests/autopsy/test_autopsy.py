@@ -177,6 +177,12 @@ def test_seeds_judged_by_return_are_looked_into_likewise(fit: Fit, capsys: Any) 
     assert told[0] == told[1]
 
 
+def test_returns_may_have_to_be_above_1(fit: Fit) -> None:
+    folder = fit("x", "--model.behavior", "OnPolicy", "--model.solved_on", "return", "--model.solved_threshold", "2")
+    assert main(["autopsy", str(folder), "--seed", "0", *FEW]) == 0
+    assert json.loads((folder / "autopsy_seed_0.json").read_text())["seed"] == 0
+
+
 def test_an_unfinished_run_is_refused(finished: Path, capsys: Any) -> None:
     config = finished / "config.yaml"
     config.write_text(config.read_text().replace("total_env_steps: 192", "total_env_steps: 256"))

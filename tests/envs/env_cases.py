@@ -35,12 +35,25 @@ SETTINGS = {
         {"payoff": "no_conflict_7"},
         {"payoff": np.arange(24.0).reshape(2, 2, 2, 3).tolist(), "n_agents": 3},
     ],
+    "Overcooked": [{"layout": "counter_circuit", "shaping": 1.0, "max_steps": 7}],
     "PettingZoo": [
         {"max_steps": 7, "fixed_start": True},
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"max_cycles": 5}},  # 3 actions, and 5
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
     ],
+    "RWARE": [
+        {"name": "rware-2s-1x3-2h-4ag-6req-twostage", "max_steps": 7},
+        {
+            "column_height": 1,
+            "n_agents": 5,
+            "request_queue_size": 2,
+            "reward_type": "global",
+            "fixed_start": True,
+            "max_steps": 6,
+        },
+    ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "StagedGame": [{"payoff": "penalty_25", "stages": 5, "advance": "best"}],
     "TorchRL": [
         {"name": "torchrl_toys.make", "options": {"kind": "bounded", "batch": [1]}, "max_steps": 3},
     ],

@@ -107,13 +107,6 @@ class Remembers(Toy):
         return {agent: seen + self.games for agent, seen in super().seen(actions).items()}
 
 
-class Late(Toy):
-    def reset(self, seed=None, options=None):
-        seen = super().reset(seed)
-        self.agents = ["a"]
-        return seen
-
-
 class Fused(Toy):
     """The ``fuse``-th step of all objects together raises (0: none)."""
 
@@ -357,7 +350,7 @@ doors, dict_doors, leaving_doors, stuck, doors_in_boxes = (
 )
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
-remembers, late, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Late, Unseeded))
+remembers, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Unseeded))
 whole_numbers, bytes_ = (toy(does=(Box(low, 3, (2,), kind),) * 2) for low, kind in ((0, np.int64), (-1, np.int8)))
 mixed = toy(does=(Discrete(2), Box(-1, 1, (1,))))
 unbounded = toy(does=(Box(-np.inf, np.inf, (1,)),) * 2)

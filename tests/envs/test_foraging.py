@@ -14,6 +14,8 @@ SETTINGS = {
     "coop, penalty": Setting(5, 2, 1, True, penalty=0.1, max_steps=9),
     "coop, two food": Setting(8, 2, 2, True),
     "coop, sight 2": Setting(8, 2, 2, True, sight=2, penalty=0.1),
+    "coop, sight 1": Setting(8, 2, 2, True, sight=1),
+    "ten by ten": Setting(10, 3, 3, max_steps=12),
     "single agent": Setting(6, 1, 2, penalty=0.3, max_food_level=2, max_steps=12),
     "three agents": Setting(6, 3, 2, penalty=0.1, max_steps=8),
     "three agents, sight 1": Setting(7, 3, 3, sight=1, max_steps=8),

@@ -333,7 +333,6 @@ BAD = {
     "unbounded": ({"name": "pettingzoo_toys.unbounded"}, ["without bounds"]),
     "a mask alone": ({"name": "pettingzoo_toys.dictionaries"}, ["see nothing but what they may do"]),
     "nobody": ({"name": "pettingzoo_toys.anonymous"}, ["possible_agents"]),
-    "late": ({"name": "pettingzoo_toys.late"}, ["without some of its agents"]),
     "unseeded": ({"name": "pettingzoo_toys.unseeded"}, ["reset with a seed"]),
     "an old reset": ({"name": "pettingzoo_toys.old_reset"}, ["old interface", "observations and infos"]),
     "NaN": ({"name": "pettingzoo_toys.blind"}, ["gives NaN in an observation"]),

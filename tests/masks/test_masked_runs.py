@@ -12,6 +12,7 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import Task
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
@@ -34,7 +35,7 @@ EVERY = [(sampler, learner) for sampler in BEHAVIORS for learner in LEARNERS]
 EVERY += [(sampler, "IPPO") for sampler in SAMPLERS if sampler not in BEHAVIORS]
 
 
-def prepared(sampler: str, learner: str, seed_ids: list[int], **data: Any) -> LitMAPROPS:
+def prepared(sampler: str, learner: str, seed_ids: list[int], task: type[Task] = Doors, **data: Any) -> LitMAPROPS:
     """A run that has not begun, with two environments per seed."""
     name, arguments = SAMPLERS[sampler]
     kind = BEHAVIORS[name]
@@ -47,6 +48,7 @@ def prepared(sampler: str, learner: str, seed_ids: list[int], **data: Any) -> Li
             "kl_cutoff": 0.3,
         } | arguments
         arguments = {"adam_epsilon": 1e-3} | arguments  # a gradient of 0 but for rounding must make no step
+    tabular = "likelihood" if learner == "MAPPO" and task().masks_actions else "tabular"
     # Products of so few numbers are rounded alike wherever a seed's lie.
     policy: dict[str, Any] = {"hidden": [4], "learning_rate": 0.05}
     module = LitMAPROPS(
@@ -57,11 +59,11 @@ def prepared(sampler: str, learner: str, seed_ids: list[int], **data: Any) -> Li
         eval_interval=ITERATIONS,
         eval_episodes=3,
         sampling_error_interval=ITERATIONS,
-        sampling_error="likelihood" if learner == "MAPPO" else "tabular",
+        sampling_error="energy" if task.continuous_actions else tabular,
     )
     module.seed_ids = seed_ids
     defaults = {"num_envs": 2, "behavior_batch_size": 4, "target_batch_size": N, "history_batches": 2}
-    module.prepare(MultiAgentData(Doors(), **(defaults | data)))
+    module.prepare(MultiAgentData(task(), **(defaults | data)))
     return module
 
 

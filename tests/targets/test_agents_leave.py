@@ -69,7 +69,7 @@ def test_each_agent_learns_as_from_its_own_steps_alone(name, task):
     assert all(value.isfinite().all() for value in statistics.values())
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_where_nobody_leaves_nothing_changes_to_the_bit(name):
     plain, watched = built(name), built(name)
     data = random_batch(plain)

@@ -29,11 +29,13 @@ KINDS = {
 @pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("task", [SizesTask, MaskedTask, GaussianTask])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_seeds_learn_and_permute(name, kind, task, share):
     arguments = {"hidden": [8], "share_parameters": share} | KINDS[kind]
     if name == "Reinforce" and "critic" in kind:
         pytest.skip("no critic")
+    if name == "HAPPO" and share:
+        pytest.skip("refused")
 
     def run(seeds: list[int]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         learner = built(name, seeds, task, **arguments)
@@ -96,9 +98,18 @@ def test_convolutions_see_the_picture_and_the_critic_of_states_none():
         assert nets[0].flat.shape[-1] == (3 + 3) + 8 * (1 + 6) + 8 + 3 * 8 + 3
 
 
+def test_the_picture_of_an_agent_specific_critic_stands_behind_the_state():
+    """Five numbers of the state, one of the observation, then three pixels."""
+    learner = built("MAPPO", task=PictureTask, hidden=[], cnn=[[3, 1, 1]], critic_input="agent_specific_state")
+    first = learner.critic.net._one[0][0]
+    assert (first.picture.first, first.picture.shape) == (5 + 1, (1, 1, 3))
+    learner.update(filled(random_batch(learner)))
+
+
 @pytest.mark.parametrize(
     ("name", "task", "arguments", "words"),
     [
+        ("MAPPO", SizesTask, {"critic_input": "all"}, "critic_input is 'all': choose one of state, agent_specific_s"),
         ("MAPPO", SizesTask, {"activation": "sin"}, "activation is 'sin': choose one of tanh"),
         ("MAPPO", SizesTask, {"hidden": [], "layer_norm": True}, "layer_norm is True and has no effect"),
         ("MAPPO", SizesTask, {"hidden": [], "policy_gain": 1.0}, "policy_gain is 1.0 and has no effect"),

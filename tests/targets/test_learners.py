@@ -77,14 +77,14 @@ def test_shared_parameters_are_one_network_that_knows_the_agent():
     assert (logits[..., 0, :] != logits[..., 1, :]).any(-1).all()
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_tables_start_uniform(name):
     learner = built(name, hidden=[])
     logits = random_batch(learner).get(keys.PARAMETERS)
     torch.testing.assert_close(logits, torch.full_like(logits, 1 / 3).log())
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_learning_rate_is_annealed_linearly_to_zero(name):
     learner = built(name, learning_rate=0.1, anneal_learning_rate=True)
     for progress, expected in ((0.0, 0.1), (0.25, 0.075), (0.9, 0.01), (1.0, 0.0)):
@@ -95,7 +95,7 @@ def test_learning_rate_is_annealed_linearly_to_zero(name):
     assert all(torch.equal(old, new) for old, new in zip(before, parameters_of(learner), strict=True))
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_learning_rate_stays_without_annealing(name):
     learner = built(name, learning_rate=0.1)
     learner.anneal(0.9)

@@ -72,7 +72,7 @@ def test_ppos_loss_and_gradient_are_those_of_torchrls_distribution(name: str, sh
     torch.testing.assert_close(learner.policies.net.flat.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_updates_leave_finite_numbers_and_illegal_actions_alone(name: str) -> None:
     learner = built(name, task=MaskedSizes, hidden=[8])
     data = masked_batch(learner)
@@ -84,7 +84,7 @@ def test_updates_leave_finite_numbers_and_illegal_actions_alone(name: str) -> No
     assert (entropy[legal.sum(-1) == 1].abs() < 1e-6).all()
 
 
-@pytest.mark.parametrize("name", [*PPOS, "Reinforce"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 def test_masks_that_forbid_nothing_change_no_bit(name: str) -> None:
     plain, masked = built(name, hidden=[8]), built(name, task=MaskedSizes, hidden=[8])
     data = random_batch(plain)

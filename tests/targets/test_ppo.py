@@ -9,6 +9,7 @@ from targets_helpers import (
     SMALL,
     STEPS,
     TASKS,
+    GaussianTask,
     Reference,
     SizesTask,
     assert_layers,
@@ -34,7 +35,7 @@ class ScalarPPO:
 
     def __init__(self, learner, seed: int, task: type[Task] = SizesTask) -> None:
         self.learner, self.seed, self.task = learner, seed, task()
-        self.shared, self.central = learner.share_parameters, type(learner).__name__ == "MAPPO"
+        self.shared, self.seen = learner.share_parameters, getattr(learner, "critic_input", "observation")
         self.policies = self._networks(learner.policies.net)
         self.critics = self._networks(learner.critic.net)
         networks = [*self.policies, *self.critics]
@@ -55,9 +56,12 @@ class ScalarPPO:
         return torch.stack(outputs, 1)  # [B, A, out]
 
     def _value(self, data: dict[str, Tensor]) -> Tensor:
-        if self.central:
+        if self.seen == "state":
             return self.critics[0](data["state"])
-        return self._per_agent(self.critics, data["observation"]).squeeze(-1)
+        seen = data["observation"]
+        if self.seen == "agent_specific_state":
+            seen = torch.cat([data["state"].unsqueeze(1).expand(-1, 2, -1), seen], -1)
+        return self._per_agent(self.critics, seen).squeeze(-1)
 
     def policy(self, data: dict[str, Tensor]) -> Reference:
         return Reference(self.task, self._per_agent(self.policies, data["observation"]))
@@ -129,6 +133,26 @@ TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02
 @pytest.mark.parametrize("minibatches", [1, 3])
 @pytest.mark.parametrize("task", TASKS)
 def test_update_is_that_of_a_from_scratch_ppo(name, arguments, minibatches, task):
+    check_update(name, arguments, minibatches, task)
+
+
+@pytest.mark.parametrize("share_parameters", [False, True])
+@pytest.mark.parametrize("task", [SizesTask, GaussianTask])
+def test_so_is_that_with_an_agent_specific_critic(share_parameters, task):
+    """By the written out gradient, and with continuous actions by autograd."""
+    arguments = {"critic_input": "agent_specific_state", "share_parameters": share_parameters}
+    learner = check_update("MAPPO", arguments, 3, task)
+    data = random_batch(learner)
+    for seed in range(SEEDS):
+        own = {
+            "state": data.get(keys.STATE)[seed].flatten(0, 1),
+            "observation": data.get(keys.OBSERVATION)[seed].flatten(0, 1),
+        }
+        torch.testing.assert_close(ScalarPPO(learner, seed)._value(own), learner.values(data)[seed].flatten(0, 1))
+    assert "of the state or of observations, not of both" in learner.why_not_native() or task is GaussianTask
+
+
+def check_update(name, arguments, minibatches, task):
     learner = built(name, task=task, **TIGHT | arguments, epochs=3, minibatches=minibatches)
     randomize_heads(learner)
     buffer = filled(random_batch(learner, 0), random_batch(learner, 1))
@@ -147,6 +171,7 @@ def test_update_is_that_of_a_from_scratch_ppo(name, arguments, minibatches, task
         for key in ("policy_loss", "critic_loss", "entropy_loss"):
             mean = sum(step[key] for step in losses[seed]) / len(losses[seed])
             assert stats[key][seed].item() == pytest.approx(mean, rel=1e-3, abs=1e-4), key
+    return learner
 
 
 @pytest.mark.parametrize("name", PPOS)

@@ -26,6 +26,7 @@ class RowTrainer(DeltaTrainer):
         ratios: what the adjustment says about rows.
         shape: of what has a ratio, a clip and a stop of its own: ``(R,)``, or ``(R, A)`` for every agent by itself.
         wanted: of ``Rows``, where updates stop where systematic sampling would.
+        weight: of ``Rows``; None: all of D alike.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class RowTrainer(DeltaTrainer):
         ratios: RatiosOf,
         shape: tuple[int, ...],
         wanted: Callable[[Rows], Tensor] | None = None,
+        weight: Callable[[Rows], Tensor] | None = None,
     ) -> None:
         super().__init__(net, optimizer, streams, settings)
-        self.ratios, self.shape, self.wanted = ratios, shape, wanted
+        self.ratios, self.shape, self.wanted, self.weight = ratios, shape, wanted, weight
         self.store = RowStore()
 
     @override
@@ -56,6 +58,8 @@ class RowTrainer(DeltaTrainer):
         copies = math.prod(self.shape) // len(self.streams.generators)  # which share a seed's order
         minibatches = minibatches_of(self.streams, self.store.rows, settings.epochs, settings.minibatches, copies)
         rows = self.store.samples()
+        if self.weight is not None:
+            rows = rows._replace(weight=self.weight(rows))
         if settings.systematic and self.wanted is not None:
             rows = rows._replace(wanted=self.wanted(rows))
         stats = update_rows(

@@ -107,9 +107,12 @@ class SampleStore:
         self.steps = 0  # of D
         self.rows = 0  # U
         self._inputs = self._target = self._fingerprints = torch.empty(0)
+        self._own: Tensor | None = None
         self._taken = self._row = self._rows_used = torch.empty(0, dtype=torch.int64)
 
-    def append(self, inputs: Tensor, target: Tensor, taken: Tensor, states: Tensor | None = None) -> None:
+    def append(
+        self, inputs: Tensor, target: Tensor, taken: Tensor, states: Tensor | None = None, own: Tensor | None = None
+    ) -> None:
         """Add ``b`` steps.
 
         Args:
@@ -117,6 +120,7 @@ class SampleStore:
             target: pi_theta of all actions, ``[G, b, K]``.
             taken: numbers of the actions taken, ``[G, b]`` int64.
             states: what makes states equal, ``[G, b, .]`` float32; None: the inputs.
+            own: the steps that are the entry's, ``[G, b]`` bool: others have share 0. None: all; always, or never.
         """
         entries, steps, _ = inputs.shape
         if not self.steps:
@@ -136,6 +140,8 @@ class SampleStore:
         self._target.scatter_(2, rows.unsqueeze(1).expand_as(columns), columns)
         self._taken = torch.cat([self._taken, taken], 1)
         self._row = torch.cat([self._row, rows], 1)
+        if own is not None:
+            self._own = own if self._own is None else torch.cat([self._own, own], 1)
         self.steps += steps
         self.rows = int(self._rows_used.max()) if self.merge_states else self.steps
 
@@ -176,8 +182,14 @@ class SampleStore:
         inputs, target = self._inputs[:, :rows], self._target[:, :, :rows]
         index = self._taken * rows + self._row
         share = torch.zeros_like(target).flatten(1)
-        share.scatter_add_(1, index, torch.full(index.shape, 1 / self.steps, device=share.device))
+        share.scatter_add_(1, index, self._weight(index))
         return Samples.of(inputs, target, share.unflatten(1, target.shape[1:]))
+
+    def _weight(self, index: Tensor) -> Tensor:
+        """What every step counts, shaped as ``index``."""
+        if self._own is None:
+            return torch.full(index.shape, 1 / self.steps, device=index.device)
+        return self._own / self._own.sum(1, keepdim=True).clamp(min=1)
 
     def wanting(self, samples: Samples) -> Samples:
         """All steps of D as ``samples`` gave them, with what systematic sampling would draw next in their states."""

@@ -35,7 +35,7 @@ class TableTrainer(DeltaTrainer):
     """Trains on the table of all actions that Delta_phi adjusts.
 
     The facts of a step are log pi_theta of those K actions ``[*stack, b, K]`` (nats) and the numbers of the actions
-    taken ``[*stack, b]``.
+    taken ``[*stack, b]``; where an entry's steps are not all of D, also which are, ``[*stack, b]`` bool.
 
     Args:
         net: see ``DeltaTrainer``.
@@ -75,13 +75,15 @@ class TableTrainer(DeltaTrainer):
 
     @override
     def append(self, inputs: Tensor, *facts: Tensor) -> None:
-        log_probs, taken = facts
+        log_probs, taken, *own = facts
+        if self.settings.systematic:  # which looks at whole counts; elsewhere there is nothing to be short of
+            own = []
         states = inputs.flatten(0, -3).float()
         x = self.net.features(inputs) if self.last_layer else states
         target = log_probs.flatten(0, -3).exp()
         if self.masked and (self.store.merge_states or self.store.number_states):
             states = torch.cat([states, (target > 0).float()], -1)
-        self.store.append(x, target, taken.flatten(0, -2), states)
+        self.store.append(x, target, taken.flatten(0, -2), states, *(steps.flatten(0, -2) for steps in own))
 
     @override
     def update(self, measure: bool = True) -> dict[str, Tensor]:

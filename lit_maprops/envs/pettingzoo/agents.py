@@ -10,6 +10,7 @@ from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.actions import ActionSpaces
 from lit_maprops.envs.pettingzoo.masks import Masks, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
+from lit_maprops.envs.pettingzoo.presence import Presence
 from lit_maprops.envs.pettingzoo.spaces import WHITE, ObservationSpaces, Pictures
 from lit_maprops.envs.pettingzoo.verdicts import Verdicts
 from lit_maprops.system.errors import ConfigError, check
@@ -41,17 +42,20 @@ class Agents:
         state_size: numbers in the global state.
         verdicts: of success.
         masks: of illegal actions.
+        presence: of each agent in each environment.
 
     Args:
         env: an environment that was just made.
         named: the argument that gave it, for messages.
+        tells_presence: the global state says who is there, by a last number of each agent: 1 if it is, and after the
+            step that truncates it, else 0. None: where not all are there in the episode of seed 0.
         pictures: see ``PettingZoo``.
 
     Raises:
         ConfigError: the environment has no fixed set of agents, or spaces that are not served.
     """
 
-    def __init__(self, env: Any, named: str, pictures: Pictures = "auto") -> None:
+    def __init__(self, env: Any, named: str, pictures: Pictures = "auto", tells_presence: bool | None = None) -> None:
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
         check(bool(self.names), f"{named} has no fixed set of agents (possible_agents): choose another")
         spaces = [env.action_space(name) for name in self.names]
@@ -61,20 +65,17 @@ class Agents:
         self._sees = ObservationSpaces(self.names, [seen_space(space) for space in whole_spaces], named, pictures)
         self.observation_dim, self.picture = self._sees.width, self._sees.picture
         self._pixels = pictures != "none"
-        self._spaces = [*whole_spaces, *spaces]
+        self._spaces, self.state_size = [*whole_spaces, *spaces], 0
         self._known: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # spaces that were found unchanged
-        self._ends: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # ``Outcome.end``, by environment
-        observation = self._first_sight(env, named, whole_spaces)
-        check(
-            set(env.agents) == set(self.names),
-            f"{named} starts without some of its agents: choose one whose agents are all there from the start",
-        )
+        self.presence = Presence(self.names)
+        observation, end = self._first_sight(env, named, whole_spaces)
+        self._tells_presence = bool((end != RUNS).any()) if tells_presence is None else tells_presence
         self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
-        self.state_size = len(self._state(env, observation))
+        self.state_size = len(self._state(env, observation, end == RUNS))
 
-    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> np.ndarray:
-        """Observations ``[A, O]`` at a start; refuses an environment that has none. Sets ``masks``."""
+    def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
         except Exception as error:
@@ -86,11 +87,15 @@ class Agents:
             f"{named} has an old interface: its reset must give observations and infos, as PettingZoo's has since 1.23",
         )
         seen, infos = first
+        try:
+            end = self.presence.begin(env)
+        except ValueError as error:
+            raise ConfigError(f"{named} cannot be played: {error}") from error
         self.masks = Masks(self.names, self.action_sizes, spaces, infos, self._does.components)
         self.masks.check(named, self.continuous)
         try:
             self.masks.legal(seen, infos)
-            return self._stacked(seen)
+            return self._stacked(self._of_those(end == RUNS, seen)), end
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
@@ -109,22 +114,23 @@ class Agents:
         """Start the episode of ``seed``: observations ``[A, O]``, global state ``[S]`` and ``Outcome.legal``."""
         seen, infos = env.reset(seed=seed)
         self._check_spaces(env)
-        self._ends[env] = np.full(len(self.names), RUNS, dtype=np.uint8)
+        end = self.presence.begin(env)
         self.verdicts.begin(env)
-        observation = self._stacked(seen)
-        return observation, self._state(env, observation), self.masks.legal(seen, infos)
+        observation = self._stacked(self._of_those(end == RUNS, seen))
+        return observation, self._state(env, observation, end == RUNS), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
         """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
 
-        An agent whose end came before the others' sees zeros and gets no reward, whatever the package says of it; one
-        that the package drops without a word is terminated. The episode is over when the last have left: truncated if
-        one of these was truncated and not terminated in the same step, otherwise terminated.
+        An agent whose end came before the others', or that has not come yet, sees zeros and gets no reward, whatever
+        the package says of it; one that the package drops without a word is terminated. The episode is over when the
+        last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
+        terminated.
         """
         acting = {name: self._does.given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
-        before = self._ends[env]
+        before = self.presence.ends(env)
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
         for name, number in living.items():
@@ -135,13 +141,19 @@ class Agents:
                 end[number] = TRUNCATED
             elif name not in env.agents:
                 end[number] = TERMINATED
-        self._ends[env] = end
+        end = self.presence.follow(env, end, seen)
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
-        observation = self._stacked({name: seen[name] for name in living if name in seen})
-        legal = self.masks.legal({name: one for name, one in seen.items() if name in living}, infos)
+        shown = self._of_those((before == RUNS) | (end == RUNS), seen)
+        observation, legal = self._stacked(shown), self.masks.legal(shown, infos)
         success = self.verdicts.success(env, infos)
-        return Outcome(observation, self._state(env, observation), rewards, over and not cut, cut, end, legal, success)
+        # Who is truncated is there in the state that its value is asked of.
+        state = self._state(env, observation, (end == RUNS) | ((end == TRUNCATED) & (before == RUNS)))
+        return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
+
+    def _of_those(self, there: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
+        """What those agents see, of ``there`` ``[A]`` bool."""
+        return {name: seen[name] for name, flag in zip(self.names, there, strict=True) if flag and name in seen}
 
     def _check_spaces(self, env: Any) -> None:
         """Whether an environment at a start has the spaces that it was made with.
@@ -163,13 +175,18 @@ class Agents:
                     if name in seen}  # fmt: skip
         return self._sees.rows(observed)
 
-    def _state(self, env: Any, observation: np.ndarray) -> np.ndarray:
+    def _state(self, env: Any, observation: np.ndarray, there: np.ndarray) -> np.ndarray:
+        flags = [there.astype(np.float32)] if self._tells_presence else []
         if self.has_state:
             try:
-                return self._numbers(env.state())
+                state = np.concatenate([self._numbers(env.state()), *flags])
             except Exception as error:
                 raise ValueError(f"its state() fails, {one_line(error)}") from error
-        return self._sees.together(observation)
+            if len(state) != (self.state_size or len(state)):
+                had = self.state_size - len(state)
+                raise ValueError(f"its state() has {abs(had)} {'more' if had < 0 else 'fewer'} numbers than at first")
+            return state
+        return np.concatenate([self._sees.together(observation), *flags])
 
     def _numbers(self, state: Any) -> np.ndarray:
         """A global state as a row; a picture as those of observations."""

@@ -1,0 +1,260 @@
+"""HAPPO (Kuba et al. 2022, arXiv 2109.11251, Algorithm 4): agents update one after another, each on the others' news.
+
+The agents of a seed come in a random order i_1, ..., i_A, drawn anew for every update. With A(s, a) the advantage of
+the team, pi_old the policies that D was collected with and pi_new those that have been updated by now, agent i_m
+ascends PPO's clipped objective of
+
+    M^{i_1:m}(s, a) = prod_{j < m} pi_new^{i_j}(a^{i_j} | o^{i_j}) / pi_old^{i_j}(a^{i_j} | o^{i_j}) A(s, a),
+
+whose product, the compound ratio, is not clipped. That is what makes the joint update improve the team (the paper's
+multi-agent advantage decomposition); it takes a policy of its own for every agent. In one step of this file every
+seed's own agent is at its turn.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lit_maprops import keys
+from lit_maprops.buffer import taken_rows
+from lit_maprops.envs import Task
+from lit_maprops.envs.ends import living, weighted
+from lit_maprops.stacked.optimizer import SeedAdam, adam_, clip_grad_norm
+from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.system.errors import check
+from lit_maprops.targets.critics import CentralCritic
+from lit_maprops.targets.losses import UncheckedMAPPOLoss
+from lit_maprops.targets.ppo import PPO
+from lit_maprops.targets.recorded import RecordedUpdate
+
+COMPOUND = "compound_ratio"  # [R, B, 1], product of the ratios of the agents that were at their turn
+
+
+class TurnAdam(SeedAdam):
+    """``SeedAdam`` in which networks of one agent of every seed are stepped, with moments and counts of their own.
+
+    Attributes:
+        turn: ``[R]`` int64, whose agent's row of parameters ``[R, A, P]`` the next step changes.
+    """
+
+    turn: Tensor
+
+    @override
+    def reset_state(self) -> None:
+        """Set moments and step counts to zero, ``[R, A]`` of the latter for parameters ``[R, A, P]``."""
+        super().reset_state()
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["steps_taken"] = torch.zeros(p.shape[:-1], device=p.device)
+
+    @override
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None, active: Tensor | None = None) -> None:  # type: ignore[override]
+        """Update the seeds that are ``active``, ``[R]`` bool, from ``.grad``, where there is one; None: all."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        asks = self.device.type == "cpu"  # elsewhere an answer is waited for
+        if asks and active is not None and bool(active.all()):
+            active = None
+        for p in self.param_groups[0]["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            tensors = p, p.grad, state["exp_avg"], state["exp_avg_sq"], state["steps_taken"]
+            if p.dim() == 2:
+                adam_(*tensors, active, None, self.settings, by_entry=asks)
+                continue
+            place = torch.arange(len(p), device=p.device), self.turn
+            weights, grad, exp_avg, exp_avg_sq, steps_taken = (tensor[place] for tensor in tensors)
+            adam_(weights, grad, exp_avg, exp_avg_sq, steps_taken, active, None, self.settings, by_entry=asks)
+            p[place], state["exp_avg"][place], state["exp_avg_sq"][place] = weights, exp_avg, exp_avg_sq
+            state["steps_taken"][place] = steps_taken
+
+
+class HAPPO(PPO):
+    """Heterogeneous-agent PPO (Kuba et al. 2022): agents update in turn, weighing D by the ratios of those before.
+
+    The critic is MAPPO's. All agents ascend one advantage, that of the mean of their rewards; after an agent has left,
+    its part is 0. Every agent makes ``epochs`` passes at its turn, then the critic does, on the same minibatches.
+    ``kl_stop`` ends the turn of the agent whose own KL(old || new) exceeds it; the next one's, and the critic's, go on.
+    ``share_parameters`` is refused. Arguments as ``PPO``.
+    """
+
+    critic_class = CentralCritic
+    loss_class = UncheckedMAPPOLoss
+    optimizer: TurnAdam
+
+    def __init__(self, **ppo: Any) -> None:
+        super().__init__(**ppo)
+        check(
+            not self.share_parameters,
+            "<learner.share_parameters> is true and HAPPO updates one agent after another, each with a policy of its "
+            "own: give false",
+        )
+
+    @override
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        super().build(task, run_seed, seed_ids)
+        networks = [*self.policies.parameters(), *self.critic.parameters()]
+        self.optimizer = TurnAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5)
+        self._recorded = RecordedUpdate(self._learn, self.optimizer)
+        self.order_streams = SeedStreams(run_seed, seed_ids, "agent order")
+        self._n_agents = task.n_agents
+
+    @override
+    def _orders(self, n_rows: int) -> list[Tensor]:
+        """Last, the order of the agents ``[R, A]``."""
+        return [*super()._orders(n_rows), self.order_streams.permutation(self._n_agents)]
+
+    @override
+    @torch.no_grad()
+    def _estimates(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """As of PPO, with the team's advantage for every agent: that of the mean of all rewards, as it is linear."""
+        value, advantage, target = super()._estimates(data)
+        present = living(data)
+        own = advantage if present is None else torch.where(present.unsqueeze(-1), advantage, 0.0)
+        return value, own.mean(-2, keepdim=True).expand_as(value), target
+
+    @override
+    def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
+        *passes, turns = orders
+        data = self._prepare(trajectories)
+        n_seeds, n_rows = data.batch_size
+        parts = [rows.tensor_split(min(self.minibatches, n_rows), dim=1) for rows in passes]
+        data.set(COMPOUND, torch.ones(n_seeds, n_rows, 1, device=active.device))
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
+        for turn in turns.unbind(1):
+            for name, value in self._take_turn(data, turn, parts, active).items():
+                totals[name] += value
+        totals["target_epochs"] /= self._n_agents
+        totals["critic_loss"] = self._train_critic(data, parts, active)
+        kl, clip_fraction, entropy = self._drift(data)
+        return {**totals, "target_kl": kl, "clip_fraction": clip_fraction, "entropy": entropy}
+
+    def _take_turn(
+        self, data: TensorDictBase, turn: Tensor, passes: Sequence[Sequence[Tensor]], active: Tensor
+    ) -> dict[str, Tensor]:
+        """Passes of the agents ``turn`` ``[R]``, by which ``data``'s compound ratio grows; statistics ``[R]``."""
+        samples = self._samples_of(data, turn)
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(len(turn), device=turn.device))
+        asks = active.device.type == "cpu"
+        self.optimizer.turn = turn
+        for number, parts in enumerate(passes, 1):
+            for part in parts:
+                own, count = self.team.share(part)
+                losses = self._policy_losses(taken_rows(samples, own), turn, count)
+                step = self._descend(losses, self.policies.net.flat, active)
+                for name, value in step.items():
+                    totals[name] += torch.where(active, value, 0.0)
+                totals["gradient_steps"] += active
+            totals["target_epochs"] += active
+            last = number == len(passes)
+            if not last and asks and self.kl_stop is None and self.policies.moderate():
+                continue
+            kl, log_ratio = self._moved(samples, turn)
+            active = active & (kl <= (torch.inf if self.kl_stop is None else self.kl_stop))
+            if asks and not active.any():
+                break
+        data.set(COMPOUND, data.get(COMPOUND) * log_ratio.exp().unsqueeze(-1))
+        steps = totals.pop("gradient_steps")
+        return {name: total if name == "target_epochs" else total / steps for name, total in totals.items()}
+
+    def _samples_of(self, data: TensorDictBase, turn: Tensor) -> TensorDictBase:
+        """What agents ``turn`` learn from, ``[R, B]``; what stands per agent is theirs alone, ``[R, B, 1, ...]``."""
+        names = [keys.OBSERVATION, keys.LOG_PROB, keys.ADVANTAGE, keys.PARAMETERS, keys.WEIGHT]
+        samples = TensorDict(batch_size=data.batch_size)
+        for name in names:
+            if (value := data.get(name, None)) is not None:
+                samples.set(name, _chosen(value, turn))
+        samples.set(keys.ADVANTAGE, samples.get(keys.ADVANTAGE).squeeze(-1) * data.get(COMPOUND))
+        return samples.update(data.select(keys.ACTION, keys.ACTION_MASK, strict=False))
+
+    def _policies_of(self, samples: TensorDictBase, turn: Tensor) -> Tensor:
+        """pi_theta of agents ``turn`` in ``samples``, at their place in ``[R, b, A, K]``; the others' mean nothing."""
+        output = self.policies.net.of_agents(turn)(samples.get(keys.OBSERVATION).squeeze(2)).unsqueeze(2)
+        everyone = output.new_zeros(*output.shape[:2], self._n_agents, output.shape[-1])
+        placed = everyone.scatter(2, _index(turn, output), output)
+        return self.policies.family.from_outputs(placed, self.policies.initial_std, samples.get(keys.ACTION_MASK, None))
+
+    def _policy_losses(self, samples: TensorDictBase, turn: Tensor, count: int) -> dict[str, Tensor]:
+        """Losses ``[R]``, divided by ``count``."""
+        parameters, family = self._policies_of(samples, turn), self.policies.family
+        log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
+        log_ratio, advantage = log_prob - samples.get(keys.LOG_PROB), samples.get(keys.ADVANTAGE)
+        lowest, highest = torch.tensor([-self.clip_epsilon, self.clip_epsilon]).log1p().tolist()  # as in ``losses``
+        gain, bounded = log_ratio.exp() * advantage, log_ratio.clamp(lowest, highest).exp() * advantage
+        entropy = _chosen(family.entropy(parameters), turn).nan_to_num(0.0)
+        losses = {"policy_loss": -torch.minimum(gain, bounded), "entropy_loss": -self.entropy_coeff * entropy}
+        weight = samples.get(keys.WEIGHT, None)
+        return {name: weighted(loss, weight).sum((1, 2)) / count for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def _moved(self, samples: TensorDictBase, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Of agents ``turn`` over D: mean KL(old || new) ``[R]``, and log ratios ``[R, B]``, 0 after they have left.
+
+        Every rank of a team looks at all of D: the next agent's needs the ratios of its rows, whosever they are.
+        """
+        parameters, family = self._policies_of(samples, turn), self.policies.family
+        log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
+        weight = samples.get(keys.WEIGHT, None)
+        present = None if weight is None else (weight != 0).to(log_prob.dtype)
+        ratio = weighted(log_prob - samples.get(keys.LOG_PROB), present)
+        old = samples.get(keys.PARAMETERS).expand_as(parameters)  # at the other agents' places it is not looked at
+        kl = _chosen(family.kl_divergence(old, parameters), turn)
+        return weighted(kl, weight).mean((1, 2)), ratio.squeeze(2)
+
+    def _train_critic(self, data: TensorDictBase, passes: Sequence[Sequence[Tensor]], active: Tensor) -> Tensor:
+        """All passes of the critic; the mean of its losses ``[R]``."""
+        samples = data.select(*self.critic.in_keys, keys.VALUE, keys.VALUE_TARGET, keys.WEIGHT, strict=False)
+        total = torch.zeros(len(active), device=active.device)
+        for part in (part for parts in passes for part in parts):
+            own, count = self.team.share(part)
+            taken = taken_rows(samples, own)
+            loss = self.loss.loss_critic(taken)[0].squeeze(-1)
+            per_seed = (weighted(loss, taken.get(keys.WEIGHT, None)).sum(1) / count).sum(-1)
+            total += self._descend({"critic_loss": per_seed}, self.critic.net.flat, active)["critic_loss"]
+        return total / sum(map(len, passes))
+
+    def _descend(self, losses: dict[str, Tensor], flat: nn.Parameter, active: Tensor) -> dict[str, Tensor]:
+        """One step of the networks ``flat`` down losses ``[R]`` of this rank's rows; the team's losses."""
+        self.optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        stats = {name: value.detach() for name, value in losses.items()}
+        self.sum_over_team(stats)
+        clip_grad_norm([flat], self.max_grad_norm, flat.dim() - 1)
+        self.step_optimizer(active=active)
+        return stats
+
+    @override
+    def why_not_native(self) -> str | None:
+        return "the kernel updates all agents at once, HAPPO one after another"
+
+    @override
+    def move_streams(self, device: torch.device) -> None:
+        super().move_streams(device)
+        self.order_streams.device = device
+
+    @override
+    def checkpoint_state(self) -> dict[str, Any]:
+        return {**super().checkpoint_state(), "order_streams": self.order_streams.state_dict()}
+
+    @override
+    def restore(self, saved: dict[str, Any]) -> None:
+        super().restore(saved)
+        self.order_streams.load_state_dict(saved["order_streams"])
+
+
+def _index(turn: Tensor, like: Tensor) -> Tensor:
+    """Where agents ``turn`` ``[R]`` stand, for ``gather`` and ``scatter`` along dimension 2: as ``like``, of size 1."""
+    shape = [*like.shape[:2], 1, *like.shape[3:]]
+    return turn.view(-1, *(1,) * (like.dim() - 1)).expand(shape)
+
+
+def _chosen(tensor: Tensor, turn: Tensor) -> Tensor:
+    """``[R, B, A, ...] -> [R, B, 1, ...]``, of agents ``turn`` ``[R]``."""
+    return tensor.gather(2, _index(turn, tensor))
