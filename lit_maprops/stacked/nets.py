@@ -86,7 +86,7 @@ class StackedMLP(StackedNet):
         gains = [hidden_gain] * len(hidden) + [out_gain]
         with torch.no_grad():
             for gain, (weight, _) in zip(gains, self.layers(), strict=True):
-                _orthogonal_(weight.unflatten(0, stack), gain, generators)
+                orthogonal_(weight.unflatten(0, stack), gain, generators)
 
     @override
     def moderate(self) -> bool:
@@ -128,7 +128,7 @@ class StackedMLP(StackedNet):
             last.masked_fill_(entries.unsqueeze(-1), 0.0)
 
 
-def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
+def orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
     """Fill ``[*stack, out, in]``, seed by seed from its own generator: ``nn.init.orthogonal_`` of every matrix."""
     if not gain or not weight.numel():
         return

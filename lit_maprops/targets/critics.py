@@ -5,7 +5,10 @@ network on the global state. Rewards may differ by agent (penalties), so the cen
 value head per agent.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
 
 import torch
 from tensordict import TensorDictBase
@@ -24,6 +27,7 @@ class IndependentCritic(TensorDictModuleBase):
 
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -41,6 +45,15 @@ class IndependentCritic(TensorDictModuleBase):
         """``[R, *B, A, 1]`` from ``OBSERVATION`` (units of return)."""
         return per_agent(self.net, data.get(keys.OBSERVATION))
 
+    def repeated(self, times: int) -> Self:
+        """A copy for ``R * times`` entries, every seed's critic ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``: nothing."""
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""
         return tensordict.set(keys.VALUE, self.values(tensordict))
@@ -51,6 +64,7 @@ class CentralCritic(TensorDictModuleBase):
 
     in_keys = [keys.STATE]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -69,6 +83,15 @@ class CentralCritic(TensorDictModuleBase):
         n_seeds = state.shape[0]
         value = self.net(state.reshape(n_seeds, -1, state.shape[-1]))
         return value.reshape(*state.shape[:-1], -1, 1)
+
+    def repeated(self, times: int) -> Self:
+        """A copy for ``R * times`` entries, every seed's critic ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``: nothing."""
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""
