@@ -4,6 +4,7 @@ from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.boulder_push.task import BoulderPush
 from lit_maprops.envs.foraging.task import Foraging
 from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
+from lit_maprops.envs.games.t_maze import TMaze
 from lit_maprops.envs.games.two_peaks import TwoPeaks
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "MatrixGame": MatrixGame,
     "PettingZoo": PettingZoo,
     "SparseReacher": SparseReacher,
+    "TMaze": TMaze,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
 }
@@ -32,6 +34,7 @@ __all__ = [
     "PettingZoo",
     "SparseReacher",
     "State",
+    "TMaze",
     "Task",
     "TaskEnv",
     "Transition",

@@ -70,6 +70,11 @@ class RecurrentNet(StackedNet):
         parts = self.flat.flatten(0, -2).split([math.prod(shape) for shape in self._shapes], 1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
+    def weights_of(self, *place: int) -> list[Tensor]:
+        """Likewise of one entry of ``stack``, without G."""
+        number = place[0] if len(place) == 1 else place[0] * self.stack[1] + place[1]
+        return [part[number] for part in self._weights()]
+
     def start(self, rows: int) -> Tensor:
         """What is remembered before the first step, ``[*stack, rows, cell.carried]``: zeros."""
         return self.flat.new_zeros(*self.stack, rows, self.cell.carried)
