@@ -51,6 +51,7 @@ SMALL = {
 # An environment that is in no file of conf/, or not with these arguments.
 WITHOUT_CONFIG = {
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
+    "TMaze": ("tmaze", ["--model.learner.sequence_length", "16"]),  # a small run's batches are shorter
     "VMAS": ("vmas_balance", ["--model.behavior", "PROPS", "--data.env.n_agents", "2"]),
 }
 

@@ -39,6 +39,7 @@ SETTINGS = {
         {"name": "mpe2.simple_speaker_listener_v4", "options": {"continuous_actions": True}, "max_steps": 4},
     ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
+    "TMaze": [{"length": 1, "n_agents": 3, "max_steps": 4}],
     "TwoPeaks": [
         {"squash": "clip", "width": 0.5, "other_reward": 0.0, "radius": 0.1},
         {"n_agents": 3, "components": [2, 1, 3]},
