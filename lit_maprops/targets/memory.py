@@ -82,6 +82,7 @@ class RecurrentPolicies(TargetPolicies):
         sequence_length: L.
     """
 
+    in_keys = [keys.OBSERVATION, keys.MEMORY]  # noqa: RUF012 -- of every class: TensorDict makes properties of them
     net: RecurrentNet
 
     def __init__(
@@ -95,7 +96,8 @@ class RecurrentPolicies(TargetPolicies):
     ) -> None:
         super().__init__(task, architecture, share_parameters, generators, initial_std)
         self.sequence_length = sequence_length
-        self.in_keys = [*self.in_keys, keys.MEMORY]
+        masked = [keys.ACTION_MASK] if task.masks_actions else []
+        self.in_keys = [keys.OBSERVATION, *masked, keys.MEMORY]
         self.remembered = {keys.MEMORY: (task.n_agents, self.net.cell.carried)}
 
     def _outputs(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
@@ -147,10 +149,11 @@ class RecurrentPolicies(TargetPolicies):
 class RecurrentIndependentCritic(IndependentCritic):
     """``IndependentCritic`` that remembers; arguments as ``RecurrentPolicies``."""
 
+    in_keys = [keys.OBSERVATION, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
+
     def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
         super().__init__(task, *others)
         self.sequence_length, net = sequence_length, _recurrent(self.net)
-        self.in_keys = [keys.OBSERVATION, keys.CRITIC_MEMORY, keys.BEGINS]
         self.remembered = {keys.CRITIC_MEMORY: (task.n_agents, net.cell.carried)}
 
     def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
@@ -171,10 +174,11 @@ class RecurrentIndependentCritic(IndependentCritic):
 class RecurrentCentralCritic(CentralCritic):
     """``CentralCritic`` that remembers; arguments as ``RecurrentPolicies``."""
 
+    in_keys = [keys.STATE, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
+
     def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
         super().__init__(task, *others)
         self.sequence_length, net = sequence_length, _recurrent(self.net)
-        self.in_keys = [keys.STATE, keys.CRITIC_MEMORY, keys.BEGINS]
         self.remembered = {keys.CRITIC_MEMORY: (1, net.cell.carried)}
 
     def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
