@@ -79,7 +79,7 @@ class StackedMLP(StackedNet):
         hidden_gain: float = HIDDEN_GAIN,
     ) -> None:
         super().__init__()
-        self.stack = stack
+        self.stack, self.out_dim = stack, out_dim
         widths = [in_dim, *hidden, out_dim]
         self.shapes: LayerShapes = tuple((widths[i + 1], widths[i], bool(hidden)) for i in range(len(widths) - 1))
         self.flat = nn.Parameter(torch.zeros(*stack, size_of(self.shapes)))

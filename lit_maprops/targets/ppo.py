@@ -28,13 +28,14 @@ from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.system.errors import check
-from lit_maprops.targets import gae, native_ppo, ppo_gradient
+from lit_maprops.targets import gae, native_ppo
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.memory import critic_of
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
+from lit_maprops.targets.sequence_gradient import written_out
 from lit_maprops.targets.value_norm import ValueNorm
 
 HUBER_DELTA = 10.0
@@ -216,9 +217,9 @@ class PPO(Learner):
 
     def _gradient_on(self, data: TensorDictBase) -> Callable[[Tensor, int], dict[str, Tensor]]:
         """What gives the losses ``[R]`` of rows ``[R, b]`` of D, divided by a count, and leaves their gradients."""
-        if ppo_gradient.knows(self.policies, self.critic, self.loss):
-            samples = ppo_gradient.Samples.of(self, data)
-            return lambda rows, count: ppo_gradient.gradient(self, samples.take(rows), count)
+        gradient = written_out(self, self.loss, data)
+        if gradient is not None:
+            return gradient
         unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
         learned_from, length = data.exclude(*unused), self.policies.sequence_length
         steps = partial(self.policies.steps_of, count=data.shape[1])

@@ -25,6 +25,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, huber
 from lit_maprops.targets.policies import TargetPolicies
@@ -119,8 +120,8 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     seeds = len(part.action)
     log_prob, advantage, value, target, *rest = part.numbers
     weight = rest[0] if rest else None
-    policy = _Policy(learner, part, log_prob, advantage, weight, count)
-    critic = _Critic(learner, value, target, weight, count)
+    policy = PolicyLoss(learner, part, log_prob, advantage, weight, count)
+    critic = CriticLoss(learner, value, target, weight, count)
     losses = {
         **_backpropagated(learner.policies.net, part.seen, policy),
         **_backpropagated(learner.critic.net, part.judged, critic),
@@ -128,7 +129,7 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     return {name: losses[name].reshape(seeds, -1).sum(1) / count for name in LOSSES}
 
 
-def _backpropagated(net: StackedNet, inputs: Tensor, loss: "_Policy | _Critic") -> dict[str, Tensor]:
+def _backpropagated(net: StackedNet, inputs: Tensor, loss: "PolicyLoss | CriticLoss") -> dict[str, Tensor]:
     """Losses of every row and network; leaves the gradient of their sum in the network's ``.grad``."""
     assert isinstance(net, StackedMLP)  # ``knows`` says so
     flat = net.flat.detach().flatten(0, -2)
@@ -146,7 +147,7 @@ def _backpropagated(net: StackedNet, inputs: Tensor, loss: "_Policy | _Critic") 
     return {name: torch.cat([losses[name] for losses in found]) for name in found[0]}
 
 
-class _Policy:
+class PolicyLoss:
     """Policy and entropy loss of networks' outputs ``[G, K, U]``, and their derivative."""
 
     def __init__(
@@ -199,15 +200,15 @@ class _Policy:
         return {name: weighted(loss, weight) for name, loss in losses.items()}, weighted(slope, weigh)
 
 
-class _Critic:
+class CriticLoss:
     """Critic loss of networks' values ``[C, H, U]``, and its derivative."""
 
     def __init__(self, learner: Trained, value: Tensor, target: Tensor, weight: Tensor | None, count: int) -> None:
         self.clip_value, self.coeff, self.count = learner.clip_value, learner.critic_coeff, count
         self.delta = learner.huber_delta
         net = learner.critic.net
-        assert isinstance(net, StackedMLP)  # ``knows`` says so
-        self.shape = math.prod(net.stack), net.shapes[-1][0], -1
+        assert isinstance(net, (StackedMLP, RecurrentNet))  # ``knows`` says so, here or in ``sequence_gradient``
+        self.shape = math.prod(net.stack), net.out_dim, -1
         self.value, self.target = value.reshape(self.shape), target.reshape(self.shape)
         self.weight = None if weight is None else weight.reshape(self.shape)
 
