@@ -68,9 +68,7 @@ class MultiAgentData(LightningDataModule):
         """Target batches that D has room for: b, or with ``history`` growing all of the run's."""
         return self.iterations if self.history == "growing" else self.history_batches
 
-    def check_memory(
-        self, num_seeds: int, remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
-    ) -> None:
+    def check_memory(self, num_seeds: int, remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})) -> None:
         """Refuse a D that does not fit in memory twice: updates and checkpoints copy it. Needs ``iterations``.
 
         Args:

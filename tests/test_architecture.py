@@ -57,6 +57,7 @@ INSIDE = {
     "envs": [
         ["__init__"],
         ["boulder_push", "foraging", "games", "pettingzoo", "vmas"],
+        ["remembering"],
         ["task_env"],
         ["watched"],
         ["base", "ends", "faults", "global_generators"],

@@ -27,7 +27,7 @@ class BehaviorActor(TensorDictModuleBase):
     Args:
         policies: the target policies.
         behavior: the behavior policy built on them.
-        critic: one that remembers, so that it must see every step, too (``Learner.acting_critic``); None: there is none.
+        critic: one that remembers, so that it must see every step, too (``Learner.acting_critic``); None: none does.
 
     Attributes:
         remembered: what policies and critic carry from step to step, for ``envs.remembering.environment``.

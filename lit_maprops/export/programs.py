@@ -1,8 +1,8 @@
 """One agent's decentralized policy as a program of plain layers, and its two files.
 
-A program knows no seeds, no padding and no randomness. It takes the agent's own observation and, where legal actions
-depend on the state, which of the agent's actions are legal, and of policies that remember what they do; the index that tells agents with shared parameters apart is
-a constant, so it has become part of the first layer's bias.
+A program knows no seeds, no padding and no randomness. It takes the agent's own observation, where legal actions depend
+on the state, which of the agent's actions are legal, and of policies that remember what they do; the index that tells
+agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
 """
 
 import io
@@ -145,9 +145,7 @@ def _network(net: StackedNet, task: Task, seed: int, agent: int, n_observed: int
     return _Whole(net, task, seed, agent, n_observed, rows)
 
 
-def _layers(
-    net: StackedMLP, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor
-) -> Iterator[nn.Module]:
+def _layers(net: StackedMLP, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor) -> Iterator[nn.Module]:
     """The agent's layers; arguments as ``_network``."""
     shared = len(net.stack) == 1
     entry = seed if shared else seed * task.n_agents + agent

@@ -72,8 +72,8 @@ class Architecture(NamedTuple):
         """
         own, gain = self.own, out_gain if self.last_gain is None else self.last_gain
         if self.cell is not None:
-            layers = self._replace(cell=None, last_gain=None)
-            encoder = layers.stacked(in_dim, self.cell.gates, stack, 1.0, generators, picture)
+            before = self._replace(cell=None, last_gain=None)
+            encoder = before.stacked(in_dim, self.cell.gates, stack, 1.0, generators, picture)
             return RecurrentNet(encoder, self.cell, out_dim, gain, generators)
         if own is not None:
             return StackedModule(lambda: own(in_dim, out_dim), stack, generators)

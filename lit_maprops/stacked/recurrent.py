@@ -97,9 +97,9 @@ class RecurrentNet(StackedNet):
         gates = self.encoder(inputs.flatten(depth, depth + 1)).flatten(0, depth - 1)
         inner, bias, last, last_bias = self._weights()
         keep = None if begins is None else (~begins).to(gates.dtype).flatten(0, depth - 1).unsqueeze(-1)
-        unrolled = _GRU if self.cell.kind == "gru" else _LSTM
         start = memory.flatten(0, depth - 1).detach()
-        hidden, after = unrolled.apply(gates.contiguous().unflatten(1, steps), inner, bias, start, keep)
+        given = gates.contiguous().unflatten(1, steps), inner, bias, start, keep
+        hidden, after = (_GRU.apply(*given),) * 2 if self.cell.kind == "gru" else _LSTM.apply(*given)
         output = torch.baddbmm(last_bias.unsqueeze(2), last, hidden.flatten(1, 2).mT).mT
         return output.unflatten(1, steps).unflatten(0, self.stack), after.detach().unflatten(0, self.stack)
 
@@ -131,9 +131,7 @@ class _GRU(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None) -> Tensor:
         units = weight.shape[2]
         shape = *gates.shape[:3], units
         hidden, n, inner_n = (gates.new_empty(shape) for _ in range(3))
@@ -148,13 +146,11 @@ class _GRU(torch.autograd.Function):
             new = tanh_(torch.addcmul(given[..., 2 * units :], opened[..., :units], inner[..., :units], out=n[:, step]))
             h = torch.lerp(new, h, opened[..., units:], out=hidden[:, step])
         ctx.save_for_backward(weight, start, hidden, n, inner_n, rz, keep)
-        after = hidden.clone()
-        ctx.mark_non_differentiable(after)
-        return hidden, after
+        return hidden
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, start, hidden, n, inner_n, rz, keep = ctx.saved_tensors
         units = n.shape[3]
         r, z = rz.split(units, 3)

@@ -25,7 +25,7 @@ from lit_maprops.targets.networks import picture_of
 class IndependentCritic(TensorDictModuleBase):
     """V_i(o_i) of every agent; arguments as ``TargetPolicies``."""
 
-    in_keys = [keys.OBSERVATION]  # noqa: RUF012
+    in_keys: list[Any] = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
     remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
@@ -62,7 +62,7 @@ class IndependentCritic(TensorDictModuleBase):
 class CentralCritic(TensorDictModuleBase):
     """V(s) with one head per agent; ``share_parameters`` does not apply to it."""
 
-    in_keys = [keys.STATE]  # noqa: RUF012
+    in_keys: list[Any] = [keys.STATE]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
     remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 

@@ -128,7 +128,9 @@ class RecurrentPolicies(TargetPolicies):
         """
         check_length(self.sequence_length, data.shape[-2])
         done = data.get(("next", keys.DONE)).squeeze(-1)
-        begins = torch.cat([torch.zeros_like(done[..., :1, :]), done[..., :-1, :]], -2)  # the first remembers that itself
+        begins = torch.cat(
+            [torch.zeros_like(done[..., :1, :]), done[..., :-1, :]], -2
+        )  # the first remembers that itself
         parts = done.shape[1:-2].numel() * done.shape[-2] // self.sequence_length
         steps = steps.copy().set(keys.BEGINS, begins.flatten(1))
         apart = steps.unflatten(1, (parts, self.sequence_length, done.shape[-1]))
@@ -197,7 +199,8 @@ class RecurrentCentralCritic(CentralCritic):
         data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
 
 
-_RECURRENT = {IndependentCritic: RecurrentIndependentCritic, CentralCritic: RecurrentCentralCritic}
+_Kinds = dict[type, type[RecurrentIndependentCritic] | type[RecurrentCentralCritic]]
+_RECURRENT: _Kinds = {IndependentCritic: RecurrentIndependentCritic, CentralCritic: RecurrentCentralCritic}
 
 
 def critic_of(

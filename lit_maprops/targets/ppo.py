@@ -10,7 +10,6 @@ that left before the others learns from its own steps alone.
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,7 +19,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.buffer import Buffer, taken_rows
+from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.graphs import can_record
@@ -31,11 +30,11 @@ from lit_maprops.system.errors import check
 from lit_maprops.targets import gae, native_ppo
 from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 from lit_maprops.targets.learner import Learner
-from lit_maprops.targets.memory import critic_of
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
+from lit_maprops.targets.memory import critic_of
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
-from lit_maprops.targets.sequence_gradient import written_out
+from lit_maprops.targets.sequence_gradient import gradient_on
 from lit_maprops.targets.value_norm import ValueNorm
 
 HUBER_DELTA = 10.0
@@ -202,7 +201,8 @@ class PPO(Learner):
     def _prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
         value, advantage, target = self._estimates(data)
-        names = [*self.policies.in_keys, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS, *self.critic.remembered]
+        names = [*self.policies.in_keys, *self.critic.remembered, keys.STATE]
+        names += [keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
         weight = weights(data.flatten(1, 3))
         if weight is not None:
@@ -217,13 +217,7 @@ class PPO(Learner):
 
     def _gradient_on(self, data: TensorDictBase) -> Callable[[Tensor, int], dict[str, Tensor]]:
         """What gives the losses ``[R]`` of rows ``[R, b]`` of D, divided by a count, and leaves their gradients."""
-        gradient = written_out(self, self.loss, data)
-        if gradient is not None:
-            return gradient
-        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
-        learned_from, length = data.exclude(*unused), self.policies.sequence_length
-        steps = partial(self.policies.steps_of, count=data.shape[1])
-        return lambda rows, count: self._autograd(taken_rows(learned_from, steps(rows)), count * length)
+        return gradient_on(self, self.loss, data, self._autograd)
 
     def _autograd(self, own: TensorDictBase, count: int) -> dict[str, Tensor]:
         """As ``ppo_gradient.gradient``, for any policies, critic and loss."""

@@ -178,6 +178,7 @@ class PolicyLoss:
         )
 
     def __call__(self, output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses ``[G, U]`` of the networks ``part``, and the derivative of their sum in ``output``, which is lost."""
         action, advantage = self.action[part].unsqueeze(1), self.advantage[part]
         weight = None if self.weight is None else self.weight[part]
         if self.absent is not None:
@@ -213,6 +214,7 @@ class CriticLoss:
         self.weight = None if weight is None else weight.reshape(self.shape)
 
     def __call__(self, output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses ``[C, H, U]`` of the networks ``part``, and the derivative of their sum in ``output``."""
         error = output - self.target[part]
         loss = error.square()
         if self.clip_value is not None:

@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.buffer import taken_rows
 from lit_maprops.distributions.families import Categorical
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import ppo_gradient
@@ -20,23 +21,27 @@ from lit_maprops.targets.ppo_gradient import LOSSES, CriticLoss, PolicyLoss, Sam
 Gradient = Callable[[Tensor, int], dict[str, Tensor]]
 
 
-def written_out(learner: Trained, loss: Any, data: TensorDictBase) -> Gradient | None:
+def gradient_on(
+    learner: Trained, loss: Any, data: TensorDictBase, by_autograd: Callable[[TensorDictBase, int], dict[str, Tensor]]
+) -> Gradient:
     """What gives the losses ``[R]`` of rows ``[R, b]`` of minibatches, divided by a count, and leaves their gradients.
-
-    None where the derivative of this loss is not written down: autograd's is the same.
 
     Args:
         learner: whose networks they are.
-        loss: of policies and critic, as autograd would take it.
+        loss: of policies and critic, as autograd takes it.
         data: D as ``PPO`` has prepared it.
+        by_autograd: the same of steps ``[R, b]`` of D, where the derivative of this loss is not written down.
     """
-    if ppo_gradient.knows(learner.policies, learner.critic, loss):
+    policies, critic = learner.policies, learner.critic
+    if ppo_gradient.knows(policies, critic, loss):
         samples = Samples.of(learner, data)
         return lambda rows, count: ppo_gradient.gradient(learner, samples.take(rows), count)
-    if not knows(learner.policies, learner.critic, loss):
-        return None
-    sequences = _Sequences(learner, data)
-    return lambda rows, count: gradient(learner, sequences, rows, count)
+    if knows(policies, critic, loss):
+        sequences = _Sequences(learner, data)
+        return lambda rows, count: gradient(learner, sequences, rows, count)
+    unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*policies.in_keys, *critic.in_keys}
+    learned_from, steps, length = data.exclude(*unused), data.shape[1], policies.sequence_length
+    return lambda rows, count: by_autograd(taken_rows(learned_from, policies.steps_of(rows, steps)), count * length)
 
 
 def knows(policies: Any, critic: Any, loss: Any) -> bool:

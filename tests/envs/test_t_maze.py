@@ -58,7 +58,9 @@ def test_every_step_is_that_of_a_walk(length: int, agents: int) -> None:
 
 def test_states_are_numbered_and_told_apart() -> None:
     task = TMaze(2, 2)
-    cue, first, second = (axis.flatten() for axis in torch.meshgrid(*(torch.arange(n) for n in (2, 5, 5)), indexing="ij"))
+    cue, first, second = (
+        axis.flatten() for axis in torch.meshgrid(*(torch.arange(n) for n in (2, 5, 5)), indexing="ij")
+    )
     state = {"cue": cue, "place": torch.stack([first, second], -1)}
     assert len(task.state_index(state).unique()) == 50 == len(task.observe(state)[1].unique(dim=0))
 

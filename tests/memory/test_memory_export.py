@@ -1,4 +1,4 @@
-"""Exported programs of policies that remember take and give their memory, and play whole episodes as the policies do."""
+"""Exported programs of policies that remember take and give their memory, and play episodes as the policies do."""
 
 import json
 from pathlib import Path
@@ -72,9 +72,13 @@ def test_programs_play_as_the_policies_do(tmp_path: Path, env: str, options: lis
                 mean = torch.from_numpy(found["mean"])
                 torch.testing.assert_close(mean, parameters[:, agent, : task.action_dim], rtol=1e-4, atol=1e-5)
             else:
-                torch.testing.assert_close(torch.from_numpy(found["log_prob"]), parameters[:, agent], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    torch.from_numpy(found["log_prob"]), parameters[:, agent], rtol=1e-4, atol=1e-5
+                )
             memories[agent] = found["new_memory"]
-        action = policies.family.sample(policies.advance(current), torch.rand(len(ids), EPISODES, *policies.family.uniforms))
+        action = policies.family.sample(
+            policies.advance(current), torch.rand(len(ids), EPISODES, *policies.family.uniforms)
+        )
         _, current = env_.step_and_maybe_reset(current.set(keys.ACTION, action))
         begun = (current.get(keys.MEMORY)[1, :, 0] == 0).all(-1).numpy()
         memories = [np.where(begun[:, None], np.float32(0), memory) for memory in memories]

@@ -1,4 +1,4 @@
-"""Every sampler with learners that remember: trains, resumes bit for bit within an episode, mixes no seeds, or refuses."""
+"""Every sampler with learners that remember: trains, resumes within episodes bit for bit, permutes, or refuses."""
 
 import copy
 from pathlib import Path
@@ -248,14 +248,23 @@ def test_options_without_effect_are_refused(learner: str, options: dict[str, Any
 
 def test_whole_runs_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped in the middle and continued: the last checkpoint is the same; then ``analyze``."""
-    options = ["--model.learner.memory", "gru", "--model.learner.memory_size", "5", "--model.learner.sequence_length", "4"]
+    options = [
+        "--model.learner.memory",
+        "gru",
+        "--model.learner.memory_size",
+        "5",
+        "--model.learner.sequence_length",
+        "4",
+    ]
     given = ["fit", *SMALL["BoulderPush"], *options, "--runs_dir", str(tmp_path)]
     assert main([*given, "--run_name", "whole"]) == 0
     assert "remember (--model.learner.memory)" in capsys.readouterr().err
     assert main([*given, "--run_name", "half", "--model.total_env_steps", "96"]) == 0
     half = tmp_path / "half/checkpoints/last.ckpt"
     assert main(["fit", "--ckpt_path", str(half), "--model.total_env_steps", "192"]) == 0
-    one, other = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "half"))
+    one, other = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "half")
+    )
     parts = ("state_dict", "optimizer_states", "lit_maprops")
     assert differences(*({part: saved[part] for part in parts} for saved in (one, other))) == []
     capsys.readouterr()

@@ -164,7 +164,9 @@ def test_repeated_networks_stand_in_a_row(kind: str) -> None:
 @CELLS
 def test_seeds_start_by_themselves(kind: str) -> None:
     """Seed 1 of three is seed 1 of two; every matrix is orthogonal."""
-    two, three = (Architecture([8], cell=Cell(kind, UNITS)).stacked(SEEN, OUT, (n, AGENTS), 0.5, generators(n)) for n in (2, 3))
+    two, three = (
+        Architecture([8], cell=Cell(kind, UNITS)).stacked(SEEN, OUT, (n, AGENTS), 0.5, generators(n)) for n in (2, 3)
+    )
     for one, other in zip(two.parameters(), three.parameters(), strict=True):
         torch.testing.assert_close(one, other[:2])
     inner, bias, last, last_bias = two.weights_of(1, 2)

@@ -1,4 +1,4 @@
-"""IPPO and MAPPO that remember against a from-scratch PPO of torch's recurrent modules, one seed and sequence at a time."""
+"""IPPO and MAPPO that remember against a from-scratch PPO of torch's cells, one seed and one sequence at a time."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A T-maze for a team: what was seen at its start decides at its end (Bakker 2001, Reinforcement learning with LSTM)."""
+"""A T-maze for a team: what was seen at its start decides at its end (after Bakker 2001, RL with LSTM)."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ OBSERVATION = ["cue left", "cue right", "in the corridor", "at the junction", "i
 class TMaze(Task):
     """Every agent walks its own corridor to a junction, and all must take the arm that a cue at the start told.
 
-    Actions: forward, left, right. An agent moves one cell forward in the corridor; at the junction it turns into an arm,
+    Actions: forward, left, right. An agent moves a cell forward in the corridor and turns into an arm at the junction,
     where it stays; what cannot be done does nothing. The cue, left or right with equal chances and the same for all, is
     seen in the first cell only, which nobody comes back to; otherwise an agent sees whether it is in the corridor, at
     the junction or in an arm, not where in the corridor, and nothing of the others. An episode ends when all are in an
