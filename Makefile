@@ -185,6 +185,9 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python -m studies.foraging
 
+evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memory and without (about 10 minutes)
+	$(BIN)/python -m studies.memory
+
 leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing
 	$(BIN)/python -m lit_maprops benchmark --page_only --rows leaderboard --page docs/leaderboard
 

@@ -120,7 +120,7 @@ def cost_of_memory() -> list[dict[str, str | float]]:
             name: lambda given=given, engine=engine: iteration(*given, "--model.engine", engine)[0]
             for name, given in cases.items()
         }
-        t = in_turn(calls, ROUNDS + 2)
+        t = in_turn(calls, ROUNDS)
         place = f"16 seeds x 8 envs, n = 512, MAPROPS, sequences of 8, {engine}"
         rows += [row(f"{place}: {name}, one iteration", times, "s") for name, times in t.items()]
         rows.append(ratio(f"{place}: GRU / feed-forward", t["GRU"], t["feed-forward"], bar))
