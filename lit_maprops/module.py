@@ -170,12 +170,15 @@ class LitMAPROPS(ResumableRun):
         )
         self.own_seeds = self.seed_ids[self.ranks.own]
         self.learner.team = self.ranks.team
+        seeds_here = len(self.own_seeds) * self.ranks.on_node
+        data.check_memory(seeds_here)  # before networks of too many seeds are made
         self.behavior.build(data.env, self.run_seed, self.own_seeds)
         self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.behavior.follow(self.learner)
         self.learner.check_batches(n // data.num_envs, data.history == "growing" or data.history_batches > 1)
         actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
-        data.check_memory(len(self.own_seeds) * self.ranks.on_node, actor.remembered)
+        if actor.remembered:  # then D takes more
+            data.check_memory(seeds_here, actor.remembered)
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
