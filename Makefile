@@ -188,6 +188,9 @@ evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 evidence-learners: setup ## measure docs/evidence/learners.md: IPPO, MAPPO, its paper's preset, HAPPO; continues where it was interrupted (about an hour)
 	$(BIN)/python -m studies.learners
 
+evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memory and without (about 10 minutes)
+	$(BIN)/python -m studies.memory
+
 leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing
 	$(BIN)/python -m lit_maprops benchmark --page_only --rows leaderboard --page docs/leaderboard
 

@@ -1,7 +1,8 @@
 """What data a run collects: the environment and the batch sizes, as a Lightning data module."""
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from typing_extensions import override
@@ -67,14 +68,18 @@ class MultiAgentData(LightningDataModule):
         """Target batches that D has room for: b, or with ``history`` growing all of the run's."""
         return self.iterations if self.history == "growing" else self.history_batches
 
-    def check_memory(self, num_seeds: int) -> None:
+    def check_memory(self, num_seeds: int, remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})) -> None:
         """Refuse a D that does not fit in memory twice: updates and checkpoints copy it. Needs ``iterations``.
+
+        Args:
+            num_seeds: whose D is in this machine's memory.
+            remembered: as ``BehaviorActor.remembered``.
 
         Raises:
             ConfigError: says how many bytes it would take.
         """
         available = available_bytes()
-        needed = num_seeds * self.stored_batches * self.target_batch_size * step_bytes(self.env)
+        needed = num_seeds * self.stored_batches * self.target_batch_size * step_bytes(self.env, remembered)
         if available is None or 2 * needed <= available:
             return
         fix = "<data.target_batch_size>"

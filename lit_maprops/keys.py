@@ -24,6 +24,8 @@ collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and
 | ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |
 | ``END`` | [R, E, A] u8 | who is there, or how its own episode has ended (``envs.ends``), where agents may leave |
 | ``ACTION_MASK`` | [R, E, A, N] bool | which actions are legal, of tasks where that depends on the state |
+| ``MEMORY`` | [R, E, A, H] f32 | what every agent's policy remembers of the episode before the step, if it does |
+| ``CRITIC_MEMORY`` | [R, E, C, H] f32 | what the critic does: C is A, or 1 of a central one |
 | ``SUCCESS`` (under ``"next"``) | [R, E, 1] bool | the task counts the episode that this step ends as solved |
 """
 
@@ -45,9 +47,12 @@ TRUNCATED = "truncated"
 SUCCESS = "success"
 END = (AGENTS, "end")
 ACTION_MASK = (AGENTS, "action_mask")
+MEMORY = (AGENTS, "memory")
+CRITIC_MEMORY = "critic_memory"
 
 # Written by a learner's update, read by TorchRL's loss.
 VALUE = (AGENTS, "state_value")
 VALUE_TARGET = (AGENTS, "value_target")
 ADVANTAGE = (AGENTS, "advantage")
 WEIGHT = (AGENTS, "weight")  # see ``envs.ends.weights``
+BEGINS = "begins"  # of sequences: an episode begins with this step, [R, B] bool

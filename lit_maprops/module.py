@@ -38,6 +38,7 @@ from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.ends import check_ends
 from lit_maprops.envs.faults import STOP, Faults
+from lit_maprops.envs.remembering import environment
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
 from lit_maprops.metrics.evaluate import Evaluation, Film, evaluate, record, with_verdicts
@@ -156,7 +157,7 @@ class LitMAPROPS(ResumableRun):
             total >= n,
             f"<model.total_env_steps> is {total}: give at least one batch, <data.target_batch_size> {n}",
         )
-        sampling_error.check_estimator(self.sampling_error, data.env)
+        sampling_error.check_estimator(self.sampling_error, data.env, self.learner.memory is not None)
         check(
             self.solved_on != SUCCESS or data.env.judges(),
             f"<model.solved_on> is success and {data.env.title} tells no success: use <model.solved_on> return, or "
@@ -170,10 +171,15 @@ class LitMAPROPS(ResumableRun):
         )
         self.own_seeds = self.seed_ids[self.ranks.own]
         self.learner.team = self.ranks.team
-        data.check_memory(len(self.own_seeds) * self.ranks.on_node)
+        seeds_here = len(self.own_seeds) * self.ranks.on_node
+        data.check_memory(seeds_here)  # before networks of too many seeds are made
         self.behavior.build(data.env, self.run_seed, self.own_seeds)
         self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.behavior.follow(self.learner)
+        self.learner.check_batches(n // data.num_envs, data.history == "growing" or data.history_batches > 1)
+        actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
+        if actor.remembered:  # then D takes more
+            data.check_memory(seeds_here, actor.remembered)
         self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
 
@@ -214,8 +220,9 @@ class LitMAPROPS(ResumableRun):
         self.behavior.reset(None)
         team, own = self.ranks.team, self.own_seeds
         sizes = (self.task, self.run_seed, own, self.data.num_envs)
-        env = TaskEnv(*sizes, device=self.device, start_ids=self.start_ids, faults=self.faults, team=team)
-        actor = BehaviorActor(self.learner.policies, self.behavior)
+        actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
+        own_env: dict[str, Any] = {"start_ids": self.start_ids, "faults": self.faults, "team": team}
+        env = environment(actor.remembered, *sizes, device=self.device, **own_env)
         m, n = self.data.behavior_batch_size, self.data.target_batch_size
         self._measure_every = max(1, (n // m - 1) // MEASURED_UPDATES)
         self.collection = self._new_collection(env, actor, m if self.behavior.adapts else n, n)

@@ -51,6 +51,7 @@ SMALL = {
 # An environment that is in no file of conf/, or not with these arguments.
 WITHOUT_CONFIG = {
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
+    "TMaze": ("tmaze", ["--model.learner.sequence_length", "16"]),  # a small run's batches are shorter
     "TorchRL": ("vmas_balance", [
         "--data.env", "TorchRL", "--data.env.name", "torchrl.envs.VmasEnv", "--model.behavior", "PROPS",
         "--data.env.options", "{scenario: simple_spread, num_envs: 1, continuous_actions: false, n_agents: 2}",

@@ -58,6 +58,7 @@ INSIDE = {
         ["__init__"],
         ["torchrl"],
         ["boulder_push", "foraging", "games", "overcooked", "pettingzoo", "rware", "vmas"],
+        ["remembering"],
         ["task_env"],
         ["watched"],
         ["base", "ends", "faults", "global_generators"],

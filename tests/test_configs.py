@@ -11,6 +11,7 @@ from pages import PAGES, commands, modules
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.run.options import RunCLI
+from lit_maprops.targets import LEARNERS
 
 CONFIGS = sorted((ROOT / "conf").glob("*.yaml"))
 
@@ -38,7 +39,10 @@ def test_config_loads_and_goes_together(config: Path) -> None:
 def test_config_takes_the_overrides_of_the_pages(config: Path, options: list[str]) -> None:
     if any(option.startswith("--data.env") for option in options) and config.stem != "matrix_game":
         pytest.skip("a field of another environment")
-    behavior = BEHAVIORS[yaml.safe_load(config.read_text())["model"]["behavior"]["class_path"]]
+    model = yaml.safe_load(config.read_text())["model"]
+    if "--model.learner.memory" in options and not LEARNERS[model["learner"]["class_path"]].has_memory:
+        pytest.skip("a learner that remembers nothing")
+    behavior = BEHAVIORS[model["behavior"]["class_path"]]
     fields = {option.removeprefix("--model.behavior.") for option in options if "--model.behavior." in option}
     if not fields <= {name for owner in behavior.__mro__ for name in signature(owner.__init__).parameters}:
         pytest.skip("a field of another behavior policy")

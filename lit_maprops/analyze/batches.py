@@ -12,7 +12,7 @@ from lit_maprops.analyze.subject import Sampler, Subject
 from lit_maprops.behavior import BehaviorPolicy, OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, update_keys
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs.remembering import environment
 from lit_maprops.metrics.gradients import Reference, policy_gradient
 from lit_maprops.metrics.importance import episodes_of, return_estimates
 
@@ -83,7 +83,7 @@ def _parts(subject: Subject, batches: int, steps: int) -> Iterator[range]:
 def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, steps: int) -> TensorDictBase:
     """One batch per entry, ``[R * times, T, E]``, as a target iteration collects it."""
     task, run_seed, envs = subject.task, subject.run_seed, subject.num_envs
-    policies = subject.learner.policies.repeated(times)
+    policies, critic = subject.learner.policies.repeated(times), subject.learner.acting_critic()
     behavior = copy.deepcopy(sampler.template)
     behavior.build(task, run_seed, ids)
     behavior.follow(subject.learner, times)
@@ -91,9 +91,10 @@ def _collect(subject: Subject, sampler: Sampler, ids: list[int], times: int, ste
         _take_over(behavior, sampler.trained, times)
     behavior.reset(None)
     starts = [seed for seed in subject.seed_ids for _ in range(times)]
-    env = TaskEnv(task, run_seed, ids, envs, "analysis environment", start_ids=starts)
+    actor = BehaviorActor(policies, behavior, None if critic is None else critic.repeated(times))
+    env = environment(actor.remembered, task, run_seed, ids, envs, "analysis environment", start_ids=starts)
     at_once = subject.behavior_batch_size if behavior.adapts else steps
-    collection = Collection(env, BehaviorActor(policies, behavior), at_once)
+    collection = Collection(env, actor, at_once)
     _begin(subject, sampler, behavior, times)  # only now: the collector has drawn once, which D does not hold
     buffer = Buffer(steps // envs)
     while not buffer.is_full:
@@ -133,7 +134,8 @@ def _gradients(subject: Subject, data: TensorDictBase, times: int) -> Tensor:
     learner, n_seeds = subject.learner, len(subject.seed_ids)
     by_seed = data.unflatten(0, (n_seeds, times))  # [R, K, T, E]: the critic's seeds, batches apart
     advantage = learner.advantages(by_seed).flatten(2, 3).flatten(0, 1)  # [R * K, B, A]
-    new = policy_gradient(learner.policies.repeated(times), data.flatten(1, 2), advantage)
+    steps = learner.policies.rows(data.flatten(1, 2).set(keys.ADVANTAGE, advantage), data)
+    new = policy_gradient(learner.policies.repeated(times), steps, steps.get(keys.ADVANTAGE))
     new = new.unflatten(0, (n_seeds, times))
     if subject.retained is None:
         return new

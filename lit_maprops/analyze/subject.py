@@ -134,7 +134,9 @@ def samplers_of(subject: Subject, names: list[str]) -> dict[str, Sampler]:
         if kind not in (OnPolicy, own):
             samplers[name] = Sampler(_with_defaults(name, kind))
             # One that cannot serve this task says so before anything is drawn.
-            copy.deepcopy(samplers[name].template).build(subject.task, subject.run_seed, subject.seed_ids[:1])
+            tried = copy.deepcopy(samplers[name].template)
+            tried.build(subject.task, subject.run_seed, subject.seed_ids[:1])
+            tried.follow(subject.learner)
     return samplers
 
 

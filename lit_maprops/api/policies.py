@@ -65,9 +65,13 @@ class Policies:
             ``[*B]`` int64, or ``[*B, D_i]`` float32 for continuous actions.
 
         Raises:
-            ConfigError: no or a needless ``action_mask``, or one without a legal action.
+            ConfigError: no or a needless ``action_mask``, or one without a legal action; the policies remember.
         """
         policy = self.agent(seed, agent)
+        check(
+            not policy.remembered,
+            "act() takes single steps and these policies remember: call agent(seed, agent) with observation and memory",
+        )
         seen = torch.as_tensor(observation, dtype=torch.float32)
         rows = seen.reshape(-1, policy.n_observed)
         legal = self._legal(policy, action_mask, len(rows))

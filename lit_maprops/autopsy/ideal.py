@@ -14,7 +14,7 @@ from lit_maprops.autopsy.replica import Replica, State, replica, with_fresh_stre
 from lit_maprops.behavior import OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, unsupported
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs.remembering import environment
 from lit_maprops.metrics.gradients import exact_reference
 from lit_maprops.system.checkpoint import CHECKPOINT_KEY
 from lit_maprops.targets import Reinforce
@@ -95,9 +95,11 @@ def _batch(model: Replica, times: int) -> TensorDictBase:
     purposes = f"{PURPOSE} {model.iteration}"
     behavior.build(task, model.run_seed, seeds)
     envs = data.num_envs * times
-    env = TaskEnv(task, model.run_seed, seeds, envs, f"{purposes} environment", start_ids=model.start_ids)
+    actor = BehaviorActor(policies, behavior, model.learner.acting_critic())
+    place = task, model.run_seed, seeds, envs, f"{purposes} environment"
+    env = environment(actor.remembered, *place, start_ids=model.start_ids)
     kind = NativeCollection if unsupported(task, policies, behavior, env.device) is None else Collection
-    collection = kind(env, BehaviorActor(policies, behavior), data.target_batch_size * times)
+    collection = kind(env, actor, data.target_batch_size * times)
     stands = model.collection.checkpoint_state()
     stands["env"].pop("next_start_noise", None)
     rows = {"state": stands["env"]["state"], "carried": stands["carried"]}

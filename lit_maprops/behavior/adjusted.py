@@ -75,6 +75,10 @@ class AdjustedPolicy(BehaviorPolicy):
         )
 
     @override
+    def counts_states(self) -> str | None:
+        return f"<behavior.kl_cutoff> {AUTO}" if self.kl_cutoff == AUTO else None
+
+    @override
     def optimizer_settings(self) -> dict[str, float]:
         return super().optimizer_settings() | {"eps": self.adam_epsilon}
 

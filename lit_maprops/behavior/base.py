@@ -107,7 +107,20 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
         Args:
             learner: of R seeds.
             times: how often each of them stands in a row among this policy's seeds.
+
+        Raises:
+            ConfigError: this policy cannot follow such ones.
         """
+        counting = self.counts_states()
+        check(
+            counting is None or not learner.policies.remembered,
+            f"{counting} counts the visits of a state as if pi_theta were the same in all of them, and with "
+            "<learner.memory> it is not: use <model.behavior> MAPROPS with its defaults, or leave memory out",
+        )
+
+    def counts_states(self) -> str | None:
+        """What of this policy takes pi_theta to be a function of the state alone, by its argument; None: nothing."""
+        return None
 
     def columns(self, task: Task) -> tuple[int, ...]:
         """Shape of the uniform numbers from which one environment's joint action is drawn."""

@@ -72,6 +72,10 @@ class EnumeratedPolicy(AdjustedPolicy):
         self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
 
     @override
+    def counts_states(self) -> str | None:
+        return "<behavior.merge_states>" if self.cost_options.merge_states else super().counts_states()
+
+    @override
     def make_trainer(self, task: Task) -> DeltaTrainer:
         parts = self.net, self.optimizer, self.minibatch_streams, self.settings
         return TableTrainer(*parts, self.cost_options, task.masks_actions or task.agents_leave)

@@ -98,6 +98,7 @@ class LowDiscrepancy(OnPolicy):
 
     @override
     def follow(self, learner: "Learner", times: int = 1) -> None:
+        super().follow(learner, times)
         check(
             self.order != "value" or learner.has_critic,
             f"<behavior.order> is value and {type(learner).__name__} has no critic: use state or policy",

@@ -68,6 +68,10 @@ class TabularPolicy(BehaviorPolicy):
         pass
 
     @override
+    def counts_states(self) -> str | None:
+        return f"<model.behavior> {type(self).__name__}"
+
+    @override
     def update(self, measure: bool = True) -> UpdateStats:
         """Nothing to do, counts are read when choosing."""
         return {}

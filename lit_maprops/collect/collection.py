@@ -1,6 +1,7 @@
 """Collecting D: a TorchRL collector that steps the environments under the behavior policy, m env steps at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy, Choice
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.envs.ends import living, only_living
+from lit_maprops.envs.remembering import environment
 from lit_maprops.targets import TargetPolicies
+from lit_maprops.targets.critics import CentralCritic, IndependentCritic
 
 
 class BehaviorActor(TensorDictModuleBase):
@@ -24,6 +27,10 @@ class BehaviorActor(TensorDictModuleBase):
     Args:
         policies: the target policies.
         behavior: the behavior policy built on them.
+        critic: one that remembers, so that it must see every step, too (``Learner.acting_critic``); None: none does.
+
+    Attributes:
+        remembered: what policies and critic carry from step to step, for ``envs.remembering.environment``.
     """
 
     in_keys = [keys.OBSERVATION, keys.STATE]  # noqa: RUF012
@@ -36,14 +43,22 @@ class BehaviorActor(TensorDictModuleBase):
         keys.BEHAVIOR_KL,
     ]
 
-    def __init__(self, policies: TargetPolicies, behavior: BehaviorPolicy) -> None:
+    def __init__(
+        self,
+        policies: TargetPolicies,
+        behavior: BehaviorPolicy,
+        critic: IndependentCritic | CentralCritic | None = None,
+    ) -> None:
         super().__init__()
-        self.policies, self.behavior = policies, behavior
+        self.policies, self.behavior, self.critic = policies, behavior, critic
+        self.remembered = dict(policies.remembered) | ({} if critic is None else dict(critic.remembered))
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``out_keys`` for one vector step ``[R, E]``."""
-        parameters = self.policies.parameters_in(tensordict)
+        parameters = self.policies.advance(tensordict)
+        if self.critic is not None:
+            self.critic.advance(tensordict)
         present = living(tensordict)
         if present is not None:
             parameters = self.policies.family.idle(parameters, ~present)
@@ -68,12 +83,16 @@ def update_keys(task: Task) -> tuple[Any, ...]:
     return (*names, keys.END) if task.agents_leave else tuple(names)
 
 
-def step_bytes(task: Task) -> int:
+def step_bytes(task: Task, remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})) -> int:
     """What one env step takes in D: the environment's keys, also those under ``"next"``, and ``BehaviorActor``'s.
 
     Collected parameters, which only a history stores, are counted too.
+
+    Args:
+        task: the environment's.
+        remembered: as ``BehaviorActor.remembered``.
     """
-    env = TaskEnv(task, 0, [0], 1)
+    env = environment(remembered, task, 0, [0], 1)
     before, after = env.observation_spec, (env.observation_spec, env.reward_spec, env.done_spec)
     specs = [before, env.done_spec, env.action_spec, *after]
     leaves = [leaf for spec in specs for leaf in spec.values(True, True)]

@@ -16,13 +16,13 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, OnPolicy
 from lit_maprops.collect.collection import BehaviorActor, carried
 from lit_maprops.collect.native_call import Batch
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TaskEnv, TMaze
 from lit_maprops.stacked.mlp import split_layers
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 
 # Tasks whose steps are functions of tensors, with nothing kept in Python.
-PURE: frozenset[type[Task]] = frozenset({BoulderPush, Coordination, Foraging, MatrixGame})
+PURE: frozenset[type[Task]] = frozenset({BoulderPush, Coordination, Foraging, MatrixGame, TMaze})
 FLAGS = (keys.SUCCESS, keys.DONE, keys.TERMINATED, keys.TRUNCATED)
 Seen = tuple[Tensor, Tensor, Tensor | None]  # observations, global state, its number
 

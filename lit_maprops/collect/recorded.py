@@ -29,6 +29,8 @@ BEHAVIORS = OnPolicy, MAPROPS, TabularMAPROPS
 
 def recordable(env: TaskEnv, actor: BehaviorActor) -> bool:
     """Whether vector steps can be recorded: tasks that neither ask the device nor remember anything themselves."""
+    if actor.remembered:
+        return False
     known = type(env.task) in PURE and type(actor.behavior) in BEHAVIORS and actor.behavior.draws != LOW_DISCREPANCY
     return known and can_record(env.device) and env.batch_size[1] == len(range(*env._own.indices(env.batch_size[1])))
 

@@ -5,6 +5,7 @@ from lit_maprops.envs.boulder_push.task import BoulderPush
 from lit_maprops.envs.foraging.task import Foraging
 from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.games.staged_game import StagedGame
+from lit_maprops.envs.games.t_maze import TMaze
 from lit_maprops.envs.games.two_peaks import TwoPeaks
 from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
@@ -24,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
     "RWARE": RWARE,
     "SparseReacher": SparseReacher,
     "StagedGame": StagedGame,
+    "TMaze": TMaze,
     "TorchRL": TorchRL,
     "TwoPeaks": TwoPeaks,
     "VMAS": VMAS,
@@ -43,6 +45,7 @@ __all__ = [
     "SparseReacher",
     "StagedGame",
     "State",
+    "TMaze",
     "Task",
     "TaskEnv",
     "TorchRL",

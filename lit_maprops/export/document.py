@@ -6,12 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lit_maprops.envs import Task
-from lit_maprops.export.programs import INPUT, MASK, AgentPolicy
+from lit_maprops.export.programs import INPUT, MASK, MEMORY, NEW_MEMORY, AgentPolicy
 from lit_maprops.system.version import __version__
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "onnx", "onnxscript")
 _SQUASHED = {"tanh": "tanh(u)", "clip": "u clipped to [-1, 1]"}
+
+_REMEMBERED = {
+    MEMORY: "What the agent remembers of the episode: `start` in all numbers before the first step of each episode, "
+    f"then the `{NEW_MEMORY}` of the step before. Every agent has its own.",
+    NEW_MEMORY: f"The next step's `{MEMORY}`.",
+}
 
 
 def policy_document(task: Task, options: dict[str, Any], run: dict[str, Any], agents: list[dict[str, Any]]) -> dict:
@@ -36,7 +42,7 @@ def policy_document(task: Task, options: dict[str, Any], run: dict[str, Any], ag
             "observation_dtype": dtype,
             **({"agents_leave": True} if task.agents_leave else {}),
         },
-        "use": _use(task, dtype),
+        "use": _use(task, dtype) | (_REMEMBERED if any(MEMORY in agent for agent in agents) else {}),
         "agents": agents,
         "versions": {"lit_maprops": __version__, "python": platform.python_version()} | _installed(),
     }
@@ -45,10 +51,13 @@ def policy_document(task: Task, options: dict[str, Any], run: dict[str, Any], ag
 def agent_document(task: Task, agent: int, policy: AgentPolicy, files: dict[str, str]) -> dict[str, Any]:
     """One agent's part of policy.json: its ``files``, input, outputs, and what their numbers mean."""
     interface = task.interface(agent)
-    shapes = {name: ["batch", len(interface.actions)] for name in policy.outputs}
+    shapes: dict[str, list[Any]] = {name: ["batch", len(interface.actions)] for name in policy.outputs}
     dtypes = dict.fromkeys(policy.outputs, "float32")
     if not task.continuous_actions:
         shapes["action"], dtypes["action"] = ["batch"], "int64"
+    if policy.remembered:
+        shapes[NEW_MEMORY] = ["batch", policy.remembered]
+    memory = {"name": MEMORY, "shape": ["batch", policy.remembered], "dtype": "float32", "start": 0.0}
     mask = {"name": MASK, "shape": ["batch", len(interface.actions)], "dtype": "bool"}
     ranges = {"action_low": interface.low, "action_high": interface.high} if task.continuous_actions else {}
     return {
@@ -57,6 +66,7 @@ def agent_document(task: Task, agent: int, policy: AgentPolicy, files: dict[str,
         **files,
         "input": {"name": INPUT, "shape": ["batch", len(interface.observation)], "dtype": "float32"},
         **({MASK: mask} if policy.masked else {}),
+        **({MEMORY: memory} if policy.remembered else {}),
         "outputs": [{"name": name, "shape": shapes[name], "dtype": dtypes[name]} for name in policy.outputs],
         "observation": interface.observation,
         "actions": interface.actions,

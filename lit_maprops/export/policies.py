@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from lit_maprops.analyze.subject import read_run
 from lit_maprops.envs import Task
@@ -70,7 +71,8 @@ def chosen_seeds(trained: Trained, option: str | None) -> tuple[list[int], str]:
     """
     known = trained.seed_ids
     numbers = f"{known[0]} to {known[-1]}" if len(known) > 1 else f"{known[0]} only"
-    finite = trained.policies.net.flat.isfinite().flatten(1).all(1).tolist()
+    weights = torch.cat([weight.flatten(1) for weight in trained.policies.net.parameters()], 1)
+    finite = weights.isfinite().all(1).tolist()
     sound = [seed for seed, fine in zip(known, finite, strict=True) if fine]
     check(bool(sound), "<ckpt_path> holds policies that are not finite, of every seed: export an earlier checkpoint")
     if option == "all":

@@ -1,8 +1,8 @@
 """One agent's decentralized policy as a program of plain layers, and its two files.
 
-A program knows no seeds, no padding and no randomness. It takes the agent's own observation and, where legal actions
-depend on the state, which of the agent's actions are legal; the index that tells agents with shared parameters apart is
-a constant, so it has become part of the first layer's bias.
+A program knows no seeds, no padding and no randomness. It takes the agent's own observation, where legal actions depend
+on the state, which of the agent's actions are legal, and of policies that remember what they do; the index that tells
+agents with shared parameters apart is a constant, so it has become part of the first layer's bias.
 """
 
 import io
@@ -20,11 +20,13 @@ from torch.nn.functional import one_hot
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.base import squashed
+from lit_maprops.export.remembering import Remembering
 from lit_maprops.stacked.modules import StackedModule
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP, StackedNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import TargetPolicies
 
-INPUT, MASK = "observation", "action_mask"
+INPUT, MASK, MEMORY, NEW_MEMORY = "observation", "action_mask", "memory", "new_memory"
 
 
 class AgentPolicy(nn.Module):
@@ -35,13 +37,18 @@ class AgentPolicy(nn.Module):
       the mean as the environment executes it, in the units of ``Task.interface``.
 
     N_i, D_i and O_i count what the agent has, without padding. Of tasks whose states say which actions are legal there
-    is a second input, ``action_mask`` ``[batch, N_i]`` bool: log-probabilities of the others are -inf.
+    is a second input, ``action_mask`` ``[batch, N_i]`` bool: log-probabilities of the others are -inf. Policies that
+    remember have as last input ``memory`` ``[batch, H]``, zeros before the first step of an episode, and as last output
+    ``new_memory``, which is the next step's.
 
     Args:
         policies: of all seeds and agents.
         task: what they were trained in.
         seed: the seed's place in ``policies``.
         agent: the agent's index.
+
+    Attributes:
+        remembered: numbers that are carried from step to step, H; 0: none.
     """
 
     low: Tensor  # [D_i], in the environment's units
@@ -58,22 +65,27 @@ class AgentPolicy(nn.Module):
         self.outputs = ["mean", "log_std", "action"] if self.continuous else ["log_prob", "action"]
         self.n_observed, self.n_actions = len(interface.observation), len(interface.actions)
         rows = exists.repeat(2) if self.continuous else exists  # a network puts out means, then log stds
-        place = policies, task, seed, agent, self.n_observed, rows
-        plain = isinstance(policies.net, StackedMLP)
-        self.layers = nn.Sequential(*_layers(*place)) if plain else _Whole(*place)
+        self.remembered = 0
+        if isinstance(policies.net, RecurrentNet):
+            self.remembered = policies.net.cell.carried
+            self.inputs, self.outputs = [*self.inputs, MEMORY], [*self.outputs, NEW_MEMORY]
+        self.layers = _network(policies.net, task, seed, agent, self.n_observed, rows)
         self.register_buffer("low", torch.tensor(interface.low))
         self.register_buffer("high", torch.tensor(interface.high))
 
-    def forward(self, observation: Tensor, action_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, observation: Tensor, action_mask: Tensor | None = None, memory: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The tensors named in ``outputs``."""
-        outputs = self.layers(observation).unsqueeze(1)  # [batch, 1, K]: families want a dimension of agents
+        found = self.layers(observation, memory) if self.remembered else (self.layers(observation),)
+        outputs = found[0].unsqueeze(1)  # [batch, 1, K]: families want a dimension of agents
         legal = None if action_mask is None else action_mask.unsqueeze(1)
         parameters = self.family.from_outputs(outputs, self.initial_std, legal)
         mode = self.family.mode(parameters).squeeze(1)
         if not self.continuous:
-            return parameters.squeeze(1), mode
+            return parameters.squeeze(1), mode, *found[1:]
         mean, log_std = gaussian.split(parameters.squeeze(1))
-        return mean, log_std, self._executed(mode)
+        return mean, log_std, self._executed(mode), *found[1:]
 
     def _executed(self, action: Tensor) -> Tensor:
         """Continuous actions ``[batch, D_i]`` before bounding, in the environment's units."""
@@ -83,7 +95,11 @@ class AgentPolicy(nn.Module):
         )  # rounding may leave the range
 
     def draw(
-        self, observation: Tensor, generator: torch.Generator | None = None, action_mask: Tensor | None = None
+        self,
+        observation: Tensor,
+        generator: torch.Generator | None = None,
+        action_mask: Tensor | None = None,
+        memory: Tensor | None = None,
     ) -> Tensor:
         """Actions drawn from the policy, shaped as the output ``action``.
 
@@ -91,11 +107,12 @@ class AgentPolicy(nn.Module):
             observation: ``[batch, O_i]``.
             generator: None: torch's global one.
             action_mask: see above.
+            memory: see above; what becomes of it is the same whatever is drawn.
         """
         if not self.continuous:
-            log_prob, _ = self(observation, action_mask)
+            log_prob = self(observation, action_mask, memory)[0]
             return torch.multinomial(log_prob.exp(), 1, generator=generator).squeeze(-1)
-        mean, log_std, _ = self(observation)
+        mean, log_std, *_ = self(observation, None, memory)
         return self._executed(mean + log_std.exp() * torch.randn(mean.shape, generator=generator))
 
     def program(self) -> ExportedProgram:
@@ -104,15 +121,32 @@ class AgentPolicy(nn.Module):
             batch = Dim("batch")
             given = torch.zeros(2, self.n_observed), torch.ones(2, self.n_actions, dtype=torch.bool)
             dimensions = {name: {0: batch} for name in self.inputs}
-            return torch.export.export(self.eval(), given[: len(self.inputs)], dynamic_shapes=dimensions)
+            remembered = {MEMORY: torch.zeros(2, self.remembered)} if self.remembered else None
+            seen = given[: 2 if self.masked else 1]
+            return torch.export.export(self.eval(), seen, remembered, dynamic_shapes=dimensions)
 
 
-def _layers(
-    policies: TargetPolicies, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor
-) -> Iterator[nn.Module]:
-    """The agent's layers, with the inputs it observes and the outputs ``rows`` ``[K]`` bool only."""
-    net = policies.net
-    assert isinstance(net, StackedMLP)
+def _network(net: StackedNet, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor) -> nn.Module:
+    """The agent's network, with the inputs it observes and the outputs ``rows`` ``[K]`` bool only.
+
+    Args:
+        net: of all seeds and agents.
+        task: what it was trained in.
+        seed: the seed's place in it.
+        agent: the agent's index.
+        n_observed: numbers that the agent observes.
+        rows: of its outputs, those that it has.
+    """
+    if isinstance(net, RecurrentNet):
+        every = torch.ones(net.cell.gates, dtype=torch.bool)
+        return Remembering(_network(net.encoder, task, seed, agent, n_observed, every), net, (seed, agent), rows)
+    if isinstance(net, StackedMLP):
+        return nn.Sequential(*_layers(net, task, seed, agent, n_observed, rows))
+    return _Whole(net, task, seed, agent, n_observed, rows)
+
+
+def _layers(net: StackedMLP, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor) -> Iterator[nn.Module]:
+    """The agent's layers; arguments as ``_network``."""
     shared = len(net.stack) == 1
     entry = seed if shared else seed * task.n_agents + agent
     layers = [(weight[entry].detach(), None if bias is None else bias[entry].detach()) for weight, bias in net.layers()]
@@ -134,17 +168,14 @@ def _layers(
 class _Whole(nn.Module):
     """An agent's network of any other kind, around it what training appends to its observation and what it leaves out.
 
-    Arguments as ``_layers``.
+    Arguments as ``_network``.
     """
 
     beyond: Tensor  # padding, and who it is where parameters are shared
     places: Tensor  # of outputs
 
-    def __init__(
-        self, policies: TargetPolicies, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor
-    ) -> None:
+    def __init__(self, net: StackedNet, task: Task, seed: int, agent: int, n_observed: int, rows: Tensor) -> None:
         super().__init__()
-        net = policies.net
         assert isinstance(net, StackedModule)
         shared = len(net.stack) == 1
         padding = torch.zeros(task.observation_dim - n_observed)

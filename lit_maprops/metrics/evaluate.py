@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.envs import Task
 from lit_maprops.envs.faults import Faults
+from lit_maprops.envs.remembering import environment
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
@@ -139,7 +140,7 @@ class _Player:
     ) -> None:
         device = next(policies.parameters()).device
         sizes = (task, run_seed, seed_ids, episodes)
-        self.env = TaskEnv(*sizes, f"{purpose} environment", device, start_ids, faults)
+        self.env = environment(policies.remembered, *sizes, f"{purpose} environment", device, start_ids, faults)
         self.actions = SeedStreams(run_seed, seed_ids, f"{purpose} actions", device)
         self.policies, self.greedy = policies, greedy
         self.current = self.env.reset()
@@ -155,7 +156,7 @@ class _Player:
         observation = self.current.get(keys.OBSERVATION)
         if observation.is_floating_point():
             self.broken += observation.mul(0.0).sum((-2, -1))  # 0 times what is not finite is NaN
-        parameters, family = self.policies.parameters_in(self.current), self.policies.family
+        parameters, family = self.policies.advance(self.current), self.policies.family
         self.sound &= ~parameters.isnan().flatten(1).any(1)
         if self.greedy:
             action = family.mode(parameters)

@@ -48,14 +48,20 @@ def policy_gradient(policies: TargetPolicies, data: TensorDictBase, advantage: T
 
     Args:
         policies: for R entries.
-        data: ``[R, B]`` with ``OBSERVATION``, ``ACTION`` and, where the task has it, ``ACTION_MASK``.
-        advantage: ``[R, B, A]``.
+        data: ``[R, B]``, as ``policies.rows`` gives it, with ``OBSERVATION``, ``ACTION`` and, where the task has it,
+            ``ACTION_MASK``.
+        advantage: ``[R, B, A]``, in that order.
     """
     with torch.enable_grad():
         parameters = policies.parameters_in(data)
         log_prob = policies.family.log_prob(parameters, data.get(keys.ACTION))
         objective = (advantage * log_prob).sum(-1).mean(1).sum()
-    return torch.autograd.grad(objective, policies.net.flat)[0].flatten(1)
+    return _gradient(objective, policies)
+
+
+def _gradient(objective: Tensor, policies: TargetPolicies) -> Tensor:
+    gradients = torch.autograd.grad(objective, list(policies.net.parameters()))
+    return torch.cat([gradient.flatten(1) for gradient in gradients], 1)
 
 
 def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
@@ -80,7 +86,7 @@ def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
         chance = log_prob.detach().sum(-1, keepdim=True).exp()
         expected = (chance * reward).sum(1, keepdim=True)  # [R, 1, A], a baseline: it changes rounding only
         objective = (chance * (reward - expected) * log_prob).sum()
-    gradient = torch.autograd.grad(objective, policies.net.flat)[0].flatten(1)
+    gradient = _gradient(objective, policies)
     none = torch.zeros(n_seeds, device=device)
     return Reference(gradient, none, expected.mean((1, 2)), none, 0)
 

@@ -44,8 +44,13 @@ def required_keys(task: Task) -> list[Any]:
     return [*REQUIRED_KEYS, *index, *([keys.END] if task.agents_leave else [])]
 
 
-def check_estimator(kind: str | None, task: Task) -> None:
+def check_estimator(kind: str | None, task: Task, remembers: bool = False) -> None:
     """Refuse an estimator that cannot serve a task.
+
+    Args:
+        kind: of the estimator; None: there is none.
+        task: of the run.
+        remembers: policies do, so that they differ between visits of a state.
 
     Raises:
         ConfigError: names one that can.
@@ -66,6 +71,11 @@ def check_estimator(kind: str | None, task: Task) -> None:
     check(
         kind != "tabular" or task.numbers_states(),
         f"<model.sampling_error> is tabular and {name} cannot number its states here: use likelihood or null",
+    )
+    check(
+        kind != "tabular" or not remembers,
+        "<model.sampling_error> is tabular, which takes a policy to be the same whenever it comes to a state, and with "
+        "<learner.memory> it is not: use likelihood or null",
     )
     n_joint, count = joint.count(task.n_agents, task.n_actions)
     check(

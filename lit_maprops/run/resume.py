@@ -8,7 +8,7 @@ from tensordict import TensorDictBase
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, saved_like
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs.remembering import environment
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.checkpoint import check_like, own_state, refuse
@@ -29,8 +29,9 @@ def check_resumes(module: LitMAPROPS, checkpoint: dict[str, Any]) -> None:
     data, behavior = module.data, module.behavior
     behavior.reset(None)
     own_behavior = behavior.checkpoint_state()  # as between target iterations; a step can add to it
-    env = TaskEnv(module.task, module.run_seed, own_seeds, data.num_envs)
-    collection, step = saved_like(env, BehaviorActor(module.learner.policies, behavior))
+    actor = BehaviorActor(module.learner.policies, behavior, module.learner.acting_critic())
+    env = environment(actor.remembered, module.task, module.run_seed, own_seeds, data.num_envs)
+    collection, step = saved_like(env, actor)
     buffer = Buffer(data.target_batch_size // data.num_envs, data.stored_batches)
     retained = _check_buffer(saved.get("buffer"), buffer, step)
     check_like(saved.get("collection"), collection, "collection")

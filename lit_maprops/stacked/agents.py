@@ -8,6 +8,7 @@ from torch.nn.functional import one_hot
 
 from lit_maprops.stacked.layers import Architecture, Picture
 from lit_maprops.stacked.nets import StackedNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 
 
 def agent_network(
@@ -37,3 +38,29 @@ def per_agent(net: StackedNet, observation: Tensor) -> Tensor:
     identity = one_hot(torch.arange(n_agents, device=observation.device), n_agents).float()
     x = torch.cat([observation, identity.expand(*observation.shape[:-1], n_agents)], -1)
     return net(x.reshape(n_seeds, -1, x.shape[-1])).reshape(n_seeds, *batch, n_agents, -1)
+
+
+def unroll_agents(
+    net: RecurrentNet, observation: Tensor, memory: Tensor, begins: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As ``RecurrentNet.unroll``, of an ``agent_network``.
+
+    Args:
+        net: the network.
+        observation: of L steps of B sequences, ``[R, L, B, A, O]``.
+        memory: before the first step, ``[R, B, A, H]``.
+        begins: ``[R, L, B]`` bool; None: none.
+
+    Returns:
+        ``[R, L, B, A, out_dim]`` and ``[R, L, B, A, H]``.
+    """
+    n_agents = observation.shape[3]
+    if len(net.stack) == 2:
+        begin = None if begins is None else begins.unsqueeze(1).expand(-1, n_agents, -1, -1)
+        found = net.unroll(observation.permute(0, 3, 1, 2, 4), memory.transpose(1, 2), begin)
+        return found[0].permute(0, 2, 3, 1, 4), found[1].permute(0, 2, 3, 1, 4)
+    identity = one_hot(torch.arange(n_agents, device=observation.device), n_agents).float()
+    seen = torch.cat([observation, identity.expand(*observation.shape[:-1], n_agents)], -1)
+    begin = None if begins is None else begins.repeat_interleave(n_agents, 2)
+    output, after = net.unroll(seen.flatten(2, 3), memory.flatten(1, 2), begin)
+    return output.unflatten(2, (-1, n_agents)), after.unflatten(2, (-1, n_agents))

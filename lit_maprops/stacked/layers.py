@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import HIDDEN_GAIN, StackedMLP, StackedNet
+from lit_maprops.stacked.recurrent import Cell, RecurrentNet
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -43,11 +44,12 @@ class Architecture(NamedTuple):
     last_gain: float | None = None  # orthogonal, of the last layer; None: what its owner takes
     cnn: Sequence[Sequence[int]] = ()  # (channels, kernel, stride) of each convolution, without padding
     own: Callable[[int, int], nn.Module] | None = None  # makes it from the sizes in and out, instead of all this
+    cell: Cell | None = None  # behind the hidden layers; None: nothing is remembered
 
     @property
     def table(self) -> bool:
         """A linear map without bias, which starts at 0."""
-        return not self.hidden and not self.cnn and self.own is None
+        return not self.hidden and not self.cnn and self.own is None and self.cell is None
 
     def stacked(
         self,
@@ -69,6 +71,10 @@ class Architecture(NamedTuple):
             picture: in the inputs; None: there is none, and ``cnn`` is left out.
         """
         own, gain = self.own, out_gain if self.last_gain is None else self.last_gain
+        if self.cell is not None:
+            before = self._replace(cell=None, last_gain=None)
+            encoder = before.stacked(in_dim, self.cell.gates, stack, 1.0, generators, picture)
+            return RecurrentNet(encoder, self.cell, out_dim, gain, generators)
         if own is not None:
             return StackedModule(lambda: own(in_dim, out_dim), stack, generators)
         made = self if picture is not None else self._replace(cnn=())

@@ -88,14 +88,14 @@ class StackedMLP(StackedNet):
         hidden_gain: float = HIDDEN_GAIN,
     ) -> None:
         super().__init__()
-        self.stack = stack
+        self.stack, self.out_dim = stack, out_dim
         widths = [in_dim, *hidden, out_dim]
         self.shapes: LayerShapes = tuple((widths[i + 1], widths[i], bool(hidden)) for i in range(len(widths) - 1))
         self.flat = nn.Parameter(torch.zeros(*stack, size_of(self.shapes)))
         gains = [hidden_gain] * len(hidden) + [out_gain]
         with torch.no_grad():
             for gain, (weight, _) in zip(gains, self.layers(), strict=True):
-                _orthogonal_(weight.unflatten(0, stack), gain, generators)
+                orthogonal_(weight.unflatten(0, stack), gain, generators)
 
     @override
     def moderate(self) -> bool:
@@ -137,7 +137,7 @@ class StackedMLP(StackedNet):
             last.masked_fill_(entries.unsqueeze(-1), 0.0)
 
 
-def _orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
+def orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:
     """Fill ``[*stack, out, in]``, seed by seed from its own generator: ``nn.init.orthogonal_`` of every matrix."""
     if not gain or not weight.numel():
         return

@@ -6,8 +6,10 @@ value head per agent. Or, the same paper's agent-specific global state: V_i(s, o
 beside the state.
 """
 
-from collections.abc import Sequence
-from typing import TypeAlias
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self, TypeAlias
 
 import torch
 from tensordict import TensorDictBase
@@ -29,8 +31,9 @@ class IndependentCritic(TensorDictModuleBase):
     """
 
     outputs = 1
-    in_keys = [keys.OBSERVATION]  # noqa: RUF012
+    in_keys: list[Any] = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -48,6 +51,15 @@ class IndependentCritic(TensorDictModuleBase):
         """``[R, *B, A, 1]`` from ``OBSERVATION`` (units of return)."""
         return per_agent(self.net, data.get(keys.OBSERVATION))
 
+    def repeated(self, times: int) -> Self:
+        """A copy for ``R * times`` entries, every seed's critic ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``: nothing."""
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""
         return tensordict.set(keys.VALUE, self.values(tensordict))
@@ -56,8 +68,9 @@ class IndependentCritic(TensorDictModuleBase):
 class CentralCritic(TensorDictModuleBase):
     """V(s) with one head per agent; ``share_parameters`` does not apply to it."""
 
-    in_keys = [keys.STATE]  # noqa: RUF012
+    in_keys: list[Any] = [keys.STATE]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -77,6 +90,15 @@ class CentralCritic(TensorDictModuleBase):
         n_seeds = state.shape[0]
         value = self.net(state.reshape(n_seeds, -1, state.shape[-1]))
         return value.reshape(*state.shape[:-1], -1, 1)
+
+    def repeated(self, times: int) -> Self:
+        """A copy for ``R * times`` entries, every seed's critic ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``: nothing."""
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""

@@ -14,6 +14,7 @@ from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
 from lit_maprops.stacked.layers import Activation
 from lit_maprops.stacked.ranks import Team
+from lit_maprops.stacked.recurrent import CellKind
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import (
     ClosedUnitInterval,
@@ -26,9 +27,12 @@ from lit_maprops.system.argument_types import (
 )
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
+from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.memory import RecurrentPolicies, check_length
 from lit_maprops.targets.networks import Networks
 from lit_maprops.targets.policies import TargetPolicies
 
+SEQUENCE_LENGTH = 16  # unless somebody says otherwise
 InitialStd = TypeAliasType("InitialStd", Annotated[float, Range(SMALLEST_STD, LARGEST_STD, strict=True)])
 
 
@@ -56,11 +60,17 @@ class Learner(Configurable, nn.Module, ABC):
         critic_layer_norm: the critic's; None: as ``layer_norm``.
         critic_network: as ``network``, of the critic; None: layers.
         critic_network_args: its further arguments.
+        memory: ``gru`` or ``lstm``: policies and critic remember what they have seen of an episode, by a recurrent cell
+            between the hidden layers and the last one; None: they see the present step only (docs/how-to/memory.md).
+        memory_size: units of the cell; None: 64.
+        sequence_length: steps of one environment that gradients go back through, a row of a minibatch; divides
+            ``target_batch_size`` / ``num_envs``; None: 16.
 
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
         learning: ``[R]`` bool, seeds that ``update`` changes; None: all. The others are quarantined.
         has_critic: ``values`` is there.
+        has_memory: ``memory`` can be given.
         native: let compiled kernels make the updates; only where ``why_not_native`` has nothing to say.
     """
 
@@ -71,6 +81,7 @@ class Learner(Configurable, nn.Module, ABC):
     stepper: Any = None
     learning: Tensor | None = None
     has_critic: bool = False
+    has_memory: bool = False
     native: bool = False
 
     def __init__(
@@ -94,15 +105,25 @@ class Learner(Configurable, nn.Module, ABC):
         critic_layer_norm: bool | None = None,
         critic_network: str | None = None,
         critic_network_args: Options | None = None,
+        memory: CellKind | None = None,
+        memory_size: Count | None = None,
+        sequence_length: Count | None = None,
     ) -> None:
         super().__init__()
         self.initial_std = initial_std
         networks = Networks(
             list(hidden), activation, layer_norm, hidden_gain, policy_gain, [list(layer) for layer in cnn],
             network, network_args, None if critic_hidden is None else list(critic_hidden),
-            critic_activation, critic_layer_norm, critic_network, critic_network_args,
+            critic_activation, critic_layer_norm, critic_network, critic_network_args, memory, memory_size,
         )  # fmt: skip
         networks.check(self.has_critic)
+        name = type(self).__name__
+        told = f"<learner.memory> is {memory} and {name} learns from single steps: leave it out, or use IPPO or MAPPO"
+        check(memory is None or self.has_memory, told)
+        told = "<learner.sequence_length> is given without <learner.memory>, whose sequences they are: leave it out"
+        check(memory is not None or sequence_length is None, told)
+        self.memory = memory
+        self.sequence_length = None if memory is None else sequence_length or SEQUENCE_LENGTH
         # Here, where somebody else's words are not trusted: these import what they name.
         self.networks, self.architecture, self.critic_architecture = networks, networks.policies(), networks.critic()
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
@@ -120,7 +141,33 @@ class Learner(Configurable, nn.Module, ABC):
         )
         self.networks.check_task(task)
         generators = SeedStreams(run_seed, seed_ids, "target weights").generators
-        self.policies = TargetPolicies(task, self.architecture, self.share_parameters, generators, self.initial_std)
+        made = task, self.architecture, self.share_parameters, generators, self.initial_std
+        length = self.sequence_length
+        self.policies = TargetPolicies(*made) if length is None else RecurrentPolicies(*made, length)
+
+    def check_batches(self, steps: int, keeps_older: bool) -> None:
+        """Refuse data that cannot be learned from.
+
+        Args:
+            steps: of one environment in a target batch, T.
+            keeps_older: D keeps batches of older policies.
+
+        Raises:
+            ConfigError: says what to change.
+        """
+        if self.sequence_length is None:
+            return
+        check(
+            not keeps_older,
+            f"<learner.memory> is {self.memory} and D keeps older batches, in which what was remembered is that of "
+            "older policies: leave <data.history_batches> and <data.history> at 1 and fixed, or memory out",
+        )
+        check_length(self.sequence_length, steps)
+
+    def acting_critic(self) -> IndependentCritic | CentralCritic | None:
+        """The critic that must see every step of the collection, because it remembers; None: there is none."""
+        critic: Any = self.get_submodule("critic") if self.has_critic and self.memory else None
+        return critic
 
     @abstractmethod
     def update(self, buffer: Buffer) -> dict[str, Tensor]:

@@ -80,6 +80,8 @@ class _Update(ctypes.Structure):
 
 def lacks(policies: TargetPolicies, critic: Critic) -> str | None:
     """What of these networks the kernel does not know, in words; None: nothing."""
+    if policies.remembered:
+        return "policies and critic remember (<learner.memory>), and the kernel goes back through no time"
     for name, net in (("policies are", policies.net), ("the critic is", critic.net)):
         if type(net) is not StackedMLP:
             return f"the kernel knows plain tanh networks, and {name} of another kind"

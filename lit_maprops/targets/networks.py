@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 from lit_maprops.envs import Task
 from lit_maprops.stacked.layers import Activation, Architecture, Picture, after
 from lit_maprops.stacked.nets import HIDDEN_GAIN
+from lit_maprops.stacked.recurrent import Cell, CellKind
 from lit_maprops.system.errors import check
 from lit_maprops.targets.own_network import OwnNetwork
+
+MEMORY_SIZE = 64  # units of a cell, unless somebody says otherwise
 
 
 def picture_of(task: Task) -> Picture | None:
@@ -32,6 +35,8 @@ class Networks(NamedTuple):
     critic_layer_norm: bool | None
     critic_network: str | None
     critic_network_args: dict[str, Any] | None
+    memory: CellKind | None = None
+    memory_size: int | None = None
 
     def policies(self) -> Architecture:
         """Of the policies."""
@@ -43,6 +48,7 @@ class Networks(NamedTuple):
             self.policy_gain,
             self.cnn,
             self._own("network"),
+            self._cell,
         )
 
     def critic(self) -> Architecture:
@@ -55,6 +61,7 @@ class Networks(NamedTuple):
             None,
             self.cnn,
             self._own("critic_network"),
+            self._cell,
         )
 
     def identity(self) -> dict[str, Any]:
@@ -70,11 +77,16 @@ class Networks(NamedTuple):
             "critic_layer_norm": critic.layer_norm,
             "critic_network": self.critic_network,
             "critic_network_args": self.critic_network_args,
+            "memory": self.memory,
         }
 
     @property
     def _hidden_gain(self) -> float:
         return HIDDEN_GAIN if self.hidden_gain is None else self.hidden_gain
+
+    @property
+    def _cell(self) -> Cell | None:
+        return None if self.memory is None else Cell(self.memory, self.memory_size or MEMORY_SIZE)
 
     def _own(self, name: str) -> OwnNetwork | None:
         path = getattr(self, name)
@@ -95,6 +107,8 @@ class Networks(NamedTuple):
         for name in [field for field in self._fields if field.startswith("critic_")]:
             given = getattr(self, name) is not None
             check(has_critic or not given, f"<learner.{name}> is given and this learner has no critic: leave it out")
+        told = "<learner.memory_size> is given without <learner.memory>, whose size it is: leave it out"
+        check(self.memory is not None or self.memory_size is None, told)
         self._check_used(has_critic)
         for layer in self.cnn:
             check(len(layer) == 3, f"<learner.cnn> has {layer}: give [channels, kernel, stride] for each convolution")
@@ -103,13 +117,14 @@ class Networks(NamedTuple):
         """Options of the layers, where there are none."""
         policies, critic = (self.network is None), (has_critic and self.critic_network is None)
         hidden_of_critic = self.hidden if self.critic_hidden is None else self.critic_hidden
+        cell = self.memory is not None  # a last layer comes behind it
         layers = (policies and bool(self.hidden)) or (critic and bool(hidden_of_critic))
         convolved = bool(self.cnn) and (policies or critic)
         given = {
             "activation": (self.activation != "tanh", layers or convolved),
             "layer_norm": (self.layer_norm, layers),
             "hidden_gain": (self.hidden_gain is not None, layers or convolved),
-            "policy_gain": (self.policy_gain is not None, policies and bool(self.hidden or self.cnn)),
+            "policy_gain": (self.policy_gain is not None, cell or (policies and bool(self.hidden or self.cnn))),
             "cnn": (bool(self.cnn), policies or critic),
             "critic_hidden": (self.critic_hidden is not None, critic),
             "critic_activation": (self.critic_activation is not None, critic and bool(hidden_of_critic)),

@@ -1,7 +1,9 @@
 """pi_theta: one decentralized policy per agent, seeing its own observation only."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -29,10 +31,16 @@ class TargetPolicies(TensorDictModuleBase):
         share_parameters: one network for all agents of a seed instead of one per agent.
         generators: one per seed; they fix the initial weights.
         initial_std: see ``Family.from_outputs``.
+
+    Attributes:
+        remembered: what is carried from step to step: the shape of each key in an environment.
+        sequence_length: steps of a row of a minibatch.
     """
 
     in_keys = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.PARAMETERS]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
+    sequence_length: int = 1
 
     def __init__(
         self,
@@ -72,6 +80,22 @@ class TargetPolicies(TensorDictModuleBase):
         legal = data.get(keys.ACTION_MASK, None)
         seen = (data.get(keys.OBSERVATION), *(() if legal is None else (legal,)))
         return self.distribution_parameters(*seen)
+
+    def advance(self, data: TensorDictBase) -> Tensor:
+        """``parameters_in`` one vector step ``[R, E]``; what is remembered after it is left under ``"next"``."""
+        return self.parameters_in(data)
+
+    def rows(self, steps: TensorDictBase, data: TensorDictBase) -> TensorDictBase:
+        """The steps ``[R, B]`` of D ``[R, *k, T, E]`` in the order in which ``parameters_in`` takes them."""
+        return steps
+
+    def steps_of(self, rows: Tensor, count: int) -> Tensor:
+        """Places of the steps ``[R, b * sequence_length]`` of rows ``[R, b]`` of minibatches, among all ``count``."""
+        return rows
+
+    def share(self, steps: TensorDictBase, every: slice) -> TensorDictBase:
+        """The steps of some of the rows."""
+        return steps[:, every]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``PARAMETERS`` from ``OBSERVATION``, and ``ACTION_MASK`` where the task has it."""

@@ -19,7 +19,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.buffer import Buffer, taken_rows
+from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.graphs import can_record
@@ -27,12 +27,14 @@ from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.system.errors import check
-from lit_maprops.targets import gae, native_ppo, ppo_gradient
+from lit_maprops.targets import gae, native_ppo
 from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
+from lit_maprops.targets.memory import critic_of
 from lit_maprops.targets.normalized import normalized
 from lit_maprops.targets.recorded import RecordedUpdate
+from lit_maprops.targets.sequence_gradient import gradient_on
 from lit_maprops.targets.value_norm import PopArt, ValueNorm
 
 HUBER_DELTA, POPART = 10.0, "popart"
@@ -63,7 +65,7 @@ class PPO(Learner):
         **learner: the other arguments of ``Learner``; ``share_parameters`` also for IPPO's critic.
     """
 
-    has_critic = True
+    has_critic = has_memory = True
     optimizer: SeedAdam
     loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
 
@@ -117,7 +119,8 @@ class PPO(Learner):
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
-        self.critic = self.critic_class(task, self.critic_architecture, self.share_parameters, generators)
+        made = task, self.critic_architecture, self.share_parameters, generators
+        self.critic = critic_of(self.critic_class, self.sequence_length, *made)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
         networks = [*self.policies.parameters(), *self.critic.parameters()]
         self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
@@ -134,12 +137,12 @@ class PPO(Learner):
     def update(self, buffer: Buffer) -> dict[str, Tensor]:
         trajectories = buffer.trajectories()
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
-        orders = self._orders(trajectories.batch_size[1:].numel())
+        orders = self._orders(trajectories.batch_size[1:].numel() // self.policies.sequence_length)
         if self.native and self.stepper is None:  # else every step is to be heard
             return native_ppo.update(self, trajectories, orders)
         active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
-        by_itself = self.stepper is None and self.team.size == 1
+        by_itself = self.stepper is None and self.team.size == 1 and self.memory is None
         learn = self._recorded if by_itself and can_record(active.device) else self._learn
         return learn(trajectories, orders, active)
 
@@ -150,13 +153,13 @@ class PPO(Learner):
     def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
         """All passes over D; ``active`` ``[R]`` are the seeds that learn. Accelerators are asked nothing."""
         data = self._prepare(trajectories)
-        n_seeds, n_rows = data.batch_size
+        n_seeds = len(data)
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         gradient = self._gradient_on(data)
         asks = active.device.type == "cpu"  # an accelerator's answers are waited for: there all go on to the end
         everyone = asks and self.learning is None  # known here, so that a gradient step need not ask
         for epoch, rows in enumerate(orders, 1):
-            for part in rows.tensor_split(min(self.minibatches, n_rows), dim=1):
+            for part in rows.tensor_split(min(self.minibatches, rows.shape[1]), dim=1):
                 own, count = self.team.share(part)
                 step = self._gradient_step(gradient(own, count), None if everyone else active)
                 for name, value in step.items():
@@ -209,7 +212,8 @@ class PPO(Learner):
     def _prepare(self, data: TensorDictBase) -> TensorDictBase:
         """Values, advantages and value targets for ``[R, k, T, E]``; returns them flat, ``[R, B]``."""
         value, advantage, target = self._estimates(data)
-        names = [*self.policies.in_keys, keys.STATE, keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
+        names = [*self.policies.in_keys, *self.critic.remembered, keys.STATE]
+        names += [keys.ACTION, keys.LOG_PROB, keys.PARAMETERS]
         flat = data.select(*names).set(keys.VALUE, value).flatten(1, 3)
         weight = weights(data.flatten(1, 3))
         if weight is not None:
@@ -222,16 +226,11 @@ class PPO(Learner):
             put_out = self.normalizer.normalize(flat.get(keys.VALUE)) if self.value_norm == POPART else put_out
             flat.set(keys.VALUE, put_out)
             target = self.normalizer.normalize(target)
-        return flat.set(keys.VALUE_TARGET, target)
+        return self.policies.rows(flat.set(keys.VALUE_TARGET, target), data)
 
     def _gradient_on(self, data: TensorDictBase) -> Callable[[Tensor, int], dict[str, Tensor]]:
         """What gives the losses ``[R]`` of rows ``[R, b]`` of D, divided by a count, and leaves their gradients."""
-        if ppo_gradient.knows(self.policies, self.critic, self.loss):
-            samples = ppo_gradient.Samples.of(self, data)
-            return lambda rows, count: ppo_gradient.gradient(self, samples.take(rows), count)
-        unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*self.policies.in_keys, *self.critic.in_keys}
-        learned_from = data.exclude(*unused)
-        return lambda rows, count: self._autograd(taken_rows(learned_from, rows), count)
+        return gradient_on(self, self.loss, data, self._autograd)
 
     def _autograd(self, own: TensorDictBase, count: int) -> dict[str, Tensor]:
         """As ``ppo_gradient.gradient``, for any policies, critic and loss."""
@@ -258,7 +257,7 @@ class PPO(Learner):
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
-        rows, data = data.shape[1], data[:, self.team.every]
+        rows, data = data.shape[1], self.policies.share(data, self.team.every)
         new, family = self.policies.parameters_in(data), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))

@@ -25,6 +25,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets.critics import AgentSpecificCritic, CentralCritic, Critic, IndependentCritic
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, huber
 from lit_maprops.targets.policies import TargetPolicies
@@ -121,8 +122,8 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     seeds = len(part.action)
     log_prob, advantage, value, target, *rest = part.numbers
     weight = rest[0] if rest else None
-    policy = _Policy(learner, part, log_prob, advantage, weight, count)
-    critic = _Critic(learner, value, target, weight, count)
+    policy = PolicyLoss(learner, part, log_prob, advantage, weight, count)
+    critic = CriticLoss(learner, value, target, weight, count)
     losses = {
         **_backpropagated(learner.policies.net, part.seen, policy),
         **_backpropagated(learner.critic.net, part.judged, critic),
@@ -130,7 +131,7 @@ def gradient(learner: Trained, part: Samples, count: int) -> dict[str, Tensor]:
     return {name: losses[name].reshape(seeds, -1).sum(1) / count for name in LOSSES}
 
 
-def _backpropagated(net: StackedNet, inputs: Tensor, loss: "_Policy | _Critic") -> dict[str, Tensor]:
+def _backpropagated(net: StackedNet, inputs: Tensor, loss: "PolicyLoss | CriticLoss") -> dict[str, Tensor]:
     """Losses of every row and network; leaves the gradient of their sum in the network's ``.grad``."""
     assert isinstance(net, StackedMLP)  # ``knows`` says so
     flat = net.flat.detach().flatten(0, -2)
@@ -148,7 +149,7 @@ def _backpropagated(net: StackedNet, inputs: Tensor, loss: "_Policy | _Critic") 
     return {name: torch.cat([losses[name] for losses in found]) for name in found[0]}
 
 
-class _Policy:
+class PolicyLoss:
     """Policy and entropy loss of networks' outputs ``[G, K, U]``, and their derivative."""
 
     def __init__(
@@ -179,6 +180,7 @@ class _Policy:
         )
 
     def __call__(self, output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses ``[G, U]`` of the networks ``part``, and the derivative of their sum in ``output``, which is lost."""
         action, advantage = self.action[part].unsqueeze(1), self.advantage[part]
         weight = None if self.weight is None else self.weight[part]
         if self.absent is not None:
@@ -201,19 +203,20 @@ class _Policy:
         return {name: weighted(loss, weight) for name, loss in losses.items()}, weighted(slope, weigh)
 
 
-class _Critic:
+class CriticLoss:
     """Critic loss of networks' values ``[C, H, U]``, and its derivative."""
 
     def __init__(self, learner: Trained, value: Tensor, target: Tensor, weight: Tensor | None, count: int) -> None:
         self.clip_value, self.coeff, self.count = learner.clip_value, learner.critic_coeff, count
         self.delta = learner.huber_delta
         net = learner.critic.net
-        assert isinstance(net, StackedMLP)  # ``knows`` says so
-        self.shape = math.prod(net.stack), net.shapes[-1][0], -1
+        assert isinstance(net, (StackedMLP, RecurrentNet))  # ``knows`` says so, here or in ``sequence_gradient``
+        self.shape = math.prod(net.stack), net.out_dim, -1
         self.value, self.target = value.reshape(self.shape), target.reshape(self.shape)
         self.weight = None if weight is None else weight.reshape(self.shape)
 
     def __call__(self, output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses ``[C, H, U]`` of the networks ``part``, and the derivative of their sum in ``output``."""
         error = output - self.target[part]
         loss = error.square()
         if self.clip_value is not None:

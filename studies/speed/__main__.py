@@ -30,6 +30,7 @@ PARTS = {
     "environments": ["environments.py"],
     "cost": ["fits.py", "cost"],
     "draws": ["fits.py", "draws"],
+    "recurrent": ["fits.py", "recurrent"],
     "seeds": ["fits.py", "seeds"],
     "around": ["fits.py", "around"],
     "start": ["fits.py", "start"],

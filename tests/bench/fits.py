@@ -110,6 +110,23 @@ def cost_of_draws() -> list[dict[str, str | float]]:
     return rows
 
 
+def cost_of_memory() -> list[dict[str, str | float]]:
+    """A GRU of 64 units against the second of two hidden layers of that width, everything else being equal."""
+    rows = []
+    flags = [*WIDE, "--model.learner.sequence_length", "8", "--model.learner.hidden", "[64]"]
+    cases = {"feed-forward": WIDE, "GRU": [*flags, "--model.learner.memory", "gru"]}
+    for engine, bar in (("torch", "2.5 or less"), ("auto", "")):
+        calls = {
+            name: lambda given=given, engine=engine: iteration(*given, "--model.engine", engine)[0]
+            for name, given in cases.items()
+        }
+        t = in_turn(calls, ROUNDS)
+        place = f"16 seeds x 8 envs, n = 512, MAPROPS, sequences of 8, {engine}"
+        rows += [row(f"{place}: {name}, one iteration", times, "s") for name, times in t.items()]
+        rows.append(ratio(f"{place}: GRU / feed-forward", t["GRU"], t["feed-forward"], bar))
+    return rows
+
+
 def seed_scaling() -> list[dict[str, str | float]]:
     """Time and memory per seed."""
     memory: dict[int, list[float]] = {seeds: [] for seeds in SEEDS}
@@ -231,6 +248,7 @@ if __name__ == "__main__":
     parts = {
         "cost": cost_of_updates,
         "draws": cost_of_draws,
+        "recurrent": cost_of_memory,
         "seeds": seed_scaling,
         "around": around_the_algorithm,
         "start": start_up,

@@ -54,6 +54,7 @@ SETTINGS = {
     ],
     "SparseReacher": [{"max_steps": 9, "success_radius": 0.15, "squash": "clip"}],
     "StagedGame": [{"payoff": "penalty_25", "stages": 5, "advance": "best"}],
+    "TMaze": [{"length": 1, "n_agents": 3, "max_steps": 4}],
     "TorchRL": [
         {"name": "torchrl_toys.make", "options": {"kind": "bounded", "batch": [1]}, "max_steps": 3},
     ],

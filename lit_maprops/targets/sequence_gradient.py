@@ -1,0 +1,122 @@
+"""The gradient of PPO's loss for policies and critics that remember: ``ppo_gradient``'s loss and its derivative in the
+outputs, and from there back through time by ``stacked.recurrent``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from lit_maprops import keys
+from lit_maprops.buffer import taken_rows
+from lit_maprops.distributions.families import Categorical
+from lit_maprops.stacked.recurrent import RecurrentNet
+from lit_maprops.targets import ppo_gradient
+from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
+from lit_maprops.targets.memory import RecurrentCentralCritic, RecurrentIndependentCritic, RecurrentPolicies
+from lit_maprops.targets.ppo_gradient import LOSSES, CriticLoss, PolicyLoss, Samples, Trained
+
+Gradient = Callable[[Tensor, int], dict[str, Tensor]]
+
+
+def gradient_on(
+    learner: Trained, loss: Any, data: TensorDictBase, by_autograd: Callable[[TensorDictBase, int], dict[str, Tensor]]
+) -> Gradient:
+    """What gives the losses ``[R]`` of rows ``[R, b]`` of minibatches, divided by a count, and leaves their gradients.
+
+    Args:
+        learner: whose networks they are.
+        loss: of policies and critic, as autograd takes it.
+        data: D as ``PPO`` has prepared it.
+        by_autograd: the same of steps ``[R, b]`` of D, where the derivative of this loss is not written down.
+    """
+    policies, critic = learner.policies, learner.critic
+    if ppo_gradient.knows(policies, critic, loss):
+        samples = Samples.of(learner, data)
+        return lambda rows, count: ppo_gradient.gradient(learner, samples.take(rows), count)
+    if knows(policies, critic, loss):
+        sequences = _Sequences(learner, data)
+        return lambda rows, count: gradient(learner, sequences, rows, count)
+    unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*policies.in_keys, *critic.in_keys}
+    learned_from, steps, length = data.exclude(*unused), data.shape[1], policies.sequence_length
+    return lambda rows, count: by_autograd(taken_rows(learned_from, policies.steps_of(rows, steps)), count * length)
+
+
+def knows(policies: Any, critic: Any, loss: Any) -> bool:
+    """As ``ppo_gradient.knows``."""
+    return (
+        type(policies) is RecurrentPolicies
+        and type(critic) in (RecurrentIndependentCritic, RecurrentCentralCritic)
+        and type(loss) in (UncheckedIPPOLoss, UncheckedMAPPOLoss)
+        and type(policies.family) is Categorical
+    )
+
+
+class _Sequences:
+    """D as sequences: the steps as ``Samples``, and what belongs to whole sequences."""
+
+    def __init__(self, learner: Trained, data: TensorDictBase) -> None:
+        self.samples, self.length = Samples.of(learner, data), learner.policies.sequence_length
+        self.steps_of, self.steps = learner.policies.steps_of, data.shape[1]
+        count = self.steps // self.length
+        self.begins = data.get(keys.BEGINS).unflatten(1, (self.length, count))  # [R, L, C]
+        # At the beginning of each, [R, A or 1, C, H].
+        self.remembered = [data.get(key)[:, :count].transpose(1, 2) for key in (keys.MEMORY, keys.CRITIC_MEMORY)]
+
+    def take(self, rows: Tensor) -> tuple[Samples, list[Tensor], Tensor]:
+        """Of the sequences ``rows`` ``[R, b]``: their steps, what is remembered, begins ``[R, L, b]``."""
+        remembered = [
+            memory.gather(2, rows[:, None, :, None].expand(-1, memory.shape[1], -1, memory.shape[3]))
+            for memory in self.remembered
+        ]
+        begins = self.begins.gather(2, rows.unsqueeze(1).expand(-1, self.length, -1))
+        return self.samples.take(self.steps_of(rows, self.steps)), remembered, begins
+
+
+def gradient(learner: Trained, sequences: _Sequences, rows: Tensor, count: int) -> dict[str, Tensor]:
+    """Losses ``[R]`` of the sequences ``rows`` ``[R, b]``, sums over agents and steps divided by ``count`` times their
+    length; ``.grad`` is their gradient.
+    """
+    part, (memory, critic_memory), begins = sequences.take(rows)
+    log_prob, advantage, value, target, *rest = part.numbers
+    weight, steps = rest[0] if rest else None, count * sequences.length
+    policy = PolicyLoss(learner, part, log_prob, advantage, weight, steps)
+    critic = CriticLoss(learner, value, target, weight, steps)
+    losses = {
+        **_backpropagated(learner.policies.net, part.seen, memory, begins, policy),
+        **_backpropagated(learner.critic.net, part.judged, critic_memory, begins, critic),
+    }
+    return {name: losses[name].reshape(len(rows), -1).sum(1) / steps for name in LOSSES}
+
+
+def _backpropagated(
+    net: Any, inputs: Tensor, memory: Tensor, begins: Tensor, loss: PolicyLoss | CriticLoss
+) -> dict[str, Tensor]:
+    """Losses of every row and network; leaves the gradient of their sum in the weights' ``.grad``.
+
+    Args:
+        net: the networks.
+        inputs: ``[R, A, L * b, in]``; A is 1 of a central critic.
+        memory: ``[R, A, b, H]``.
+        begins: ``[R, L, b]`` bool.
+        loss: of outputs ``[G, K, U]``.
+    """
+    assert isinstance(net, RecurrentNet)  # ``knows`` says so
+    agents, steps = inputs.shape[1], begins.shape[1:]
+    apart = inputs.unflatten(2, steps)  # [R, A, L, b, in]
+    if len(net.stack) == 2:
+        output, _ = net.unroll(apart, memory, begins.unsqueeze(1).expand(-1, agents, -1, -1))
+        output = output.flatten(2, 3)
+    else:  # agents side by side, as sequences of one network
+        begin = begins.unsqueeze(2).expand(-1, -1, agents, -1).flatten(2)
+        output, _ = net.unroll(apart.transpose(1, 2).flatten(2, 3), memory.flatten(1, 2), begin)
+        output = output.unflatten(2, (agents, -1)).transpose(1, 2).flatten(1, 3)
+    rows = output.reshape(-1, *output.shape[-2:]).mT  # [G, K, U]
+    with torch.no_grad():
+        losses, slope = loss(rows.detach().clone(), slice(None))
+    for weight in net.parameters():
+        weight.grad = None
+    rows.backward(slope)
+    return losses

@@ -1,0 +1,177 @@
+"""IPPO and MAPPO that remember against a from-scratch PPO of torch's cells, one seed and one sequence at a time."""
+
+import pytest
+import torch
+from targets_helpers import (
+    ENVS,
+    PPOS,
+    SEEDS,
+    SMALL,
+    STEPS,
+    TASKS,
+    MaskedTask,
+    SizesTask,
+    built,
+    filled,
+    random_batch,
+    randomize_heads,
+)
+from tensordict import TensorDict
+from test_ppo import ScalarPPO, gae
+from torch import Tensor, nn
+
+from lit_maprops import keys
+from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.recurrent import RecurrentNet
+from lit_maprops.stacked.streams import SeedStreams
+
+UNITS, LENGTH = 5, 3
+TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02, "max_grad_norm": 0.3}
+
+
+class Recurrent(nn.Module):
+    """One entry of a ``RecurrentNet`` of one hidden layer, of torch's modules, step by step with resets."""
+
+    def __init__(self, net: RecurrentNet, entry: tuple[int, ...]) -> None:
+        super().__init__()
+        assert isinstance(net.encoder, StackedMLP)
+        number = entry[0] if len(net.stack) == 1 else entry[0] * net.stack[1] + entry[1]
+        (first, offset), (gates, gates_offset) = [(w[number], b[number]) for w, b in net.encoder.layers()]
+        self.first, self.last = nn.Linear(first.shape[1], first.shape[0]), nn.Linear(UNITS, net.out_dim)
+        self.cell = (nn.GRUCell if net.cell.kind == "gru" else nn.LSTMCell)(gates.shape[1], UNITS)
+        inner, bias, last, last_bias = net.weights_of(*entry)
+        pairs = [(self.first.weight, first), (self.first.bias, offset), (self.last.weight, last)]
+        pairs += [(self.last.bias, last_bias), (self.cell.weight_ih, gates), (self.cell.bias_ih, gates_offset)]
+        pairs += [(self.cell.weight_hh, inner), (self.cell.bias_hh, bias)]
+        for mine, theirs in pairs:
+            mine.data.copy_(theirs.detach())
+
+    def forward(self, inputs: Tensor, memory: Tensor, begins: Tensor) -> Tensor:
+        """``[C, L, in]``, ``[C, .]`` and ``[C, L]`` to ``[C, L, out]``."""
+        outputs = []
+        for row, own, begin in zip(inputs, memory, begins, strict=True):
+            for seen, new in zip(row, begin, strict=True):
+                own = torch.zeros_like(own) if new else own
+                gru = isinstance(self.cell, nn.GRUCell)
+                state = own if gru else own.chunk(2)
+                after = self.cell(self.first(seen).tanh(), state)
+                own = after if gru else torch.cat(after)
+                outputs.append(self.last(own[:UNITS]))
+        return torch.stack(outputs).unflatten(0, inputs.shape[:2])
+
+
+class SequencePPO(ScalarPPO):
+    """Samples are sequences ``[C, L, ...]``."""
+
+    def _networks(self, net):
+        entries = [(self.seed,)] if len(net.stack) == 1 else [(self.seed, agent) for agent in range(2)]
+        return [Recurrent(net, entry) for entry in entries]
+
+    def _of_agents(self, networks, data: dict[str, Tensor], memory: Tensor) -> Tensor:
+        outputs = []
+        for agent in range(2):
+            x = data["observation"][:, :, agent]
+            if self.shared:
+                x = torch.cat([x, torch.eye(2)[agent].expand(*x.shape[:2], 2)], -1)
+            outputs.append(networks[0 if self.shared else agent](x, memory[:, 0, agent], data["begins"]))
+        return torch.stack(outputs, 2).flatten(0, 1)  # [C L, A, out]
+
+    def losses(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        memory = data["critic_memory"]
+        if self.central:
+            value = self.critics[0](data["state"], memory[:, 0, 0], data["begins"]).flatten(0, 1)
+        else:
+            value = self._of_agents(self.critics, data, memory).squeeze(-1)
+        outputs = self._of_agents(self.policies, data, data["memory"])
+        flat = {name: column.flatten(0, 1) for name, column in data.items()}
+        self._value, self._per_agent = (lambda _: value), (lambda *_: outputs)
+        return super().losses(flat)
+
+    def assert_same(self) -> None:
+        for net, networks in ((self.learner.policies.net, self.policies), (self.learner.critic.net, self.critics)):
+            for agent, mine in enumerate(networks):
+                theirs = Recurrent(net, (self.seed, agent)[: len(net.stack)])
+                for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+                    torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+def remembering_batch(learner, seed: int = 0) -> TensorDict:
+    """``random_batch`` with memories drawn at every step, of other steps than the ones before."""
+    rng = torch.Generator().manual_seed(seed)
+    plain = built(type(learner).__name__, task=type(learner.task))  # of the same sizes, for actions
+    data = random_batch(plain, seed)
+    for prefix in ((), ("next",)):
+        for name, size in (learner.policies.remembered | learner.critic.remembered).items():
+            name = name if isinstance(name, tuple) else (name,)
+            data.set((*prefix, *name), torch.randn(*data.shape, *size, generator=rng))
+    return data
+
+
+def sequences_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
+    """Per seed, sequences ``[C, L, ...]``: the first of every environment, then the second."""
+    advantage, target = gae(learner, trajectories)
+    with torch.no_grad():
+        value = learner.critic.values(trajectories).squeeze(-1)
+    done = trajectories.get(("next", keys.DONE)).squeeze(-1)
+    begins = torch.cat([torch.zeros_like(done[:, :, :1]), done[:, :, :-1]], 2)
+    columns = {
+        "observation": trajectories.get(keys.OBSERVATION), "state": trajectories.get(keys.STATE),
+        "action": trajectories.get(keys.ACTION), "log_prob": trajectories.get(keys.LOG_PROB),
+        "advantage": advantage, "value_target": target, "value": value, "begins": begins,
+        "memory": trajectories.get(keys.MEMORY), "critic_memory": trajectories.get(keys.CRITIC_MEMORY),
+    }  # fmt: skip
+    samples = []
+    for seed in range(SEEDS):
+        own = {name: column[seed, 0] for name, column in columns.items()}  # [T, E, ...]
+        flat = own["advantage"].flatten(0, 1)
+        own["advantage"] = (own["advantage"] - flat.mean(0)) / flat.std(0, correction=0)
+        parts = [(part, env) for part in range(STEPS // LENGTH) for env in range(ENVS)]
+        samples.append({
+            name: torch.stack([column[part * LENGTH : (part + 1) * LENGTH, env] for part, env in parts])
+            for name, column in own.items()
+        })  # fmt: skip
+    return samples
+
+
+@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("arguments", [{}, {"share_parameters": True}])
+@pytest.mark.parametrize("minibatches", [1, 3])
+@pytest.mark.parametrize("task", TASKS)
+def test_update_is_that_of_a_from_scratch_ppo(name, memory, arguments, minibatches, task):
+    own = {"memory": memory, "memory_size": UNITS, "sequence_length": LENGTH}
+    learner = built(name, task=task, **TIGHT | arguments | own, epochs=2, minibatches=minibatches)
+    learner.task = task()
+    randomize_heads(learner)
+    buffer = filled(remembering_batch(learner))
+    samples = sequences_of(learner, buffer.trajectories())
+    scalars = [SequencePPO(learner, seed, task) for seed in range(SEEDS)]
+    stats = learner.update(buffer)
+    order = SeedStreams(0, list(range(SEEDS)), "target minibatches")
+    losses = [[] for _ in range(SEEDS)]
+    for _ in range(2):
+        for part in order.permutation(STEPS * ENVS // LENGTH).tensor_split(minibatches, dim=1):
+            for seed, scalar in enumerate(scalars):
+                chosen = {key: column[part[seed]] for key, column in samples[seed].items()}
+                losses[seed].append(scalar.step(chosen))
+    for seed, scalar in enumerate(scalars):
+        scalar.assert_same()
+        for key in ("policy_loss", "critic_loss", "entropy_loss"):
+            mean = sum(step[key] for step in losses[seed]) / len(losses[seed])
+            assert stats[key][seed].item() == pytest.approx(mean, rel=1e-3, abs=1e-4), key
+
+
+def test_networks_of_any_kind_before_the_cell():
+    """Other layers, and a module of one's own."""
+    for arguments in ({"activation": "gelu", "layer_norm": True}, {"network": "own_modules.Residual"}):
+        learner = built("MAPPO", task=MaskedTask, memory="lstm", sequence_length=LENGTH, **SMALL | arguments)
+        learner.task = MaskedTask()
+        before = [weight.clone() for weight in learner.parameters()]
+        stats = learner.update(filled(remembering_batch(learner)))
+        assert all(value.isfinite().all() for value in stats.values())
+        assert all((one != other).any() for one, other in zip(before, learner.parameters(), strict=True))
+
+
+def test_a_critic_alone_or_other_cells_are_not_offered():
+    learner = built("IPPO", task=SizesTask, memory="gru", critic_hidden=[4], **SMALL)
+    assert learner.policies.net.cell == learner.critic.net.cell
