@@ -11,21 +11,52 @@ import pytest
 import torch
 from conftest import ROOT
 from masked_game import Doors
+from shifts import ContinuousShifts, MaskedShifts, Shifts
 from stepped import checkpoint_of, iterate, permuted, resume
 from test_resume import differences
+from torch import Tensor
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import choose
-from lit_maprops.envs import BoulderPush, Task, TwoPeaks
+from lit_maprops.envs import BoulderPush, State, Task, TMaze, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
 N, SEEDS, ORDER = 8, [0, 1, 2], [2, 0, 1]
 CPU = torch.device("cpu")
+
+
+class PictureDoors(Doors):
+    """The room as a picture of 2 x 2."""
+
+    observation_shape = 1, 2, 2
+
+
+class PictureShifts(Shifts):
+    """What an agent sees as a picture of 2 x 2."""
+
+    observation_shape = 1, 2, 2
+
+
+class PicturePeaks(TwoPeaks):
+    """What there is to see, which is always the same, as a picture of 2 x 2."""
+
+    observation_dim, observation_shape = 4, (1, 2, 2)
+
+    def observe(self, state: State) -> tuple[Tensor, Tensor]:
+        observation, seen = super().observe(state)
+        return observation.expand(*observation.shape[:-1], 4), seen
+
+
+class MaskedPeaks(TwoPeaks):
+    """Says which components are legal, which only actions can be."""
+
+    def legal_actions(self, state: State) -> Tensor:
+        return self.action_mask()
 
 
 class Feature(NamedTuple):
@@ -37,30 +68,48 @@ class Feature(NamedTuple):
     history: int = 2  # D at a checkpoint is empty without
 
 
+PICTURE = {"cnn": [[2, 2, 1]]}
+MEMORY = {"memory": "gru", "memory_size": 3, "sequence_length": 2}
 FEATURES = {
     "masked": Feature(Doors),
-    "picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, {"cnn": [[2, 2, 1]]}),
+    "dying": Feature(Shifts),
+    "recurrent": Feature(TMaze, {"length": 1, "max_steps": 3}, MEMORY, history=1),
+    "picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, PICTURE),
     "continuous": Feature(TwoPeaks, {"components": [2, 1]}),
+    # Two at a time, with one of the learners each.
+    "masked, dying": Feature(MaskedShifts),
+    "masked, recurrent": Feature(Doors, {}, MEMORY, history=1),
+    "masked, picture": Feature(PictureDoors, {}, PICTURE),
+    "masked, continuous": Feature(MaskedPeaks),
+    "dying, recurrent": Feature(Shifts, {}, MEMORY, history=1),
+    "dying, picture": Feature(PictureShifts, {}, PICTURE),
+    "dying, continuous": Feature(ContinuousShifts),
+    "recurrent, picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, MEMORY | PICTURE, history=1),
+    "recurrent, continuous": Feature(TwoPeaks, {"components": [2, 1]}, MEMORY, history=1),
+    "picture, continuous": Feature(PicturePeaks, {"components": [2, 1]}, PICTURE),
+    "dying, recurrent, continuous": Feature(ContinuousShifts, {}, MEMORY, history=1),
 }
 
-# Feature, sampler, learner and the line that refuses them; None: any.
-CONTINUOUS_ONLY = "behavior GaussianAdjustment is for continuous actions and {task} has discrete ones"
+SINGLE_STEPS = ("Reinforce", "HAPPO")
+# Feature, sampler and learner (None: any), and how the line begins that refuses them; the first that applies.
+ENUMERATE = ("MAPROPS", "Autoregressive", "CoordinationGraph", "TabularMAPROPS", "Greedy")
 REFUSED: list[tuple[str | None, str | None, str | None, str]] = [
-    *((feature, "GaussianAdjustment", None, CONTINUOUS_ONLY) for feature in FEATURES if feature != "continuous"),
-    *(
-        ("continuous", sampler, None, "behavior {sampler} enumerates actions and {task} has continuous ones")
-        for sampler in ("MAPROPS", "Autoregressive", "CoordinationGraph", "TabularMAPROPS", "Greedy")
-    ),
+    *(("recurrent", None, learner, "memory is gru and {learner} learns from single steps") for learner in SINGLE_STEPS),
+    *(("continuous", sampler, None, "behavior {sampler} enumerates actions and {task} has") for sampler in ENUMERATE),
+    ("discrete", "GaussianAdjustment", None, "behavior {sampler} is for continuous actions and {task} has discrete"),
+    ("masked, continuous", None, None, "env {task} has continuous actions and says which are legal"),
+    *(("recurrent", sampler, None, "behavior {sampler} counts the visits") for sampler in ("TabularMAPROPS", "Greedy")),
 ]
 TABLE = [(feature, sampler, learner) for feature in FEATURES for sampler in BEHAVIORS for learner in LEARNERS]
 
 
-def refusal(*cell: str) -> str | None:
+def refusal(feature: str, sampler: str, learner: str) -> str | None:
     """How the line begins that refuses a cell; None: it trains."""
-    for *pattern, words in REFUSED:
-        if all(part is None or part == name for part, name in zip(pattern, cell, strict=True)):
-            feature, sampler, learner = cell
-            return words.format(task=FEATURES[feature].task.__name__, sampler=sampler, learner=learner)
+    task = FEATURES[feature].task
+    has = {feature, *feature.split(", "), "continuous" if task.continuous_actions else "discrete"}
+    for needed, only_sampler, only_learner, words in REFUSED:
+        if needed in has and only_sampler in (None, sampler) and only_learner in (None, learner):
+            return words.format(task=task.__name__, sampler=sampler, learner=learner)
     return None
 
 

@@ -112,8 +112,9 @@ class AgentSpecificCritic(TensorDictModuleBase):
     """
 
     outputs = 1
-    in_keys = [keys.STATE, keys.OBSERVATION]  # noqa: RUF012
+    in_keys: list[Any] = [keys.STATE, keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
 
     def __init__(
         self,

@@ -87,6 +87,7 @@ class HAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
+    has_memory = False
     optimizer: TurnAdam
 
     def __init__(self, **ppo: Any) -> None:
