@@ -16,7 +16,7 @@ from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.envs.ends import living, only_living
 from lit_maprops.envs.remembering import environment
 from lit_maprops.targets import TargetPolicies
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import Critic
 
 
 class BehaviorActor(TensorDictModuleBase):
@@ -47,7 +47,7 @@ class BehaviorActor(TensorDictModuleBase):
         self,
         policies: TargetPolicies,
         behavior: BehaviorPolicy,
-        critic: IndependentCritic | CentralCritic | None = None,
+        critic: Critic | None = None,
     ) -> None:
         super().__init__()
         self.policies, self.behavior, self.critic = policies, behavior, critic

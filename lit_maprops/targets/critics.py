@@ -130,11 +130,24 @@ class AgentSpecificCritic(TensorDictModuleBase):
         sizes = task.n_agents, task.state_dim + task.observation_dim
         self.net = agent_network(*sizes, made, 1, share_parameters, 1.0, generators, moved)
 
-    def values(self, data: TensorDictBase) -> Tensor:
-        """``[R, *B, A, 1]`` from ``STATE`` and ``OBSERVATION`` (units of return)."""
+    def inputs(self, data: TensorDictBase) -> Tensor:
+        """``[R, *B, A, S + O]``: the global state beside each agent's observation."""
         observation = data.get(keys.OBSERVATION)
         state = data.get(keys.STATE).unsqueeze(-2).expand(*observation.shape[:-1], -1)
-        return per_agent(self.net, torch.cat([state, observation], -1))
+        return torch.cat([state, observation], -1)
+
+    def values(self, data: TensorDictBase) -> Tensor:
+        """``[R, *B, A, 1]`` from ``STATE`` and ``OBSERVATION`` (units of return)."""
+        return per_agent(self.net, self.inputs(data))
+
+    def repeated(self, times: int) -> Self:
+        """A copy for ``R * times`` entries, every seed's critic ``times`` times in a row."""
+        twin = copy.deepcopy(self)
+        twin.net = self.net.repeated(times)
+        return twin
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``: nothing."""
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``VALUE``."""

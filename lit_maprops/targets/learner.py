@@ -27,7 +27,7 @@ from lit_maprops.system.argument_types import (
 )
 from lit_maprops.system.arguments import Configurable
 from lit_maprops.system.errors import check
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.memory import RecurrentPolicies, check_length
 from lit_maprops.targets.networks import Networks
 from lit_maprops.targets.policies import TargetPolicies
@@ -164,7 +164,7 @@ class Learner(Configurable, nn.Module, ABC):
         )
         check_length(self.sequence_length, steps)
 
-    def acting_critic(self) -> IndependentCritic | CentralCritic | None:
+    def acting_critic(self) -> Critic | None:
         """The critic that must see every step of the collection, because it remembers; None: there is none."""
         critic: Any = self.get_submodule("critic") if self.has_critic and self.memory else None
         return critic

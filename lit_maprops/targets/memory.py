@@ -25,7 +25,7 @@ from lit_maprops.stacked.layers import Architecture
 from lit_maprops.stacked.nets import StackedNet
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.system.errors import check
-from lit_maprops.targets.critics import CentralCritic, IndependentCritic
+from lit_maprops.targets.critics import AgentSpecificCritic, CentralCritic, Critic, IndependentCritic
 from lit_maprops.targets.policies import TargetPolicies
 
 Unrolled = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -36,17 +36,19 @@ def _recurrent(net: StackedNet) -> RecurrentNet:
     return net
 
 
-def _along(unroll: Unrolled, data: TensorDictBase, seen: Any, remembered: Any, length: int) -> tuple[Tensor, Tensor]:
+def _along(
+    unroll: Unrolled, data: TensorDictBase, inputs: Tensor, remembered: Any, length: int
+) -> tuple[Tensor, Tensor]:
     """Outputs of the steps ``[R, *B]`` of ``data``, and what is remembered after each.
 
     Args:
         unroll: of inputs ``[R, L, C, ...]``, memory before the first step ``[R, C, ...]`` and begins ``[R, L, C]``.
         data: steps by themselves, or sequences.
-        seen: key of the inputs.
+        inputs: ``[R, *B, ...]``.
         remembered: key of what is remembered before a step.
         length: of sequences, L.
     """
-    inputs, memory, begins = data.get(seen), data.get(remembered), data.get(keys.BEGINS, None)
+    memory, begins = data.get(remembered), data.get(keys.BEGINS, None)
     batch = data.batch_size
     if begins is None:
         steps = inputs.reshape(batch[0], 1, -1, *inputs.shape[len(batch) :])
@@ -104,7 +106,7 @@ class RecurrentPolicies(TargetPolicies):
         def unroll(*given: Any) -> tuple[Tensor, Tensor]:
             return unroll_agents(self.net, *given)
 
-        return _along(unroll, data, keys.OBSERVATION, keys.MEMORY, self.sequence_length)
+        return _along(unroll, data, data.get(keys.OBSERVATION), keys.MEMORY, self.sequence_length)
 
     def _of_family(self, outputs: Tensor, data: TensorDictBase) -> Tensor:
         return self.family.from_outputs(outputs, self.initial_std, data.get(keys.ACTION_MASK, None))
@@ -162,7 +164,7 @@ class RecurrentIndependentCritic(IndependentCritic):
         def unroll(*given: Any) -> tuple[Tensor, Tensor]:
             return unroll_agents(_recurrent(self.net), *given)
 
-        return _along(unroll, data, keys.OBSERVATION, keys.CRITIC_MEMORY, self.sequence_length)
+        return _along(unroll, data, data.get(keys.OBSERVATION), keys.CRITIC_MEMORY, self.sequence_length)
 
     @override
     def values(self, data: TensorDictBase) -> Tensor:
@@ -188,7 +190,7 @@ class RecurrentCentralCritic(CentralCritic):
             value, after = _recurrent(self.net).unroll(state, memory.squeeze(2), begins)
             return value.unsqueeze(-1), after.unsqueeze(3)
 
-        return _along(unroll, data, keys.STATE, keys.CRITIC_MEMORY, self.sequence_length)
+        return _along(unroll, data, data.get(keys.STATE), keys.CRITIC_MEMORY, self.sequence_length)
 
     @override
     def values(self, data: TensorDictBase) -> Tensor:
@@ -199,13 +201,39 @@ class RecurrentCentralCritic(CentralCritic):
         data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
 
 
-_Kinds = dict[type, type[RecurrentIndependentCritic] | type[RecurrentCentralCritic]]
-_RECURRENT: _Kinds = {IndependentCritic: RecurrentIndependentCritic, CentralCritic: RecurrentCentralCritic}
+class RecurrentAgentSpecificCritic(AgentSpecificCritic):
+    """``AgentSpecificCritic`` that remembers; arguments as ``RecurrentPolicies``."""
+
+    in_keys = [keys.STATE, keys.OBSERVATION, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
+
+    def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
+        super().__init__(task, *others)
+        self.sequence_length, net = sequence_length, _recurrent(self.net)
+        self.remembered = {keys.CRITIC_MEMORY: (task.n_agents, net.cell.carried)}
+
+    def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
+        def unroll(*given: Any) -> tuple[Tensor, Tensor]:
+            return unroll_agents(_recurrent(self.net), *given)
+
+        return _along(unroll, data, self.inputs(data), keys.CRITIC_MEMORY, self.sequence_length)
+
+    @override
+    def values(self, data: TensorDictBase) -> Tensor:
+        return self._values(data)[0]
+
+    @override
+    def advance(self, data: TensorDictBase) -> None:
+        data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
 
 
-def critic_of(
-    kind: type[IndependentCritic | CentralCritic], sequence_length: int | None, *made: Any
-) -> IndependentCritic | CentralCritic:
+RECURRENT: dict[type[Critic], Any] = {
+    IndependentCritic: RecurrentIndependentCritic,
+    CentralCritic: RecurrentCentralCritic,
+    AgentSpecificCritic: RecurrentAgentSpecificCritic,
+}
+
+
+def critic_of(kind: type[Critic], sequence_length: int | None, *made: Any) -> Critic:
     """A critic.
 
     Args:
@@ -213,4 +241,4 @@ def critic_of(
         sequence_length: of those that remember; None: that kind itself.
         *made: its arguments.
     """
-    return kind(*made) if sequence_length is None else _RECURRENT[kind](*made, sequence_length=sequence_length)
+    return kind(*made) if sequence_length is None else RECURRENT[kind](*made, sequence_length=sequence_length)

@@ -99,7 +99,7 @@ class PPO(Learner):
         told = "<learner.huber_delta> is given and <learner.value_loss> is mse: leave it out, or give huber"
         check(huber_delta is None or value_loss == "huber", told)
         made, told = self.critic_architecture, "<learner.value_norm> is popart, which rescales the critic's last layer"
-        popart = value_norm == POPART
+        popart = value_norm == POPART and made.cell is None  # behind a cell there always is one
         check(not popart or made.own is None, f"{told}, and <learner.critic_network> is your own: give true")
         check(not popart or bool(made.hidden), f"{told} behind hidden ones: give <learner.critic_hidden>, or true")
         self.value_norm, self.huber_delta = value_norm, (huber_delta or HUBER_DELTA) if value_loss == "huber" else None
@@ -127,8 +127,9 @@ class PPO(Learner):
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         self.loss = built(self.loss_class, self.policies, self.critic, self)
         if self.value_norm:
-            sizes, width = (len(seed_ids), task.n_agents), [0, *self.critic_architecture.hidden][-1]
-            popart = self.value_norm == POPART
+            sizes, popart = (len(seed_ids), task.n_agents), self.value_norm == POPART
+            hidden, cell = self.critic_architecture.hidden, self.critic_architecture.cell
+            width = [0, *hidden][-1] if cell is None else cell.units
             self.normalizer = (
                 PopArt(*sizes, self.critic.net, width, self.critic.outputs) if popart else ValueNorm(*sizes)
             )

@@ -15,7 +15,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import ppo_gradient
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
-from lit_maprops.targets.memory import RecurrentCentralCritic, RecurrentIndependentCritic, RecurrentPolicies
+from lit_maprops.targets.memory import RECURRENT, RecurrentPolicies
 from lit_maprops.targets.ppo_gradient import LOSSES, CriticLoss, PolicyLoss, Samples, Trained
 
 Gradient = Callable[[Tensor, int], dict[str, Tensor]]
@@ -48,7 +48,7 @@ def knows(policies: Any, critic: Any, loss: Any) -> bool:
     """As ``ppo_gradient.knows``."""
     return (
         type(policies) is RecurrentPolicies
-        and type(critic) in (RecurrentIndependentCritic, RecurrentCentralCritic)
+        and type(critic) in RECURRENT.values()
         and type(loss) in (UncheckedIPPOLoss, UncheckedMAPPOLoss)
         and type(policies.family) is Categorical
     )

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from stacked_layers import biases, weights
-from targets_helpers import SEEDS, SMALL, built, filled, generator, random_batch, randomize_heads
+from targets_helpers import SEEDS, SMALL, SizesTask, built, filled, generator, random_batch, randomize_heads
+from test_recurrent_learners import remembering_batch
 from torch import Tensor
 
 from lit_maprops import keys
@@ -20,6 +21,8 @@ KINDS = {
     "own": ("IPPO", {}),
     "own, shared": ("IPPO", {"share_parameters": True}),
     "of modules": ("IPPO", {"critic_layer_norm": True, "critic_activation": "relu"}),
+    "remembering": ("MAPPO", {"memory": "gru", "memory_size": 5, "sequence_length": 3}),
+    "remembering, no hidden layer": ("MAPPO", {"memory": "gru", "memory_size": 5, "sequence_length": 3, "hidden": []}),
     "of modules, central": ("MAPPO", {"activation": "gelu"}),
 }
 
@@ -33,9 +36,10 @@ def targets(round_: int) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_stay_when_the_statistics_move(kind):
     name, arguments = KINDS[kind]
-    learner = built(name, **SMALL, **arguments, value_norm="popart")
+    learner = built(name, **SMALL | arguments, value_norm="popart")
     randomize_heads(learner)
-    data = random_batch(learner)
+    learner.task = SizesTask()
+    data = remembering_batch(learner) if learner.memory else random_batch(learner)
     for round_ in range(4):
         before, raw = learner.values(data), learner.critic.values(data).detach()
         learner.normalizer.update(targets(round_), None, None)

@@ -26,6 +26,7 @@ from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.stacked.streams import SeedStreams
 
 UNITS, LENGTH = 5, 3
+KINDS = {name: (name, {}) for name in PPOS} | {"agent-specific": ("MAPPO", {"critic_input": "agent_specific_state"})}
 TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02, "max_grad_norm": 0.3}
 
 
@@ -67,22 +68,24 @@ class SequencePPO(ScalarPPO):
         entries = [(self.seed,)] if len(net.stack) == 1 else [(self.seed, agent) for agent in range(2)]
         return [Recurrent(net, entry) for entry in entries]
 
-    def _of_agents(self, networks, data: dict[str, Tensor], memory: Tensor) -> Tensor:
+    def _of_agents(self, networks, seen: Tensor, begins: Tensor, memory: Tensor) -> Tensor:
         outputs = []
         for agent in range(2):
-            x = data["observation"][:, :, agent]
+            x = seen[:, :, agent]
             if self.shared:
                 x = torch.cat([x, torch.eye(2)[agent].expand(*x.shape[:2], 2)], -1)
-            outputs.append(networks[0 if self.shared else agent](x, memory[:, 0, agent], data["begins"]))
+            outputs.append(networks[0 if self.shared else agent](x, memory[:, 0, agent], begins))
         return torch.stack(outputs, 2).flatten(0, 1)  # [C L, A, out]
 
     def losses(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        memory = data["critic_memory"]
-        if self.central:
-            value = self.critics[0](data["state"], memory[:, 0, 0], data["begins"]).flatten(0, 1)
+        seen, state, begins, memory = (data[name] for name in ("observation", "state", "begins", "critic_memory"))
+        if self.seen == "state":
+            value = self.critics[0](state, memory[:, 0, 0], begins).flatten(0, 1)
         else:
-            value = self._of_agents(self.critics, data, memory).squeeze(-1)
-        outputs = self._of_agents(self.policies, data, data["memory"])
+            beside = torch.cat([state.unsqueeze(2).expand(-1, -1, 2, -1), seen], -1)
+            judged = beside if self.seen == "agent_specific_state" else seen
+            value = self._of_agents(self.critics, judged, begins, memory).squeeze(-1)
+        outputs = self._of_agents(self.policies, seen, begins, data["memory"])
         flat = {name: column.flatten(0, 1) for name, column in data.items()}
         self._value, self._per_agent = (lambda _: value), (lambda *_: outputs)
         return super().losses(flat)
@@ -133,14 +136,14 @@ def sequences_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
     return samples
 
 
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize(("name", "critic"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 @pytest.mark.parametrize("arguments", [{}, {"share_parameters": True}])
 @pytest.mark.parametrize("minibatches", [1, 3])
 @pytest.mark.parametrize("task", TASKS)
-def test_update_is_that_of_a_from_scratch_ppo(name, memory, arguments, minibatches, task):
+def test_update_is_that_of_a_from_scratch_ppo(name, critic, memory, arguments, minibatches, task):
     own = {"memory": memory, "memory_size": UNITS, "sequence_length": LENGTH}
-    learner = built(name, task=task, **TIGHT | arguments | own, epochs=2, minibatches=minibatches)
+    learner = built(name, task=task, **TIGHT | arguments | own | critic, epochs=2, minibatches=minibatches)
     learner.task = task()
     randomize_heads(learner)
     buffer = filled(remembering_batch(learner))
