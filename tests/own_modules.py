@@ -62,6 +62,41 @@ class Noisy(Plain):
         return super().forward(x) + torch.randn(1)
 
 
+class Recalls(Plain):
+    """What it puts out depends on the calls before, by a number that is no buffer."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x) + self.calls
+
+
+class SharesWeights(nn.Module):
+    """Whoever is made first draws the weights of all."""
+
+    layer: nn.Linear | None = None
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        SharesWeights.layer = SharesWeights.layer or nn.Linear(n_in, n_out)
+        self.own = SharesWeights.layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x)
+
+
+class ListsLayers(nn.Module):
+    """A layer in a list is no parameter of the module."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.first, self.others = nn.Linear(n_in, n_out), [nn.Linear(n_out, n_out)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.others[0](self.first(x))
+
+
 class FromNumpy(Plain):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)

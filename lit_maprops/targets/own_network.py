@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.system.entry_points import class_at, tried
@@ -72,11 +73,23 @@ class OwnNetwork:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         fits = shape == (_ROWS, out_dim)
         self._check(fits, f"puts out {shape} for {_ROWS} rows, not {(_ROWS, out_dim)}")
+        self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
         others = torch.cat([inputs[:1], torch.rand(_ROWS - 1, in_dim, generator=generator)])
         self._check(_close(self._output(module, others)[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
         self._check(_same(module, again), "changes its own buffers or weights when it is called")
-        self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
+        self._try_beside(module, inputs, output)
         self._try_stacked(again, inputs, output)
+
+    def _try_beside(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        """Whether another seed's module is one of its own, and with these weights does what this one does."""
+        torch.manual_seed(1)
+        other = self._made(inputs.shape[1], output.shape[1])
+        own, others = ({id(weight) for weight in each.parameters()} for each in (module, other))
+        self._check(not own & others, "has weights that all of its instances share, which would mix seeds")
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        found, reason = tried(lambda: functional_call(other, state, (inputs,)).detach())
+        told = "has numbers that are no parameters or buffers, such as layers in a list, which would mix seeds"
+        self._check(not reason and _close(found, output), told)
 
     def _output(self, module: nn.Module, inputs: Tensor) -> Any:
         output, reason = tried(lambda: module(inputs))
