@@ -1,15 +1,18 @@
 """Every learner x sampler x what tasks and networks may have: it trains, or it is refused in one line.
 
-A cell trains if its losses are finite and its policies move, if a run that is stopped and resumed ends bit for bit where
-an uninterrupted one does, and if seeds in another order give the same results in that order. What is refused is listed
-in ``REFUSED``, so that a new refusal is noticed, and so is a combination that is suddenly let through.
+A cell trains if its losses are finite and its policies move, if a run that is stopped and resumed ends bit for bit
+where an uninterrupted one does, and if seeds in another order give the same results in that order. What is refused is
+listed in ``REFUSED``, so that a new refusal is noticed, and so is a combination that is suddenly let through.
 """
 
+import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from conftest import ROOT
+from featured_tasks import MaskedPeaks, PictureDoors, PicturePeaks, PictureShifts
 from masked_game import Doors
 from shifts import ContinuousShifts, MaskedShifts, Shifts
 from stepped import checkpoint_of, iterate, permuted, resume
@@ -20,145 +23,130 @@ from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
-from lit_maprops.engine import choose
-from lit_maprops.envs import BoulderPush, State, Task, TMaze, TwoPeaks
+from lit_maprops.engine import NOTHING, choose
+from lit_maprops.envs import TASKS, BoulderPush, Task, TMaze, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
 N, SEEDS, ORDER = 8, [0, 1, 2], [2, 0, 1]
-CPU = torch.device("cpu")
-
-
-class PictureDoors(Doors):
-    """The room as a picture of 2 x 2."""
-
-    observation_shape = 1, 2, 2
-
-
-class PictureShifts(Shifts):
-    """What an agent sees as a picture of 2 x 2."""
-
-    observation_shape = 1, 2, 2
-
-
-class PicturePeaks(TwoPeaks):
-    """What there is to see, which is always the same, as a picture of 2 x 2."""
-
-    observation_dim, observation_shape = 4, (1, 2, 2)
-
-    def observe(self, state: State) -> tuple[Tensor, Tensor]:
-        observation, seen = super().observe(state)
-        return observation.expand(*observation.shape[:-1], 4), seen
-
-
-class MaskedPeaks(TwoPeaks):
-    """Says which components are legal, which only actions can be."""
-
-    def legal_actions(self, state: State) -> Tensor:
-        return self.action_mask()
+PICTURE = {"cnn": [[2, 2, 1]]}
+MEMORY = {"memory": "gru", "memory_size": 3, "sequence_length": 2}
+TWO_SIZES = {"components": [2, 1]}
 
 
 class Feature(NamedTuple):
-    """A column of the table."""
+    """A column of the table: a task, its arguments, options of the learner."""
 
     task: type[Task]
-    task_args: dict[str, Any] = {}
-    learner: dict[str, Any] = {}
-    history: int = 2  # D at a checkpoint is empty without
+    arguments: Any
+    options: Any
+    history: int = 2  # the most that is allowed: D at a checkpoint is empty without
 
 
-PICTURE = {"cnn": [[2, 2, 1]]}
-MEMORY = {"memory": "gru", "memory_size": 3, "sequence_length": 2}
 FEATURES = {
-    "masked": Feature(Doors),
-    "dying": Feature(Shifts),
-    "recurrent": Feature(TMaze, {"length": 1, "max_steps": 3}, MEMORY, history=1),
+    "masked": Feature(Doors, {}, {}),
+    "dying": Feature(Shifts, {}, {}),
+    "recurrent": Feature(TMaze, {"length": 1, "max_steps": 3}, MEMORY, 1),  # target batches cut its episodes
     "picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, PICTURE),
-    "continuous": Feature(TwoPeaks, {"components": [2, 1]}),
-    # Two at a time, with one of the learners each.
-    "masked, dying": Feature(MaskedShifts),
-    "masked, recurrent": Feature(Doors, {}, MEMORY, history=1),
+    "continuous": Feature(TwoPeaks, TWO_SIZES, {}),
+    # Several at once, with one of the learners each.
+    "masked, dying": Feature(MaskedShifts, {}, {}),
+    "masked, recurrent": Feature(Doors, {}, MEMORY, 1),
     "masked, picture": Feature(PictureDoors, {}, PICTURE),
-    "masked, continuous": Feature(MaskedPeaks),
-    "dying, recurrent": Feature(Shifts, {}, MEMORY, history=1),
+    "masked, continuous": Feature(MaskedPeaks, TWO_SIZES, {}),
+    "dying, recurrent": Feature(Shifts, {}, MEMORY, 1),
     "dying, picture": Feature(PictureShifts, {}, PICTURE),
-    "dying, continuous": Feature(ContinuousShifts),
-    "recurrent, picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, MEMORY | PICTURE, history=1),
-    "recurrent, continuous": Feature(TwoPeaks, {"components": [2, 1]}, MEMORY, history=1),
-    "picture, continuous": Feature(PicturePeaks, {"components": [2, 1]}, PICTURE),
-    "dying, recurrent, continuous": Feature(ContinuousShifts, {}, MEMORY, history=1),
+    "dying, continuous": Feature(ContinuousShifts, {}, {}),
+    "recurrent, picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, MEMORY | PICTURE, 1),
+    "recurrent, continuous": Feature(TwoPeaks, TWO_SIZES, MEMORY, 1),
+    "picture, continuous": Feature(PicturePeaks, TWO_SIZES, PICTURE),
+    "dying, recurrent, continuous": Feature(ContinuousShifts, {}, MEMORY, 1),
 }
 
-SINGLE_STEPS = ("Reinforce", "HAPPO")
 # Feature, sampler and learner (None: any), and how the line begins that refuses them; the first that applies.
-ENUMERATE = ("MAPROPS", "Autoregressive", "CoordinationGraph", "TabularMAPROPS", "Greedy")
+STEP_BY_STEP = ("Reinforce", "HAPPO")
+COUNTING = ("TabularMAPROPS", "Greedy")
+ENUMERATING = ("MAPROPS", "Autoregressive", "CoordinationGraph", *COUNTING)
 REFUSED: list[tuple[str | None, str | None, str | None, str]] = [
-    *(("recurrent", None, learner, "memory is gru and {learner} learns from single steps") for learner in SINGLE_STEPS),
-    *(("continuous", sampler, None, "behavior {sampler} enumerates actions and {task} has") for sampler in ENUMERATE),
+    *(("recurrent", None, learner, "memory is gru and {learner} learns from single steps") for learner in STEP_BY_STEP),
+    *(("continuous", sampler, None, "behavior {sampler} enumerates actions and {task} has") for sampler in ENUMERATING),
     ("discrete", "GaussianAdjustment", None, "behavior {sampler} is for continuous actions and {task} has discrete"),
     ("masked, continuous", None, None, "env {task} has continuous actions and says which are legal"),
-    *(("recurrent", sampler, None, "behavior {sampler} counts the visits") for sampler in ("TabularMAPROPS", "Greedy")),
+    *(("recurrent", sampler, None, "behavior {sampler} counts the visits") for sampler in COUNTING),
 ]
-TABLE = [(feature, sampler, learner) for feature in FEATURES for sampler in BEHAVIORS for learner in LEARNERS]
 
 
 def refusal(feature: str, sampler: str, learner: str) -> str | None:
-    """How the line begins that refuses a cell; None: it trains."""
-    task = FEATURES[feature].task
-    has = {feature, *feature.split(", "), "continuous" if task.continuous_actions else "discrete"}
+    """How the line begins that refuses a cell, with names to be filled in; None: it trains."""
+    continuous = FEATURES[feature].task.continuous_actions
+    has = {feature, *feature.split(", "), "continuous" if continuous else "discrete"}
     for needed, only_sampler, only_learner, words in REFUSED:
         if needed in has and only_sampler in (None, sampler) and only_learner in (None, learner):
-            return words.format(task=task.__name__, sampler=sampler, learner=learner)
+            return words
     return None
+
+
+def filled_in(words: str, feature: str, sampler: str, learner: str) -> str:
+    return words.format(task=FEATURES[feature].task.__name__, sampler=sampler, learner=learner)
+
+
+def table() -> list[tuple[str, str, str]]:
+    cells = list(itertools.product([name for name in FEATURES if ", " not in name], BEHAVIORS, LEARNERS))
+    pairs = itertools.product([name for name in FEATURES if ", " in name], BEHAVIORS)
+    for number, pair in enumerate(pairs):
+        learners = [name for name in LEARNERS if refusal(*pair, name) is None] or list(LEARNERS)
+        cells.append((*pair, learners[number % len(learners)]))
+    return cells
 
 
 def prepared(feature: str, sampler: str, learner: str, seed_ids: list[int], run_seed: int = 0) -> LitMAPROPS:
     """A run that has not begun: two environments per seed, two behavior updates in every batch."""
-    column, kind, learner_kind = FEATURES[feature], BEHAVIORS[sampler], LEARNERS[learner]
+    column, kind = FEATURES[feature], BEHAVIORS[sampler]
+    # A gradient of 0 but for rounding must make no step of Adam's.
     adjusted = {"hidden": [4], "learning_rate": 0.1, "epochs": 2, "clip_epsilon": 1.0, "kl_cutoff": 0.3}
-    adjusted["adam_epsilon"] = 1e-3  # a gradient of 0 but for rounding must make no step
+    behavior = kind(**adjusted, adam_epsilon=1e-3) if issubclass(kind, AdjustedPolicy) else kind()
     # Products of so few numbers are rounded alike wherever a seed's lie.
-    options: dict[str, Any] = {"hidden": [4], "learning_rate": 0.05} | column.learner
-    if learner_kind.has_critic:
-        options |= {"epochs": 1, "minibatches": 2}
+    options = {"hidden": [4], "learning_rate": 0.05} | column.options
+    options |= {"epochs": 1, "minibatches": 2} if LEARNERS[learner].has_critic else {}
     module = LitMAPROPS(
-        kind(**adjusted if issubclass(kind, AdjustedPolicy) else {}),
-        learner_kind(**options),
+        behavior,
+        LEARNERS[learner](**options),
         num_seeds=len(seed_ids),
         total_env_steps=3 * N,  # more than the tests make: evaluations have tests of their own
         run_seed=run_seed,
     )
     module.seed_ids = seed_ids
     sizes = {"num_envs": 2, "behavior_batch_size": 4, "target_batch_size": N, "history_batches": column.history}
-    module.prepare(MultiAgentData(column.task(**column.task_args), **sizes))
-    module.engines = choose("auto", CPU, module.task, module.behavior, module.learner)
+    module.prepare(MultiAgentData(column.task(**column.arguments), **sizes))
+    module.engines = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner)
     return module
 
 
-def trained(module: LitMAPROPS, iterations: int = 2) -> list[dict[str, torch.Tensor]]:
-    module.on_fit_start()
-    return iterate(module, iterations)
-
-
-@pytest.mark.parametrize(("feature", "sampler", "learner"), TABLE)
+@pytest.mark.parametrize(("feature", "sampler", "learner"), table())
 def test_trains_or_is_refused(feature: str, sampler: str, learner: str) -> None:
-    cell, words = (feature, sampler, learner), refusal(feature, sampler, learner)
-    if words is not None:
-        with pytest.raises(ConfigError, match=rf"^{words}[^\n]*$"):
-            prepared(*cell, SEEDS)
+    words = refusal(feature, sampler, learner)
+    if words is None:
+        check_training(feature, sampler, learner)
         return
+    with pytest.raises(ConfigError, match=rf"^{filled_in(words, feature, sampler, learner)}[^\n]*$"):
+        prepared(feature, sampler, learner, SEEDS)
+
+
+def check_training(*cell: str) -> None:
     whole = prepared(*cell, SEEDS)
-    before = checkpoint_of_networks(whole)
-    rows = trained(whole, 1)
+    first = {name: weight.clone() for name, weight in whole.learner.policies.named_parameters()}
+    whole.on_fit_start()
+    rows = iterate(whole, 1)
     half = checkpoint_of(whole)
     rows += iterate(whole, 1)
-    unknown = {name for row in rows for name, value in row.items() if not value.isfinite().all()}
-    allowed = {"train/success_rate", "history/staleness"} | ({"behavior/kl"} if sampler == "Greedy" else set())  # which there are not
+    unknown = {name for name, value in rows[1].items() if not value.isfinite().all()}
+    unknown |= {name for name in rows[0] if name.startswith("target/") and not rows[0][name].isfinite().all()}
+    allowed = {"train/success_rate"} | ({"behavior/kl"} if "Greedy" in cell else set())  # which there are not
     assert unknown <= allowed, unknown
-    after = whole.state_dict()
-    assert all(value.isfinite().all() for value in after.values())
-    moved = [(after[name] != before[name]).flatten(1).any(1) for name in before]
+    state = whole.state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+    moved = [(weight != first[name]).flatten(1).any(1) for name, weight in whole.learner.policies.named_parameters()]
     assert torch.stack(moved).any(0).all(), "a seed's policies stayed as they were"
 
     again = resume(prepared(*cell, SEEDS), half)
@@ -167,19 +155,49 @@ def test_trains_or_is_refused(feature: str, sampler: str, learner: str) -> None:
     assert differences(rows_again, rows[1:]) == []
 
     other = prepared(*cell, ORDER)
-    rows_of_other = trained(other)
-    for found, expected in ((other.state_dict(), after), *zip(rows_of_other, rows, strict=True)):
+    other.on_fit_start()
+    rows_of_other = iterate(other, 2)
+    assert other.engines is not None
+    exact = not any(reason and reason != NOTHING for reason in other.engines)  # kernels promise it
+    close = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-4, "atol": 1e-5}
+    for found, expected in ((other.state_dict(), state), *zip(rows_of_other, rows, strict=True)):
         assert found.keys() == expected.keys()
         for name, value in permuted(expected, ORDER).items():
-            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, equal_nan=True, msg=say(name))
+            torch.testing.assert_close(found[name], value, **close, equal_nan=True, msg=named(name))
 
 
-def checkpoint_of_networks(module: LitMAPROPS) -> dict[str, torch.Tensor]:
-    """A copy of the policies' parameters and buffers."""
-    return {
-        f"learner.policies.{name}": value.clone() for name, value in module.learner.policies.state_dict().items()
-    }
-
-
-def say(name: str) -> Any:
+def named(name: str) -> Any:
     return lambda text: f"{name}: {text}"
+
+
+def test_the_comparisons_can_fail() -> None:
+    """Seeds differ from each other, and from those of another run seed."""
+    states: list[dict[str, Tensor]] = []
+    for run_seed in range(2):
+        module = prepared("masked", "MAPROPS", "MAPPO", SEEDS, run_seed)
+        module.on_fit_start()
+        iterate(module, 1)
+        states.append(module.state_dict())
+    assert any("policies" in path for path in differences(*states))
+    assert any("policies" in path for path in differences(states[0], permuted(states[0], ORDER)))
+
+
+ONE_OF_EACH = {words: cell for cell in reversed(table()) if (words := refusal(*cell))}
+
+
+@pytest.mark.parametrize(("words", "cell"), ONE_OF_EACH.items(), ids=["-".join(cell) for cell in ONE_OF_EACH.values()])
+def test_refused_on_the_command_line(
+    words: str, cell: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before anything is written."""
+    (task, arguments, options, _), (_, sampler, learner) = FEATURES[cell[0]], cell
+    env = task.__name__ if task.__name__ in TASKS else f"{task.__module__}.{task.__name__}"
+    flags = ["--model.behavior", sampler, "--model.learner", learner, "--data.env", env, "--runs_dir", str(tmp_path)]
+    for prefix, given in (("data.env", arguments), ("model.learner", options)):
+        flags += [word for name, value in given.items() for word in (f"--{prefix}.{name}", str(value))]
+    flags += ["--model.sampling_error", "null"]
+    assert main(["fit", "--config", str(ROOT / "conf/matrix_game.yaml"), *flags]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("lit_maprops: error: --"), said
+    assert filled_in(words, *cell) in said
+    assert not any(tmp_path.iterdir())
