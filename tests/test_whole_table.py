@@ -1,8 +1,9 @@
 """Every learner x sampler x what tasks and networks may have: it trains, or it is refused in one line.
 
 A cell trains if its losses are finite and its policies move, if a run that is stopped and resumed ends bit for bit
-where an uninterrupted one does, and if seeds in another order give the same results in that order. What is refused is
-listed in ``REFUSED``, so that a new refusal is noticed, and so is a combination that is suddenly let through.
+where an uninterrupted one does, and if some of the seeds, in another order, end where they end beside the others: so
+that none looks at another, be it by a mean over all of them. What is refused is listed in ``REFUSED``, so that a new
+refusal is noticed, and so is a combination that is suddenly let through.
 """
 
 import itertools
@@ -29,7 +30,7 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
-N, SEEDS, ORDER = 8, [0, 1, 2], [2, 0, 1]
+N, SEEDS, OTHERS = 8, [0, 1, 2], [2, 0]
 PICTURE = {"cnn": [[2, 2, 1]]}
 MEMORY = {"memory": "gru", "memory_size": 3, "sequence_length": 2}
 TWO_SIZES = {"components": [2, 1]}
@@ -154,7 +155,7 @@ def check_training(*cell: str) -> None:
     assert differences(checkpoint_of(again), checkpoint_of(whole)) == []
     assert differences(rows_again, rows[1:]) == []
 
-    other = prepared(*cell, ORDER)
+    other = prepared(*cell, OTHERS)
     other.on_fit_start()
     rows_of_other = iterate(other, 2)
     assert other.engines is not None
@@ -162,7 +163,7 @@ def check_training(*cell: str) -> None:
     close = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-4, "atol": 1e-5}
     for found, expected in ((other.state_dict(), state), *zip(rows_of_other, rows, strict=True)):
         assert found.keys() == expected.keys()
-        for name, value in permuted(expected, ORDER).items():
+        for name, value in permuted(expected, OTHERS).items():
             torch.testing.assert_close(found[name], value, **close, equal_nan=True, msg=named(name))
 
 
@@ -179,7 +180,7 @@ def test_the_comparisons_can_fail() -> None:
         iterate(module, 1)
         states.append(module.state_dict())
     assert any("policies" in path for path in differences(*states))
-    assert any("policies" in path for path in differences(states[0], permuted(states[0], ORDER)))
+    assert any("policies" in path for path in differences(states[0], permuted(states[0], [2, 0, 1])))
 
 
 ONE_OF_EACH = {words: cell for cell in reversed(table()) if (words := refusal(*cell))}
