@@ -42,6 +42,9 @@ def test_config_takes_the_overrides_of_the_pages(config: Path, options: list[str
     model = yaml.safe_load(config.read_text())["model"]
     if "--model.learner.memory" in options and not LEARNERS[model["learner"]["class_path"]].has_memory:
         pytest.skip("a learner that remembers nothing")
+    asked = dict(zip(options[::2], options[1::2], strict=True)).get("--model.learner")
+    if asked and model["learner"]["init_args"].get("memory") and not LEARNERS[asked].has_memory:
+        pytest.skip("a learner that remembers nothing, where there is something to remember")
     behavior = BEHAVIORS[model["behavior"]["class_path"]]
     fields = {option.removeprefix("--model.behavior.") for option in options if "--model.behavior." in option}
     if not fields <= {name for owner in behavior.__mro__ for name in signature(owner.__init__).parameters}:
