@@ -1,11 +1,11 @@
 """Every sampler and learner on a task whose states remove actions: trains, resumes bit for bit, mixes no seeds."""
 
-import copy
 from typing import Any
 
 import pytest
 import torch
 from masked_game import LEGAL, Doors
+from stepped import checkpoint_of, iterate, resume
 from test_resume import differences
 
 from lit_maprops import keys
@@ -67,31 +67,8 @@ def prepared(sampler: str, learner: str, seed_ids: list[int], task: type[Task] =
     return module
 
 
-def checkpoint_of(module: LitMAPROPS) -> dict[str, Any]:
-    optimizers = [optimizer.state_dict() for optimizer in module.configure_optimizers()]
-    saved: dict[str, Any] = {"state_dict": module.state_dict(), "optimizer_states": optimizers}
-    module.on_save_checkpoint(saved)
-    return copy.deepcopy(saved)
-
-
 def resumed(saved: dict[str, Any], *made: Any) -> LitMAPROPS:
-    module = prepared(*made)
-    around = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": "2.6", "callbacks": {}, "lr_schedulers": []}
-    module.on_load_checkpoint(content := copy.deepcopy(saved) | around)
-    module.load_state_dict(content["state_dict"])
-    for optimizer, state in zip(module.configure_optimizers(), content["optimizer_states"], strict=True):
-        optimizer.load_state_dict(state)
-    module.on_fit_start()
-    return module
-
-
-def iterate(module: LitMAPROPS, iterations: int) -> list[dict[str, torch.Tensor]]:
-    """What every iteration measured; times left out."""
-    rows = []
-    for _ in range(iterations):
-        module.training_step(0, 0)
-        rows.append({name: value for name, value in module.row.items() if not name.startswith("time/")})
-    return rows
+    return resume(prepared(*made), saved)
 
 
 @pytest.mark.parametrize(("sampler", "learner"), EVERY, ids=lambda name: name)

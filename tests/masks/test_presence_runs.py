@@ -3,7 +3,8 @@
 import pytest
 import torch
 from shifts import ContinuousShifts, MaskedShifts, Shifts, UnequalShifts
-from test_masked_runs import ITERATIONS, SAMPLERS, checkpoint_of, iterate, prepared, resumed
+from stepped import checkpoint_of, iterate
+from test_masked_runs import ITERATIONS, SAMPLERS, prepared, resumed
 from test_resume import differences
 
 from lit_maprops import keys
