@@ -32,6 +32,7 @@ from lit_maprops.envs import (
     StagedGame,
     Task,
     TaskEnv,
+    TMaze,
     TwoPeaks,
 )
 from lit_maprops.module import LitMAPROPS
@@ -129,10 +130,13 @@ LEAVING = [
 
 @pytest.mark.parametrize(("task", "sampler"), LEAVING)
 def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
+    assert_same_on_a_device(task, sampler, {}, "energy" if task.continuous_actions else "tabular")
+
+
+def assert_same_on_a_device(task: type[Task], sampler: str, options: dict[str, Any], error: str | None = None) -> None:
     found = []
     for device in ("cpu", PRETEND):
-        error = "energy" if task.continuous_actions else "tabular"
-        model = started(task(), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2), device, error)
+        model = started(task(), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2, **options), device, error)
         model.learner.optimizer.fused = False
         for iteration in range(2):
             model.training_step(iteration, iteration)
@@ -140,6 +144,20 @@ def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], s
     assert set(found[0]) == set(found[1])
     for name in found[0]:
         torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler", "options"),
+    [
+        (TMaze, "MAPROPS", {"memory": "gru", "memory_size": 5, "sequence_length": 4}),
+        (Shifts, "PROPS", {"memory": "lstm", "memory_size": 5, "sequence_length": 8}),
+        (ContinuousShifts, "GaussianAdjustment", {"memory": "gru", "memory_size": 5, "sequence_length": 4}),
+        (BoulderPush, "MAPROPS", {"cnn": [[2, 3, 2]]}),
+    ],
+)
+def test_other_networks_on_a_device(pretending: Any, task: type[Task], sampler: str, options: dict[str, Any]) -> None:
+    """Recurrent ones, also where agents come and go, and convolutions."""
+    assert_same_on_a_device(task, sampler, {"hidden": [8], **options})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
