@@ -27,7 +27,8 @@ FIRST = [
     "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
     "drill/test_kills.py", "test_nodes.py", "test_slurm.py", "sweeps/test_wandb_faults.py", "test_plain_trainer.py",
     "examples/test_examples.py", "hostile/test_config_fuzz.py", "hostile/test_checkpoints.py", "test_tutorial.py",
-    "packages/test_packages.py", "test_faults.py", "test_whole_table.py", "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
+    "packages/test_packages.py", "test_faults.py", "test_whole_table.py",
+    "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
 ]  # fmt: skip
 
 # A run that touches everything and takes about a second. Those that are spelled out have numbers that
