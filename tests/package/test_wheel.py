@@ -20,7 +20,12 @@ import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-SHIPPED = {f"lit_maprops/{folder}/{path.name}" for folder in ("conf", "sweeps") for path in (ROOT / folder).iterdir()}
+SHIPPED = {
+    f"lit_maprops/{path.relative_to(ROOT)}"
+    for folder in ("conf", "sweeps")
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file()
+}
 LIST = "lit_maprops/benchmark/cooperative.yaml"
 # Compiled where they run.
 KERNELS = {str(path.relative_to(ROOT)) for path in (ROOT / "lit_maprops").rglob("*.[ch]pp")}
