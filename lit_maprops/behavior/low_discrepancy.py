@@ -40,7 +40,8 @@ class LowDiscrepancy(OnPolicy):
         coordinates: ``agent``, a coordinate each (each component of a continuous action has one); or ``joint``, one
             coordinate for the joint action, of which the distribution function is inverted.
         first_visits: what a state's first visit draws from: ``independent`` numbers, or a ``sequence`` over the
-            distinct states of D.
+            distinct states of D. Not where states never come back: there a sequence ties steps in a row to each other
+            (docs/evidence/low_discrepancy.md, VMAS navigation).
         scrambling: of a state's sequence: ``shift`` (a digital shift) or ``owen`` (nested uniform scrambling).
         order: instead of a sequence per state, the environments of a vector step share a point set in the order of
             their ``value`` (the critic's, the mean over agents), ``state`` or ``policy`` (first principal components of
