@@ -207,6 +207,10 @@ class OnPolicy(BehaviorPolicy):
     continuous = True
     adapts = False
 
+    def draws_each_agent(self) -> bool:
+        """Whether ``choose`` is each agent's draw from pi_theta_i with its own columns of ``source``."""
+        return True
+
     @override
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         return choose_independently(self.family, parameters, parameters, self.draw(data))

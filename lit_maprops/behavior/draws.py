@@ -29,7 +29,16 @@ class Draws:
 
     def uniform(self, streams: SeedStreams, data: TensorDictBase) -> Tensor:
         """For one vector step ``[R, E]``, from the seeds' streams: ``[R, E, *columns]``, each uniform on [0, 1)."""
-        return streams.uniform(data.batch_size[1], *self.columns)
+        return self.arranged(streams.uniform(*self.fresh_shape(data.batch_size[1])), data)
+
+    def fresh_shape(self, n_envs: int) -> tuple[int, ...]:
+        """Of a seed's independent numbers for one vector step, which ``arranged`` takes."""
+        layers = self.layers(n_envs)
+        return (*((layers,) if layers > 1 else ()), n_envs, *self.columns)
+
+    def arranged(self, fresh: Tensor, data: TensorDictBase) -> Tensor:
+        """What ``uniform`` makes of independent numbers ``[R, *fresh_shape(E)]``: ``[R, E, *columns]``."""
+        return fresh
 
     def reset(self, retained: int) -> None:
         """A new batch begins; D retains so many of the newest steps of each seed."""
@@ -56,8 +65,5 @@ class StratifiedDraws(Draws):
         return 1 + (n_envs > 1)
 
     @override
-    def uniform(self, streams: SeedStreams, data: TensorDictBase) -> Tensor:
-        n_envs = data.batch_size[1]
-        if n_envs == 1:
-            return super().uniform(streams, data)
-        return stratify(same_state(data), streams.uniform(2, n_envs, *self.columns).transpose(0, 1))
+    def arranged(self, fresh: Tensor, data: TensorDictBase) -> Tensor:
+        return fresh if data.batch_size[1] == 1 else stratify(same_state(data), fresh.transpose(0, 1))

@@ -107,6 +107,10 @@ class LowDiscrepancy(OnPolicy):
         self._values = learner.values if times == 1 else partial(_repeated, learner.values, times)
 
     @override
+    def draws_each_agent(self) -> bool:
+        return self.coordinates == "agent" and self.order is None
+
+    @override
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         if self._ordered is not None:

@@ -84,10 +84,9 @@ class LowDiscrepancyDraws(Draws):
         self.reset(0)
 
     @override
-    def uniform(self, streams: SeedStreams, data: TensorDictBase) -> Tensor:
-        fresh = to_bits(streams.uniform(data.batch_size[1], self.points.shape[1]))
+    def arranged(self, fresh: Tensor, data: TensorDictBase) -> Tensor:
         found = self.visits.find(data)
-        new = self._first_shifts(found, fresh)
+        new = self._first_shifts(found, to_bits(fresh.reshape(*fresh.shape[:2], -1)))
         shift = torch.where(found.known.unsqueeze(2), self.visits.numbers_of(found), new)
         self.visits.add(found, shift)
         point = scrambled(self._points(found.visit), shift, self.nested)

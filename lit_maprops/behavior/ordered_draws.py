@@ -17,7 +17,6 @@ from typing_extensions import override
 from lit_maprops.behavior.draws import Draws
 from lit_maprops.behavior.low_discrepancy_draws import Scrambling, scrambled
 from lit_maprops.stacked.sobol import PERIOD, sobol_points, to_bits, to_uniform
-from lit_maprops.stacked.streams import SeedStreams
 
 Order = Literal["value", "state", "policy"]
 POWER_STEPS = 10
@@ -41,8 +40,8 @@ class OrderedDraws(Draws):
         self.points, self.nested = sobol_points(math.prod(columns)), scrambling == "owen"
 
     @override
-    def uniform(self, streams: SeedStreams, data: TensorDictBase) -> Tensor:
-        shift = to_bits(streams.uniform(data.batch_size[1], self.points.shape[1]))[:, :1]  # [R, 1, W]
+    def arranged(self, fresh: Tensor, data: TensorDictBase) -> Tensor:
+        shift = to_bits(fresh.reshape(*fresh.shape[:2], -1))[:, :1]  # [R, 1, W]
         rank = self.feature.argsort(dim=1, stable=True).argsort(1)
         point = scrambled(self.points[rank % PERIOD], shift.expand(*rank.shape, -1), self.nested)
         return to_uniform(point).reshape(*rank.shape, *self.columns)

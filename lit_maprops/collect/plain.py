@@ -107,10 +107,12 @@ class PlainCollection:
     def _chooser(self) -> Callable[[int, Tensor], dict[str, Tensor]]:
         """What chooses the actions of a step by pi_theta's parameters ``[R, E, A, K]``."""
         behavior, family = self.behavior, self.behavior.family
-        alone = self._envs == 1 and behavior.draws == "stratified"
-        if type(behavior) is OnPolicy and (alone or behavior.draws == "independent"):
-            uniform = behavior.action_streams.several(self._steps, self._envs, *family.uniforms).unbind(1)
-            return lambda step, parameters: {"action": family.sample(parameters, uniform[step])}
+        if isinstance(behavior, OnPolicy) and behavior.draws_each_agent():
+            source, seen = behavior.source, self._seen
+            fresh = behavior.action_streams.several(self._steps, *source.fresh_shape(self._envs)).unbind(1)
+            return lambda step, parameters: {
+                "action": family.sample(parameters, source.arranged(fresh[step], seen[step]))
+            }
 
         def chosen(step: int, parameters: Tensor) -> dict[str, Tensor]:
             choice = behavior.choose(self._seen[step], parameters)
