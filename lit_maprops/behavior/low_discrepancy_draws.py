@@ -94,7 +94,8 @@ class LowDiscrepancyDraws(Draws):
 
     def _points(self, number: Tensor) -> Tensor:
         """Sobol's points ``[R, E]`` in the seeds' orders of coordinates, ``[R, E, W]`` int32."""
-        return self.points[number % PERIOD].gather(2, self.order.unsqueeze(1).expand(*number.shape, -1))
+        number = number % PERIOD if self.visits.used >= PERIOD else number
+        return self.points.take(number.unsqueeze(2) * self.points.shape[1] + self.order.unsqueeze(1))
 
     def _first_shifts(self, found: Found, fresh: Tensor) -> Tensor:
         """What randomizes the sequences of states that are not known, ``[R, E, W]`` int32."""
@@ -103,7 +104,7 @@ class LowDiscrepancyDraws(Draws):
             place = self.met.unsqueeze(1) + new.cumsum(1) - 1
             self.met = self.met + new.sum(1)
             fresh = self._points(place.clamp(min=0)) ^ self.begin.unsqueeze(1)
-        return fresh.gather(1, found.leader.unsqueeze(2).expand_as(fresh))
+        return fresh if fresh.shape[1] == 1 else fresh.gather(1, found.leader.unsqueeze(2).expand_as(fresh))
 
     @override
     def reset(self, retained: int) -> None:

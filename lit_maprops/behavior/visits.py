@@ -57,9 +57,9 @@ class Visits:
         state, content = self._states(data)
         n_envs = state.shape[1]
         if self.used:
-            kept, visit = self.state[:, : self.used], self.visit[:, : self.used]
-            same = kept.unsqueeze(1) == state.unsqueeze(2)  # [R, E, used]
-            visit, row = ((visit + 1).unsqueeze(1) * same).max(2)
+            kept, visit = self.state[:, None, : self.used], self.visit[:, None, : self.used]
+            visit, row = visit.where(kept == state.unsqueeze(2), -1).max(2)  # over [R, E, used]
+            visit = visit + 1
             if content is not None:
                 there = self.content.gather(1, row.unsqueeze(2).expand_as(content))
                 visit = visit * (there == content).all(2)
