@@ -8,11 +8,21 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.module import LitMAPROPS
 
 
-def train(model: LitMAPROPS, data: MultiAgentData, after: Callable[[LitMAPROPS], None]) -> None:
-    """Train one epoch, ``eval_interval`` target iterations, on the CPU; ``after`` is called after each of them."""
+def train(
+    model: LitMAPROPS,
+    data: MultiAgentData,
+    after: Callable[[LitMAPROPS], None],
+    before: Callable[[LitMAPROPS], None] | None = None,
+) -> None:
+    """Train one epoch, ``eval_interval`` target iterations, on the CPU; ``after`` is called after each of them.
+
+    ``before`` is called once, when everything is built and nothing collected.
+    """
     original = model.training_step
 
     def step(batch: int, batch_idx: int) -> None:
+        if before is not None and batch_idx == 0:
+            before(model)
         original(batch, batch_idx)
         after(model)
 

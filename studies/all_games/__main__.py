@@ -18,6 +18,7 @@ from lit_maprops.envs import MatrixGame
 from lit_maprops.envs.games.payoffs import payoff_names
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies import table_of
+from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import GAME_SAMPLERS, RUN_SEED, solved_runs
 from studies.page import write_page
 
@@ -36,16 +37,8 @@ def learning_rate(game: MatrixGame) -> float:
 
 def exact_gradient_solves(game: MatrixGame) -> bool:
     """Whether ascent along the expected gradient, which no sampler can better, ends at a best joint action."""
-    payoff = game.payoff.unflatten(0, (game.n_actions, game.n_actions))  # [N, N, 2]
-    logits = torch.zeros(2, game.n_actions)
-    for _ in range(UPDATES):
-        first, second = logits.softmax(-1)
-        # d E[G_i] / d logit_k = pi_i(k) (E[G_i | k] - E[G_i])
-        values = torch.stack([payoff[..., 0] @ second, payoff[..., 1].T @ first])
-        own = logits.softmax(-1)
-        logits += learning_rate(game) * own * (values - (own * values).sum(-1, keepdim=True))
-    first, second = logits.softmax(-1)
-    return float(torch.outer(first, second).flatten()[game.is_best].sum()) > 0.5
+    joint = ascent(payoffs(game), torch.zeros(1, 2, game.n_actions), learning_rate(game), UPDATES)
+    return float(joint[0, game.is_best].sum()) > 0.5
 
 
 def game_of(name: str) -> MatrixGame:

@@ -1,6 +1,8 @@
 """What the studies of one-state games measure: sampling error at a fixed policy, and solved runs."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from lit_maprops.distributions.joint import joint_log_probs, split_joint
 from lit_maprops.envs import MatrixGame, Task
 from lit_maprops.metrics.sampling_error import tabular_error
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import Reinforce
 from studies.train import train
@@ -81,7 +84,13 @@ def fixed_policy_error(
     return tabular_error(torch.cat(rows, 1), streams)["joint_tv"].numpy()
 
 
-def solved_runs(
+def solved_runs(*arguments: Any, **options: Any) -> tuple[int, float, float]:
+    """How many of ``solved_seeds`` are solved, and their mean joint TV, own and on-policy."""
+    solved, own, on_policy = solved_seeds(*arguments, **options)
+    return int(solved.sum()), own, on_policy
+
+
+def solved_seeds(
     maker: Maker,
     game: Callable[[], Task],
     n: int,
@@ -89,8 +98,20 @@ def solved_runs(
     learning_rate: float = 1.0,
     envs: int = 1,
     run_seed: int = RUN_SEED,
-) -> tuple[int, float, float]:
-    """Runs of 60 REINFORCE updates that end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy."""
+    logits: Tensor | None = None,
+) -> tuple[Tensor, float, float]:
+    """Which runs of 60 REINFORCE updates end with pi_theta(a best joint action) > 0.5; mean joint TV, own, on-policy.
+
+    Args:
+        maker: of the sampler.
+        game: a one-step game.
+        n: env steps per batch.
+        seeds: R.
+        learning_rate: of REINFORCE.
+        envs: parallel environments, and env steps between behavior updates.
+        run_seed: of the run.
+        logits: of the policies at the start, ``[R, A, N]``; None: uniform ones.
+    """
     model = LitMAPROPS(
         maker(),
         Reinforce(learning_rate),
@@ -107,12 +128,26 @@ def solved_runs(
         own.append(float(model.row["sampling_error/joint_tv"].mean()))
         on_policy.append(float(model.row["sampling_error/joint_tv_on_policy"].mean()))
 
-    train(model, MultiAgentData(game(), envs, envs, n), note)
-    joint = joint_log_probs(
-        model.learner.policies.distribution_parameters(torch.ones(seeds, 1, model.task.n_agents, 1))[:, 0]
-    ).exp()
+    train(model, MultiAgentData(game(), envs, envs, n), note, None if logits is None else partial(_start_at, logits))
+    joint = joint_log_probs(_log_probs(model)).exp()
     best = best_joint_actions(model.task)
-    return int((joint[:, best].sum(1) > 0.5).sum()), float(np.mean(own)), float(np.mean(on_policy))
+    return joint[:, best].sum(1) > 0.5, float(np.mean(own)), float(np.mean(on_policy))
+
+
+def _log_probs(model: LitMAPROPS) -> Tensor:
+    """Of every agent's actions in the only state, ``[R, A, N]``."""
+    ones = torch.ones(model.num_seeds, 1, model.task.n_agents, 1)
+    return model.learner.policies.distribution_parameters(ones)[:, 0]
+
+
+@torch.no_grad()
+def _start_at(logits: Tensor, model: LitMAPROPS) -> None:
+    """Let every agent's policy, a table, be the softmax of its logits ``[R, A, N]``."""
+    net = model.learner.policies.net
+    assert isinstance(net, StackedMLP)
+    ((weight, _),) = net.layers()  # the only observation is 1, and there is no bias
+    weight.copy_(logits.flatten(0, 1).unsqueeze(-1))
+    torch.testing.assert_close(_log_probs(model), logits.log_softmax(-1))
 
 
 def best_joint_actions(task: Task) -> Tensor:

@@ -1,0 +1,148 @@
+"""Measures docs/evidence/centralization.md: one adjustment over joint actions against an adjustment per agent.
+
+The games were chosen by on-policy sampling alone, on run seed 1000: coordination games whose expected gradient leads to
+the best joint action and of which on-policy sampling solves 50% to 70% of the runs at n = 16. Samplers are not tuned.
+What centralization.csv holds is not measured again.
+"""
+
+import argparse
+import csv
+import logging
+import warnings
+from itertools import product
+from typing import NamedTuple
+
+import torch
+
+from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
+from lit_maprops.envs import Coordination
+from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from studies import table_of
+from studies.matrix_games.exact import ascent, payoffs
+from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong, weak
+from studies.page import write_page
+
+RUN_SEED, SEEDS, SIZES, BASE = 20_261_131, 1024, (8, 16, 32), "OnPolicy"
+SAMPLERS: dict[str, Maker] = {
+    BASE: OnPolicy,
+    "LowDiscrepancy": LowDiscrepancy,
+    "PROPS, weak updates": weak(PROPS),
+    "MAPROPS, weak updates": weak(MAPROPS),
+    "PROPS, strong updates": strong(PROPS),
+    "MAPROPS, strong updates": strong(MAPROPS),
+    "TabularMAPROPS": TabularMAPROPS,
+}
+PAIRS = [("MAPROPS, weak updates", "PROPS, weak updates"), ("MAPROPS, strong updates", "PROPS, strong updates")]
+RESULT = table_of("centralization")
+Row = dict[str, str | int | float]
+
+
+class Game(NamedTuple):
+    """A coordination game: agreeing on action j pays ``rewards[j]``, everything else nothing."""
+
+    n_agents: int
+    rewards: list[float]
+    learning_rate: float
+
+    def task(self) -> Coordination:
+        """The game itself."""
+        return Coordination(self.n_agents, len(self.rewards), self.rewards)
+
+
+GAMES = {
+    "3 agents x 2 actions": Game(3, [1.0, 0.9], 1.0),
+    "3 agents x 3 actions": Game(3, [1.0, 0.8, 0.64], 2.0),
+    "4 agents x 2 actions": Game(4, [1.0, 0.9], 1.0),
+    "4 agents x 3 actions": Game(4, [1.0, 0.8, 0.64], 2.0),
+}
+
+
+def ascent_ends_at(game: Game) -> float:
+    """Probability of the best joint actions after 60 steps along the expected gradient."""
+    task = game.task()
+    uniform = torch.zeros(1, task.n_agents, task.n_actions)
+    joint = ascent(payoffs(task), uniform, game.learning_rate, 60)
+    return float(joint[0, best_joint_actions(task)].sum())
+
+
+def measure() -> list[Row]:
+    """Every game, n and sampler."""
+    rows: list[Row] = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
+    known = {(row["game"], row["sampler"], int(row["n"])) for row in rows}
+    for name, n, (sampler, maker) in product(GAMES, SIZES, SAMPLERS.items()):
+        if (name, sampler, n) in known:
+            continue
+        game = GAMES[name]
+        solved, own, on_policy = solved_seeds(maker, game.task, n, SEEDS, game.learning_rate, run_seed=RUN_SEED)
+        row: Row = {"game": name, "sampler": sampler, "n": n, "seeds": SEEDS, "solved": int(solved.sum())}
+        rows.append(row | {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)})
+        with RESULT.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return rows
+
+
+def difference(solved: int, base: int) -> str:
+    """In points, with Newcombe's interval."""
+    low, high = difference_interval(solved, SEEDS, base, SEEDS)
+    return f"{100 * (solved - base) / SEEDS:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
+
+
+def table(rows: list[Row]) -> str:
+    """Every cell, and what it is above on-policy sampling."""
+    found = {(r["game"], int(r["n"]), r["sampler"]): r for r in rows}
+    lines = [
+        "| game | n | sampler | solved | to on-policy, points | joint TV over training: own / on-policy |",
+        "|---" * 6 + "|",
+    ]
+    for name, n, sampler in product(GAMES, SIZES, SAMPLERS):
+        row, base = found[name, n, sampler], int(found[name, n, BASE]["solved"])
+        solved = int(row["solved"])
+        low, high = wilson_interval(solved, SEEDS)
+        cells = [name, str(n), sampler, f"{solved / SEEDS:.1%} [{low:.1%}, {high:.1%}]"]
+        cells.append("" if sampler == BASE else difference(solved, base))
+        cells.append(f"{float(row['joint_tv']):.3f} / {float(row['joint_tv_on_policy']):.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def centralized(rows: list[Row]) -> str:
+    """MAPROPS minus PROPS with the same updates."""
+    found = {(r["game"], int(r["n"]), r["sampler"]): int(r["solved"]) for r in rows}
+    head = " | ".join(f"{own} minus {other.split(',')[0]}" for own, other in PAIRS)
+    lines = [f"| game | n | {head} |", "|---" * (2 + len(PAIRS)) + "|"]
+    for name, n in product(GAMES, SIZES):
+        cells = [difference(found[name, n, own], found[name, n, other]) for own, other in PAIRS]
+        lines.append(f"| {name} | {n} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def games() -> str:
+    """What is played."""
+    lines = ["| game | rewards | learning rate | expected gradient ends at pi_theta(best) |", "|---" * 4 + "|"]
+    for name, game in GAMES.items():
+        rewards = ", ".join(f"{reward:g}" for reward in game.rewards)
+        lines.append(f"| {name} | {rewards} | {game.learning_rate:g} | {ascent_ends_at(game):.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing and write centralization.md."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    torch.set_num_threads(1)
+    rows = measure()
+    write_page(
+        "centralization",
+        run_seed=RUN_SEED,
+        seeds=SEEDS,
+        games=games(),
+        centralized=centralized(rows),
+        cells=table(rows),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Measures docs/evidence/random_policies.md: Figure 1's game and the 21 no-conflict games from random initial policies.
+
+Nothing is tuned: settings are those of studies/all_games. What random_policies.csv holds is not measured again.
+"""
+
+import argparse
+import csv
+import logging
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
+from lit_maprops.envs import MatrixGame
+from lit_maprops.envs.games.payoffs import payoff_names
+from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from studies import table_of
+from studies.all_games.__main__ import UPDATES, learning_rate
+from studies.matrix_games.exact import ascent, payoffs
+from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong
+from studies.page import write_page
+
+RUN_SEED, SEEDS, SIZES, BASE = 20_261_130, 400, (8, 16), "OnPolicy"
+SAMPLERS: dict[str, Maker] = {
+    BASE: OnPolicy,
+    "LowDiscrepancy": LowDiscrepancy,
+    "PROPS": strong(PROPS),
+    "MAPROPS": strong(MAPROPS),
+    "TabularMAPROPS": TabularMAPROPS,
+}
+GAMES = ["figure1", *(name for name in payoff_names() if name.startswith("no_conflict"))]
+RESULT = table_of("random_policies")
+Row = dict[str, str | int | float]
+Counts = dict[tuple[str, str, int], tuple[int, int]]  # (game, sampler, n): solved of those ascent solves, of the others
+
+
+def initial_logits() -> Tensor:
+    """Every agent's probability of action 0 is uniform on [0, 1], the same in all games: ``[SEEDS, 2, 2]``."""
+    first = torch.rand(SEEDS, 2, generator=torch.Generator().manual_seed(RUN_SEED)).clamp(1e-6, 1 - 1e-6)
+    return torch.stack([first, 1 - first], -1).log()
+
+
+def ascent_solves(game: MatrixGame) -> Tensor:
+    """Which seeds the expected gradient leads to a best joint action from their own start, ``[SEEDS]`` bool."""
+    joint = ascent(payoffs(game), initial_logits(), learning_rate(game), UPDATES)
+    return joint[:, best_joint_actions(game)].sum(1) > 0.5
+
+
+def measure() -> list[Row]:
+    """Every game, sampler and n."""
+    rows: list[Row] = list(csv.DictReader(RESULT.open())) if RESULT.exists() else []
+    known = {(row["game"], row["sampler"], int(row["n"])) for row in rows}
+    for game, (name, maker), n in product(GAMES, SAMPLERS.items(), SIZES):
+        if (game, name, n) in known:
+            continue
+        task, reached = MatrixGame(game), ascent_solves(MatrixGame(game))
+        made = partial(MatrixGame, game)
+        solved, own, on_policy = solved_seeds(
+            maker, made, n, SEEDS, learning_rate(task), run_seed=RUN_SEED, logits=initial_logits()
+        )
+        row: Row = {"game": game, "sampler": name, "n": n, "seeds": SEEDS, "ascent solves": int(reached.sum())}
+        row |= {"solved of them": int(solved[reached].sum()), "solved of the others": int(solved[~reached].sum())}
+        rows.append(row | {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)})
+        with RESULT.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return rows
+
+
+def totals(rows: list[Row], games: Iterable[str]) -> str:
+    """Solved shares over some games, of the seeds that the expected gradient solves and of the others."""
+    games = set(games)
+    lines = [
+        "| sampler | n | seeds that the expected gradient solves: solved | to on-policy, points | the others: solved | "
+        "to on-policy, points |",
+        "|---" * 6 + "|",
+    ]
+    for n in SIZES:
+        sums = {name: _sums(rows, games, name, n) for name in SAMPLERS}
+        for name, own in sums.items():
+            cells = [name, str(n)]
+            for (solved, of), (base, base_of) in zip(own, sums[BASE], strict=True):
+                low, high = wilson_interval(solved, of) if of else (0.0, 0.0)
+                cells.append(f"{solved / of:.1%} [{low:.1%}, {high:.1%}] of {of:,}" if of else "none")
+                a, b = difference_interval(solved, of, base, base_of) if of else (0.0, 0.0)
+                change = f"{100 * (solved / of - base / base_of):+.1f} [{100 * a:+.1f}, {100 * b:+.1f}]" if of else ""
+                cells.append("" if name == BASE else change)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _sums(rows: list[Row], games: set[str], name: str, n: int) -> list[tuple[int, int]]:
+    """Solved and all, of the seeds that ascent solves and of the others."""
+    own = [row for row in rows if row["game"] in games and (row["sampler"], int(row["n"])) == (name, n)]
+    reached = sum(int(row["ascent solves"]) for row in own)
+    total = sum(int(row["seeds"]) for row in own)
+    return [
+        (sum(int(row["solved of them"]) for row in own), reached),
+        (sum(int(row["solved of the others"]) for row in own), total - reached),
+    ]
+
+
+def by_game(rows: list[Row]) -> str:
+    """Solved of all seeds, game by game."""
+    found = {
+        (r["game"], r["sampler"], int(r["n"])): int(r["solved of them"]) + int(r["solved of the others"]) for r in rows
+    }
+    lines = [f"| game | expected gradient | {' | '.join(SAMPLERS)} |", "|---" * (2 + len(SAMPLERS)) + "|"]
+    for game in GAMES:
+        reached = next(int(row["ascent solves"]) for row in rows if row["game"] == game) / SEEDS
+        cells = [" / ".join(f"{found[game, name, n] / SEEDS:.2f}" for n in SIZES) for name in SAMPLERS]
+        lines.append(f"| {game} | {reached:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing and write random_policies.md."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    torch.set_num_threads(1)
+    rows = measure()
+    write_page(
+        "random_policies",
+        run_seed=RUN_SEED,
+        seeds=SEEDS,
+        figure1=totals(rows, ["figure1"]),
+        no_conflict=totals(rows, GAMES[1:]),
+        games=by_game(rows),
+    )
+
+
+if __name__ == "__main__":
+    main()
