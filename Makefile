@@ -134,6 +134,18 @@ evidence-cutoffs: setup ## measure docs/evidence/cutoffs.md: where updates overs
 evidence-games: setup ## measure docs/evidence/all_games.md: every named game (about 15 minutes)
 	$(BIN)/python -m studies.all_games
 
+evidence-random: setup ## measure docs/evidence/random_policies.md: the games of the paper from random policies (about a quarter of an hour)
+	$(BIN)/python -m studies.random_policies
+
+evidence-centralization: setup ## measure docs/evidence/centralization.md: PROPS against MA-PROPS with 3 and 4 agents (about a quarter of an hour)
+	$(BIN)/python -m studies.centralization
+
+evidence-batches: setup ## measure docs/evidence/batch_sizes.md: m against n on BoulderPush; continues where it was interrupted (about half an hour)
+	$(BIN)/python -m studies.batch_sizes
+
+evidence-sight: setup ## measure docs/evidence/partial_sight.md: Foraging with little sight, with memory and without (about half an hour)
+	$(BIN)/python -m studies.partial_sight
+
 evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by both engines (about a quarter of an hour)
 	$(BIN)/python -m studies.engines
 

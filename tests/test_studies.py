@@ -21,7 +21,9 @@ RULES = re.findall(r"^([a-z-]+):.*?## (.*)\n((?:\t.*\n)+)", MAKEFILE, flags=re.M
 TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
 # Studies whose page can be made of the raw table alone, and how; the other pages hold more than their tables do.
 BY_OPTION = ("autopsy", "continuous_tasks", "learners", "samplers", "soak", "sparse_reward", "speed")
-REBUILT = {name: ["--page"] for name in BY_OPTION} | {"all_games": [], "until_decided": []}
+REBUILT = {name: ["--page"] for name in BY_OPTION} | {
+    name: [] for name in ("all_games", "random_policies", "until_decided")
+}
 
 
 def run_study(study: str, options: list[str], place: Path) -> None:

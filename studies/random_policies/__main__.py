@@ -34,6 +34,7 @@ SAMPLERS: dict[str, Maker] = {
 }
 GAMES = ["figure1", *(name for name in payoff_names() if name.startswith("no_conflict"))]
 RESULT = table_of("random_policies")
+MANY = 3_000  # steps along the expected gradient, fifty times as many as runs have updates
 Row = dict[str, str | int | float]
 Counts = dict[tuple[str, str, int], tuple[int, int]]  # (game, sampler, n): solved of those ascent solves, of the others
 
@@ -44,9 +45,9 @@ def initial_logits() -> Tensor:
     return torch.stack([first, 1 - first], -1).log()
 
 
-def ascent_solves(game: MatrixGame) -> Tensor:
+def ascent_solves(game: MatrixGame, updates: int = UPDATES) -> Tensor:
     """Which seeds the expected gradient leads to a best joint action from their own start, ``[SEEDS]`` bool."""
-    joint = ascent(payoffs(game), initial_logits(), learning_rate(game), UPDATES)
+    joint = ascent(payoffs(game), initial_logits(), learning_rate(game), updates)
     return joint[:, best_joint_actions(game)].sum(1) > 0.5
 
 
@@ -118,6 +119,14 @@ def by_game(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def solved_later() -> tuple[int, int]:
+    """Seeds of the no-conflict games that ascent does not solve, and those of them that it solves in ``MANY`` steps."""
+    tasks = [MatrixGame(game) for game in GAMES[1:]]
+    others = sum(int((~ascent_solves(task)).sum()) for task in tasks)
+    later = sum(int((ascent_solves(task, MANY) & ~ascent_solves(task)).sum()) for task in tasks)
+    return others, later
+
+
 def main() -> None:
     """Measure what is missing and write random_policies.md."""
     warnings.filterwarnings("ignore")
@@ -125,6 +134,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     rows = measure()
+    others, later = solved_later()
     write_page(
         "random_policies",
         run_seed=RUN_SEED,
@@ -132,6 +142,9 @@ def main() -> None:
         figure1=totals(rows, ["figure1"]),
         no_conflict=totals(rows, GAMES[1:]),
         games=by_game(rows),
+        others=f"{others:,}",
+        later=later,
+        many=f"{MANY:,}",
     )
 
 
