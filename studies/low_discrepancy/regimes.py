@@ -70,7 +70,6 @@ GAUSSIAN: dict[str, list[str]] = {
 DEEP = {"epochs": 4, "clip_epsilon": 0.3, "hidden": "[64,64]", "minibatches": 1}
 ARM: dict[str, list[str]] = {
     **ON_POLICY,
-    "LowDiscrepancy, first visits in sequence": GRID["LowDiscrepancy, first visits in sequence"],
     "LowDiscrepancy, ordered by value": options("LowDiscrepancy", order="value"),
     "PROPS": options("PROPS", **DEEP, learning_rate=0.0003, kl_cutoff=0.03),
     "GaussianAdjustment": options("GaussianAdjustment", **DEEP, learning_rate=0.0003, kl_cutoff=0.03),
@@ -89,6 +88,7 @@ class Regime(NamedTuple):
     seeds: int = SEEDS
     run_seeds: Sequence[int] = RUN_SEEDS
     interval: int = 10  # target iterations between estimates of the error
+    ceiling_seeds: int | None = None  # None: as many as the samplers' runs
 
 
 RELIABILITY = "conf/boulderpush_reliability.yaml"
@@ -112,10 +112,21 @@ REGIMES: dict[str, Regime] = {
         interval=3,
     ),
     "TwoPeaks": Regime("conf/continuous_game.yaml", [], 8, 1200, GAUSSIAN, "joint_energy", seeds=1024),
+    # MuJoCo steps one environment after another: 64 seeds take a core a quarter of an hour, its ceiling 8 times that.
     "SparseReacher": Regime(
-        "conf/reacher_sparse.yaml", [f"{LEARNER}learning_rate", "0.003"], 2048, 20480, ARM, "joint_energy", seeds=64
+        "conf/reacher_sparse.yaml",
+        [f"{LEARNER}learning_rate", "0.003"],
+        *(2048, 20480, ARM, "joint_energy", 64, RUN_SEEDS[:1]),
+        ceiling_seeds=32,
     ),
-    "VMAS navigation": Regime("conf/vmas_navigation.yaml", [], 2048, 40960, ARM, "joint_energy", seeds=64),
+    "VMAS navigation": Regime(
+        "conf/vmas_navigation.yaml",
+        [],
+        2048,
+        40960,
+        {**ARM, "LowDiscrepancy, first visits in sequence": GRID["LowDiscrepancy, first visits in sequence"]},
+        *("joint_energy", 64, (*RUN_SEEDS, 703, 704)),
+    ),
 }
 
 
@@ -133,7 +144,7 @@ PENALTIES = ("BoulderPush, MAPPO, penalty 0.002", "BoulderPush, MAPPO, penalty 0
 SECONDARY = (*PENALTIES, "BoulderPush 8x8, MAPPO", "BoulderPush, MAPPO, one random start per seed")
 STARTS = "BoulderPush, MAPPO, random starts"
 ON_GPU: dict[tuple[str, str, str], int] = {
-    **{(PLANNED, STARTS, sampler): 256 for sampler in ("PROPS", "MAPROPS")},
+    (PLANNED, STARTS, "MAPROPS"): 256,
     **{(FRESH, name, "MAPROPS"): 1024 for name in CONFIRMED},
     **{(PLANNED, name, "PROPS"): 256 for name in ("BoulderPush, MAPPO", *SECONDARY)},
     **{(PLANNED, "Foraging, MAPPO", sampler): 256 for sampler in ("PROPS", "Autoregressive", "MAPROPS")},
@@ -166,7 +177,8 @@ def runs(part: str, name: str, sampler: str) -> dict[tuple[str, str, str, str], 
     own, factor = (regime.samplers[BASE], 8) if sampler == CEILING else (regime.samplers[sampler], 1)
     sizes = {"--data.target_batch_size": factor * regime.n, "--model.total_env_steps": factor * regime.env_steps}
     on_gpu = ON_GPU.get((part, name, sampler))
-    sizes |= {"--model.num_seeds": on_gpu or regime.seeds, "--model.sampling_error_interval": regime.interval}
+    seeds = on_gpu or (regime.ceiling_seeds if sampler == CEILING else None) or regime.seeds
+    sizes |= {"--model.num_seeds": seeds, "--model.sampling_error_interval": regime.interval}
     kind = "energy" if regime.error == "joint_energy" else "tabular"
     given = [*own, *regime.flags, "--model.sampling_error", kind, *(str(p) for pair in sizes.items() for p in pair)]
     if on_gpu:
