@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from lit_maprops.stacked.layers import Architecture, Picture
+from lit_maprops.stacked.layers import Architecture, Picture, StackedLayers
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.streams import SeedStreams
@@ -62,7 +62,7 @@ def test_they_are_torchs_layers_for_every_seed(activation, layer_norm, cnn, stac
         assert type(stacked(Architecture([8, 6]), stack)) is StackedMLP
         return
     net = stacked(Architecture([8, 6], activation, layer_norm, cnn=CNN if cnn else ()), stack)
-    assert type(net) is StackedModule
+    assert type(net) is StackedLayers
     nn.init.normal_(net.flat, std=0.3, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randn(*stack, 7, IN, generator=generator)
