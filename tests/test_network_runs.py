@@ -46,12 +46,14 @@ def test_every_sampler_takes_other_networks(fit, behavior):
 
 def test_a_run_goes_on_with_the_networks_it_has(fit, capsys):
     """Even where others have as many weights."""
-    run = fit("x", "--model.learner.activation", "relu", "--model.total_env_steps", "96", env="BoulderPush")
+    other = ["--model.learner.activation", "relu", "--model.behavior.activation", "relu"]
+    adjusted = ["--model.behavior", "MAPROPS", "--model.behavior.hidden", "[4]", *other]
+    run = fit("x", *adjusted, "--model.total_env_steps", "96", env="BoulderPush")
     again = ["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--model.total_env_steps", "128"]
-    for option in ("activation", "critic_activation"):
+    for option in ("learner.activation", "learner.critic_activation", "behavior.activation"):
         capsys.readouterr()
-        assert main([*again, f"--model.learner.{option}", "gelu"]) == 2
+        assert main([*again, f"--model.{option}", "gelu"]) == 2
         said = capsys.readouterr().err
-        assert f"--model.learner.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
+        assert f"--model.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
         assert said.count("\n") == 1
     assert main(again) == 0
