@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from conftest import ROOT
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
@@ -57,3 +58,12 @@ def test_a_run_goes_on_with_the_networks_it_has(fit, capsys):
         assert f"--model.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
         assert said.count("\n") == 1
     assert main(again) == 0
+
+
+@pytest.mark.parametrize(("option", "module"), [("network", "MixesRows"), ("critic_network", "UsesALayerOutside")])
+def test_a_module_that_mixes_seeds_or_rows_is_refused_before_anything_is_written(option, module, tmp_path, capsys):
+    options = ["--runs_dir", str(tmp_path), f"--model.learner.{option}", f"own_modules.{module}"]
+    assert main(["fit", "--config", str(ROOT / "conf/boulderpush.yaml"), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"lit_maprops: error: --model.learner.{option} is own_modules.{module}, which ")
+    assert said.count("\n") == 1 and not any(tmp_path.iterdir())

@@ -69,6 +69,12 @@ def test_they_are_torchs_layers_for_every_seed(activation, layer_norm, cnn, stac
     pull = torch.randn(*stack, 7, OUT, generator=generator)
     output = net(inputs)
     (output * pull).sum().backward()
+    with torch.no_grad():  # as what trains an adjustment goes through them
+        layers = net.passes.layers(net.flat.flatten(0, -2))
+        saved, passed = net.passes.forward(layers, inputs.flatten(0, -3))
+        gradients = net.passes.backward(layers, saved, pull.flatten(0, -3).mT)
+    torch.testing.assert_close(passed.mT.unflatten(0, stack), output.detach())
+    torch.testing.assert_close(gradients.unflatten(0, stack), net.flat.grad)
     for entry in itertools.product(*map(range, stack)):
         reference = Reference(KINDS[activation], layer_norm, cnn)
         vector_to_parameters(net.flat[entry].detach().clone(), reference.parameters())

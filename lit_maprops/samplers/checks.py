@@ -57,7 +57,7 @@ def check_log_probs(name: str, log_probs: Tensor, mask: Tensor) -> None:
     )
     stuck = (log_probs == -torch.inf).all(-1).nonzero()
     place = stuck[0].tolist() if len(stuck) else [0, 0]
-    told = f"{name} leaves no action to agent {place[-1]} in environment {place[-2]}: give one at least a probability"
+    told = f"{name} leaves no action to agent {place[-1]} in environment {place[-2]}: give at least one a probability"
     check(not len(stuck), told)
     sums = log_probs.logsumexp(-1)
     worst = sums.flatten()[sums.abs().argmax()].item()
