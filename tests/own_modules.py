@@ -97,6 +97,44 @@ class ListsLayers(nn.Module):
         return self.others[0](self.first(x))
 
 
+OUTSIDE = nn.Linear(8, 8)
+
+
+class UsesALayerOutside(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(n_in, 8), nn.Linear(8, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(OUTSIDE(self.first(x)))
+
+
+class CentersMany(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0) if len(x) > 16 else x)
+
+
+class Squeezes(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(0)
+
+
+class Lazy(nn.Sequential):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(nn.LazyLinear(n_out))
+
+
+class DrawsOnce(Plain):
+    """Whoever is called first draws the numbers of all."""
+
+    drawn: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if DrawsOnce.drawn is None:
+            DrawsOnce.drawn = torch.randn(x.shape[-1])
+        return super().forward(x * DrawsOnce.drawn)
+
+
 class FromNumpy(Plain):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)

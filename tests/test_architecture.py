@@ -61,6 +61,7 @@ INSIDE = {
         ["remembering"],
         ["task_env"],
         ["watched"],
+        ["pictures"],
         ["base", "ends", "faults", "global_generators"],
     ],
 }

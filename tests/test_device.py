@@ -133,10 +133,14 @@ def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], s
     assert_same_on_a_device(task, sampler, {}, "energy" if task.continuous_actions else "tabular")
 
 
-def assert_same_on_a_device(task: type[Task], sampler: str, options: dict[str, Any], error: str | None = None) -> None:
+def assert_same_on_a_device(
+    task: type[Task], sampler: str, options: dict[str, Any], error: str | None = None, **adjusted: Any
+) -> None:
     found = []
     for device in ("cpu", PRETEND):
-        model = started(task(), BEHAVIORS[sampler](), MAPPO(epochs=2, minibatches=2, **options), device, error)
+        model = started(
+            task(), BEHAVIORS[sampler](**adjusted), MAPPO(epochs=2, minibatches=2, **options), device, error
+        )
         model.learner.optimizer.fused = False
         for iteration in range(2):
             model.training_step(iteration, iteration)
@@ -158,6 +162,16 @@ def assert_same_on_a_device(task: type[Task], sampler: str, options: dict[str, A
 def test_other_networks_on_a_device(pretending: Any, task: type[Task], sampler: str, options: dict[str, Any]) -> None:
     """Recurrent ones, also where agents come and go, and convolutions."""
     assert_same_on_a_device(task, sampler, {"hidden": [8], **options})
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler"),
+    [(BoulderPush, "MAPROPS"), (Shifts, "PROPS"), (ContinuousShifts, "GaussianAdjustment"), (Shifts, "Autoregressive")],
+)
+def test_other_adjustments_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
+    # A gradient of 0 but for rounding must make no step of Adam's.
+    adjusted = {"hidden": [8], "activation": "silu", "layer_norm": True, "adam_epsilon": 1e-3}
+    assert_same_on_a_device(task, sampler, {"hidden": [8]}, **adjusted)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

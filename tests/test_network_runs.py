@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from conftest import ROOT
 
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
@@ -46,12 +47,23 @@ def test_every_sampler_takes_other_networks(fit, behavior):
 
 def test_a_run_goes_on_with_the_networks_it_has(fit, capsys):
     """Even where others have as many weights."""
-    run = fit("x", "--model.learner.activation", "relu", "--model.total_env_steps", "96", env="BoulderPush")
+    other = ["--model.learner.activation", "relu", "--model.behavior.activation", "relu"]
+    adjusted = ["--model.behavior", "MAPROPS", "--model.behavior.hidden", "[4]", *other]
+    run = fit("x", *adjusted, "--model.total_env_steps", "96", env="BoulderPush")
     again = ["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--model.total_env_steps", "128"]
-    for option in ("activation", "critic_activation"):
+    for option in ("learner.activation", "learner.critic_activation", "behavior.activation"):
         capsys.readouterr()
-        assert main([*again, f"--model.learner.{option}", "gelu"]) == 2
+        assert main([*again, f"--model.{option}", "gelu"]) == 2
         said = capsys.readouterr().err
-        assert f"--model.learner.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
+        assert f"--model.{option} differs from the run of --ckpt_path: leave it as it was, relu" in said
         assert said.count("\n") == 1
     assert main(again) == 0
+
+
+@pytest.mark.parametrize(("option", "module"), [("network", "MixesRows"), ("critic_network", "UsesALayerOutside")])
+def test_a_module_that_mixes_seeds_or_rows_is_refused_before_anything_is_written(option, module, tmp_path, capsys):
+    options = ["--runs_dir", str(tmp_path), f"--model.learner.{option}", f"own_modules.{module}"]
+    assert main(["fit", "--config", str(ROOT / "conf/boulderpush.yaml"), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"lit_maprops: error: --model.learner.{option} is own_modules.{module}, which ")
+    assert said.count("\n") == 1 and not any(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from lit_maprops.stacked.layers import Architecture, Picture
+from lit_maprops.stacked.layers import Architecture, Picture, StackedLayers
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.streams import SeedStreams
@@ -62,13 +62,19 @@ def test_they_are_torchs_layers_for_every_seed(activation, layer_norm, cnn, stac
         assert type(stacked(Architecture([8, 6]), stack)) is StackedMLP
         return
     net = stacked(Architecture([8, 6], activation, layer_norm, cnn=CNN if cnn else ()), stack)
-    assert type(net) is StackedModule
+    assert type(net) is StackedLayers
     nn.init.normal_(net.flat, std=0.3, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randn(*stack, 7, IN, generator=generator)
     pull = torch.randn(*stack, 7, OUT, generator=generator)
     output = net(inputs)
     (output * pull).sum().backward()
+    with torch.no_grad():  # as what trains an adjustment goes through them
+        layers = net.passes.layers(net.flat.flatten(0, -2))
+        saved, passed = net.passes.forward(layers, inputs.flatten(0, -3))
+        gradients = net.passes.backward(layers, saved, pull.flatten(0, -3).mT)
+    torch.testing.assert_close(passed.mT.unflatten(0, stack), output.detach())
+    torch.testing.assert_close(gradients.unflatten(0, stack), net.flat.grad)
     for entry in itertools.product(*map(range, stack)):
         reference = Reference(KINDS[activation], layer_norm, cnn)
         vector_to_parameters(net.flat[entry].detach().clone(), reference.parameters())

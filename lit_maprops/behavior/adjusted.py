@@ -14,7 +14,8 @@ from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.envs import Task
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.layers import Activation, Architecture
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import AUTO, AdamEpsilon, Count, LearningRate, PositiveFloat
@@ -43,9 +44,14 @@ class AdjustedPolicy(BehaviorPolicy):
         reset_optimizer: forget Adam's moments at every update. Decided here: on; the PROPS authors' code keeps them,
             measured, that costs sampling error (docs/evidence/matrix_games.md).
         draws: see ``BehaviorPolicy``.
+        activation: behind every hidden layer of Delta_phi. Kernels know ``tanh``, others run in torch.
+        layer_norm: normalize what every hidden layer of Delta_phi puts out, before its activation.
+
+    Attributes:
+        architecture: what Delta_phi's networks are made of.
     """
 
-    net: StackedMLP
+    net: LayeredNet
     optimizer: SeedAdam
 
     def __init__(
@@ -59,11 +65,14 @@ class AdjustedPolicy(BehaviorPolicy):
         reset_optimizer: bool = True,
         adam_epsilon: AdamEpsilon = 1e-8,
         draws: DrawKind = "independent",
+        activation: Activation = "tanh",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(draws)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.adam_epsilon, self.hidden = learning_rate, adam_epsilon, list(hidden)
+        self.architecture = Architecture(self.hidden, activation, layer_norm)
 
     @property
     def settings(self) -> UpdateSettings:
@@ -79,6 +88,11 @@ class AdjustedPolicy(BehaviorPolicy):
         return f"<behavior.kl_cutoff> {AUTO}" if self.kl_cutoff == AUTO else None
 
     @override
+    def identity(self) -> dict[str, Any]:
+        made = self.architecture
+        return {"activation": made.activation, "layer_norm": made.layer_norm}
+
+    @override
     def optimizer_settings(self) -> dict[str, float]:
         return super().optimizer_settings() | {"eps": self.adam_epsilon}
 
@@ -90,6 +104,7 @@ class AdjustedPolicy(BehaviorPolicy):
             f"<behavior.kl_cutoff> is {AUTO}, which counts actions, and {type(task).__name__} has continuous ones: "
             "give a number of nats",
         )
+        self._check_used()
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
         self.net = self.make_adjustment(task, generators)
@@ -102,9 +117,24 @@ class AdjustedPolicy(BehaviorPolicy):
         )
         self.delta_trainer = self.make_trainer(task)
 
+    def _check_used(self) -> None:
+        """Refuse options of layers, where there are none."""
+        made = self.architecture
+        layers = bool(made.hidden)
+        given = {
+            "activation": (made.activation != "tanh", layers or bool(made.cnn)),
+            "layer_norm": (made.layer_norm, layers),
+        }
+        for name, (is_given, used) in given.items():
+            check(
+                not is_given or used,
+                f"<behavior.{name}> is {getattr(made, name)} and has no effect: the adjustment has no such layers, "
+                "leave it out, or give <behavior.hidden>",
+            )
+
     @abstractmethod
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
-        """Delta_phi with a zero last layer."""
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+        """Delta_phi with a zero last layer, made of ``architecture``."""
 
     @abstractmethod
     def make_trainer(self, task: Task) -> DeltaTrainer:

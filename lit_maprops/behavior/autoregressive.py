@@ -13,9 +13,7 @@ from lit_maprops.behavior.update.samples import fingerprint
 from lit_maprops.behavior.update.systematic import TINY, counts_in_state, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.stacked import mlp
-from lit_maprops.stacked.mlp import split_layers
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 
 
 class Autoregressive(StructuredPolicy):
@@ -36,10 +34,11 @@ class Autoregressive(StructuredPolicy):
     """
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
         """One network per seed and agent."""
         inputs = task.state_dim + (task.n_agents - 1) * task.n_actions
-        return StackedMLP(inputs, self.hidden, task.n_actions, (len(generators), task.n_agents), 0.0, generators)
+        stack = len(generators), task.n_agents
+        return self.architecture.layered(inputs, task.n_actions, stack, 0.0, generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,12 +93,12 @@ class Autoregressive(StructuredPolicy):
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Agent by agent. The KL is unbiased: exact but for one prefix drawn from pi_theta."""
         state, n_agents = data.get(keys.STATE), self.task.n_agents
-        flat = self.net.flat.detach()
+        flat, passes = self.net.flat.detach(), self.net.passes
         inputs = self._inputs(state, torch.zeros_like(parameters[..., 0], dtype=torch.int64))[:, 0]  # no earlier action
         chosen, log_prob = [], torch.zeros_like(parameters[..., 0, 0])
         uniform = self.draw(data)
         for agent in range(n_agents):
-            _, delta = mlp.forward(split_layers(flat[:, agent], self.net.shapes), inputs)
+            _, delta = passes.forward(passes.layers(flat[:, agent]), inputs)
             behavior = (parameters[:, :, agent] + delta.mT).log_softmax(-1)  # [R, E, N]
             action = joint.sample(behavior, uniform[..., agent]).unsqueeze(-1)
             log_prob = log_prob + behavior.gather(-1, action).squeeze(-1)

@@ -177,6 +177,10 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
     def use_kernel(self) -> None:
         """From now on run updates by the compiled kernel; see ``why_not_native``."""
 
+    def identity(self) -> dict[str, Any]:
+        """What a run that goes on must share and the shapes of its weights do not tell, by the names of options."""
+        return {}
+
     def optimizer_settings(self) -> dict[str, float]:
         """What of the optimizer is configured, by the optimizer's own names: a resumed run's may be others."""
         return {"lr": self.learning_rate}

@@ -11,12 +11,11 @@ from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.message_passing import Edge, Forest, Messages
 from lit_maprops.behavior.structured import StructuredPolicy, targets_and_taken
-from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.update.samples import fingerprint
 from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
 from lit_maprops.envs import Task
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.system.errors import check
 
 EDGES = "<behavior.edges>"
@@ -46,11 +45,11 @@ class CoordinationGraph(StructuredPolicy):
         self.edges = edges
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
         """``[R, B, S]`` -> unary terms, then the edges' in the forest's order."""
         self.forest = Forest(task.n_agents, graph_edges(self.edges, task.n_agents))
         outputs = task.n_agents * task.n_actions + len(self.forest.edges) * task.n_actions**2
-        return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
+        return self.architecture.layered(task.state_dim, outputs, (len(generators),), 0.0, generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,7 +98,7 @@ class CoordinationGraph(StructuredPolicy):
     def wanted(self, rows: Rows) -> Tensor:
         """Of every agent's actions and of every edge's pairs of them, in the state."""
         log_target, action = rows.facts
-        target, outputs = log_target.exp(), self.net.shapes[-1][0]
+        target, outputs = log_target.exp(), self.net.last[0][0]
         held = target.new_zeros(len(action), outputs, action.shape[-1]).scatter_(1, self._taken(action), 1.0)
         counts = self._terms(counts_in_state(fingerprint(rows.inputs), held))
         parents, children = self.forest.ends.on(target.device)
@@ -111,7 +110,7 @@ class CoordinationGraph(StructuredPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Exact backward sampling and KL."""
-        _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
+        delta = self.delta(data.get(keys.STATE))
         messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
         action = messages.sample(self.draw(data))
         log_ratio = delta.gather(1, self._taken(action.mT)).sum(1) - messages.log_z

@@ -72,6 +72,15 @@ class EnumeratedPolicy(AdjustedPolicy):
         self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
 
     @override
+    def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
+        super().build(task, run_seed, seed_ids)
+        check(
+            not self.cost_options.compile or self.net.passes.written_out,
+            "<behavior.compile> is true and compiles plain tanh networks only, which the adjustment is not: set it to "
+            "false",
+        )
+
+    @override
     def counts_states(self) -> str | None:
         return "<behavior.merge_states>" if self.cost_options.merge_states else super().counts_states()
 
@@ -82,6 +91,8 @@ class EnumeratedPolicy(AdjustedPolicy):
 
     @override
     def why_not_native(self) -> str | None:
+        if not self.net.passes.written_out:
+            return "the adjustment is no plain tanh network"
         if self.cost_options.compile:
             return "<behavior.compile> has torch compile them"
         if self.kl_cutoff == AUTO and (self.minibatches > 1 or self.cost_options.trained_layers == "last"):

@@ -10,14 +10,13 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.structured import StructuredPolicy
-from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.whitened import Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 
 
 class GaussianAdjustment(StructuredPolicy):
@@ -46,13 +45,13 @@ class GaussianAdjustment(StructuredPolicy):
         return (int(task.action_mask().sum()),)
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
         """``[R, B, S]`` -> the outputs of ``Adjustment``."""
         (self.n_components,) = (n,) = self.columns(task)
         sizes = task.action_mask().sum(-1)
         self._owner = DeviceCache(torch.arange(task.n_agents).repeat_interleave(sizes))  # of each component
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
-        return StackedMLP(task.state_dim, self.hidden, outputs, (len(generators),), 0.0, generators)
+        return self.architecture.layered(task.state_dim, outputs, (len(generators),), 0.0, generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:
@@ -81,7 +80,7 @@ class GaussianAdjustment(StructuredPolicy):
     @torch.no_grad()
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Exact."""
-        _, delta = fused.delta_of(self.net.layers(), data.get(keys.STATE).float())
+        delta = self.delta(data.get(keys.STATE))
         adjustment, present = Adjustment.of(delta, self.n_components), self._present(data)
         adjustment = adjustment if present is None else adjustment.of_those(present)
         noise = gaussian.standard_normal(self.draw(data))  # [R, E, J]

@@ -1,5 +1,8 @@
 """PROPS (arXiv 2311.08290) for every agent by itself: the decentralized baseline of the paper."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -15,9 +18,13 @@ from lit_maprops.behavior.whitened import LARGEST, Adjustment
 from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living
+from lit_maprops.envs.pictures import check_layers, check_pictures, picture_of
 from lit_maprops.stacked.agents import per_agent
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import check
+
+CNN = "behavior.cnn"
 
 
 class PROPS(EnumeratedPolicy):
@@ -28,16 +35,30 @@ class PROPS(EnumeratedPolicy):
     then all there is (``lit_maprops.behavior.update.rows``), and the options that save arithmetic are refused. Where
     agents come and go, each learns from its own steps.
 
-    Arguments as ``EnumeratedPolicy``.
+    Args:
+        cnn: convolutions before the hidden layers of Delta_phi, ``[channels, kernel, stride]`` each, of the picture in
+            an observation (``Task.observation_shape``), as the policies have them; empty: they see its numbers.
+        **enumerated: arguments of ``EnumeratedPolicy`` and ``AdjustedPolicy``.
     """
 
     continuous = True
 
+    def __init__(self, *, cnn: Sequence[Sequence[Count]] = (), **enumerated: Any) -> None:
+        super().__init__(**enumerated)
+        check_layers(CNN, cnn)
+        self.architecture = self.architecture._replace(cnn=[list(layer) for layer in cnn])
+
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> StackedMLP:
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"cnn": self.architecture.cnn}
+
+    @override
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
         """One network per seed and agent."""
+        check_pictures(CNN, self.architecture.cnn, task)
         stack = (len(generators), task.n_agents)
-        return StackedMLP(task.observation_dim, self.hidden, task.family.outputs, stack, 0.0, generators)
+        sizes = task.observation_dim, task.family.outputs
+        return self.architecture.layered(*sizes, stack, 0.0, generators, picture_of(task))
 
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:

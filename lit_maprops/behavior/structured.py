@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.behavior.adjusted import AdjustedPolicy
+from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.row_trainer import RowTrainer
 from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.update.trainer import DeltaTrainer
@@ -29,6 +30,11 @@ class StructuredPolicy(AdjustedPolicy):
     @abstractmethod
     def ratios(self, delta: Tensor, rows: Rows) -> Ratios:
         """Joint ratios under the adjustment ``[R * C, K, U]`` (nats); R may be some of the seeds."""
+
+    def delta(self, inputs: Tensor) -> Tensor:
+        """The adjustment as updates see it: ``[R, b, I] -> [R * C, K, b]`` (nats), for ``choose``."""
+        passes = self.net.passes
+        return fused.delta_of(passes, passes.layers(self.net.flat.detach().flatten(0, -2)), inputs.float())[1]
 
     def wanted(self, rows: Rows) -> Tensor:
         """``Rows.wanted`` of all of D, for discrete actions."""

@@ -111,6 +111,7 @@ class NativeCollection:
         if isinstance(source, LowDiscrepancyDraws) and call.behavior != ASKED:
             self._sequences = NativeSequences(source, call)
         if isinstance(behavior, MAPROPS) and call.behavior != ASKED:
+            assert isinstance(behavior.net, StackedMLP)  # ``behavior_number`` says so of others
             self._delta = Weights(behavior.net, call.delta, False)
         elif call.behavior == ASKED:
             data = self._batch.data.select(keys.OBSERVATION, keys.STATE, keys.STATE_INDEX, strict=False)

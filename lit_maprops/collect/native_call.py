@@ -85,6 +85,8 @@ class Rollout(ctypes.Structure):
 def behavior_number(behavior: BehaviorPolicy) -> int:
     """How rollout.cpp chooses actions for a behavior policy that is built."""
     number = BEHAVIORS.get(type(behavior), ASKED)
+    if isinstance(behavior, MAPROPS) and not behavior.net.passes.written_out:
+        return ASKED
     columns = () if number == JOINTLY else behavior.family.uniforms
     return number if behavior.source.columns == columns and type(behavior.source) in DRAWS else ASKED
 

@@ -124,8 +124,9 @@ def _prepare(cli: RunCLI, callbacks: Sequence[Callback]) -> dict[str, Any]:
         "--model.behavior": config["model"]["behavior"]["class_path"],
         "--model.learner": config["model"]["learner"]["class_path"],
     }
-    networks = model.learner.networks.identity()
-    model.identity |= {f"--model.learner.{name}": plain(f"<learner.{name}>", value) for name, value in networks.items()}
+    for part, networks in (("learner", model.learner.networks.identity()), ("behavior", model.behavior.identity())):
+        own = {f"--model.{part}.{name}": plain(f"<{part}.{name}>", value) for name, value in networks.items()}
+        model.identity |= own
     model.prepare(data)
     model.choose_engines(cli.trainer, callbacks)
     return config

@@ -48,12 +48,17 @@ def check_log_probs(name: str, log_probs: Tensor, mask: Tensor) -> None:
         log_probs: ``[..., A, N]``.
         mask: which actions each agent has, ``[A, N]`` bool.
     """
-    check(not bool(log_probs.isnan().any()), f"{name} holds NaN: the policy that computed it has diverged")
+    told = f"{name} holds NaN: the policy that computed it has diverged, or all actions of an agent were masked"
+    check(not bool(log_probs.isnan().any()), told)
     padding = log_probs.masked_fill(mask, -torch.inf)
     check(
         bool((padding == -torch.inf).all()),
         f"{name} gives probability to an action that its agent does not have: pad with -inf",
     )
+    stuck = (log_probs == -torch.inf).all(-1).nonzero()
+    place = stuck[0].tolist() if len(stuck) else [0, 0]
+    told = f"{name} leaves no action to agent {place[-1]} in environment {place[-2]}: give at least one a probability"
+    check(not len(stuck), told)
     sums = log_probs.logsumexp(-1)
     worst = sums.flatten()[sums.abs().argmax()].item()
     check(

@@ -48,7 +48,7 @@ def identity_of(sampler: SamplerState) -> dict[str, Any]:
 
 def saved_state(sampler: SamplerState) -> dict[str, Any]:
     """See ``JointSampler.state_dict``."""
-    state: dict[str, Any] = {"identity": identity_of(sampler), "state_dim": None}
+    state: dict[str, Any] = {"identity": identity_of(sampler) | sampler.behavior.identity(), "state_dim": None}
     task, behavior = sampler.task, sampler.behavior
     if task is None:
         return state
@@ -80,8 +80,9 @@ def _copied(value: Any) -> Any:
 def restored(sampler: SamplerState, state: dict[str, Any]) -> None:
     """See ``JointSampler.load_state_dict``."""
     check(isinstance(state, dict) and "identity" in state, "state is not a state_dict() of a JointSampler")
-    for name, own in identity_of(sampler).items():
-        there = state["identity"].get(name)
+    options = sampler.behavior.identity()  # older states lack these
+    for name, own in (identity_of(sampler) | options).items():
+        there = state["identity"].get(name, options.get(name))
         check(there == own, f"state is of a sampler with {name} {there} and this one has {own}: make it with the same")
     twin = copy.copy(sampler)  # which may fail half-way
     twin.forget()

@@ -6,9 +6,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from typing_extensions import override
 
+from lit_maprops.stacked import mlp
 from lit_maprops.stacked.modules import StackedModule
-from lit_maprops.stacked.nets import HIDDEN_GAIN, StackedMLP, StackedNet
+from lit_maprops.stacked.nets import HIDDEN_GAIN, LayeredNet, StackedMLP, StackedNet
 from lit_maprops.stacked.recurrent import Cell, RecurrentNet
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
@@ -77,10 +80,22 @@ class Architecture(NamedTuple):
             return RecurrentNet(encoder, self.cell, out_dim, gain, generators)
         if own is not None:
             return StackedModule(lambda: own(in_dim, out_dim), stack, generators)
+        return self.layered(in_dim, out_dim, stack, gain, generators, picture)
+
+    def layered(
+        self,
+        in_dim: int,
+        out_dim: int,
+        stack: tuple[int, ...],
+        gain: float,
+        generators: Sequence[torch.Generator],
+        picture: Picture | None = None,
+    ) -> LayeredNet:
+        """``stacked`` of what is neither somebody's own nor remembers; ``gain`` is of the last layer in any case."""
         made = self if picture is not None else self._replace(cnn=())
         if made.cnn or (made.hidden and (made.layer_norm or made.activation != "tanh")):
             layers = made._layers(in_dim, out_dim, gain, picture)
-            return StackedModule(lambda: nn.Sequential(*layers()), stack, generators)
+            return StackedLayers(lambda: nn.Sequential(*layers()), stack, generators, max(in_dim, *self.hidden, 1))
         return StackedMLP(in_dim, self.hidden, out_dim, stack, gain, generators, self.hidden_gain)
 
     def _layers(
@@ -100,6 +115,77 @@ class Architecture(NamedTuple):
             yield _orthogonal(nn.Linear(width, out_dim), gain)
 
         return layers
+
+
+class StackedLayers(StackedModule, LayeredNet):
+    """Layers of torch in a row, the last one linear with biases; arguments as ``StackedModule``, and
+
+    Args:
+        make: makes an ``nn.Sequential``.
+        stack: see there.
+        generators: see there.
+        widest: most numbers between layers, about; how many networks go through together follows from it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], nn.Sequential],
+        stack: tuple[int, ...],
+        generators: Sequence[torch.Generator],
+        widest: int,
+    ) -> None:
+        super().__init__(make, stack, generators)
+        self.widest = widest
+        *before, last = self._one[0].children()
+        self._before = (nn.Sequential(*before),)  # in a tuple: its weights are not ours
+        assert isinstance(last, nn.Linear)  # ``Architecture`` ends in one
+        self.last = ((last.out_features, last.in_features, True),)
+
+    @property
+    @override
+    def passes(self) -> "LayerPasses":
+        return LayerPasses(self._output, mlp.size_of(self.last), self.widest)
+
+    @override
+    @torch.no_grad()
+    def features(self, inputs: Tensor) -> Tensor:
+        return self._of_each(self._features, inputs)
+
+    def _features(self, flat: Tensor, kept: list[Tensor], inputs: Tensor) -> Tensor:
+        (before,), tensors = self._before, self._tensors(flat, kept)
+        return functional_call(before, {name: tensors[name] for name, _ in before.named_parameters()}, (inputs,))
+
+
+class LayerPasses(NamedTuple):
+    """``Passes`` of ``StackedLayers``, by autograd: the way back goes forward once more."""
+
+    output: Callable[[Tensor, list[Tensor], Tensor], Tensor]  # of one network's weights, no buffers, inputs
+    last_size: int
+    widest: int
+
+    @property
+    def written_out(self) -> bool:
+        """See ``Passes``."""
+        return False
+
+    def layers(self, flat: Tensor) -> Tensor:
+        """See ``Passes``."""
+        return flat
+
+    def forward(self, layers: Tensor, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+        """See ``Passes``."""
+        return [inputs], torch.vmap(self.output)(layers, [], inputs).mT
+
+    def backward(self, layers: Tensor, x: list[Tensor], grad: Tensor, only_last_layer: bool = False) -> Tensor:
+        """See ``Passes``."""
+        with torch.enable_grad():
+            flat = layers.detach().requires_grad_()
+            output = torch.vmap(self.output)(flat, [], x[0])
+        return torch.autograd.grad(output, flat, grad.mT)[0]
+
+    def groups(self, entries: int, rows: int, device: torch.device) -> list[slice]:
+        """See ``Passes``."""
+        return mlp.groups(entries, rows, ((self.widest, self.widest, True),), device)
 
 
 class Convolutions(nn.Module):

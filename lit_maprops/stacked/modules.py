@@ -68,14 +68,18 @@ class StackedModule(StackedNet):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Without gradients many rows go through in parts, so that not all of D's activations are there at once."""
+        return self._of_each(self._output, inputs).unflatten(0, self.stack)
+
+    def _of_each(self, output: Callable[[Tensor, list[Tensor], Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """What ``output`` of every network's weights says for its rows: ``[*stack, B, in_dim] -> [G, B, .]``."""
         x, depth = inputs.flatten(0, len(self.stack) - 1), len(self.stack) - 1
         flat, kept = self.flat.flatten(0, depth), [buffer.flatten(0, depth) for buffer in self.buffers()]
-        each = torch.vmap(self._output, randomness="error")
+        each = torch.vmap(output, randomness="error")
         rows = max(1, x.shape[1])
         if not torch.is_grad_enabled() and x.numel() > PART_NUMBERS:
             rows = max(1, rows // -(-x.numel() // PART_NUMBERS))
         outputs = [each(flat, kept, part.to(flat.dtype)) for part in x.split(rows, 1)]
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)).unflatten(0, self.stack)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def _output(self, flat: Tensor, kept: list[Tensor], inputs: Tensor) -> Tensor:
         return functional_call(self._one[0], self._tensors(flat, kept), (inputs,))

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
+from lit_maprops.stacked.passes import MLPPasses, Passes
 
 HIDDEN_GAIN = math.sqrt(2.0)
 LARGEST_WEIGHT = 1e6  # below it, what tanh networks put out is finite
@@ -62,7 +63,35 @@ class StackedNet(nn.Module, ABC):
         return twin
 
 
-class StackedMLP(StackedNet):
+class LayeredNet(StackedNet):
+    """Independent networks that end in a linear layer, whose weights and biases are the last of ``flat``.
+
+    Attributes:
+        last: shape of that layer, as the only one.
+    """
+
+    last: LayerShapes
+
+    @property
+    @abstractmethod
+    def passes(self) -> Passes:
+        """Through weights ``[G, P]`` that are given."""
+
+    @abstractmethod
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the last layer sees: ``[*stack, B, in_dim] -> [G, B, width]``; no gradient."""
+
+    @torch.no_grad()
+    def zero_last_layer(self, entries: Tensor | None = None) -> None:
+        """Make the output exactly zero for every input, of the given entries ``[*stack]`` bool or of all."""
+        last = self.flat[..., -size_of(self.last) :]
+        if entries is None:
+            last.zero_()
+        else:
+            last.masked_fill_(entries.unsqueeze(-1), 0.0)
+
+
+class StackedMLP(LayeredNet):
     """Independent tanh MLPs, one per entry of ``stack``.
 
     With ``hidden=[]`` this is a linear map without bias: on a one-hot or constant input, a table.
@@ -91,6 +120,7 @@ class StackedMLP(StackedNet):
         self.stack, self.out_dim = stack, out_dim
         widths = [in_dim, *hidden, out_dim]
         self.shapes: LayerShapes = tuple((widths[i + 1], widths[i], bool(hidden)) for i in range(len(widths) - 1))
+        self.last = self.shapes[-1:]
         self.flat = nn.Parameter(torch.zeros(*stack, size_of(self.shapes)))
         gains = [hidden_gain] * len(hidden) + [out_gain]
         with torch.no_grad():
@@ -107,9 +137,15 @@ class StackedMLP(StackedNet):
         """Weights and biases of all layers, views of the parameters."""
         return split_layers(self.flat.flatten(0, -2), self.shapes)
 
+    @property
+    @override
+    def passes(self) -> MLPPasses:
+        return MLPPasses(self.shapes)
+
+    @override
     @torch.no_grad()
     def features(self, inputs: Tensor) -> Tensor:
-        """Output of the last hidden layer: ``[*stack, B, in_dim] -> [G, B, width]``; the inputs if there is none."""
+        """Output of the last hidden layer; the inputs if there is none."""
         x = inputs.flatten(0, len(self.stack) - 1).to(self.flat.dtype)
         return 1 - 2 * mlp.hidden_layers(self.layers(), x)[-1] if len(self.shapes) > 1 else x
 
@@ -126,15 +162,6 @@ class StackedMLP(StackedNet):
         else:
             output = mlp.apply(flat, x, self.shapes)
         return output.mT.unflatten(0, self.stack)
-
-    @torch.no_grad()
-    def zero_last_layer(self, entries: Tensor | None = None) -> None:
-        """Make the output exactly zero for every input, of the given entries ``[*stack]`` bool or of all."""
-        last = self.flat[..., -size_of(self.shapes[-1:]) :]
-        if entries is None:
-            last.zero_()
-        else:
-            last.masked_fill_(entries.unsqueeze(-1), 0.0)
 
 
 def orthogonal_(weight: Tensor, gain: float, generators: Sequence[torch.Generator]) -> None:

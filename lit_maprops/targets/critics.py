@@ -18,9 +18,9 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.envs import Task
+from lit_maprops.envs.pictures import picture_of
 from lit_maprops.stacked.agents import agent_network, per_agent
 from lit_maprops.stacked.layers import Architecture
-from lit_maprops.targets.networks import picture_of
 
 
 class IndependentCritic(TensorDictModuleBase):

@@ -1,22 +1,16 @@
 """From the options of a learner to what its networks are made of."""
 
-import math
 from typing import Any, NamedTuple
 
 from lit_maprops.envs import Task
-from lit_maprops.stacked.layers import Activation, Architecture, Picture, after
+from lit_maprops.envs.pictures import check_layers, check_pictures
+from lit_maprops.stacked.layers import Activation, Architecture
 from lit_maprops.stacked.nets import HIDDEN_GAIN
 from lit_maprops.stacked.recurrent import Cell, CellKind
 from lit_maprops.system.errors import check
 from lit_maprops.targets.own_network import OwnNetwork
 
 MEMORY_SIZE = 64  # units of a cell, unless somebody says otherwise
-
-
-def picture_of(task: Task) -> Picture | None:
-    """Where in an agent's observation a picture stands; None: there is none."""
-    shape = task.observation_shape
-    return None if shape is None else Picture(task.observation_dim - math.prod(shape), shape)
 
 
 class Networks(NamedTuple):
@@ -110,8 +104,7 @@ class Networks(NamedTuple):
         told = "<learner.memory_size> is given without <learner.memory>, whose size it is: leave it out"
         check(self.memory is not None or self.memory_size is None, told)
         self._check_used(has_critic)
-        for layer in self.cnn:
-            check(len(layer) == 3, f"<learner.cnn> has {layer}: give [channels, kernel, stride] for each convolution")
+        check_layers("learner.cnn", self.cnn)
 
     def _check_used(self, has_critic: bool) -> None:
         """Options of the layers, where there are none."""
@@ -143,18 +136,4 @@ class Networks(NamedTuple):
         Raises:
             ConfigError: names the option.
         """
-        if not self.cnn:
-            return
-        shape = task.observation_shape
-        check(
-            shape is not None,
-            f"<learner.cnn> looks at pictures, and the observations of {type(task).__name__} are none: leave it out",
-        )
-        assert shape is not None  # for mypy; checked above
-        sides = list(shape[1:])
-        for _, kernel, stride in self.cnn:
-            fits = min(sides) >= kernel
-            check(
-                fits, f"<learner.cnn> has a kernel of {kernel} for what is {sides[0]} x {sides[1]}: give a smaller one"
-            )
-            sides = after(sides, kernel, stride)
+        check_pictures("learner.cnn", self.cnn, task)

@@ -1,10 +1,12 @@
 """A user's own module as a network: imported by its path, and tried before anything is trained with it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.system.entry_points import class_at, tried
@@ -12,6 +14,11 @@ from lit_maprops.system.errors import check
 from lit_maprops.system.named_code import check_named
 
 _ROWS = 5  # that a module is tried on
+_OTHER_ROWS = 1, 64  # numbers of rows that it must treat as it treats these
+_NOT_ITS_OWN = (
+    "has numbers that are no parameters or buffers of its own, such as layers in a list or outside of it, which would "
+    "mix seeds"
+)
 _CLOSE = 1e-4  # of the largest output; rounding is far less, what one row does to another far more
 
 
@@ -62,23 +69,36 @@ class OwnNetwork:
         module = self._made(in_dim, out_dim)
         torch.manual_seed(0)
         again = self._made(in_dim, out_dim)
-        learned = [weight for weight in module.parameters() if weight.requires_grad]
-        self._check(bool(learned), "has no weights to train")
-        self._check(_same(module, again), "draws its weights from elsewhere than torch's generator")
+        self._try_weights(module, again)
         dropout = any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p for part in module.modules())
         self._check(not dropout, "has dropout, so what it puts out is not the policy's that is evaluated")
         generator = torch.Generator().manual_seed(0)
         inputs = torch.rand(_ROWS, in_dim, generator=generator)
+        drawn = torch.get_rng_state()
         output = self._output(module, inputs)
+        draws = not torch.equal(torch.get_rng_state(), drawn)
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         fits = shape == (_ROWS, out_dim)
         self._check(fits, f"puts out {shape} for {_ROWS} rows, not {(_ROWS, out_dim)}")
         self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
-        others = torch.cat([inputs[:1], torch.rand(_ROWS - 1, in_dim, generator=generator)])
-        self._check(_close(self._output(module, others)[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
+        self._check(not draws, "draws random numbers when it is called, which all seeds would share")
+        for rows in (_ROWS, *_OTHER_ROWS):
+            others = torch.cat([inputs[:1], torch.rand(rows - 1, in_dim, generator=generator)])
+            found = self._output(module, others)
+            fits = isinstance(found, Tensor) and found.shape == (rows, out_dim)
+            self._check(fits, f"puts out {tuple(found.shape)} for {rows} rows, not {(rows, out_dim)}")
+            self._check(_close(found[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
         self._check(_same(module, again), "changes its own buffers or weights when it is called")
         self._try_beside(module, inputs, output)
         self._try_stacked(again, inputs, output)
+
+    def _try_weights(self, module: nn.Module, again: nn.Module) -> None:
+        """Whether it has weights, and the same ones from the same random numbers."""
+        lazy = any(is_lazy(weight) for weight in (*module.parameters(), *module.buffers()))
+        self._check(not lazy, "has lazy layers, whose weights are drawn only when it is called")
+        learned = [weight for weight in module.parameters() if weight.requires_grad]
+        self._check(bool(learned), "has no weights to train")
+        self._check(_same(module, again), "draws its weights from elsewhere than torch's generator")
 
     def _try_beside(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         """Whether another seed's module is one of its own, and with these weights does what this one does."""
@@ -88,13 +108,16 @@ class OwnNetwork:
         self._check(not own & others, "has weights that all of its instances share, which would mix seeds")
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         found, reason = tried(lambda: functional_call(other, state, (inputs,)).detach())
-        told = "has numbers that are no parameters or buffers, such as layers in a list, which would mix seeds"
-        self._check(not reason and _close(found, output), told)
+        self._check(not reason and _close(found, output), _NOT_ITS_OWN)
 
     def _output(self, module: nn.Module, inputs: Tensor) -> Any:
         output, reason = tried(lambda: module(inputs))
-        self._check(not reason, f"fails on {_ROWS} rows of {inputs.shape[1]} numbers ({reason})")
-        return output.detach() if isinstance(output, Tensor) else output
+        self._check(not reason, f"fails on {len(inputs)} rows of {inputs.shape[1]} numbers ({reason})")
+        if not isinstance(output, Tensor):
+            return output
+        own = {id(weight) for weight in module.parameters()}
+        self._check(all(id(weight) in own for weight in _weights_of(output)), _NOT_ITS_OWN)
+        return output.detach()
 
     def _try_stacked(self, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         def stacked() -> Tensor:
@@ -106,6 +129,18 @@ class OwnNetwork:
         found, reason = tried(stacked)
         self._check(not reason, f"torch.vmap cannot run for several seeds ({reason[:200]})")
         self._check(_close(found[1], output), "puts out other numbers under torch.vmap")
+
+
+def _weights_of(output: Tensor) -> Iterator[Tensor]:
+    """All that a gradient of ``output`` would be left at."""
+    ahead, seen = [output.grad_fn], set[Any]()
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [further for further, _ in node.next_functions]
+            if hasattr(node, "variable"):
+                yield node.variable
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -66,7 +66,7 @@ class Watched(MAPROPS):
         self.updates += 1
         if self.updates % self.every == 0:
             trainer = self.delta_trainer
-            assert isinstance(trainer, TableTrainer)
+            assert isinstance(trainer, TableTrainer) and isinstance(self.net, StackedMLP)  # its default
             with torch.enable_grad():
                 self.counts.append(torch.stack(steps_made(self.net, trainer.store.samples(), self, self.most)))
         return super().update(measure)

@@ -14,7 +14,6 @@ from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.samples import Samples
 from lit_maprops.behavior.update.systematic import scale_to
 from lit_maprops.behavior.update.table_trainer import TableTrainer
-from lit_maprops.stacked.mlp import size_of
 from lit_maprops.system.argument_types import AUTO
 
 Maker = Callable[[], BehaviorPolicy]
@@ -38,8 +37,9 @@ class ScaledBack(MAPROPS):
     def update(self, measure: bool = True) -> UpdateStats:
         stats = super().update(measure)
         samples, flat = self.delta_trainer.store.samples(), self.net.flat.detach()
-        _, delta = fused.delta_of(self.net.layers(), samples.inputs)
-        flat[:, -size_of(self.net.shapes[-1:]) :] *= self.scale(delta, samples).unsqueeze(1)
+        passes = self.net.passes
+        _, delta = fused.delta_of(passes, passes.layers(flat), samples.inputs)
+        flat[:, -passes.last_size :] *= self.scale(delta, samples).unsqueeze(1)
         return stats
 
 

@@ -156,13 +156,17 @@ def test_ma_props_correlates_the_agents_and_props_cannot():
 
 # seeds do not mix
 
+NETWORKS = {"tanh": {}, "relu, layer norm": {"activation": "relu", "layer_norm": True}}
+# Every policy, those with a network also with another one.
+SERVED_WITH = [(*each, "tanh") for each in SERVED] + [(*each, "relu, layer norm") for each in SERVED_TRAINED]
 
-@pytest.mark.parametrize(("name", "kind"), SERVED)
+
+@pytest.mark.parametrize(("name", "kind", "network"), SERVED_WITH)
 @pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.PARAMETERS])
-def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, broken):
+def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, network, broken):
     task = task_of(kind, n_states=2)
     theta = random_policy(task, 3)
-    arguments = {"hidden": [8], "minibatches": 2} if name in ALL_TRAINED else {}
+    arguments = {"hidden": [8], "minibatches": 2} | NETWORKS[network] if name in ALL_TRAINED else {}
 
     def run(nan_seed: int | None):
         behavior = built(name, task, 3, **arguments)
@@ -185,11 +189,11 @@ def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, broken):
         torch.testing.assert_close(clean[[0, 2]], touched[[0, 2]], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "kind"), SERVED)
-def test_permuting_the_seeds_permutes_the_results(name, kind):
+@pytest.mark.parametrize(("name", "kind", "network"), SERVED_WITH)
+def test_permuting_the_seeds_permutes_the_results(name, kind, network):
     task = task_of(kind, n_states=2)
     theta = random_policy(task, 3)
-    arguments = {"hidden": [8], "minibatches": 2} if name in ALL_TRAINED else {}
+    arguments = {"hidden": [8], "minibatches": 2} | NETWORKS[network] if name in ALL_TRAINED else {}
 
     def run(order: list[int]):
         behavior = BEHAVIORS[name](**arguments)

@@ -70,7 +70,7 @@ def by_autograd(net: StackedMLP, samples: Samples, epsilon: float) -> tuple[Tens
 @torch.no_grad()
 def by_hand(net: StackedMLP, samples: Samples, epsilon: float, only_last: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The same by ``fused``."""
-    x, delta = fused.delta_of(net.layers(), samples.inputs)
+    x, delta = fused.delta_of(net.passes, net.layers(), samples.inputs)
     weight, total, kl = fused.weights_and_kl(delta, samples)
     log_ratio = (weight / total).log()
     grad = fused.gradient_of_delta(weight, total, samples, epsilon)

@@ -180,7 +180,7 @@ def test_two_agents_can_do_all_that_ma_props_can(name):
     samples, rows = full.delta_trainer.store.samples(), own.delta_trainer.store.samples()
     with torch.no_grad():
         weight, total, kl = fused.weights_and_kl(delta.flatten(1).unsqueeze(2).repeat(1, 1, 30), samples)
-        log_ratio, own_kl, _ = own.ratios(fused.delta_of(own.net.layers(), rows.inputs)[1], rows)
+        log_ratio, own_kl, _ = own.ratios(fused.delta_of(own.net.passes, own.net.layers(), rows.inputs)[1], rows)
     for epsilon in (0.3, 1.0):
         ratio = log_ratio.exp()
         objective = torch.maximum(ratio, ratio.clamp(1 - epsilon, 1 + epsilon)).mean(1)
@@ -230,7 +230,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name
     data = random_data(task, random_policy(task, 2), rows=7)
     behavior.extend(data)
     rows = behavior.delta_trainer.store.samples()
-    x, delta = fused.delta_of(behavior.net.layers(), rows.inputs)
+    x, delta = fused.delta_of(behavior.net.passes, behavior.net.layers(), rows.inputs)
     with torch.no_grad():
         ratios = behavior.ratios(delta, rows)
     for epsilon in (0.1, 2.0):
@@ -345,7 +345,7 @@ def test_twenty_agents_are_no_more_than_finite_arithmetic(name):
     with torch.no_grad():
         behavior.net.flat.mul_(1e4)  # as far from pi_theta as can be
     rows = behavior.delta_trainer.store.samples()
-    ratios = behavior.ratios(fused.delta_of(behavior.net.layers(), rows.inputs)[1].detach(), rows)
+    ratios = behavior.ratios(fused.delta_of(behavior.net.passes, behavior.net.layers(), rows.inputs)[1].detach(), rows)
     assert ratios.log_ratio.isfinite().all() and ratios.kl.isfinite().all()
     assert ratios.vjp(rows.weight).isfinite().all()
 

@@ -118,6 +118,18 @@ class Revived(Steady):
         return outcome
 
 
+class Relisted(Steady):
+    """The first stays in the list after its end, and is told to go on."""
+
+    def step(self, actions):
+        seen, rewards, terminated, truncated, infos = super().step(actions)
+        if self.count == 2:
+            self.agents.append("a")
+        if self.count > 2:
+            terminated["a"], truncated["a"] = False, False
+        return seen, rewards, terminated, truncated, infos
+
+
 class Unannounced(Steady):
     """Nobody tells what the second sees when it comes."""
 
@@ -165,4 +177,5 @@ visitors, visitors_in_boxes, masked_visitors = (
 )
 deaths, steady = (SimpleNamespace(parallel_env=each) for each in (Deaths, Steady))
 revived, unannounced, stranger = (SimpleNamespace(parallel_env=each) for each in (Revived, Unannounced, Stranger))
+relisted = SimpleNamespace(parallel_env=Relisted)
 nobody, nobody_at_times, shrinking = (SimpleNamespace(parallel_env=each) for each in (Nobody, NobodyAtTimes, Shrinking))

@@ -119,6 +119,7 @@ def test_d_has_the_ends_and_torchrl_takes_them():
 REFUSED = {
     "nobody": ["starts without any agent"],
     "revived": ["cannot be played", "agent a acts after its end"],
+    "relisted": ["cannot be played", "agent a acts after its end: it is neither terminated nor truncated any more"],
     "unannounced": ["cannot be played", "agent b comes without an observation"],
     "shrinking": ["cannot be played", "its state() has 1 more numbers than at first"],
     "stranger": ["cannot be played", "its agents hold e, who is not one of its possible_agents"],

@@ -272,6 +272,11 @@ BAD = {
     "misnamed": ("torchrl_toys.Misnamed", {}, ["names 1 agents of the group walkers", "actions of 2"]),
     "whole numbers": ("torchrl_toys.make", {"kind": "whole"}, ["Box actions of whole numbers (int64)"]),
     "unbounded": ("torchrl_toys.make", {"kind": "unbounded"}, ["actions without bounds"]),
+    "comes back": (
+        "torchrl_toys.make",
+        {"ends": "back"},
+        ["cannot be played: agent voice acts after its end"],
+    ),
 }
 
 

@@ -53,7 +53,7 @@ class Groups(EnvBase):
         kind: of actions.
         batch: the environment's batch size.
         ends: ``whole``: of the environment; ``groups``: the talker terminates after 2 steps, the walkers go on;
-            ``done``: nothing but ``done`` is said.
+            ``back``: and it goes on after all; ``done``: nothing but ``done`` is said.
         masked: the walkers may not do the action of the step's number, modulo 3.
         state: there is a global state.
         shared: the reward is the environment's.
@@ -102,7 +102,7 @@ class Groups(EnvBase):
         self.reward_spec = Composite({"reward": Unbounded((*lead, 1))} if shared else rewards, shape=lead)
         flag = Categorical(2, shape=(*lead, 1), dtype=torch.bool)
         done = {name: flag.clone() for name in (("done",) if ends == "done" else ("done", "terminated", "truncated"))}
-        if ends == "groups":
+        if ends in ("groups", "back"):
             own = Categorical(2, shape=(*lead, 1, 1), dtype=torch.bool)
             done["talker"] = Composite(done=own, terminated=own.clone(), shape=(*lead, 1))
         self.done_spec = Composite(done, shape=lead)
@@ -130,8 +130,8 @@ class Groups(EnvBase):
         flags = {"done": over, "terminated": torch.zeros_like(over), "truncated": over}
         if self.ends == "done":
             return {"done": over}
-        if self.ends == "groups":
-            own = torch.full((*self.batch_size, 1, 1), self.count >= 2)
+        if self.ends in ("groups", "back"):
+            own = torch.full((*self.batch_size, 1, 1), self.count in ((2,) if self.ends == "back" else (2, 3, 4)))
             flags["talker"] = {"done": own, "terminated": own.clone()}
         return flags
 

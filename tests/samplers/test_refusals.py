@@ -73,7 +73,7 @@ TENSORS: list[tuple[Tensor, Tensor, str]] = [
     (STATE, torch.zeros(2, 2, 3), "log_probs has shape [2, 2, 3]"),
     (STATE, torch.zeros(2, 2, 2), "log_probs is not normalized, its probabilities sum to exp(0.693)"),
     (STATE, changed((1, 1, 0), math.nan), "log_probs holds NaN"),
-    (STATE, torch.full((2, 2, 2), -math.inf), "log_probs is not normalized, its probabilities sum to exp(-inf)"),
+    (STATE, changed((1, 1), -math.inf), "log_probs leaves no action to agent 1 in environment 1: give at least one"),
     (STATE, [[0.5, 0.5]], "log_probs is of type list"),  # type: ignore[list-item]
 ]
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from targets_helpers import PPOS, SMALL, GaussianTask, MaskedTask, SizesTask, built, filled, random_batch, store_targets
-from torch import Tensor
+from torch import Tensor, nn
 
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import ppo_gradient
 
@@ -24,6 +24,34 @@ KINDS = {
     "own critic": {"critic_network": "own_modules.Residual"},
     "gains": {"hidden_gain": 1.0, "policy_gain": 1.0},
 }
+
+
+def last_weights(net: StackedNet, outputs: int, width: int) -> Tensor:
+    """Of the last layer, which is linear: ``[networks, outputs, width]``; its biases are 0."""
+    weights, biases = net.flat.detach().flatten(0, -2)[:, -outputs * (width + 1) :].split([outputs * width, outputs], 1)
+    assert not biases.any()
+    return weights.unflatten(1, (outputs, width))
+
+
+@pytest.mark.parametrize("options", [{}, {"activation": "relu", "layer_norm": True}, {"cnn": [[2, 1, 1]]}], ids=str)
+@pytest.mark.parametrize("gain", [None, 1.5])
+def test_the_last_policy_layer_starts_at_a_hundredth_and_the_critics_at_1(options, gain):
+    """Rows are orthogonal, as long as the gain."""
+    learner = built("IPPO", task=PictureTask, hidden=[8], policy_gain=gain, **options)
+    for net, outputs, expected in ((learner.policies.net, 3, gain or 0.01), (learner.critic.net, 1, 1.0)):
+        weights = last_weights(net, outputs, 8)
+        product, square = weights @ weights.mT, expected**2 * torch.eye(outputs).expand(len(weights), -1, -1)
+        torch.testing.assert_close(product, square, rtol=1e-5, atol=1e-5 * expected**2)
+
+
+def test_the_critic_may_be_another_network_than_the_policies():
+    learner = built("MAPPO", hidden=[8], critic_hidden=[5, 4], critic_activation="relu", critic_layer_norm=True)
+    assert type(learner.policies.net) is StackedMLP
+    kinds = [type(layer).__name__ for layer in learner.critic.net.entry(0)]
+    assert kinds == ["Linear", "LayerNorm", "ReLU"] * 2 + ["Linear"]
+    assert [layer.out_features for layer in learner.critic.net.entry(0) if isinstance(layer, nn.Linear)][:2] == [5, 4]
+    other = built("MAPPO", hidden=[5], activation="relu", critic_activation="tanh")
+    assert type(other.critic.net) is StackedMLP and type(other.policies.net) is not StackedMLP
 
 
 @pytest.mark.parametrize("share", [False, True])
@@ -139,7 +167,12 @@ def test_what_cannot_be_is_one_line(name, task, arguments, words):
         ("Noisy", "puts out other numbers for the same rows"),
         ("Recalls", "puts out other numbers for the same rows"),
         ("SharesWeights", "has weights that all of its instances share, which would mix seeds"),
-        ("ListsLayers", "has numbers that are no parameters or buffers, such as layers in a list, which would mix"),
+        ("ListsLayers", "has numbers that are no parameters or buffers of its own, such as layers in a list"),
+        ("UsesALayerOutside", "has numbers that are no parameters or buffers of its own, such as layers in a list"),
+        ("CentersMany", "mixes the rows of a batch"),
+        ("Squeezes", r"puts out \(3,\) for 1 rows, not \(1, 3\)"),
+        ("Lazy", "has lazy layers, whose weights are drawn only when it is called"),
+        ("DrawsOnce", "draws random numbers when it is called, which all seeds would share"),
         ("FromNumpy", "draws its weights from elsewhere"),
         ("Asks", "torch.vmap cannot run for several seeds"),
         ("Narrow", r"puts out \(5, 4\) for 5 rows, not \(5, 3\)"),

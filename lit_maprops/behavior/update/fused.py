@@ -2,7 +2,8 @@
 
 What makes it fast, by what it saves (docs/evidence/speed.md has the figures):
 
-- no autograd graph: the passes through Delta are ``lit_maprops.stacked.mlp``'s, its gradient is written out here;
+- no autograd graph: passes through tanh networks are ``lit_maprops.stacked.mlp``'s, Delta's gradient is written out
+  here (networks of other kinds go through torch's own layers, ``lit_maprops.stacked.layers``);
 - the first step of an update starts from Delta = 0, where only the last layer has a gradient: one forward pass of the
   hidden layers and two products of the last one are all it needs;
 - one exponential per action gives ratio, pi_phi and KL alike;
@@ -24,10 +25,9 @@ from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.objective import excess, gradient_of_delta, weights_and_kl
 from lit_maprops.behavior.update.samples import PackedSamples, Samples
 from lit_maprops.behavior.update.systematic import scale_to
-from lit_maprops.stacked import mlp
-from lit_maprops.stacked.mlp import Layers, LayerShapes, size_of, split_layers
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.stacked.optimizer import AdamSettings, SeedAdam, adam_
+from lit_maprops.stacked.passes import MLPPasses, Passes
 
 MINIBATCHES_AT_ONCE = 4  # gradient steps of one compiled graph
 LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff allows it, exp of it still finite
@@ -36,7 +36,7 @@ LARGEST = 60.0  # Delta beyond it counts as this much: so far that no KL cutoff 
 class Settings(NamedTuple):
     """What is fixed during an update."""
 
-    shapes: LayerShapes  # of the layers that are trained
+    passes: Passes  # through the layers that are trained
     clip_epsilon: float
     kl_cutoff: float  # nats
     from_zero: bool  # the last layer starts at zero
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 @torch.no_grad()
 def update_behavior(
-    net: StackedMLP,
+    net: LayeredNet,
     optimizer: SeedAdam,
     samples: Samples,
     minibatches: Sequence[Minibatch | None],
@@ -82,10 +82,10 @@ def update_behavior(
         compiled: run the gradient steps through torch.compile; not with ``wanted``.
         steps: ``masked_update``, as it is or recorded, for accelerators; None: ``train``.
     """
-    shapes = net.shapes[-1:] if last_layer else net.shapes
+    passes = MLPPasses(net.last) if last_layer else net.passes
     count_steps = optimizer.lockstep and not compiled and not last_layer
-    settings = Settings(shapes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
-    trained = trained_of(net, optimizer, size_of(shapes))
+    settings = Settings(passes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
+    trained = trained_of(net, optimizer, passes.last_size if last_layer else None)
     if steps is not None:
         drawn = [tensor for minibatch in minibatches if minibatch is not None for tensor in minibatch]
         made, active, *measured = steps([*samples[:4], *drawn], trained, settings, len(minibatches), measure)
@@ -93,7 +93,7 @@ def update_behavior(
         return {name: value.unflatten(0, net.stack) for name, value in stats.items()}
     results = []
     rows = max(samples.inputs.shape[1] if part is None else part.rows.shape[1] for part in minibatches)
-    for group in mlp.groups(len(samples.inputs), rows, shapes, trained.flat.device):
+    for group in passes.groups(len(samples.inputs), rows, trained.flat.device):
         entries, part = Trained(*(t[group] for t in trained)), samples.entries(group)
         own = [minibatch and minibatch.of(group) for minibatch in minibatches]
         gradient_steps, active = (_train_compiled if compiled else train)(entries, part, own, settings)
@@ -125,11 +125,11 @@ def train(
     """
     alive = torch.arange(len(trained.flat), device=trained.flat.device)
     gradient_steps = torch.full_like(alive, len(minibatches))
-    now, layers = trained, split_layers(trained.flat, settings.shapes)
+    now, layers = trained, settings.passes.layers(trained.flat)
     own = samples if minibatches[0] is None or samples.wanted is not None else samples.packed()
     for step, chosen in enumerate(minibatches):
         part = own.take(chosen if chosen is None or now is trained else chosen.of(alive))
-        x, delta = delta_of(layers, part.inputs)
+        x, delta = delta_of(settings.passes, layers, part.inputs)
         weight, total, kl = weights_and_kl(delta, part)
         going = kl <= settings.kl_cutoff
         if part.wanted is not None:
@@ -143,9 +143,9 @@ def train(
                 break
             now, own, part = Trained(*(t[kept] for t in now)), own.entries(kept), part.entries(kept)
             x, weight, total = [part.inputs, *(t[kept] for t in x[1:])], weight[kept], total[kept]
-            layers = split_layers(now.flat, settings.shapes)
+            layers = settings.passes.layers(now.flat)
         grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
-        grad = mlp.backward(layers, x, grad, settings.from_zero and step == 0)
+        grad = settings.passes.backward(layers, x, grad, settings.from_zero and step == 0)
         adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
     else:
         put_back(trained, now, alive)
@@ -204,16 +204,16 @@ def masked_steps(
     Returns:
         Which entries have still not stopped, and gradient steps made, both ``[G]``.
     """
-    layers = split_layers(trained.flat, settings.shapes)
+    layers = settings.passes.layers(trained.flat)
     made = torch.zeros_like(active, dtype=torch.int64)
     for step, chosen in enumerate(minibatches):
         part = samples.take(chosen)
-        x, delta = delta_of(layers, part.inputs)
+        x, delta = delta_of(settings.passes, layers, part.inputs)
         weight, total, kl = weights_and_kl(delta, part)
         active = active & (kl <= settings.kl_cutoff)
         made = made + active
         grad = gradient_of_delta(weight, total, part, settings.clip_epsilon)
-        grad = mlp.backward(layers, x, grad, from_zero and step == 0)
+        grad = settings.passes.backward(layers, x, grad, from_zero and step == 0)
         count = step if settings.count_steps else None
         adam_(trained.flat, grad, *trained[1:], active, count, settings.adam)
     return active, made
@@ -264,14 +264,14 @@ def padded_rows(rows: int) -> int:
     return power * 3 // 4 if 64 < rows <= power * 3 // 4 else power
 
 
-def delta_of(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-    """As ``mlp.forward``: inputs of every layer, and Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
-    x, delta = mlp.forward(layers, inputs)
+def delta_of(passes: Passes, layers: Any, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """As ``Passes.forward``; its outputs are Delta ``[G, K, U]`` (nats), no further than ``LARGEST`` from 0."""
+    x, delta = passes.forward(layers, inputs)
     return x, delta.clamp_(-LARGEST, LARGEST)
 
 
 def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, Tensor]:
-    _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
+    _, delta = delta_of(settings.passes, settings.passes.layers(flat), samples.inputs)
     weight, total, kl = weights_and_kl(delta, samples)
     clipped = weight / total < 1 - settings.clip_epsilon
     return {"kl": kl, "ratio_clipped": (samples.share * clipped).sum((1, 2))}
@@ -279,19 +279,18 @@ def _measured(flat: Tensor, samples: Samples, settings: Settings) -> dict[str, T
 
 def _scale_back(flat: Tensor, samples: Samples, settings: Settings) -> None:
     """Scale Delta, in place, to where its excess over all of D is 0, if it is above."""
-    _, delta = delta_of(split_layers(flat, settings.shapes), samples.inputs)
+    _, delta = delta_of(settings.passes, settings.passes.layers(flat), samples.inputs)
 
     def excess_at(scale: Tensor) -> Tensor:
         scaled = delta * scale.view(-1, 1, 1)
         return excess(delta, *weights_and_kl(scaled, samples)[:2], samples)
 
-    flat[:, -size_of(settings.shapes[-1:]) :] *= scale_to(excess_at, samples.visits[:, 0]).unsqueeze(1)
+    flat[:, -settings.passes.last_size :] *= scale_to(excess_at, samples.visits[:, 0]).unsqueeze(1)
 
 
-def trained_of(net: StackedMLP, optimizer: SeedAdam, size: int) -> Trained:
-    """The last ``size`` parameters of every entry and what belongs to them."""
+def trained_of(net: LayeredNet, optimizer: SeedAdam, size: int | None = None) -> Trained:
+    """The last ``size`` parameters of every entry, or all, and what belongs to them."""
     state = optimizer.state[net.flat]
-    flat, exp_avg, exp_avg_sq = (
-        tensor.flatten(0, -2)[:, -size:] for tensor in (net.flat.detach(), state["exp_avg"], state["exp_avg_sq"])
-    )
+    held = net.flat.detach(), state["exp_avg"], state["exp_avg_sq"]
+    flat, exp_avg, exp_avg_sq = (tensor.flatten(0, -2)[:, -(size or 0) :] for tensor in held)
     return Trained(flat, exp_avg, exp_avg_sq, state["steps_taken"].flatten())

@@ -14,7 +14,7 @@ from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.mlp import size_of
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet, StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
 _INTS = ["entries", "rows", "width", "actions", "minibatches", "measure", "moments", "threads", "steps"]
@@ -40,7 +40,7 @@ class Training(ctypes.Structure):
     @classmethod
     def of(
         cls,
-        net: StackedMLP,
+        net: LayeredNet,
         optimizer: SeedAdam,
         clip_epsilon: float,
         kl_cutoff: float,
@@ -49,6 +49,7 @@ class Training(ctypes.Structure):
         systematic: bool = False,
     ) -> "Training":
         """Delta as it stands in memory, and how it is trained; see ``update_behavior``."""
+        assert isinstance(net, StackedMLP)  # ``EnumeratedPolicy.why_not_native`` says so of others
         shapes = net.shapes[-1:] if last_layer else net.shapes
         arrays = trained_of(net, optimizer, size_of(shapes))
         layers, (flat, exp_avg, *_) = shape_numbers(shapes), arrays
@@ -78,7 +79,7 @@ class _Update(ctypes.Structure):
 
 @torch.no_grad()
 def update_behavior(
-    net: StackedMLP,
+    net: LayeredNet,
     optimizer: SeedAdam,
     samples: Samples,
     minibatches: Sequence[Minibatch | None],

@@ -10,7 +10,7 @@ from typing_extensions import override
 from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.rows import RatiosOf, Rows, RowStore, update_rows
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -31,7 +31,7 @@ class RowTrainer(DeltaTrainer):
 
     def __init__(
         self,
-        net: StackedMLP,
+        net: LayeredNet,
         optimizer: SeedAdam,
         streams: SeedStreams,
         settings: UpdateSettings,

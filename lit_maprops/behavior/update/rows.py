@@ -2,7 +2,7 @@
 
 The objective is that of ``lit_maprops.behavior.algorithm2``, with the ratio r = pi_phi(a | s) / pi_theta(a | s) of the
 action taken. Its gradient in log r is r / |D|, and 0 where r < 1 - epsilon; what log r and its gradient are is up to
-the adjustment (``Ratios``), and the passes through the network are those of ``lit_maprops.stacked.mlp``.
+the adjustment (``Ratios``), and the passes through the network are the network's own (``lit_maprops.stacked.passes``).
 
 ``G`` counts what has a ratio, a clip and a stop of its own: R seeds, or for PROPS R seeds times A agents. ``C`` counts
 the networks of each (1, or one per agent), ``U`` the rows: every step of D.
@@ -17,9 +17,7 @@ from torch import Tensor
 from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.systematic import scale_to
-from lit_maprops.stacked import mlp
-from lit_maprops.stacked.mlp import size_of, split_layers
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.stacked.optimizer import SeedAdam
 
 
@@ -116,7 +114,7 @@ class RowStore:
 
 @torch.no_grad()
 def update_rows(
-    net: StackedMLP,
+    net: LayeredNet,
     optimizer: SeedAdam,
     rows: Rows,
     minibatches: Sequence[Minibatch | None],
@@ -140,14 +138,14 @@ def update_rows(
     Returns:
         Its statistics, ``[G]``.
     """
-    settings = fused.Settings(net.shapes, clip_epsilon, kl_cutoff, True, optimizer.lockstep, optimizer.settings)
-    trained = fused.trained_of(net, optimizer, size_of(net.shapes))
+    settings = fused.Settings(net.passes, clip_epsilon, kl_cutoff, True, optimizer.lockstep, optimizer.settings)
+    trained = fused.trained_of(net, optimizer)
     if trained.flat.device.type != "cpu":
         return _train_masked(trained, rows, minibatches, ratios_of, settings, measure)
     n_groups, longest = rows.weight.shape
     copies = len(trained.flat) // n_groups
     results = []
-    for group in mlp.groups(n_groups, copies * longest, net.shapes, net.flat.device):  # whose activations fit the cache
+    for group in net.passes.groups(n_groups, copies * longest, net.flat.device):  # whose activations fit the cache
         networks = slice(group.start * copies, group.stop * copies)
         part = fused.Trained(*(tensor[networks] for tensor in trained))
         own = [minibatch and minibatch.of(group) for minibatch in minibatches]
@@ -170,8 +168,8 @@ def _train(
     now, own = trained, rows
     for step, chosen in enumerate(minibatches):
         part = own.take(chosen and chosen.of(alive))
-        layers = split_layers(now.flat, settings.shapes)
-        x, delta = fused.delta_of(layers, part.inputs)
+        layers = settings.passes.layers(now.flat)
+        x, delta = fused.delta_of(settings.passes, layers, part.inputs)
         ratios = ratios_of(delta, part)
         going = _within(delta, ratios, part, settings)
         n_going = int(going.sum())  # the one time that a gradient step waits for the device
@@ -188,8 +186,8 @@ def _train(
             kept, networks = going.nonzero().flatten(), going.repeat_interleave(copies).nonzero().flatten()
             alive, own = alive[kept], own.entries(kept)
             now, grad = fused.Trained(*(tensor[networks] for tensor in now)), grad[networks]
-            x, layers = [tensor[networks] for tensor in x], split_layers(now.flat, settings.shapes)
-        grad = mlp.backward(layers, x, grad, step == 0)  # at Delta = 0 only the last layer has a gradient
+            x, layers = [tensor[networks] for tensor in x], settings.passes.layers(now.flat)
+        grad = settings.passes.backward(layers, x, grad, step == 0)  # at Delta = 0 only the last layer has a gradient
         fused.adam_(now.flat, grad, *now[1:], None, step if settings.count_steps else None, settings.adam)
     else:
         _put_back(trained, now, alive, copies)
@@ -211,16 +209,16 @@ def _train_masked(
     copies = len(trained.flat) // len(rows.weight)
     active = torch.ones(len(rows.weight), dtype=torch.bool, device=trained.flat.device)
     gradient_steps = torch.zeros_like(active, dtype=torch.int64)
-    layers = split_layers(trained.flat, settings.shapes)
+    layers = settings.passes.layers(trained.flat)
     for step, chosen in enumerate(minibatches):
         part = rows.take(chosen)
-        x, delta = fused.delta_of(layers, part.inputs)
+        x, delta = fused.delta_of(settings.passes, layers, part.inputs)
         ratios = ratios_of(delta, part)
         active = active & _within(delta, ratios, part, settings)
         gradient_steps += active
         ratio = ratios.log_ratio.exp()
         grad = ratios.vjp(part.weight * torch.where(ratio > 1 - settings.clip_epsilon, ratio, 0.0))
-        grad = mlp.backward(layers, x, grad, step == 0)
+        grad = settings.passes.backward(layers, x, grad, step == 0)
         going = active.repeat_interleave(copies)
         fused.adam_(trained.flat, grad, *trained[1:], going, step if settings.count_steps else None, settings.adam)
     _scale_back(trained, rows, ratios_of, settings)
@@ -240,17 +238,17 @@ def _scale_back(trained: fused.Trained, rows: Rows, ratios_of: RatiosOf, setting
     if rows.wanted is None:
         return
     copies = len(trained.flat) // len(rows.weight)
-    _, delta = fused.delta_of(split_layers(trained.flat, settings.shapes), rows.inputs)
+    _, delta = fused.delta_of(settings.passes, settings.passes.layers(trained.flat), rows.inputs)
 
     def excess_at(scale: Tensor) -> Tensor:
         return ratios_of(delta * scale.repeat_interleave(copies).view(-1, 1, 1), rows).excess(delta, rows)
 
     scale = scale_to(excess_at, rows.weight[:, 0]).repeat_interleave(copies)
-    trained.flat[:, -size_of(settings.shapes[-1:]) :] *= scale.unsqueeze(1)
+    trained.flat[:, -settings.passes.last_size :] *= scale.unsqueeze(1)
 
 
 def _measured(trained: fused.Trained, rows: Rows, ratios_of: RatiosOf, settings: fused.Settings) -> dict[str, Tensor]:
-    _, delta = fused.delta_of(split_layers(trained.flat, settings.shapes), rows.inputs)
+    _, delta = fused.delta_of(settings.passes, settings.passes.layers(trained.flat), rows.inputs)
     log_ratio, kl, _ = ratios_of(delta, rows)
     clipped = log_ratio.exp() < 1 - settings.clip_epsilon
     return {"kl": torch.linalg.vecdot(kl, rows.weight), "ratio_clipped": (rows.weight * clipped).sum(1)}

@@ -11,7 +11,7 @@ from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.stacked.graphs import Graphed, can_record
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -48,7 +48,7 @@ class TableTrainer(DeltaTrainer):
 
     def __init__(
         self,
-        net: StackedMLP,
+        net: LayeredNet,
         optimizer: SeedAdam,
         streams: SeedStreams,
         settings: UpdateSettings,

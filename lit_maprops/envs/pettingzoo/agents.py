@@ -1,5 +1,6 @@
 """What the agents of a PettingZoo environment see and do, as arrays."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -126,6 +127,9 @@ class Agents:
         the package says of it; one that the package drops without a word is terminated. The episode is over when the
         last have left: truncated if one of these was truncated and not terminated in the same step, otherwise
         terminated.
+
+        Raises:
+            ValueError: an answer is not of its kind, or an agent acts after its end.
         """
         acting = {name: self._does.given(number, action[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
@@ -133,6 +137,10 @@ class Agents:
         before = self.presence.ends(env)
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
+        gone = [name for name, flag in zip(self.names, before, strict=True) if flag in (TERMINATED, TRUNCATED)]
+        for name in gone:
+            if name in acting and not _told(terminated, truncated, name):
+                raise ValueError(f"agent {name} acts after its end: it is neither terminated nor truncated any more")
         for name, number in living.items():
             rewards[number] = _number("reward", name, reward.get(name, 0.0))
             if _number("termination", name, terminated.get(name, False)):
@@ -195,6 +203,12 @@ class Agents:
         with np.errstate(over="ignore"):  # see ``ObservationSpaces``
             row = numbers.astype(np.float32).reshape(-1)
         return row / np.float32(WHITE) if scaled else row
+
+
+def _told(terminated: Mapping[Any, Any], truncated: Mapping[Any, Any], name: Any) -> bool:
+    """Whether the flags of an agent, if it has any, say that it is over."""
+    given = [flags[name] for flags in (terminated, truncated) if name in flags]
+    return not given or any(_number("end", name, flag) for flag in given)
 
 
 def _number(what: str, name: Any, value: Any) -> float:

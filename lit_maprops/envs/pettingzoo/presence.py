@@ -13,7 +13,8 @@ class Presence:
     """Every agent's own part of an environment's episode: not there yet, there, or over.
 
     An agent may come once and go once. PettingZoo's own test of its interface forbids that one comes back; one that
-    only stays in the list after its end is taken for gone, as many packages clear it when all are.
+    only stays in the list after its end is taken for gone, as many packages clear it when all are, while its flags go
+    on to say so (``Agents.step``).
 
     Args:
         names: of the possible agents.

@@ -119,7 +119,11 @@ class GroupedAgents:
         return self._looked(self._newest), self._infos(self._newest)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        """Step under the actions of ``agents``; others take the first of theirs."""
+        """Step under the actions of ``agents``; others take the first of theirs.
+
+        Raises:
+            ValueError: an agent that was done is not done any more.
+        """
         assert self._newest is not None
         given = self._newest
         for group in self._groups:
@@ -131,6 +135,9 @@ class GroupedAgents:
         stepped = self._env.step(given)
         after = stepped.get("next")
         rewards, ends = self._rewards(after), {flag: self._flags(after, flag) for flag in _FLAGS}
+        for name in self.possible_agents:
+            if name not in self.agents and not any(flags[name] for flags in ends.values()):
+                raise ValueError(f"agent {name} acts after its end: it is not done any more")
         acting, self.agents = self.agents, [name for name in self.agents if not ends["done"][name]]
         truncated = {name: ends["truncated"][name] for name in acting}
         terminated = {name: ends["terminated"][name] or (ends["done"][name] and not truncated[name]) for name in acting}
