@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lit_maprops.stacked.cells import Cell
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import HIDDEN_GAIN, StackedMLP, StackedNet
-from lit_maprops.stacked.recurrent import Cell, RecurrentNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {

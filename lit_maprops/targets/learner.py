@@ -12,9 +12,9 @@ from typing_extensions import TypeAliasType
 from lit_maprops.buffer import Buffer
 from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
+from lit_maprops.stacked.cells import CellKind
 from lit_maprops.stacked.layers import Activation
 from lit_maprops.stacked.ranks import Team
-from lit_maprops.stacked.recurrent import CellKind
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import (
     ClosedUnitInterval,

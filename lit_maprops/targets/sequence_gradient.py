@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.buffer import taken_rows
 from lit_maprops.distributions.families import Categorical
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import ppo_gradient
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
@@ -104,19 +105,31 @@ def _backpropagated(
         loss: of outputs ``[G, K, U]``.
     """
     assert isinstance(net, RecurrentNet)  # ``knows`` says so
-    agents, steps = inputs.shape[1], begins.shape[1:]
+    agents, steps, alone = inputs.shape[1], begins.shape[1:], len(net.stack) == 2
     apart = inputs.unflatten(2, steps)  # [R, A, L, b, in]
-    if len(net.stack) == 2:
-        output, _ = net.unroll(apart, memory, begins.unsqueeze(1).expand(-1, agents, -1, -1))
-        output = output.flatten(2, 3)
+    if alone:
+        given = apart.flatten(0, 1), memory.flatten(0, 1), begins.repeat_interleave(agents, 0)
     else:  # agents side by side, as sequences of one network
-        begin = begins.unsqueeze(2).expand(-1, -1, agents, -1).flatten(2)
-        output, _ = net.unroll(apart.transpose(1, 2).flatten(2, 3), memory.flatten(1, 2), begin)
-        output = output.unflatten(2, (agents, -1)).transpose(1, 2).flatten(1, 3)
-    rows = output.reshape(-1, *output.shape[-2:]).mT  # [G, K, U]
+        given = apart.transpose(1, 2).flatten(2, 3), memory.flatten(1, 2), begins.repeat(1, 1, agents)
+
+    def of_outputs(output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        if alone or agents == 1:
+            return loss(output, part)
+        losses, slope = loss(_turned(output, steps[0], agents), part)
+        return losses, _turned(slope, agents, steps[0])
+
+    if type(net.encoder) is StackedMLP:
+        return net.backpropagate(*given, of_outputs)
+    output, _ = net.unroll(*(tensor.unflatten(0, net.stack) for tensor in given))
+    rows = output.reshape(-1, steps.numel() * (1 if alone else agents), net.out_dim).mT
     with torch.no_grad():
-        losses, slope = loss(rows.detach().clone(), slice(None))
+        losses, slope = of_outputs(rows.detach().clone(), slice(None))
     for weight in net.parameters():
         weight.grad = None
     rows.backward(slope)
     return losses
+
+
+def _turned(output: Tensor, outer: int, inner: int) -> Tensor:
+    """``[G, K, outer inner b]`` with the two exchanged."""
+    return output.unflatten(2, (outer, inner, -1)).transpose(2, 3).flatten(2)
