@@ -66,7 +66,7 @@ FEATURES = {
 }
 
 # Feature, sampler and learner (None: any), and how the line begins that refuses them; the first that applies.
-STEP_BY_STEP = ("Reinforce", "HAPPO")
+STEP_BY_STEP = ("Reinforce",)
 COUNTING = ("TabularMAPROPS", "Greedy")
 ENUMERATING = ("MAPROPS", "Autoregressive", "CoordinationGraph", *COUNTING)
 REFUSED: list[tuple[str | None, str | None, str | None, str]] = [

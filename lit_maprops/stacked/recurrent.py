@@ -152,6 +152,13 @@ class RecurrentNet(StackedNet):
         return self.encoder.moderate() and bool(self.flat.detach().abs().max() < LARGEST_WEIGHT)
 
     @override
+    def of_agents(self, agent: Tensor) -> Self:
+        twin = super().of_agents(agent)
+        twin._modules = {}
+        object.__setattr__(twin, "encoder", self.encoder.of_agents(agent))  # as its weights
+        return twin
+
+    @override
     @torch.no_grad()
     def repeated(self, times: int) -> Self:
         twin = copy.deepcopy(self)

@@ -15,6 +15,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import ppo_gradient
+from lit_maprops.targets.burn_in import BurnIn
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 from lit_maprops.targets.memory import RECURRENT, RecurrentPolicies
 from lit_maprops.targets.ppo_gradient import LOSSES, CriticLoss, PolicyLoss, Samples, Trained
@@ -42,7 +43,19 @@ def gradient_on(
         return lambda rows, count: gradient(learner, sequences, rows, count)
     unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*policies.in_keys, *critic.in_keys}
     learned_from, steps, length = data.exclude(*unused), data.shape[1], policies.sequence_length
-    return lambda rows, count: by_autograd(taken_rows(learned_from, policies.steps_of(rows, steps)), count * length)
+    burn_in = burn_in_of(learner, data)
+
+    def of_sequences(rows: Tensor, count: int) -> dict[str, Tensor]:
+        taken = taken_rows(learned_from, policies.steps_of(rows, steps))
+        return by_autograd(burn_in.begin(taken, rows), count * length)
+
+    return of_sequences
+
+
+def burn_in_of(learner: Trained, data: TensorDictBase) -> BurnIn:
+    """Of policies and critic; of those that remember nothing, nothing."""
+    networks: list[Any] = [net for net in (learner.policies, learner.critic) if net.remembered]
+    return BurnIn(networks, data, learner.policies.sequence_length, learner.burn_in)
 
 
 def knows(policies: Any, critic: Any, loss: Any) -> bool:
@@ -63,15 +76,12 @@ class _Sequences:
         self.steps_of, self.steps = learner.policies.steps_of, data.shape[1]
         count = self.steps // self.length
         self.begins = data.get(keys.BEGINS).unflatten(1, (self.length, count))  # [R, L, C]
-        # At the beginning of each, [R, A or 1, C, H].
-        self.remembered = [data.get(key)[:, :count].transpose(1, 2) for key in (keys.MEMORY, keys.CRITIC_MEMORY)]
+        self.burn_in = burn_in_of(learner, data)
 
     def take(self, rows: Tensor) -> tuple[Samples, list[Tensor], Tensor]:
-        """Of the sequences ``rows`` ``[R, b]``: their steps, what is remembered, begins ``[R, L, b]``."""
-        remembered = [
-            memory.gather(2, rows[:, None, :, None].expand(-1, memory.shape[1], -1, memory.shape[3]))
-            for memory in self.remembered
-        ]
+        """Of sequences ``[R, b]``: steps, what is remembered before them ``[R, ., b, H]``, begins ``[R, L, b]``."""
+        starts = self.burn_in.starts(rows)
+        remembered = [starts[key].transpose(1, 2) for key in (keys.MEMORY, keys.CRITIC_MEMORY)]
         begins = self.begins.gather(2, rows.unsqueeze(1).expand(-1, self.length, -1))
         return self.samples.take(self.steps_of(rows, self.steps)), remembered, begins
 
