@@ -26,7 +26,6 @@ from lit_maprops import keys
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets.burn_in import BurnIn
 
 UNITS, LENGTH = 5, 3
@@ -261,13 +260,6 @@ def test_burn_in_of_data_that_the_present_networks_collected_changes_nothing():
             goes_on = ~flat.get(keys.BEGINS)[:, : rows.shape[1]]  # elsewhere it is forgotten
             torch.testing.assert_close(start[goes_on], flat.get(key)[:, : rows.shape[1]][goes_on])
             assert start[:, ENVS:].any() and goes_on[:, ENVS:].any()
-
-
-def test_what_of_burn_in_cannot_be_is_one_line():
-    with pytest.raises(ConfigError, match=r"^burn_in is 3 and sequences have 3 steps .*: give fewer than"):
-        built("IPPO", memory="gru", sequence_length=3, burn_in=3)
-    with pytest.raises(ConfigError, match=r"^burn_in is given without memory, .*: leave it out$"):
-        built("IPPO", burn_in=0)
 
 
 def test_networks_of_any_kind_before_the_cell():
