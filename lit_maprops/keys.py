@@ -56,3 +56,4 @@ VALUE_TARGET = (AGENTS, "value_target")
 ADVANTAGE = (AGENTS, "advantage")
 WEIGHT = (AGENTS, "weight")  # see ``envs.ends.weights``
 BEGINS = "begins"  # of sequences: an episode begins with this step, [R, B] bool
+BEFORE = "before"  # likewise: number of the sequence before this step's, negative if there is none, [R, B] int64

@@ -60,11 +60,11 @@ FEATURES = {
     "masked, recurrent": Feature(Doors, {}, MEMORY, 1),
     "masked, picture": Feature(PictureDoors, {}, PICTURE),
     "masked, continuous": Feature(MaskedPeaks, TWO_SIZES, {}),
-    "dying, recurrent": Feature(Shifts, {}, MEMORY, 1),
+    "dying, recurrent": Feature(Shifts, {}, MEMORY | {"burn_in": 1}, 1),
     "dying, picture": Feature(PictureShifts, {}, PICTURE),
     "dying, continuous": Feature(ContinuousShifts, {}, {}),
     "recurrent, picture": Feature(BoulderPush, {"sensor_range": 1, "max_steps": 3}, MEMORY | PICTURE, 1),
-    "recurrent, continuous": Feature(TwoPeaks, TWO_SIZES, MEMORY, 1),
+    "recurrent, continuous": Feature(TwoPeaks, TWO_SIZES, MEMORY | {"burn_in": 1}, 1),
     "picture, continuous": Feature(PicturePeaks, TWO_SIZES, PICTURE),
     "dying, recurrent, continuous": Feature(ContinuousShifts, {}, MEMORY, 1),
     # Networks that differ from each other.
@@ -78,7 +78,7 @@ FEATURES = {
 }
 
 # Feature, sampler and learner (None: any), and how the line begins that refuses them; the first that applies.
-STEP_BY_STEP = ("Reinforce", "HAPPO")
+STEP_BY_STEP = ("Reinforce",)
 COUNTING = ("TabularMAPROPS", "Greedy")
 ENUMERATING = ("MAPROPS", "Autoregressive", "CoordinationGraph", *COUNTING)
 REFUSED: list[tuple[str | None, str | None, str | None, str]] = [

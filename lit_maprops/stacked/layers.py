@@ -10,9 +10,10 @@ from torch.func import functional_call
 from typing_extensions import override
 
 from lit_maprops.stacked import mlp
+from lit_maprops.stacked.cells import Cell
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import HIDDEN_GAIN, LayeredNet, StackedMLP, StackedNet
-from lit_maprops.stacked.recurrent import Cell, RecurrentNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {

@@ -71,6 +71,17 @@ def forward(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
     return x, torch.baddbmm(bias.unsqueeze(2), weight, inputs.mT)
 
 
+def forward_rows(layers: Layers, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """As ``forward``, with the output rows first, ``[G, U, K]``, for many outputs."""
+    x = hidden_layers(layers, inputs)
+    weight, bias = layers[-1]
+    if bias is None:
+        return x, torch.bmm(inputs, weight.mT)
+    if len(x) > 1:
+        return x, torch.baddbmm((weight.sum(2) + bias).unsqueeze(1), x[-1], weight.mT, alpha=-2)
+    return x, torch.baddbmm(bias.unsqueeze(1), inputs, weight.mT)
+
+
 def backward(
     layers: Layers, x: list[Tensor], grad: Tensor, only_last_layer: bool = False, out: Tensor | None = None
 ) -> Tensor:

@@ -1,43 +1,23 @@
 """Recurrent networks with leading seed (and agent) dimensions: layers, a cell that remembers, and a linear map.
 
-Forward and backward pass through time are written out, as in ``lit_maprops.stacked.mlp``, and for the same reason: what
-a step of a small cell costs is the calls. What depends on no earlier step (the layers before the cell, the derivatives
-of its gates, the gradients of its weights) is computed for all steps at once. The
-equations are those of ``torch.nn.GRU`` (Cho et al. 2014) and ``torch.nn.LSTM`` (Hochreiter & Schmidhuber 1997), and so
-is the order of the gates, but for the GRU's own (``_GRU``).
-
-``G`` networks, sequences of ``L`` steps, ``B`` of them side by side, ``H`` units, ``W`` gates of H numbers each.
+``G`` networks, sequences of ``L`` steps, ``B`` of them side by side, ``H`` units, ``W`` gates of H numbers each, as in
+``stacked.cells``, which steps them.
 """
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lit_maprops.stacked.nets import LARGEST_WEIGHT, StackedNet, orthogonal_
+from lit_maprops.stacked import cells, mlp
+from lit_maprops.stacked.cells import Cell, Steps
+from lit_maprops.stacked.nets import LARGEST_WEIGHT, StackedMLP, StackedNet, orthogonal_
 
-CellKind = Literal["gru", "lstm"]
-
-
-class Cell(NamedTuple):
-    """What remembers."""
-
-    kind: CellKind
-    units: int  # H
-
-    @property
-    def gates(self) -> int:
-        """Numbers that it is given at every step, W H."""
-        return (3 if self.kind == "gru" else 4) * self.units
-
-    @property
-    def carried(self) -> int:
-        """Numbers that it carries from step to step: the output, of LSTMs the cell state behind it."""
-        return self.units if self.kind == "gru" else 2 * self.units
+Loss = Callable[[Tensor, slice], tuple[dict[str, Tensor], Tensor]]
 
 
 class RecurrentNet(StackedNet):
@@ -68,7 +48,11 @@ class RecurrentNet(StackedNet):
 
     def _weights(self) -> list[Tensor]:
         """Of the cell ``[G, W H, H]``, ``[G, W H]``, of the last layer ``[G, K, H]``, ``[G, K]``: views."""
-        parts = self.flat.flatten(0, -2).split([math.prod(shape) for shape in self._shapes], 1)
+        return self._split(self.flat)
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """Likewise of any ``[*stack, P]``."""
+        parts = flat.flatten(0, -2).split([math.prod(shape) for shape in self._shapes], 1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def weights_of(self, *place: int) -> list[Tensor]:
@@ -98,10 +82,64 @@ class RecurrentNet(StackedNet):
         inner, bias, last, last_bias = self._weights()
         keep = None if begins is None else (~begins).to(gates.dtype).flatten(0, depth - 1).unsqueeze(-1)
         start = memory.flatten(0, depth - 1).detach()
-        given = gates.contiguous().unflatten(1, steps), inner, bias, start, keep
-        hidden, after = (_GRU.apply(*given),) * 2 if self.cell.kind == "gru" else _LSTM.apply(*given)
+        hidden, after = _Unrolled.apply(gates.unflatten(1, steps), inner, bias, start, keep, self.cell)
         output = torch.baddbmm(last_bias.unsqueeze(2), last, hidden.flatten(1, 2).mT).mT
-        return output.unflatten(1, steps).unflatten(0, self.stack), after.detach().unflatten(0, self.stack)
+        return output.unflatten(1, steps).unflatten(0, self.stack), after.unflatten(0, self.stack)
+
+    def groups(self, rows: int) -> list[slice]:
+        """Ranges of the G networks that go through ``backpropagate`` together, each with ``rows`` steps."""
+        widest = (2 * self.cell.units, self.cell.units, True)  # less than it is: calls of every step count, too
+        return mlp.groups(math.prod(self.stack), rows, (widest,), self.flat.device)
+
+    @torch.no_grad()
+    def backpropagate(self, inputs: Tensor, start: Tensor, begins: Tensor, loss: Loss) -> dict[str, Tensor]:
+        """Leave the gradient of a loss in the ``.grad`` of all weights: what autograd makes of ``unroll``, without it.
+
+        Args:
+            inputs: ``[G, L, B, in_dim]``, numbers of any type; the encoder is a ``StackedMLP``.
+            start: ``[G, B, cell.carried]``.
+            begins: ``[G, L, B]`` bool, steps before which everything is forgotten.
+            loss: of outputs ``[G', out_dim, L B]`` of a range of networks, which it may overwrite: losses of each and
+                the derivative of their sum.
+
+        Returns:
+            The losses of all networks.
+        """
+        encoder = self.encoder
+        assert isinstance(encoder, StackedMLP)
+        out = []
+        for net in (self, encoder):
+            if net.flat.grad is None:
+                net.flat.grad = torch.empty_like(net.flat)
+            out.append(net.flat.grad.flatten(0, -2))
+        found, keep = [], (~begins).to(start.dtype).unsqueeze(3)
+        for part in self.groups(inputs.shape[1:3].numel()):
+            given = inputs[part], start[part], keep[part], loss
+            found.append(self._backpropagate(encoder, part, *given, [whole[part] for whole in out]))
+        return {name: torch.cat([losses[name] for losses in found]) for name in found[0]}
+
+    def _backpropagate(
+        self,
+        encoder: StackedMLP,
+        part: slice,
+        inputs: Tensor,
+        start: Tensor,
+        keep: Tensor,
+        loss: Loss,
+        out: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        cell, flat, steps = self.cell, encoder.flat.flatten(0, -2), inputs.shape[1:3]
+        layers = mlp.split_layers(flat[part], encoder.shapes)
+        inner, bias, last, last_bias = (weight[part] for weight in self._weights())
+        x, gates = mlp.forward_rows(layers, inputs.flatten(1, 2).to(flat.dtype))
+        made = cells.forward(cell, gates.unflatten(1, steps), inner, bias, start, keep)
+        hidden = made.after[..., : cell.units].flatten(1, 2)
+        losses, slope = loss(torch.baddbmm(last_bias.unsqueeze(2), last, hidden.mT), part)
+        slopes = cells.backward(cell, made, torch.bmm(slope.mT, last).unflatten(1, steps), inner, keep)
+        gradients = *cells.backward_of_weights(cell, made, slopes), torch.bmm(slope, hidden), slope.sum(2)
+        torch.cat([gradient.flatten(1) for gradient in gradients], 1, out=out[0])
+        mlp.backward(layers, x, slopes.given.flatten(1, 2).mT, out=out[1])
+        return losses
 
     @override
     def forward(self, inputs: Tensor) -> Tensor:
@@ -114,6 +152,13 @@ class RecurrentNet(StackedNet):
         return self.encoder.moderate() and bool(self.flat.detach().abs().max() < LARGEST_WEIGHT)
 
     @override
+    def of_agents(self, agent: Tensor) -> Self:
+        twin = super().of_agents(agent)
+        twin._modules = {}
+        object.__setattr__(twin, "encoder", self.encoder.of_agents(agent))  # as its weights
+        return twin
+
+    @override
     @torch.no_grad()
     def repeated(self, times: int) -> Self:
         twin = copy.deepcopy(self)
@@ -123,115 +168,23 @@ class RecurrentNet(StackedNet):
         return twin
 
 
-class _GRU(torch.autograd.Function):
-    """r, z = sigmoid(x + V h), n = tanh(x_n + r (V_n h)), h' = n + z (h - n); x the gates given, V h with its bias.
-
-    The rows of V are those of n, r and z in turn: then what the gates given and what V h gets for a gradient lie beside
-    each other, (r V_n h | r | z | n).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None) -> Tensor:
-        units = weight.shape[2]
-        shape = *gates.shape[:3], units
-        hidden, n, inner_n = (gates.new_empty(shape) for _ in range(3))
-        rz = gates.new_empty(*shape[:3], 2 * units)
-        h, transposed, offset = start, weight.mT, bias.unsqueeze(1)
-        for step in range(shape[1]):
-            h = h if keep is None else h * keep[:, step]
-            inner = torch.baddbmm(offset, h, transposed)
-            given, opened = gates[:, step], rz[:, step]
-            torch.add(given[..., : 2 * units], inner[..., units:], out=opened).sigmoid_()
-            inner_n[:, step] = inner[..., :units]
-            new = tanh_(torch.addcmul(given[..., 2 * units :], opened[..., :units], inner[..., :units], out=n[:, step]))
-            h = torch.lerp(new, h, opened[..., units:], out=hidden[:, step])
-        ctx.save_for_backward(weight, start, hidden, n, inner_n, rz, keep)
-        return hidden
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, start, hidden, n, inner_n, rz, keep = ctx.saved_tensors
-        units = n.shape[3]
-        r, z = rz.split(units, 3)
-        before = torch.cat([start.unsqueeze(1), hidden[:, :-1]], 1)
-        before = before if keep is None else before.mul_(keep)
-        # What the derivative of h' is multiplied by, for all steps at once.
-        to_n = (1 - z).mul_(1 - n.square())
-        to_z, to_r = (before - n).mul_(z).mul_(1 - z), (1 - r).mul_(r).mul_(inner_n)
-        found = n.new_empty(*n.shape[:3], 4 * units)
-        carried = torch.zeros_like(n[:, 0])
-        for step in range(n.shape[1] - 1, -1, -1):
-            carried = carried + grad[:, step]
-            own = found[:, step]
-            d_n = torch.mul(carried, to_n[:, step], out=own[..., 3 * units :])
-            torch.mul(d_n, r[:, step], out=own[..., :units])
-            torch.mul(d_n, to_r[:, step], out=own[..., units : 2 * units])
-            torch.mul(carried, to_z[:, step], out=own[..., 2 * units : 3 * units])
-            carried = torch.baddbmm(carried * z[:, step], own[..., : 3 * units], weight)
-            carried = carried if keep is None else carried * keep[:, step]
-        return found[..., units:], *_of_weights(found[..., : 3 * units], before), None, None
-
-
-def tanh_(a: Tensor) -> Tensor:
-    """In place, by the sigmoid, which torch computes several times as fast on the CPU: 1 - 2 sigmoid(-2 a)."""
-    return a.mul_(-2).sigmoid_().mul_(-2).add_(1)
-
-
-class _LSTM(torch.autograd.Function):
-    """i, f, g, o of a = x + V h: c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c')."""
+class _Unrolled(torch.autograd.Function):
+    """A cell given what the layers below put out, ``[G, L, B, W H]``: its output and what is remembered."""
 
     @staticmethod
     def forward(
-        ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None
+        ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None, cell: Cell
     ) -> tuple[Tensor, Tensor]:
-        units = weight.shape[2]
-        shape = *gates.shape[:3], units
-        after, before = gates.new_empty(*shape[:3], 2 * units), gates.new_empty(*shape[:3], 2 * units)
-        opened = torch.empty_like(gates)
-        transposed, offset = weight.mT, bias.unsqueeze(1)
-        memory = start
-        for step in range(shape[1]):
-            memory = memory if keep is None else memory * keep[:, step]
-            before[:, step] = memory
-            h, c = memory.split(units, 2)
-            own = torch.add(torch.baddbmm(offset, h, transposed), gates[:, step], out=opened[:, step])
-            own[..., : 2 * units].sigmoid_()
-            tanh_(own[..., 2 * units : 3 * units])
-            own[..., 3 * units :].sigmoid_()
-            i, f, g, o = own.split(units, 2)
-            memory = after[:, step]
-            torch.addcmul(f * c, i, g, out=memory[..., units:])
-            torch.mul(o, tanh_(memory[..., units:].clone()), out=memory[..., :units])
-        ctx.save_for_backward(weight, before, after, opened, keep)
-        ctx.mark_non_differentiable(after)
-        return after[..., :units].clone(), after
+        steps = cells.forward(cell, gates.clone(memory_format=torch.contiguous_format), weight, bias, start, keep)
+        ctx.cell = cell
+        ctx.save_for_backward(weight, keep, *steps)
+        ctx.mark_non_differentiable(steps.after)
+        return steps.after[..., : cell.units].clone(), steps.after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        weight, before, after, opened, keep = ctx.saved_tensors
-        units = weight.shape[2]
-        (h, c), shown = before.split(units, 3), tanh_(after[..., units:].clone())
-        i, f, g, o = opened.split(units, 3)
-        # What the derivatives of c' and of h' are multiplied by, for all steps at once.
-        to_c, to_o = o * (1 - shown.square()), shown * o * (1 - o)
-        factors = torch.cat([g * i * (1 - i), c * f * (1 - f), i * (1 - g.square())], 3).unflatten(3, (3, units))
-        of_gates = torch.empty_like(opened)
-        carried, carried_c = torch.zeros_like(h[:, 0]), torch.zeros_like(h[:, 0])
-        for step in range(h.shape[1] - 1, -1, -1):
-            carried = carried + grad[:, step]
-            d_c = torch.addcmul(carried_c, carried, to_c[:, step])
-            own = of_gates[:, step]
-            torch.mul(factors[:, step], d_c.unsqueeze(2), out=own[..., : 3 * units].unflatten(2, (3, units)))
-            torch.mul(carried, to_o[:, step], out=own[..., 3 * units :])
-            carried, carried_c = torch.bmm(own, weight), d_c * f[:, step]
-            if keep is not None:
-                carried, carried_c = carried * keep[:, step], carried_c * keep[:, step]
-        return of_gates, *_of_weights(of_gates, h), None, None
-
-
-def _of_weights(of_inner: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the cell's weights ``[G, W H, H]`` and biases: of V h ``[G, L, B, W H]``, h being ``before``."""
-    flat, ones = of_inner.flatten(1, 2), of_inner.new_ones(()).expand(len(before), 1, before.shape[1:3].numel())
-    return torch.bmm(flat.mT, before.flatten(1, 2)), torch.bmm(ones, flat).squeeze(1)
+        weight, keep, *saved = ctx.saved_tensors
+        steps = Steps(*saved)
+        slopes = cells.backward(ctx.cell, steps, grad, weight, keep)
+        return slopes.given, *cells.backward_of_weights(ctx.cell, steps, slopes), None, None, None

@@ -17,18 +17,21 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
 from lit_maprops.buffer import taken_rows
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living, weighted
+from lit_maprops.stacked.nets import StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam, adam_, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import check
+from lit_maprops.targets.burn_in import BurnIn, begun
 from lit_maprops.targets.critics import CentralCritic
 from lit_maprops.targets.losses import UncheckedMAPPOLoss
+from lit_maprops.targets.policies import OneAgent
 from lit_maprops.targets.ppo import PPO
 from lit_maprops.targets.recorded import RecordedUpdate
 
@@ -87,7 +90,6 @@ class HAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
-    has_memory = False
     optimizer: TurnAdam
 
     def __init__(self, **ppo: Any) -> None:
@@ -125,9 +127,10 @@ class HAPPO(PPO):
     def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
         *passes, turns = orders
         data = self._prepare(trajectories)
-        n_seeds, n_rows = data.batch_size
+        n_seeds, n_steps = data.batch_size
+        n_rows = n_steps // self.policies.sequence_length
         parts = [rows.tensor_split(min(self.minibatches, n_rows), dim=1) for rows in passes]
-        data.set(COMPOUND, torch.ones(n_seeds, n_rows, 1, device=active.device))
+        data.set(COMPOUND, torch.ones(n_seeds, n_steps, 1, device=active.device))
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(n_seeds, device=active.device))
         for turn in turns.unbind(1):
             for name, value in self._take_turn(data, turn, parts, active).items():
@@ -148,8 +151,10 @@ class HAPPO(PPO):
         for number, parts in enumerate(passes, 1):
             for part in parts:
                 own, count = self.team.share(part)
-                losses = self._policy_losses(taken_rows(samples, own), turn, count)
-                step = self._descend(losses, self.policies.net.flat, active)
+                agent = self.policies.of_agents(turn)
+                taken = self._taken(agent, samples, own)
+                losses = self._policy_losses(agent, taken, turn, count * agent.sequence_length)
+                step = self._descend(losses, self.policies.net, active)
                 for name, value in step.items():
                     totals[name] += torch.where(active, value, 0.0)
                 totals["gradient_steps"] += active
@@ -167,24 +172,29 @@ class HAPPO(PPO):
 
     def _samples_of(self, data: TensorDictBase, turn: Tensor) -> TensorDictBase:
         """What agents ``turn`` learn from, ``[R, B]``; what stands per agent is theirs alone, ``[R, B, 1, ...]``."""
-        names = [keys.OBSERVATION, keys.LOG_PROB, keys.ADVANTAGE, keys.PARAMETERS, keys.WEIGHT]
+        names = [keys.OBSERVATION, keys.MEMORY, keys.LOG_PROB, keys.ADVANTAGE, keys.PARAMETERS, keys.WEIGHT]
         samples = TensorDict(batch_size=data.batch_size)
         for name in names:
             if (value := data.get(name, None)) is not None:
                 samples.set(name, _chosen(value, turn))
         samples.set(keys.ADVANTAGE, samples.get(keys.ADVANTAGE).squeeze(-1) * data.get(COMPOUND))
-        return samples.update(data.select(keys.ACTION, keys.ACTION_MASK, strict=False))
+        return samples.update(data.select(keys.ACTION, keys.ACTION_MASK, keys.BEGINS, keys.BEFORE, strict=False))
 
-    def _policies_of(self, samples: TensorDictBase, turn: Tensor) -> Tensor:
+    def _taken(self, net: Any, samples: TensorDictBase, rows: Tensor) -> TensorDictBase:
+        """The steps of rows ``[R, b]``, begun with what ``net`` remembers."""
+        taken = taken_rows(samples, self.policies.steps_of(rows, samples.shape[1]))
+        return BurnIn([net], samples, self.policies.sequence_length, self.burn_in).begin(taken, rows)
+
+    def _policies_of(self, agent: OneAgent, samples: TensorDictBase, turn: Tensor) -> Tensor:
         """pi_theta of agents ``turn`` in ``samples``, at their place in ``[R, b, A, K]``; the others' mean nothing."""
-        output = self.policies.net.of_agents(turn)(samples.get(keys.OBSERVATION).squeeze(2)).unsqueeze(2)
+        output = agent.outputs(samples).unsqueeze(2)
         everyone = output.new_zeros(*output.shape[:2], self._n_agents, output.shape[-1])
         placed = everyone.scatter(2, _index(turn, output), output)
         return self.policies.family.from_outputs(placed, self.policies.initial_std, samples.get(keys.ACTION_MASK, None))
 
-    def _policy_losses(self, samples: TensorDictBase, turn: Tensor, count: int) -> dict[str, Tensor]:
+    def _policy_losses(self, agent: OneAgent, samples: TensorDictBase, turn: Tensor, count: int) -> dict[str, Tensor]:
         """Losses ``[R]``, divided by ``count``."""
-        parameters, family = self._policies_of(samples, turn), self.policies.family
+        parameters, family = self._policies_of(agent, samples, turn), self.policies.family
         log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
         log_ratio, advantage = log_prob - samples.get(keys.LOG_PROB), samples.get(keys.ADVANTAGE)
         lowest, highest = torch.tensor([-self.clip_epsilon, self.clip_epsilon]).log1p().tolist()  # as in ``losses``
@@ -200,7 +210,8 @@ class HAPPO(PPO):
 
         Every rank of a team looks at all of D: the next agent's needs the ratios of its rows, whosever they are.
         """
-        parameters, family = self._policies_of(samples, turn), self.policies.family
+        agent, family = self.policies.of_agents(turn), self.policies.family
+        parameters = self._policies_of(agent, begun(agent, samples, self.burn_in), turn)
         log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
         weight = samples.get(keys.WEIGHT, None)
         present = None if weight is None else (weight != 0).to(log_prob.dtype)
@@ -211,23 +222,24 @@ class HAPPO(PPO):
 
     def _train_critic(self, data: TensorDictBase, passes: Sequence[Sequence[Tensor]], active: Tensor) -> Tensor:
         """All passes of the critic; the mean of its losses ``[R]``."""
-        samples = data.select(*self.critic.in_keys, keys.VALUE, keys.VALUE_TARGET, keys.WEIGHT, strict=False)
+        names = [*self.critic.in_keys, keys.VALUE, keys.VALUE_TARGET, keys.WEIGHT, keys.BEGINS, keys.BEFORE]
+        samples, length = data.select(*names, strict=False), self.policies.sequence_length
         total = torch.zeros(len(active), device=active.device)
         for part in (part for parts in passes for part in parts):
             own, count = self.team.share(part)
-            taken = taken_rows(samples, own)
+            taken = self._taken(self.critic, samples, own)
             loss = self.loss.loss_critic(taken)[0].squeeze(-1)
-            per_seed = (weighted(loss, taken.get(keys.WEIGHT, None)).sum(1) / count).sum(-1)
-            total += self._descend({"critic_loss": per_seed}, self.critic.net.flat, active)["critic_loss"]
+            per_seed = (weighted(loss, taken.get(keys.WEIGHT, None)).sum(1) / (count * length)).sum(-1)
+            total += self._descend({"critic_loss": per_seed}, self.critic.net, active)["critic_loss"]
         return total / sum(map(len, passes))
 
-    def _descend(self, losses: dict[str, Tensor], flat: nn.Parameter, active: Tensor) -> dict[str, Tensor]:
-        """One step of the networks ``flat`` down losses ``[R]`` of this rank's rows; the team's losses."""
+    def _descend(self, losses: dict[str, Tensor], net: StackedNet, active: Tensor) -> dict[str, Tensor]:
+        """One step of the networks down losses ``[R]`` of this rank's rows; the team's losses."""
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         stats = {name: value.detach() for name, value in losses.items()}
         self.sum_over_team(stats)
-        clip_grad_norm([flat], self.max_grad_norm, flat.dim() - 1)
+        clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
         self.step_optimizer(active=active)
         return stats
 

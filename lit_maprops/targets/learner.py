@@ -12,15 +12,16 @@ from typing_extensions import TypeAliasType
 from lit_maprops.buffer import Buffer
 from lit_maprops.distributions.families import LARGEST_STD, SMALLEST_STD
 from lit_maprops.envs import Task
+from lit_maprops.stacked.cells import CellKind
 from lit_maprops.stacked.layers import Activation
 from lit_maprops.stacked.ranks import Team
-from lit_maprops.stacked.recurrent import CellKind
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import (
     ClosedUnitInterval,
     Count,
     LearningRate,
     NonNegativeFloat,
+    NonNegativeInt,
     Options,
     PositiveFloat,
     Range,
@@ -65,6 +66,8 @@ class Learner(Configurable, nn.Module, ABC):
         memory_size: units of the cell; None: 64.
         sequence_length: steps of one environment that gradients go back through, a row of a minibatch; divides
             ``target_batch_size`` / ``num_envs``; None: 16.
+        burn_in: steps before every sequence that the present networks go through first, so that it begins with what
+            they remember, not with what those at collection did (``burn_in``); fewer than ``sequence_length``; None: 0.
 
     Attributes:
         stepper: steps the optimizer in place of itself: Lightning's wrapper, by which callbacks see the steps of a fit.
@@ -108,6 +111,7 @@ class Learner(Configurable, nn.Module, ABC):
         memory: CellKind | None = None,
         memory_size: Count | None = None,
         sequence_length: Count | None = None,
+        burn_in: NonNegativeInt | None = None,
     ) -> None:
         super().__init__()
         self.initial_std = initial_std
@@ -118,12 +122,19 @@ class Learner(Configurable, nn.Module, ABC):
         )  # fmt: skip
         networks.check(self.has_critic)
         name = type(self).__name__
-        told = f"<learner.memory> is {memory} and {name} learns from single steps: leave it out, or use IPPO or MAPPO"
-        check(memory is None or self.has_memory, told)
+        told = f"<learner.memory> is {memory} and {name} learns from single steps: leave it out, or use IPPO, MAPPO or "
+        check(memory is None or self.has_memory, f"{told}HAPPO")
         told = "<learner.sequence_length> is given without <learner.memory>, whose sequences they are: leave it out"
         check(memory is not None or sequence_length is None, told)
-        self.memory = memory
+        told = "<learner.burn_in> is given without <learner.memory>, which it brings up to date: leave it out"
+        check(memory is not None or burn_in is None, told)
+        self.memory, self.burn_in = memory, burn_in or 0
         self.sequence_length = None if memory is None else sequence_length or SEQUENCE_LENGTH
+        told = (
+            f"<learner.burn_in> is {burn_in} and sequences have {self.sequence_length} steps "
+            "(<learner.sequence_length>): give fewer than that"
+        )
+        check(self.sequence_length is None or self.burn_in < self.sequence_length, told)
         # Here, where somebody else's words are not trusted: these import what they name.
         self.networks, self.architecture, self.critic_architecture = networks, networks.policies(), networks.critic()
         self.learning_rate, self.anneal_learning_rate = learning_rate, anneal_learning_rate
@@ -143,7 +154,7 @@ class Learner(Configurable, nn.Module, ABC):
         generators = SeedStreams(run_seed, seed_ids, "target weights").generators
         made = task, self.architecture, self.share_parameters, generators, self.initial_std
         length = self.sequence_length
-        self.policies = TargetPolicies(*made) if length is None else RecurrentPolicies(*made, length)
+        self.policies = TargetPolicies(*made) if length is None else RecurrentPolicies(*made, length, self.burn_in)
 
     def check_batches(self, steps: int, keeps_older: bool) -> None:
         """Refuse data that cannot be learned from.

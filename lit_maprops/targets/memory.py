@@ -10,7 +10,7 @@ Sequences in data: ``[R, L * C]``, C of them side by side, time first, marked by
 are steps by themselves, each with what was remembered before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from lit_maprops.stacked.nets import StackedNet
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.system.errors import check
 from lit_maprops.targets.critics import AgentSpecificCritic, CentralCritic, Critic, IndependentCritic
-from lit_maprops.targets.policies import TargetPolicies
+from lit_maprops.targets.policies import OneAgent, TargetPolicies
 
 Unrolled = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
@@ -72,6 +72,35 @@ def check_length(length: int, steps: int) -> None:
     )
 
 
+class RememberingAgent(OneAgent):
+    """``OneAgent`` that remembers.
+
+    Args:
+        net: see ``OneAgent``.
+        sequence_length: L.
+    """
+
+    in_keys = (keys.OBSERVATION, keys.MEMORY, keys.BEGINS)
+
+    def __init__(self, net: RecurrentNet, sequence_length: int) -> None:
+        super().__init__(net)
+        self.sequence_length, self.remembered = sequence_length, {keys.MEMORY: (1, net.cell.carried)}
+
+    def _unrolled(self, data: TensorDictBase, length: int) -> tuple[Tensor, Tensor]:
+        def unroll(seen: Tensor, memory: Tensor, begins: Tensor | None) -> tuple[Tensor, Tensor]:
+            return _recurrent(self.net).unroll(seen, memory.squeeze(2), begins)
+
+        return _along(unroll, data, data.get(keys.OBSERVATION).squeeze(2), keys.MEMORY, length)
+
+    @override
+    def outputs(self, data: TensorDictBase) -> Tensor:
+        return self._unrolled(data, self.sequence_length)[0]
+
+    @override
+    def remembered_in(self, data: TensorDictBase, length: int) -> Tensor:
+        return self._unrolled(data, length)[1].unsqueeze(2)
+
+
 class RecurrentPolicies(TargetPolicies):
     """``TargetPolicies`` that remember what they have seen of an episode.
 
@@ -82,6 +111,7 @@ class RecurrentPolicies(TargetPolicies):
         generators: see ``TargetPolicies``.
         initial_std: see ``TargetPolicies``.
         sequence_length: L.
+        burn_in: steps before a sequence that ``burn_in.BurnIn`` begins with.
     """
 
     in_keys = [keys.OBSERVATION, keys.MEMORY]  # noqa: RUF012 -- of every class: TensorDict makes properties of them
@@ -95,18 +125,23 @@ class RecurrentPolicies(TargetPolicies):
         generators: Sequence[torch.Generator],
         initial_std: float | None,
         sequence_length: int,
+        burn_in: int = 0,
     ) -> None:
         super().__init__(task, architecture, share_parameters, generators, initial_std)
-        self.sequence_length = sequence_length
+        self.sequence_length, self.burn_in = sequence_length, burn_in
         masked = [keys.ACTION_MASK] if task.masks_actions else []
         self.in_keys = [keys.OBSERVATION, *masked, keys.MEMORY]
         self.remembered = {keys.MEMORY: (task.n_agents, self.net.cell.carried)}
 
-    def _outputs(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
+    def _outputs(self, data: TensorDictBase, length: int | None = None) -> tuple[Tensor, Tensor]:
         def unroll(*given: Any) -> tuple[Tensor, Tensor]:
             return unroll_agents(self.net, *given)
 
-        return _along(unroll, data, data.get(keys.OBSERVATION), keys.MEMORY, self.sequence_length)
+        return _along(unroll, data, data.get(keys.OBSERVATION), keys.MEMORY, length or self.sequence_length)
+
+    def remembered_in(self, data: TensorDictBase, length: int) -> Tensor:
+        """What is remembered after each step of sequences of this length, ``[R, L * C, A, H]``."""
+        return self._outputs(data, length)[1]
 
     def _of_family(self, outputs: Tensor, data: TensorDictBase) -> Tensor:
         return self.family.from_outputs(outputs, self.initial_std, data.get(keys.ACTION_MASK, None))
@@ -120,6 +155,10 @@ class RecurrentPolicies(TargetPolicies):
         outputs, after = self._outputs(data)
         data.set(("next", *keys.MEMORY), after)
         return self._of_family(outputs, data)
+
+    @override
+    def of_agents(self, agent: Tensor) -> RememberingAgent:
+        return RememberingAgent(self.net.of_agents(agent), self.sequence_length)
 
     @override
     def rows(self, steps: TensorDictBase, data: TensorDictBase) -> TensorDictBase:
@@ -136,7 +175,11 @@ class RecurrentPolicies(TargetPolicies):
         parts = done.shape[1:-2].numel() * done.shape[-2] // self.sequence_length
         steps = steps.copy().set(keys.BEGINS, begins.flatten(1))
         apart = steps.unflatten(1, (parts, self.sequence_length, done.shape[-1]))
-        return apart.transpose(1, 2).flatten(1)
+        sequences = apart.transpose(1, 2).flatten(1)
+        if self.burn_in:  # the sequence of the same environment that ends where this one begins
+            before = torch.arange(parts * done.shape[-1], device=done.device) - done.shape[-1]
+            sequences.set(keys.BEFORE, before.repeat(self.sequence_length).expand(sequences.shape).contiguous())
+        return sequences
 
     @override
     def steps_of(self, rows: Tensor, count: int) -> Tensor:
@@ -150,80 +193,87 @@ class RecurrentPolicies(TargetPolicies):
         return apart[:, :, every].flatten(1, 2)
 
 
-class RecurrentIndependentCritic(IndependentCritic):
+class _RemembersValues:
+    """What the critics below share; arguments as ``RecurrentPolicies``."""
+
+    net: StackedNet
+    sequence_length: int
+    remembered: Mapping[Any, tuple[int, int]]
+
+    def remember(self, memories: int, sequence_length: int) -> None:
+        """Carry this many memories in every environment."""
+        self.sequence_length, cell = sequence_length, _recurrent(self.net).cell
+        self.remembered = {keys.CRITIC_MEMORY: (memories, cell.carried)}
+
+    def _seen(self, data: TensorDictBase) -> Tensor:
+        """Inputs ``[R, *B, A, in]``."""
+        raise NotImplementedError
+
+    def _unroll(self, *given: Any) -> tuple[Tensor, Tensor]:
+        return unroll_agents(_recurrent(self.net), *given)
+
+    def _values(self, data: TensorDictBase, length: int) -> tuple[Tensor, Tensor]:
+        return _along(self._unroll, data, self._seen(data), keys.CRITIC_MEMORY, length)
+
+    def values(self, data: TensorDictBase) -> Tensor:
+        """As of those that remember nothing."""
+        return self._values(data, self.sequence_length)[0]
+
+    def advance(self, data: TensorDictBase) -> None:
+        """Leave under ``"next"`` what is remembered after a vector step ``[R, E]``."""
+        data.set(("next", keys.CRITIC_MEMORY), self._values(data, self.sequence_length)[1])
+
+    def remembered_in(self, data: TensorDictBase, length: int) -> Tensor:
+        """What is remembered after each step of sequences of this length, ``[R, L * C, C', H]``."""
+        return self._values(data, length)[1]
+
+
+class RecurrentIndependentCritic(_RemembersValues, IndependentCritic):
     """``IndependentCritic`` that remembers; arguments as ``RecurrentPolicies``."""
 
     in_keys = [keys.OBSERVATION, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
 
     def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
         super().__init__(task, *others)
-        self.sequence_length, net = sequence_length, _recurrent(self.net)
-        self.remembered = {keys.CRITIC_MEMORY: (task.n_agents, net.cell.carried)}
-
-    def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
-        def unroll(*given: Any) -> tuple[Tensor, Tensor]:
-            return unroll_agents(_recurrent(self.net), *given)
-
-        return _along(unroll, data, data.get(keys.OBSERVATION), keys.CRITIC_MEMORY, self.sequence_length)
+        self.remember(task.n_agents, sequence_length)
 
     @override
-    def values(self, data: TensorDictBase) -> Tensor:
-        return self._values(data)[0]
-
-    @override
-    def advance(self, data: TensorDictBase) -> None:
-        data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
+    def _seen(self, data: TensorDictBase) -> Tensor:
+        return data.get(keys.OBSERVATION)
 
 
-class RecurrentCentralCritic(CentralCritic):
+class RecurrentCentralCritic(_RemembersValues, CentralCritic):
     """``CentralCritic`` that remembers; arguments as ``RecurrentPolicies``."""
 
     in_keys = [keys.STATE, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
 
     def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
         super().__init__(task, *others)
-        self.sequence_length, net = sequence_length, _recurrent(self.net)
-        self.remembered = {keys.CRITIC_MEMORY: (1, net.cell.carried)}
-
-    def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
-        def unroll(state: Tensor, memory: Tensor, begins: Tensor | None) -> tuple[Tensor, Tensor]:
-            value, after = _recurrent(self.net).unroll(state, memory.squeeze(2), begins)
-            return value.unsqueeze(-1), after.unsqueeze(3)
-
-        return _along(unroll, data, data.get(keys.STATE), keys.CRITIC_MEMORY, self.sequence_length)
+        self.remember(1, sequence_length)
 
     @override
-    def values(self, data: TensorDictBase) -> Tensor:
-        return self._values(data)[0]
+    def _seen(self, data: TensorDictBase) -> Tensor:
+        return data.get(keys.STATE)
 
     @override
-    def advance(self, data: TensorDictBase) -> None:
-        data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
+    def _unroll(self, *given: Any) -> tuple[Tensor, Tensor]:
+        state, memory, begins = given
+        value, after = _recurrent(self.net).unroll(state, memory.squeeze(2), begins)
+        return value.unsqueeze(-1), after.unsqueeze(3)
 
 
-class RecurrentAgentSpecificCritic(AgentSpecificCritic):
+class RecurrentAgentSpecificCritic(_RemembersValues, AgentSpecificCritic):
     """``AgentSpecificCritic`` that remembers; arguments as ``RecurrentPolicies``."""
 
     in_keys = [keys.STATE, keys.OBSERVATION, keys.CRITIC_MEMORY, keys.BEGINS]  # noqa: RUF012
 
     def __init__(self, task: Task, *others: Any, sequence_length: int) -> None:
         super().__init__(task, *others)
-        self.sequence_length, net = sequence_length, _recurrent(self.net)
-        self.remembered = {keys.CRITIC_MEMORY: (task.n_agents, net.cell.carried)}
-
-    def _values(self, data: TensorDictBase) -> tuple[Tensor, Tensor]:
-        def unroll(*given: Any) -> tuple[Tensor, Tensor]:
-            return unroll_agents(_recurrent(self.net), *given)
-
-        return _along(unroll, data, self.inputs(data), keys.CRITIC_MEMORY, self.sequence_length)
+        self.remember(task.n_agents, sequence_length)
 
     @override
-    def values(self, data: TensorDictBase) -> Tensor:
-        return self._values(data)[0]
-
-    @override
-    def advance(self, data: TensorDictBase) -> None:
-        data.set(("next", keys.CRITIC_MEMORY), self._values(data)[1])
+    def _seen(self, data: TensorDictBase) -> Tensor:
+        return self.inputs(data)
 
 
 RECURRENT: dict[type[Critic], Any] = {

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from lit_maprops.envs import Task
 from lit_maprops.envs.pictures import check_layers, check_pictures
+from lit_maprops.stacked.cells import Cell, CellKind
 from lit_maprops.stacked.layers import Activation, Architecture
 from lit_maprops.stacked.nets import HIDDEN_GAIN
-from lit_maprops.stacked.recurrent import Cell, CellKind
 from lit_maprops.system.errors import check
 from lit_maprops.targets.own_network import OwnNetwork
 

@@ -15,8 +15,32 @@ from lit_maprops.envs import Task
 from lit_maprops.envs.pictures import picture_of
 from lit_maprops.stacked.agents import agent_network, per_agent
 from lit_maprops.stacked.layers import Architecture
+from lit_maprops.stacked.nets import StackedNet
 
 POLICY_GAIN = 0.01  # last layer: nearly uniform actions at the start, as is usual for PPO
+
+
+class OneAgent:
+    """The networks of one agent of every seed, in data of its own alone, ``[R, B, 1, ...]``.
+
+    Args:
+        net: of stack ``(R,)``.
+    """
+
+    in_keys: Sequence[Any] = (keys.OBSERVATION,)
+    remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
+    sequence_length: int = 1
+
+    def __init__(self, net: StackedNet) -> None:
+        self.net = net
+
+    def outputs(self, data: TensorDictBase) -> Tensor:
+        """``[R, B, K]``."""
+        return self.net(data.get(keys.OBSERVATION).squeeze(2))
+
+    def remembered_in(self, data: TensorDictBase, length: int) -> Tensor:
+        """What is remembered after each step of sequences of this length, ``[R, L * C, 1, H]``."""
+        raise NotImplementedError("they remember nothing")
 
 
 class TargetPolicies(TensorDictModuleBase):
@@ -96,6 +120,10 @@ class TargetPolicies(TensorDictModuleBase):
     def share(self, steps: TensorDictBase, every: slice) -> TensorDictBase:
         """The steps of some of the rows."""
         return steps[:, every]
+
+    def of_agents(self, agent: Tensor) -> OneAgent:
+        """The policies of one agent of every seed, ``[R]`` int64, as they are now."""
+        return OneAgent(self.net.of_agents(agent))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write ``PARAMETERS`` from ``OBSERVATION``, and ``ACTION_MASK`` where the task has it."""

@@ -28,6 +28,7 @@ from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate, NonNegativeFloat, PositiveFloat
 from lit_maprops.system.errors import check
 from lit_maprops.targets import gae, native_ppo
+from lit_maprops.targets.burn_in import begun
 from lit_maprops.targets.critics import Critic
 from lit_maprops.targets.learner import Learner
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss, built
@@ -258,7 +259,7 @@ class PPO(Learner):
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
-        rows, data = data.shape[1], self.policies.share(data, self.team.every)
+        rows, data = data.shape[1], self.policies.share(begun(self.policies, data, self.burn_in), self.team.every)
         new, family = self.policies.parameters_in(data), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))

@@ -43,6 +43,7 @@ class Trained(Protocol):
     entropy_coeff: float
     critic_coeff: float
     huber_delta: float | None
+    burn_in: int
 
 
 def knows(policies: Any, critic: Any, loss: Any) -> bool:

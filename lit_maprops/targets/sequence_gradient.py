@@ -12,8 +12,10 @@ from torch import Tensor
 from lit_maprops import keys
 from lit_maprops.buffer import taken_rows
 from lit_maprops.distributions.families import Categorical
+from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets import ppo_gradient
+from lit_maprops.targets.burn_in import BurnIn
 from lit_maprops.targets.losses import UncheckedIPPOLoss, UncheckedMAPPOLoss
 from lit_maprops.targets.memory import RECURRENT, RecurrentPolicies
 from lit_maprops.targets.ppo_gradient import LOSSES, CriticLoss, PolicyLoss, Samples, Trained
@@ -41,7 +43,19 @@ def gradient_on(
         return lambda rows, count: gradient(learner, sequences, rows, count)
     unused = {keys.OBSERVATION, keys.STATE, keys.PARAMETERS} - {*policies.in_keys, *critic.in_keys}
     learned_from, steps, length = data.exclude(*unused), data.shape[1], policies.sequence_length
-    return lambda rows, count: by_autograd(taken_rows(learned_from, policies.steps_of(rows, steps)), count * length)
+    burn_in = burn_in_of(learner, data)
+
+    def of_sequences(rows: Tensor, count: int) -> dict[str, Tensor]:
+        taken = taken_rows(learned_from, policies.steps_of(rows, steps))
+        return by_autograd(burn_in.begin(taken, rows), count * length)
+
+    return of_sequences
+
+
+def burn_in_of(learner: Trained, data: TensorDictBase) -> BurnIn:
+    """Of policies and critic; of those that remember nothing, nothing."""
+    networks: list[Any] = [net for net in (learner.policies, learner.critic) if net.remembered]
+    return BurnIn(networks, data, learner.policies.sequence_length, learner.burn_in)
 
 
 def knows(policies: Any, critic: Any, loss: Any) -> bool:
@@ -62,15 +76,12 @@ class _Sequences:
         self.steps_of, self.steps = learner.policies.steps_of, data.shape[1]
         count = self.steps // self.length
         self.begins = data.get(keys.BEGINS).unflatten(1, (self.length, count))  # [R, L, C]
-        # At the beginning of each, [R, A or 1, C, H].
-        self.remembered = [data.get(key)[:, :count].transpose(1, 2) for key in (keys.MEMORY, keys.CRITIC_MEMORY)]
+        self.burn_in = burn_in_of(learner, data)
 
     def take(self, rows: Tensor) -> tuple[Samples, list[Tensor], Tensor]:
-        """Of the sequences ``rows`` ``[R, b]``: their steps, what is remembered, begins ``[R, L, b]``."""
-        remembered = [
-            memory.gather(2, rows[:, None, :, None].expand(-1, memory.shape[1], -1, memory.shape[3]))
-            for memory in self.remembered
-        ]
+        """Of sequences ``[R, b]``: steps, what is remembered before them ``[R, ., b, H]``, begins ``[R, L, b]``."""
+        starts = self.burn_in.starts(rows)
+        remembered = [starts[key].transpose(1, 2) for key in (keys.MEMORY, keys.CRITIC_MEMORY)]
         begins = self.begins.gather(2, rows.unsqueeze(1).expand(-1, self.length, -1))
         return self.samples.take(self.steps_of(rows, self.steps)), remembered, begins
 
@@ -104,19 +115,31 @@ def _backpropagated(
         loss: of outputs ``[G, K, U]``.
     """
     assert isinstance(net, RecurrentNet)  # ``knows`` says so
-    agents, steps = inputs.shape[1], begins.shape[1:]
+    agents, steps, alone = inputs.shape[1], begins.shape[1:], len(net.stack) == 2
     apart = inputs.unflatten(2, steps)  # [R, A, L, b, in]
-    if len(net.stack) == 2:
-        output, _ = net.unroll(apart, memory, begins.unsqueeze(1).expand(-1, agents, -1, -1))
-        output = output.flatten(2, 3)
+    if alone:
+        given = apart.flatten(0, 1), memory.flatten(0, 1), begins.repeat_interleave(agents, 0)
     else:  # agents side by side, as sequences of one network
-        begin = begins.unsqueeze(2).expand(-1, -1, agents, -1).flatten(2)
-        output, _ = net.unroll(apart.transpose(1, 2).flatten(2, 3), memory.flatten(1, 2), begin)
-        output = output.unflatten(2, (agents, -1)).transpose(1, 2).flatten(1, 3)
-    rows = output.reshape(-1, *output.shape[-2:]).mT  # [G, K, U]
+        given = apart.transpose(1, 2).flatten(2, 3), memory.flatten(1, 2), begins.repeat(1, 1, agents)
+
+    def of_outputs(output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        if alone or agents == 1:
+            return loss(output, part)
+        losses, slope = loss(_turned(output, steps[0], agents), part)
+        return losses, _turned(slope, agents, steps[0])
+
+    if type(net.encoder) is StackedMLP:
+        return net.backpropagate(*given, of_outputs)
+    output, _ = net.unroll(*(tensor.unflatten(0, net.stack) for tensor in given))
+    rows = output.reshape(-1, steps.numel() * (1 if alone else agents), net.out_dim).mT
     with torch.no_grad():
-        losses, slope = loss(rows.detach().clone(), slice(None))
+        losses, slope = of_outputs(rows.detach().clone(), slice(None))
     for weight in net.parameters():
         weight.grad = None
     rows.backward(slope)
     return losses
+
+
+def _turned(output: Tensor, outer: int, inner: int) -> Tensor:
+    """``[G, K, outer inner b]`` with the two exchanged."""
+    return output.unflatten(2, (outer, inner, -1)).transpose(2, 3).flatten(2)

@@ -216,6 +216,8 @@ def test_refusals(made: dict[str, Any], words: str) -> None:
         ("Reinforce", {"memory": "gru"}, "memory is gru and Reinforce learns from single steps"),
         ("IPPO", {"memory_size": 8}, "memory_size is given without memory"),
         ("IPPO", {"sequence_length": 8}, "sequence_length is given without memory"),
+        ("HAPPO", {"burn_in": 0}, "burn_in is given without memory"),
+        ("MAPPO", {"memory": "gru", "burn_in": 16}, "burn_in is 16 and sequences have 16 steps"),
     ],
 )
 def test_options_without_effect_are_refused(learner: str, options: dict[str, Any], words: str) -> None:

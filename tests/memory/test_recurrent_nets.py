@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torchrl.modules import GRUModule, LSTMModule, set_recurrent_mode
 
 from lit_maprops.stacked.agents import agent_network, unroll_agents
+from lit_maprops.stacked.cells import Cell
 from lit_maprops.stacked.layers import Architecture
 from lit_maprops.stacked.nets import StackedMLP
-from lit_maprops.stacked.recurrent import Cell, RecurrentNet
+from lit_maprops.stacked.recurrent import RecurrentNet
 
 SEEDS, AGENTS, STEPS, ROWS, SEEN, UNITS, OUT = 2, 3, 7, 4, 5, 6, 2
 CELLS = pytest.mark.parametrize("kind", ["gru", "lstm"])
@@ -107,6 +108,32 @@ def test_every_entry_is_torchrls_module(kind: str, name: str) -> None:
         of_encoder, own = reference.gradients()
         torch.testing.assert_close(net.encoder.flat.grad[place], of_encoder, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(net.flat.grad[place], own, rtol=1e-4, atol=1e-4)
+
+
+@CELLS
+@pytest.mark.parametrize("name", ["tanh", "table"])
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_backpropagation_is_what_autograd_makes_of_it(kind: str, name: str, size: int, monkeypatch) -> None:
+    """In groups of networks of any size; gradients of before are overwritten."""
+    net, twin = made(kind, name=name), made(kind, name=name)
+    inputs, memory, begins = data(net.cell.carried)
+    outputs, _ = twin.unroll(inputs, memory, begins)
+    target = torch.randn(SEEDS * AGENTS, OUT, STEPS * ROWS, generator=torch.Generator().manual_seed(9))
+    (outputs.flatten(2, 3).flatten(0, 1).mT - target).square().sum().backward()
+
+    def loss(output: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        error = output.sub_(target[part])
+        return {"squares": error.square().sum((1, 2))}, 2 * error
+
+    count = SEEDS * AGENTS
+    parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+    monkeypatch.setattr(RecurrentNet, "groups", lambda self, rows: parts)
+    for _ in range(2):
+        losses = net.backpropagate(*(tensor.flatten(0, 1) for tensor in (inputs, memory, begins)), loss)
+        for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+    wanted = (outputs.flatten(2, 3).flatten(0, 1).mT - target).square().sum((1, 2))
+    torch.testing.assert_close(losses["squares"], wanted.detach())
 
 
 @CELLS

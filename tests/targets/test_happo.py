@@ -274,6 +274,4 @@ def test_an_update_goes_on_bit_for_bit_from_a_checkpoint():
 def test_what_cannot_go_together_is_one_line():
     with pytest.raises(ConfigError, match="share_parameters is true and HAPPO updates one agent after another"):
         built("HAPPO", share_parameters=True)
-    with pytest.raises(ConfigError, match="memory is gru and HAPPO learns from single steps: leave it out"):
-        built("HAPPO", memory="gru")
     assert "one after another" in built("HAPPO").why_not_native()

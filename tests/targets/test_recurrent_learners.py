@@ -9,7 +9,9 @@ from targets_helpers import (
     SMALL,
     STEPS,
     TASKS,
+    GaussianTask,
     MaskedTask,
+    Reference,
     SizesTask,
     built,
     filled,
@@ -24,6 +26,7 @@ from lit_maprops import keys
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.stacked.streams import SeedStreams
+from lit_maprops.targets.burn_in import BurnIn
 
 UNITS, LENGTH = 5, 3
 KINDS = {name: (name, {}) for name in PPOS} | {"agent-specific": ("MAPPO", {"critic_input": "agent_specific_state"})}
@@ -47,16 +50,18 @@ class Recurrent(nn.Module):
         for mine, theirs in pairs:
             mine.data.copy_(theirs.detach())
 
+    def after(self, seen: Tensor, memory: Tensor) -> Tensor:
+        """What is remembered after one step."""
+        if isinstance(self.cell, nn.GRUCell):
+            return self.cell(self.first(seen).tanh(), memory)
+        return torch.cat(self.cell(self.first(seen).tanh(), memory.chunk(2)))
+
     def forward(self, inputs: Tensor, memory: Tensor, begins: Tensor) -> Tensor:
         """``[C, L, in]``, ``[C, .]`` and ``[C, L]`` to ``[C, L, out]``."""
         outputs = []
         for row, own, begin in zip(inputs, memory, begins, strict=True):
             for seen, new in zip(row, begin, strict=True):
-                own = torch.zeros_like(own) if new else own
-                gru = isinstance(self.cell, nn.GRUCell)
-                state = own if gru else own.chunk(2)
-                after = self.cell(self.first(seen).tanh(), state)
-                own = after if gru else torch.cat(after)
+                own = self.after(seen, torch.zeros_like(own) if new else own)
                 outputs.append(self.last(own[:UNITS]))
         return torch.stack(outputs).unflatten(0, inputs.shape[:2])
 
@@ -77,7 +82,33 @@ class SequencePPO(ScalarPPO):
             outputs.append(networks[0 if self.shared else agent](x, memory[:, 0, agent], begins))
         return torch.stack(outputs, 2).flatten(0, 1)  # [C L, A, out]
 
+    @torch.no_grad()
+    def burn_in(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is remembered first, from the memory stored before the steps ``warm_*`` on, sequence by sequence."""
+        data = dict(data)
+        for number, steps in enumerate(data["warm_steps"].tolist()):
+            first = len(data["warm_begins"][number]) - steps
+            for step in range(first, first + steps):
+                one = {name: data[f"warm_{name}"][number, step] for name in ("observation", "state", "begins")}
+                for name, networks in (("memory", self.policies), ("critic_memory", self.critics)):
+                    whole = data[name] = data[name].clone()
+                    before = data[f"warm_{name}"][number, step] if step == first else whole[number, 0]
+                    for place, own in enumerate(before):
+                        seen = (
+                            one["state"]
+                            if name == "critic_memory" and self.seen == "state"
+                            else one["observation"][place]
+                        )
+                        if name == "critic_memory" and self.seen == "agent_specific_state":
+                            seen = torch.cat([one["state"], seen])
+                        if self.shared and len(before) > 1:
+                            seen = torch.cat([seen, torch.eye(2)[place]])
+                        network = networks[place if len(networks) > 1 else 0]
+                        whole[number, 0, place] = network.after(seen, torch.zeros_like(own) if one["begins"] else own)
+        return data
+
     def losses(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        data = self.burn_in(data) if "warm_steps" in data else data
         seen, state, begins, memory = (data[name] for name in ("observation", "state", "begins", "critic_memory"))
         if self.seen == "state":
             value = self.critics[0](state, memory[:, 0, 0], begins).flatten(0, 1)
@@ -86,7 +117,7 @@ class SequencePPO(ScalarPPO):
             judged = beside if self.seen == "agent_specific_state" else seen
             value = self._of_agents(self.critics, judged, begins, memory).squeeze(-1)
         outputs = self._of_agents(self.policies, seen, begins, data["memory"])
-        flat = {name: column.flatten(0, 1) for name, column in data.items()}
+        flat = {name: column.flatten(0, 1) for name, column in data.items() if not name.startswith("warm")}
         self._value, self._per_agent = (lambda _: value), (lambda *_: outputs)
         return super().losses(flat)
 
@@ -110,9 +141,15 @@ def remembering_batch(learner, seed: int = 0) -> TensorDict:
     return data
 
 
-def sequences_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
-    """Per seed, sequences ``[C, L, ...]``: the first of every environment, then the second."""
+def sequences_of(learner, trajectories: TensorDict, burn_in: int = 0, team: bool = False) -> list[dict[str, Tensor]]:
+    """Per seed, sequences ``[C, L, ...]``: the first of every environment, then the second.
+
+    Advantages are those of the agents' mean reward for a ``team``.
+
+    With burn-in the steps before a sequence come along as ``warm_*``, the last ``warm_steps`` of which count.
+    """
     advantage, target = gae(learner, trajectories)
+    advantage = advantage.mean(-1, keepdim=True).expand_as(advantage) if team else advantage
     with torch.no_grad():
         value = learner.critic.values(trajectories).squeeze(-1)
     done = trajectories.get(("next", keys.DONE)).squeeze(-1)
@@ -122,6 +159,7 @@ def sequences_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
         "action": trajectories.get(keys.ACTION), "log_prob": trajectories.get(keys.LOG_PROB),
         "advantage": advantage, "value_target": target, "value": value, "begins": begins,
         "memory": trajectories.get(keys.MEMORY), "critic_memory": trajectories.get(keys.CRITIC_MEMORY),
+        "parameters": trajectories.get(keys.PARAMETERS),
     }  # fmt: skip
     samples = []
     for seed in range(SEEDS):
@@ -133,6 +171,15 @@ def sequences_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
             name: torch.stack([column[part * LENGTH : (part + 1) * LENGTH, env] for part, env in parts])
             for name, column in own.items()
         })  # fmt: skip
+        if burn_in:
+            names = ["observation", "state", "begins", "memory", "critic_memory"]
+            samples[-1]["warm_steps"] = torch.tensor([0 if part == 0 else burn_in for part, _ in parts])
+            samples[-1] |= {
+                f"warm_{name}": torch.stack(
+                    [own[name][max(part - 1, 0) * LENGTH :, env][:LENGTH] for part, env in parts]
+                )
+                for name in names
+            }
     return samples
 
 
@@ -162,6 +209,57 @@ def test_update_is_that_of_a_from_scratch_ppo(name, critic, memory, arguments, m
         for key in ("policy_loss", "critic_loss", "entropy_loss"):
             mean = sum(step[key] for step in losses[seed]) / len(losses[seed])
             assert stats[key][seed].item() == pytest.approx(mean, rel=1e-3, abs=1e-4), key
+
+
+@pytest.mark.parametrize(("name", "critic"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("task", [SizesTask, GaussianTask])
+@pytest.mark.parametrize(("share", "burn_in"), [(False, 1), (True, 2)])
+def test_burn_in_is_that_of_a_loop_over_steps(name, critic, memory, task, share, burn_in):
+    """Every gradient step begins its sequences with what its own networks make of the steps before them."""
+    own = {"memory": memory, "memory_size": UNITS, "sequence_length": LENGTH, "burn_in": burn_in}
+    own |= critic | {"share_parameters": share}
+    learner = built(name, task=task, **TIGHT | own, epochs=2, minibatches=2)
+    learner.task = task()
+    randomize_heads(learner)
+    buffer = filled(remembering_batch(learner))
+    samples = sequences_of(learner, buffer.trajectories(), burn_in)
+    scalars = [SequencePPO(learner, seed, task) for seed in range(SEEDS)]
+    stats = learner.update(buffer)
+    order = SeedStreams(0, list(range(SEEDS)), "target minibatches")
+    for _ in range(2):
+        for part in order.permutation(STEPS * ENVS // LENGTH).tensor_split(2, dim=1):
+            for seed, scalar in enumerate(scalars):
+                scalar.step({key: column[part[seed]] for key, column in samples[seed].items()})
+    for seed, scalar in enumerate(scalars):
+        scalar.assert_same()
+        with torch.no_grad():
+            scalar.losses(samples[seed])
+            entropy = Reference(task(), scalar._per_agent()).entropy().mean()
+        assert stats["entropy"][seed].item() == pytest.approx(entropy.item(), rel=1e-3)
+
+
+def test_burn_in_of_data_that_the_present_networks_collected_changes_nothing():
+    """What is stored is what they remember, also where episodes begin among the steps before."""
+    learner = built("IPPO", memory="lstm", sequence_length=LENGTH, burn_in=2, **SMALL)
+    learner.task = SizesTask()
+    data = remembering_batch(learner)
+    for net in (learner.policies, learner.critic):
+        ((key, size),) = net.remembered.items()
+        memory = torch.zeros(SEEDS, ENVS, *size)
+        for step in range(STEPS):
+            data.get(key)[:, step] = memory
+            now = data[:, step].clone()
+            with torch.no_grad():
+                net.advance(now)
+            memory = torch.where(now.get(("next", keys.DONE)).unsqueeze(-1), 0.0, now.get("next").get(key))
+    flat = learner._prepare(filled(data).trajectories())
+    for burnt in (BurnIn([learner.policies, learner.critic], flat, LENGTH, steps) for steps in (1, 2)):
+        rows = torch.arange(STEPS * ENVS // LENGTH).expand(SEEDS, -1)
+        for key, start in burnt.starts(rows).items():
+            goes_on = ~flat.get(keys.BEGINS)[:, : rows.shape[1]]  # elsewhere it is forgotten
+            torch.testing.assert_close(start[goes_on], flat.get(key)[:, : rows.shape[1]][goes_on])
+            assert start[:, ENVS:].any() and goes_on[:, ENVS:].any()
 
 
 def test_networks_of_any_kind_before_the_cell():
