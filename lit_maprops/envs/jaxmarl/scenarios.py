@@ -66,11 +66,11 @@ def made(scenario: str, map_name: str | None, options: Mapping[str, Any], max_st
         ConfigError: one of these is unknown, or they do not fit together.
     """
     jaxmarl = package()
-    known = jaxmarl.registered_envs
+    known = set(jaxmarl.registered_envs)
     check(
         scenario in known,
         f"<env.scenario> is {scenario!r}: choose an environment that JaxMARL registers, such as {_SMAX}, "
-        f"MPE_simple_spread_v3 or overcooked{did_you_mean(scenario, known)}",
+        f"MPE_simple_spread_v3 or overcooked{did_you_mean(scenario, known - _REFUSED.keys())}",
     )
     check(scenario not in _REFUSED, f"<env.scenario> {scenario} {_REFUSED.get(scenario)}")
     given = {name: _as_taken(value) for name, value in options.items()}
@@ -111,19 +111,19 @@ def _as_taken(option: Any) -> Any:
 def _takes(env: Any, option: str) -> bool:
     """Whether an option means anything: MPE's constructors hand on what they do not know, and the last one drops it.
 
-    It looks up by name what it knows of those, so that the names stand in its code.
+    That one looks up what it does know by name, so the names are constants of its code. Others raise by themselves.
     """
-    makers = [kind.__init__ for kind in type(env).__mro__ if "__init__" in vars(kind)]
-    codes = [maker.__code__ for maker in makers if hasattr(maker, "__code__")]
-    if not codes or codes[-1].co_flags & 0x08 == 0:  # the last takes no **kwargs: Python has refused what is unknown
+    mpe = importlib.import_module("jaxmarl.environments.mpe").SimpleMPE
+    if not isinstance(env, mpe):
         return True
-    return any(
-        option in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] + code.co_consts for code in codes
-    )
+    makers = [
+        vars(kind)["__init__"] for kind in type(env).__mro__ if "__init__" in vars(kind) and issubclass(kind, mpe)
+    ]
+    return any(option in (*maker.__code__.co_varnames, *maker.__code__.co_consts) for maker in makers)
 
 
-def limits_steps(scenario: str, map_name: str | None, options: Mapping[str, Any], max_steps: int) -> bool:
-    """Whether an environment takes ``max_steps`` as its own time limit."""
+def takes_limit(scenario: str, map_name: str | None, options: Mapping[str, Any], max_steps: int) -> bool:
+    """Whether ``max_steps`` is an option of an environment, and its own time limit."""
     try:
         return getattr(made(scenario, map_name, options, max_steps), "max_steps", None) == max_steps
     except ConfigError:

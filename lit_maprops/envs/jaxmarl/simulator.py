@@ -32,27 +32,24 @@ class Simulator:
         env: of JaxMARL.
         is_won: from its state to whether the team has succeeded.
         named: the argument that gave it, for messages.
-        limits_steps: whether it has its time limit from ``max_steps``.
 
     Attributes:
-        limits_steps: likewise.
         tells_success: whether there is ``is_won``.
         names: of the agents.
         action_sizes: actions of each agent.
         observation_sizes: numbers each agent sees.
         picture: channels, rows and columns, where all agents see one picture of one shape; None: they do not.
         state_size: numbers in the global state.
-        masks: whether it says which actions are legal.
 
     Raises:
         ConfigError: it has other than discrete actions, or cannot be played.
     """
 
-    def __init__(self, env: Any, is_won: Callable[[Any], Any] | None, named: str, limits_steps: bool) -> None:
+    def __init__(self, env: Any, is_won: Callable[[Any], Any] | None, named: str) -> None:
         import jax
 
         self._env, self._is_won = env, is_won
-        self.limits_steps, self.tells_success = limits_steps, is_won is not None
+        self.tells_success = is_won is not None
         self.names = [str(name) for name in env.agents]
         self.action_sizes = [_size(env.action_space(name), named) for name in env.agents]
         key = jax.ShapeDtypeStruct((2,), np.uint32)
@@ -74,6 +71,7 @@ class Simulator:
 
     @property
     def masks(self) -> bool:
+        """Whether it says which actions are legal."""
         return self._masks is not None
 
     def start(self, key: Tensor) -> dict[str, Tensor]:

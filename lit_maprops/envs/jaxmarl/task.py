@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.ends import RUNS, TERMINATED
-from lit_maprops.envs.jaxmarl.scenarios import limits_steps, made, won
+from lit_maprops.envs.jaxmarl.scenarios import made, takes_limit, won
 from lit_maprops.envs.jaxmarl.simulator import KINDS, Simulator
 from lit_maprops.system.argument_types import Count, Options
 from lit_maprops.system.errors import check
@@ -33,9 +33,10 @@ class JaxMARL(Task):
     policy learns and which no sampler can adjust. With ``agents_leave`` their part ends with their death instead, as
     that of PettingZoo's agents does: what the team earns afterwards is not theirs, and their steps are left out.
 
-    An episode that JaxMARL ends is terminated; one that it ends at its time limit is truncated, unless the same step
-    would have ended it with a later limit, too (that is tried out where the environment takes ``max_steps``). Steps
-    are ``step_env``'s, without JaxMARL's own resets, which in MPE come one step after ``max_steps``.
+    JaxMARL says ``done`` for both kinds of ends. Here what ends an episode after ``max_steps`` is a truncation: the
+    environment's own limit, if it is an option ``max_steps``, is put one step later (as it is in MPE anyway), so that
+    all other ends are those of its rules. Observations that count down, as Overcooked's, count to that. Steps are
+    ``step_env``'s, without JaxMARL's own resets.
 
     The environment's arrays are part of ``State``, and every key of its random numbers is drawn from the run's streams:
     worlds and seeds do not mix, and a checkpoint continues bit for bit. JAX runs on the CPU, in programs that are
@@ -71,21 +72,15 @@ class JaxMARL(Task):
         self.agents_leave = agents_leave
         check("max_steps" not in self.options, "<env.options> has max_steps: give <env.max_steps> instead")
         check(_is_plain(self.options), "<env.options> holds what no file of settings can: give numbers, texts or lists")
-        own = getattr(made(scenario, map_name, self.options), "max_steps", None)
-        check(
-            max_steps is not None or isinstance(own, int),
-            f"<env.scenario> {scenario} has no time limit of its own: give <env.max_steps>",
-        )
-        self.max_steps = own if max_steps is None else max_steps
-        self._simulator = self._at(self.max_steps)
+        limit = getattr(made(scenario, map_name, self.options), "max_steps", None) if max_steps is None else max_steps
+        check(isinstance(limit, int), f"<env.scenario> {scenario} has no time limit of its own: give <env.max_steps>")
+        self.max_steps = int(limit)
+        self._simulator = _simulator(scenario, map_name, json.dumps(self.options), self.max_steps + 1)
         self.n_agents, self.n_actions = len(self._simulator.names), max(self._simulator.action_sizes)
         self._mask = torch.arange(self.n_actions) < torch.tensor(self._simulator.action_sizes).unsqueeze(-1)
         self.observation_dim, self.observation_shape = max(self._simulator.observation_sizes), self._simulator.picture
         self.state_dim = self._simulator.state_size + (self.n_agents if agents_leave else 0)
         self.tells_success = self._simulator.tells_success
-
-    def _at(self, limit: int) -> Simulator:
-        return _simulator(self.scenario, self.map_name, json.dumps(self.options), limit)
 
     @property
     def title(self) -> str:
@@ -122,7 +117,7 @@ class JaxMARL(Task):
     def initial_state(self, noise: Tensor) -> State:
         """Drawn on the CPU, so that every device starts alike."""
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
-        state = self._simulator.start(_key(noise)) | {"taken": torch.zeros(rows, dtype=torch.int32)}
+        state = self._simulator.start(_key(noise))
         if self.agents_leave:
             state = _with_ends(state, torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8))
         return _shaped(state, batch, noise.device)
@@ -131,15 +126,10 @@ class JaxMARL(Task):
     @torch.no_grad()
     def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
         batch, rows = noise.shape[:-1], noise.shape[:-1].numel()
-        names = [name for name in (*KINDS, "taken", "agents_end") if name in state]
+        names = [name for name in (*KINDS, "agents_end") if name in state]
         before = {name: state[name].detach().cpu().reshape(rows, *state[name].shape[len(batch) :]) for name in names}
-        given = (before, action.cpu().reshape(rows, -1), _key(noise))
-        following = self._simulator.step(*given) | {"taken": before["taken"] + 1}
+        following = self._simulator.step(before, action.cpu().reshape(rows, -1), _key(noise))
         reward, over, gone, success = (following.pop(name) for name in ("reward", "over", "gone", "won"))
-        cut = over & (following["taken"] >= self.max_steps)
-        if self._simulator.limits_steps and cut.any():
-            later = self._at(self.max_steps + 1).step(*given)
-            over, gone = torch.where(cut, later["over"], over), torch.where(cut.unsqueeze(-1), later["gone"], gone)
         if self.agents_leave:
             end = before["agents_end"]
             reward = reward.where(end == RUNS, 0.0)
@@ -159,9 +149,8 @@ class JaxMARL(Task):
 @lru_cache(maxsize=16)  # compiled programs: of all tasks alike in a process
 def _simulator(scenario: str, map_name: str | None, options: str, limit: int) -> Simulator:
     given = json.loads(options)
-    limited = limits_steps(scenario, map_name, given, limit)
-    env = made(scenario, map_name, given, limit if limited else None)
-    return Simulator(env, won(env), f"<env.scenario> {scenario}", limited)
+    env = made(scenario, map_name, given, limit if takes_limit(scenario, map_name, given, limit) else None)
+    return Simulator(env, won(env), f"<env.scenario> {scenario}")
 
 
 def _is_plain(options: Options) -> bool:
