@@ -255,6 +255,7 @@ REFUSED = [
     ({"scenario": "SMAX"}, "commands both armies.*choose HeuristicEnemySMAX"),
     ({"scenario": "LearnedPolicyEnemySMAX"}, "needs an enemy policy.*choose HeuristicEnemySMAX"),
     ({**BATTLE, "map_name": "3n"}, r"<env.map_name> is '3n': choose one of 3m, 2s3z.*did you mean"),
+    ({**BATTLE, "options": {"num_allies": 2}}, "<env.options> has num_allies, which <env.map_name> decides"),
     ({"map_name": "3m"}, "<env.map_name> is '3m', and MPE_simple_spread_v3 has no maps: leave it out"),
     ({**BATTLE, "options": {"enemy_shots": False}}, "cannot be built with enemy_shots False.*unexpected keyword"),
     ({"options": {"num_agent": 2}}, "<env.options> has num_agent, of which MPE_simple_spread_v3 takes no notice"),
@@ -288,6 +289,17 @@ def test_a_missing_package_is_one_line_with_the_fix(monkeypatch, capsys, tmp_pat
     line = capsys.readouterr().err.strip()
     assert "\n" not in line and "JaxMARL needs the package jaxmarl: pip install " in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_package_that_does_not_fit_is_one_line_with_the_cause(monkeypatch):
+    from lit_maprops.envs.jaxmarl import scenarios
+
+    def broken(name):
+        raise AttributeError("module 'jax' has no attribute 'tree'")
+
+    monkeypatch.setattr(scenarios.importlib, "import_module", broken)
+    with pytest.raises(ConfigError, match="cannot be imported: AttributeError, module 'jax' has no attribute 'tree'"):
+        JaxMARL()
 
 
 def test_the_package_is_imported_without_a_word(capsys):

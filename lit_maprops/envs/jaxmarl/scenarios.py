@@ -18,6 +18,8 @@ _MAPS = {
     "overcooked": ("jaxmarl.environments.overcooked", "overcooked_layouts", "layout"),
     "overcooked_v2": ("jaxmarl.environments.overcooked_v2", "overcooked_v2_layouts", "layout"),
 }
+# Options of SMAX that it passes over where it has a map.
+_BY_MAP = {"num_allies", "num_enemies", "smacv2_position_generation", "smacv2_unit_type_generation"}
 # Registered, but not for a team of learners alone.
 _REFUSED = {
     "SMAX": f"commands both armies, which play against each other: choose {_SMAX}, where the enemy's is scripted",
@@ -29,15 +31,18 @@ def package() -> Any:
     """The module ``jaxmarl``, which takes seconds to import.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or does not go together with JAX or others that are.
     """
-    # Rows must be the same bits whatever else runs on a GPU, whose memory JAX would take for itself.
+    # Of a GPU, JAX would take most of the memory for itself, which torch needs.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
         with _unheard():  # what it says of packages that are not there
             return importlib.import_module("jaxmarl")
-    except ImportError as error:
-        raise ConfigError(f"<data.env> JaxMARL needs the package jaxmarl: {install('jaxmarl')}") from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"<data.env> JaxMARL needs the package {error.name}: {install('jaxmarl')}") from error
+    except Exception as error:
+        cause = f"{type(error).__name__}, {one_line(error)}"
+        raise ConfigError(f"<data.env> JaxMARL needs jaxmarl, which cannot be imported: {cause}") from error
 
 
 @contextmanager
@@ -73,6 +78,11 @@ def made(scenario: str, map_name: str | None, options: Mapping[str, Any], max_st
         f"MPE_simple_spread_v3 or overcooked{did_you_mean(scenario, known - _REFUSED.keys())}",
     )
     check(scenario not in _REFUSED, f"<env.scenario> {scenario} {_REFUSED.get(scenario)}")
+    decided = _BY_MAP & options.keys() if map_name is not None else set()
+    check(
+        not decided,
+        f"<env.options> has {', '.join(sorted(decided))}, which <env.map_name> decides: leave out one of the two",
+    )
     given = {name: _as_taken(value) for name, value in options.items()}
     given |= {} if max_steps is None else {"max_steps": max_steps}
     given |= {} if map_name is None else _map(scenario, map_name)

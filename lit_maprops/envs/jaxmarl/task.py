@@ -6,6 +6,7 @@ Benchmarks, arXiv 2311.10090); the environments are the pip package ``jaxmarl``.
 
 import json
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,8 +73,8 @@ class JaxMARL(Task):
         self.agents_leave = agents_leave
         check("max_steps" not in self.options, "<env.options> has max_steps: give <env.max_steps> instead")
         check(_is_plain(self.options), "<env.options> holds what no file of settings can: give numbers, texts or lists")
-        limit = getattr(made(scenario, map_name, self.options), "max_steps", None) if max_steps is None else max_steps
-        check(isinstance(limit, int), f"<env.scenario> {scenario} has no time limit of its own: give <env.max_steps>")
+        limit: Any = max_steps or getattr(made(scenario, map_name, self.options), "max_steps", None)
+        check(limit is not None, f"<env.scenario> {scenario} has no time limit of its own: give <env.max_steps>")
         self.max_steps = int(limit)
         self._simulator = _simulator(scenario, map_name, json.dumps(self.options), self.max_steps + 1)
         self.n_agents, self.n_actions = len(self._simulator.names), max(self._simulator.action_sizes)
