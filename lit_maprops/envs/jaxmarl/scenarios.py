@@ -49,9 +49,10 @@ def package() -> Any:
 def _unheard() -> Iterator[None]:
     """Nothing is printed, also by a package that sets ``sys.stdout`` back to what Python started with."""
     streams = {name: getattr(sys, name) for name in ("stdout", "__stdout__", "stderr", "__stderr__")}
-    sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[misc, assignment]
-    sys.__stderr__ = sys.stderr  # type: ignore[misc, assignment]
+    dropped = io.StringIO()
     try:
+        for name, stream in {"stdout": dropped, "__stdout__": dropped, "__stderr__": sys.stderr}.items():
+            setattr(sys, name, stream)
         yield
     finally:
         for name, stream in streams.items():
