@@ -29,6 +29,7 @@ $(VENV)/.installed: $(VENV)/.fits
 	grep -v '^importlib-metadata==' $(VENV)/versions.txt > $(VENV)/older.txt # mlflow asks for one before 10
 	$(BIN)/$(INSTALL) -c $(VENV)/older.txt 'mlflow-skinny>=3'
 	$(BIN)/$(INSTALL) --no-deps $(SWEEPS)
+	$(BIN)/$(INSTALL) -c $(VENV)/older.txt -e '.[jaxmarl]' || echo "no JaxMARL: its tests are skipped"
 	@touch $@
 
 fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; installs what it needs alone

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoints, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -51,6 +52,9 @@ SMALL = {
 }  # fmt: skip
 # An environment that is in no file of conf/, or not with these arguments.
 WITHOUT_CONFIG = {
+    "JaxMARL": ("smax", [  # whose program is compiled in a third of the time
+        "--data.env.scenario", "MPE_simple_spread_v3", "--data.env.map_name", "null", "--model.behavior", "PROPS",
+    ]),
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
     "TMaze": ("tmaze", ["--model.learner.sequence_length", "16"]),  # a small run's batches are shorter
     "TorchRL": ("vmas_balance", [
@@ -65,6 +69,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
     rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
+    if find_spec("jaxmarl") is None:
+        for item in items:
+            if hasattr(item, "callspec") and any(map(of_jaxmarl, item.callspec.params.values())):
+                item.add_marker(pytest.mark.skip(reason="needs the extra jaxmarl"))
+
+
+def of_jaxmarl(case: object) -> bool:
+    """Whether a parameter of a test is the task, its class or its file of conf/."""
+    if isinstance(case, Path):
+        return case.stem == "smax"
+    return isinstance(case, str | type) and case in ("JaxMARL", TASKS["JaxMARL"])
 
 
 def config_of(env: str) -> Path:

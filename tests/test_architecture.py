@@ -57,7 +57,7 @@ INSIDE = {
     "envs": [
         ["__init__"],
         ["torchrl"],
-        ["boulder_push", "foraging", "games", "overcooked", "pettingzoo", "rware", "vmas"],
+        ["boulder_push", "foraging", "games", "jaxmarl", "overcooked", "pettingzoo", "rware", "vmas"],
         ["remembering"],
         ["task_env"],
         ["watched"],

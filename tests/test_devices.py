@@ -372,6 +372,7 @@ def test_every_seed_has_its_ranks(num_seeds: int, size: int) -> None:
         ("TwoPeaks", ["--model.learner", "IPPO", "--model.learner.share_parameters", "true"]),
         ("PettingZoo", []),
         ("VMAS", []),
+        ("JaxMARL", []),
     ],
 )
 def test_every_tensor_of_a_checkpoint_starts_with_the_seeds(

@@ -32,6 +32,13 @@ CASES = {
         "BoulderPush",
         ["--model.behavior.kl_cutoff", "auto", "--model.behavior.minibatches", "2", "--data.history_batches", "2"],
     ),
+    "battles": (
+        "JaxMARL",
+        [
+            *("--data.env.scenario", "HeuristicEnemySMAX", "--data.env.map_name", "3m", "--data.env.max_steps", "100"),
+            *("--data.env.agents_leave", "true", "--model.behavior", "MAPROPS"),
+        ],
+    ),
     "kept Adam moments": ("MatrixGame", ["--model.behavior.reset_optimizer", "false"]),
     "props": ("MatrixGame", ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2"]),
     "stratified": ("BoulderPush", ["--model.behavior.draws", "stratified", "--data.num_envs", "4"]),

@@ -7,6 +7,7 @@ from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.games.staged_game import StagedGame
 from lit_maprops.envs.games.t_maze import TMaze
 from lit_maprops.envs.games.two_peaks import TwoPeaks
+from lit_maprops.envs.jaxmarl.task import JaxMARL
 from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
 from lit_maprops.envs.pettingzoo.task import PettingZoo
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "BoulderPush": BoulderPush,
     "Coordination": Coordination,
     "Foraging": Foraging,
+    "JaxMARL": JaxMARL,
     "MatrixGame": MatrixGame,
     "Overcooked": Overcooked,
     "PettingZoo": PettingZoo,
@@ -39,6 +41,7 @@ __all__ = [
     "Coordination",
     "Foraging",
     "Interface",
+    "JaxMARL",
     "MatrixGame",
     "Overcooked",
     "PettingZoo",

@@ -30,6 +30,10 @@ SETTINGS = {
         {"size": 7, "n_agents": 9, "max_num_food": 4, "sight": 1, "normalize_reward": False, "max_steps": 5},
         {"size": 20, "n_agents": 6, "min_food_level": 2, "max_food_level": 9, "force_coop": False, "max_steps": 6},
     ],
+    "JaxMARL": [
+        {"scenario": "HeuristicEnemySMAX", "map_name": "3m", "max_steps": 9},
+        {"scenario": "HeuristicEnemySMAX", "map_name": "3m", "max_steps": 9, "agents_leave": True},
+    ],
     "MatrixGame": [
         {"payoff": "climbing"},
         {"payoff": "no_conflict_7"},
@@ -69,9 +73,9 @@ SETTINGS = {
     ],
 }
 PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}
-PACKAGES["TorchRL"] = ["gymnasium"]
+PACKAGES |= {"TorchRL": ["gymnasium"], "JaxMARL": ["jaxmarl"]}
 NEEDS = {
-    name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason="needs the extra envs")
+    name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason=f"needs {packages}")
     for name, packages in PACKAGES.items()
 }
 CASES = [

@@ -63,6 +63,8 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     }
     if task.agents_leave:
         root["agents.end"] = ((*batch, task.n_agents), torch.uint8)
+    if task.masks_actions:
+        root["agents.action_mask"] = ((*batch, task.n_agents, task.n_actions), torch.bool)
     if task.numbers_states():
         root["state_index"] = ((*batch, 1), torch.int64)
     action = ((*batch, task.n_agents), torch.int64)

@@ -126,6 +126,7 @@ def test_it_trains_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     [
         ("fit --config continuous_game", "continuous"),
         ("fit --config vmas_balance", "envs"),
+        ("fit --config smax", "jaxmarl"),
         ("report .", "report"),
         ("sweep no_conflict", "sweeps"),
         ("export --ckpt_path none --output new", "export"),
