@@ -22,7 +22,7 @@ TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
 # Studies whose page can be made of the raw table alone, and how; the other pages hold more than their tables do.
 BY_OPTION = ("autopsy", "continuous_tasks", "learners", "samplers", "soak", "sparse_reward", "speed")
 REBUILT = {name: ["--page"] for name in BY_OPTION} | {
-    name: [] for name in ("all_games", "random_policies", "until_decided")
+    name: [] for name in ("all_games", "centralization", "random_policies", "until_decided")
 }
 
 
