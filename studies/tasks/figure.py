@@ -5,6 +5,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from lit_maprops.metrics.reliability import wilson_interval
 from studies import picture_of
@@ -38,6 +39,8 @@ def draw(results: Results) -> None:
                     labelled.setdefault(sampler, _curve(axes, results, cell))
             axes.set_title(f"{name}, {learner}", fontsize=10)
             axes.tick_params(labelsize=8)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
             if not axes.lines:
                 planned = learner in TASKS[name].learners
