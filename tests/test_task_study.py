@@ -131,7 +131,7 @@ def test_a_page_that_lacks_cells_says_so(tmp_path: Path) -> None:
     one = cells(["StagedGame"])
     results = entered(tmp_path, [*one, everything[-1]])
     assert coverage(results).startswith(f"{len(one) + 1} of {len(everything)} cells")
-    assert "whole are StagedGame: the page is not complete" in coverage(results)
+    assert "all their cells: StagedGame. The page is not complete." in coverage(results)
     assert "cells were measured" not in section(results, "StagedGame") and section(results, "TMaze") == ""
     last = everything[-1].task
     assert f"1 of {len(cells([last]))} cells were measured" in section(results, last)

@@ -20,9 +20,9 @@ def coverage(results: Results) -> str:
     whole = [name for name in TASKS if all(cell in results.last for cell in cells([name]))]
     if count == len(planned):
         return f"All {count} cells (task, learner, sampler) were measured."
-    finished = f"whole are {', '.join(whole)}" if whole else "no task is whole"
+    finished = f"tasks with all their cells: {', '.join(whole) or 'none'}"
     return (
-        f"{count} of {len(planned)} cells (task, learner, sampler) were measured, {finished}: the page is not complete."
+        f"{count} of {len(planned)} cells (task, learner, sampler) were measured; {finished}. The page is not complete."
     )
 
 
