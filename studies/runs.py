@@ -115,7 +115,10 @@ def outcome_of_folders(folders: Sequence[Path], columns: Iterable[str] = (), fie
 
 
 def _figure(summary: dict[str, float], table: dict[str, np.ndarray], name: str) -> float:
-    return summary[name] if name in summary else float(np.nanmean(table[f"sampling_error/{name}"]))
+    if summary.get(name) is not None:
+        return summary[name]
+    column = table.get(f"sampling_error/{name}")
+    return float("nan") if column is None else float(np.nanmean(column))
 
 
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:
