@@ -64,7 +64,10 @@ def main() -> None:
     if not given.page:
         cells = list(product(TASKS, POLICIES))
         ledger.fill({key_of(*cell): run_of(*cell) for cell in cells}, given.workers)
-    write_page("partial_sight", run_seed=RUN_SEED, seeds=SEEDS, cells=table(ledger))
+    count = sum(found(ledger, *cell) is not None for cell in product(TASKS, POLICIES))
+    planned = len(TASKS) * len(POLICIES)
+    missing = "" if count == planned else f" Of {planned} planned runs {count} have been made."
+    write_page("partial_sight", missing=missing, run_seed=RUN_SEED, seeds=SEEDS, cells=table(ledger))
 
 
 if __name__ == "__main__":
