@@ -39,10 +39,13 @@ def test_config_loads_and_goes_together(config: Path) -> None:
 def test_config_takes_the_overrides_of_the_pages(config: Path, options: list[str]) -> None:
     if any(option.startswith("--data.env") for option in options) and config.stem != "matrix_game":
         pytest.skip("a field of another environment")
-    model = yaml.safe_load(config.read_text())["model"]
+    content = yaml.safe_load(config.read_text())
+    model, given = content["model"], dict(zip(options[::2], options[1::2], strict=True))
+    if int(given.get("--data.target_batch_size", 0)) % content["data"]["behavior_batch_size"]:
+        pytest.skip("batches that another file's m divides")
     if "--model.learner.memory" in options and not LEARNERS[model["learner"]["class_path"]].has_memory:
         pytest.skip("a learner that remembers nothing")
-    asked = dict(zip(options[::2], options[1::2], strict=True)).get("--model.learner")
+    asked = given.get("--model.learner")
     if asked and model["learner"]["init_args"].get("memory") and not LEARNERS[asked].has_memory:
         pytest.skip("a learner that remembers nothing, where there is something to remember")
     behavior = BEHAVIORS[model["behavior"]["class_path"]]

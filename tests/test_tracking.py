@@ -250,7 +250,9 @@ def test_wandb_with_a_dead_server_falls_back(tmp_path: Path, monkeypatch: pytest
     assert logger is not None
     logger.log_metrics({"env_steps": 1.0})
     logger.experiment.finish()
-    assert len(said) == 1 and "online failed" in said[0] and "tracking offline" in said[0]
+    assert "online failed" in said[0] and "tracking offline" in said[0]
+    # Where the machine is busy W&B's service can take longer to end than it is given, which one more line says.
+    assert all(line.startswith("W&B: tracking ended") for line in said[1:]) and len(said) <= 2
     assert offline_runs(folder.path)
 
 
