@@ -54,6 +54,16 @@ TUNING: dict[str, dict[str, list[str]]] = {
         for rate in (1e-2, 3e-2)
         for delta in (0.03, 0.3)
     },
+    # Compared in docs/evidence/low_discrepancy.md. It has no last layer to be trained alone; without hidden layers its
+    # adjustment is linear in the state and in the earlier agent's action.
+    "Autoregressive": {
+        f"{layers}, rate {rate:g}": [
+            *("--model.behavior", "Autoregressive", f"{OPTION}hidden", hidden),
+            *(f"{OPTION}learning_rate", str(rate), f"{OPTION}kl_cutoff", "0.3"),
+        ]
+        for layers, hidden, rates in (("linear", "[]", (1e-2, 3e-2)), ("64 and 64 units", "[64,64]", (3e-3, 1e-2)))
+        for rate in rates
+    },
 }
 # What is compared, with which flags and on which run seed, 128 seeds each.
 COMPARED: dict[str, tuple[list[str], str]] = {
@@ -68,6 +78,7 @@ COMPARED: dict[str, tuple[list[str], str]] = {
     "MAPPO, random starts": ([f"{ENV}start", "null", "--model.total_env_steps", "61440"], "47"),
 }
 COMPARED_SEEDS = "128"
+COMPARED_SAMPLERS = ("OnPolicy", "TabularMAPROPS", "MAPROPS", "PROPS")
 EARLIER = ("21, 22", "31, 32")  # of MAPPO: on-policy and TabularMAPROPS only, 2 x 64 seeds each
 # What is looked at together: one row per set of settings whose runs of all samplers have finished.
 POOLED = {
@@ -132,6 +143,7 @@ def comparison_runs(chosen: dict[str, list[str]], settings: Sequence[str]) -> di
         for setting, (own, seed) in COMPARED.items()
         if setting in settings
         for sampler, flags in chosen.items()
+        if sampler in COMPARED_SAMPLERS
     }
 
 
@@ -141,6 +153,7 @@ def steps_runs(chosen: dict[str, list[str]], settings: dict[str, list[str]]) -> 
         ("steps", setting, sampler, M_RUN_SEED): run_of("steps", setting, sampler, M_RUN_SEED, [*own, *flags])
         for setting, flags in settings.items()
         for sampler, own in chosen.items()
+        if sampler in COMPARED_SAMPLERS
         if not (sampler == "OnPolicy" and setting.startswith("m = ") and setting != "m = 1")  # m means nothing there
     }
 
