@@ -13,6 +13,8 @@ from docs.pictures.__main__ import PICTURES, SHOWN_D, strong, weak
 from lit_maprops.behavior import BEHAVIORS, MAPROPS, PROPS
 from lit_maprops.envs import TASKS
 from lit_maprops.targets import LEARNERS
+from studies.cells import difference, share
+from studies.low_discrepancy.regimes import BASE, CEILING, FRESH, PLANNED, REGIMES, ledgers
 
 sys.path.insert(0, str(ROOT / "docs" / "site"))
 from notebook_page import as_page
@@ -66,6 +68,32 @@ def test_the_first_picture_is_of_what_the_readme_says() -> None:
     assert f"MA-PROPS solves {solved} of the {seeds} seeds" in readme and f"MA-PROPS solves {solved} of them" in readme
     assert f"on-policy sampling {last['on_policy'].solved:.0%} [" in readme
     assert f"{last['on_policy'].seeds} seeds, run seed 0" in readme
+
+
+def test_the_readme_table_is_that_of_the_evidence() -> None:
+    """Rows name regimes of docs/evidence/low_discrepancy.md; on 1,024 fresh seeds where there are such."""
+    readme = (ROOT / "README.md").read_text()
+    kept = ledgers()
+    for name, adjusted in {
+        "BoulderPush, IPPO": ("TabularMAPROPS", "MAPROPS"),
+        "BoulderPush, MAPPO": ("TabularMAPROPS", "MAPROPS"),
+        "coordination 10x5, close rewards": ("Autoregressive",),
+        "TwoPeaks": ("GaussianAdjustment",),
+        "Foraging, MAPPO": ("TabularMAPROPS", "MAPROPS"),
+        "VMAS navigation": ("GaussianAdjustment",),
+        "SparseReacher": ("GaussianAdjustment",),
+    }.items():
+        ledger = kept[REGIMES[name].error]
+        part = FRESH if ledger.of(FRESH, name, BASE) else PLANNED
+        base, ceiling = ledger.of(part, name, BASE), ledger.of(PLANNED, name, CEILING)
+        bases = ledger.of(PLANNED, name, BASE)
+        own = {sampler: ledger.of(part, name, sampler) for sampler in ("LowDiscrepancy", *adjusted)}
+        assert base and ceiling and bases
+        low, *rest = [difference(found, base) for found in own.values() if found]
+        assert len(rest) == len(adjusted)
+        others = ", ".join(f"{cell} (`{sampler}`)" for cell, sampler in zip(rest, adjusted, strict=True))
+        row = f"{share(base)} of {base.seeds:,} | {difference(ceiling, bases)} | {low} | {others} |"
+        assert f"| {row}" in readme, f"README.md: {name} | {row}"
 
 
 def test_a_picture_is_taken_from_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
