@@ -40,6 +40,7 @@ GRID: dict[str, list[str]] = {
     "MAPROPS": LAST_LAYER,
     "MAPROPS, low-discrepancy draws": options("MAPROPS", **MAPROPS_OPTIONS, **LOW),
     "PROPS": options("PROPS", **PROPS_OPTIONS),
+    "Autoregressive": options("Autoregressive", hidden="[]", learning_rate=0.03, kl_cutoff=0.3),
 }
 FEW = {name: GRID[name] for name in (BASE, "LowDiscrepancy", "TabularMAPROPS", "MAPROPS", "PROPS")}
 TEAM: dict[str, list[str]] = {
