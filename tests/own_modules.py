@@ -29,6 +29,31 @@ class Plain(nn.Sequential):
         super().__init__(nn.Linear(n_in, 8), nn.Tanh(), nn.Linear(8, n_out))
 
 
+class Bounded(nn.Module):
+    """Ends in no linear layer; a table of places, integers, and a mask are buffers."""
+
+    places: Tensor
+    mask: Tensor
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.randperm(n_in))
+        self.register_buffer("mask", torch.rand(n_in) < 0.7)
+        self.first, self.last = nn.Linear(n_in, 8), nn.Linear(8, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.where(self.mask, x.index_select(1, self.places), 0.5)
+        return 2 * self.last(self.first(x).relu()).tanh()
+
+
+class Numbered(Plain):
+    """A buffer that float32 does not hold."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+        self.register_buffer("number", torch.tensor(2**24 + 1))
+
+
 class MixesRows(nn.Sequential):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(nn.Linear(n_in, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, n_out))

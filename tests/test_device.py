@@ -168,10 +168,12 @@ def test_other_networks_on_a_device(pretending: Any, task: type[Task], sampler: 
     ("task", "sampler"),
     [(BoulderPush, "MAPROPS"), (Shifts, "PROPS"), (ContinuousShifts, "GaussianAdjustment"), (Shifts, "Autoregressive")],
 )
-def test_other_adjustments_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
+@pytest.mark.parametrize(
+    "made", [{"hidden": [8], "activation": "silu", "layer_norm": True}, {"network": "own_modules.Residual"}], ids=str
+)
+def test_other_adjustments_on_a_device(pretending: Any, task: type[Task], sampler: str, made: dict[str, Any]) -> None:
     # A gradient of 0 but for rounding must make no step of Adam's.
-    adjusted = {"hidden": [8], "activation": "silu", "layer_norm": True, "adam_epsilon": 1e-3}
-    assert_same_on_a_device(task, sampler, {"hidden": [8]}, **adjusted)
+    assert_same_on_a_device(task, sampler, {"hidden": [8]}, **made, adam_epsilon=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -103,7 +103,7 @@ def test_zero_gain_and_zeroed_last_layer_give_exactly_zero(hidden):
     features = 100 * torch.randn(3, 50, 6, generator=generator())
     net = StackedMLP(6, hidden, 4, (3,), 0.0, generators(3))
     assert (net(features) == 0).all()
-    randomized(net).zero_last_layer()
+    randomized(net).zero_output()
     assert (net(features) == 0).all()
 
 

@@ -10,23 +10,33 @@ from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.cli.main import main
 
 CONTINUOUS = {"GaussianAdjustment"}
-KIND = ["--model.learner", "IPPO", "--model.learner.network", "own_modules.Residual"]
+KINDS = {
+    "targets": ["--model.learner", "IPPO", "--model.learner.network", "own_modules.Residual"],
+    "behavior": ["--model.behavior", "MAPROPS", "--model.behavior.network", "own_modules.Residual"],
+}
+TOLD = {
+    "targets": "rollout in torch (the policies are no plain tanh networks)",
+    "behavior": "behavior updates in torch (the adjustment is no plain tanh network)",
+}
 
 
-def test_an_own_module_trains_and_continues_bit_for_bit(fit, capsys):
-    whole = fit("whole", *KIND, env="BoulderPush")
-    assert "rollout in torch (the policies are no plain tanh networks)" in capsys.readouterr().err
-    assert json.loads((whole / "summary.json").read_text())["engine"]["targets"] == "torch"
-    cut = fit("cut", *KIND, "--model.total_env_steps", "96", env="BoulderPush")
+@pytest.mark.parametrize("part", KINDS)
+def test_an_own_module_trains_and_continues_bit_for_bit(part, fit, capsys):
+    kind = KINDS[part]
+    whole = fit("whole", *kind, env="BoulderPush")
+    assert TOLD[part] in capsys.readouterr().err
+    assert json.loads((whole / "summary.json").read_text())["engine"][part] == "torch"
+    cut = fit("cut", *kind, "--model.total_env_steps", "96", env="BoulderPush")
     checkpoint = str(cut / "checkpoints" / "last.ckpt")
     again = ["fit", "--ckpt_path", checkpoint, "--model.total_env_steps", "192"]
     capsys.readouterr()
     assert main(again) == 2
     said = capsys.readouterr().err
-    assert "--model.learner.network is own_modules.Residual in the run's config.yaml" in said and said.count("\n") == 1
+    assert f"{kind[2]} is own_modules.Residual in the run's config.yaml" in said and said.count("\n") == 1
     assert main([*again, "--trust", "own_modules"]) == 0
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, cut)]
-    assert states[0].keys() == states[1].keys() and any("kept_0" in name for name in states[0])
+    assert states[0].keys() == states[1].keys()
+    assert any("kept_0" in name for name in states[0]) == (part == "targets")
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
 
@@ -60,10 +70,17 @@ def test_a_run_goes_on_with_the_networks_it_has(fit, capsys):
     assert main(again) == 0
 
 
-@pytest.mark.parametrize(("option", "module"), [("network", "MixesRows"), ("critic_network", "UsesALayerOutside")])
+@pytest.mark.parametrize(
+    ("option", "module"),
+    [
+        ("learner.network", "MixesRows"),
+        ("learner.critic_network", "UsesALayerOutside"),
+        ("behavior.network", "SharesWeights"),
+    ],
+)
 def test_a_module_that_mixes_seeds_or_rows_is_refused_before_anything_is_written(option, module, tmp_path, capsys):
-    options = ["--runs_dir", str(tmp_path), f"--model.learner.{option}", f"own_modules.{module}"]
+    options = ["--runs_dir", str(tmp_path), f"--model.{option}", f"own_modules.{module}"]
     assert main(["fit", "--config", str(ROOT / "conf/boulderpush.yaml"), *options]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"lit_maprops: error: --model.learner.{option} is own_modules.{module}, which ")
+    assert said.startswith(f"lit_maprops: error: --model.{option} is own_modules.{module}, which ")
     assert said.count("\n") == 1 and not any(tmp_path.iterdir())

@@ -35,7 +35,9 @@ N, SEEDS, OTHERS = 8, [0, 1, 2], [2, 0]
 PICTURE = {"cnn": [[2, 2, 1]]}
 MEMORY = {"memory": "gru", "memory_size": 3, "sequence_length": 2}
 CRITIC = {"critic_hidden": [3], "critic_activation": "gelu", "critic_layer_norm": True}
+CRITIC_CNN = {"critic_cnn": [[3, 3, 1]]}
 ADJUSTMENT = {"activation": "relu", "layer_norm": True}
+OWN = {"network": "own_modules.Residual", "network_args": {"width": 3}}
 TWO_SIZES = {"components": [2, 1]}
 
 
@@ -75,6 +77,17 @@ FEATURES = {
         BoulderPush, {"sensor_range": 1, "max_steps": 3}, PICTURE | CRITIC, adjusted=ADJUSTMENT | PICTURE
     ),
     "dying, continuous, networks": Feature(ContinuousShifts, {}, CRITIC, adjusted=ADJUSTMENT),
+    # Modules of the user's own as adjustments, and a critic with convolutions of its own.
+    "masked, own networks": Feature(Doors, {}, {}, adjusted=OWN),
+    "dying, own networks": Feature(Shifts, {}, {}, adjusted=OWN),
+    "recurrent, own networks": Feature(TMaze, {"length": 1, "max_steps": 3}, MEMORY, 1, OWN),
+    "dying, continuous, own networks": Feature(ContinuousShifts, {}, {}, adjusted=OWN),
+    "picture, critic's picture, own networks": Feature(
+        BoulderPush, {"sensor_range": 1, "max_steps": 3}, PICTURE | CRITIC_CNN, adjusted=OWN
+    ),
+    "recurrent, critic's picture, networks": Feature(
+        BoulderPush, {"sensor_range": 1, "max_steps": 3}, MEMORY | CRITIC_CNN, 1, ADJUSTMENT
+    ),
 }
 
 # Feature, sampler and learner (None: any), and how the line begins that refuses them; the first that applies.
@@ -86,6 +99,10 @@ REFUSED: list[tuple[str | None, str | None, str | None, str]] = [
     *(("continuous", sampler, None, "behavior {sampler} enumerates actions and {task} has") for sampler in ENUMERATING),
     ("discrete", "GaussianAdjustment", None, "behavior {sampler} is for continuous actions and {task} has discrete"),
     ("masked, continuous", None, None, "env {task} has continuous actions and says which are legal"),
+    *(
+        ("critic's picture", None, learner, "critic_cnn looks at pictures, and {learner}'s critic sees the global")
+        for learner in ("MAPPO", "HAPPO")
+    ),
     *(("recurrent", sampler, None, "behavior {sampler} counts the visits") for sampler in COUNTING),
 ]
 
@@ -123,7 +140,7 @@ def prepared(feature: str, sampler: str, learner: str, seed_ids: list[int], run_
     # Products of so few numbers are rounded alike wherever a seed's lie.
     options = {"hidden": [4], "learning_rate": 0.05} | column.options
     if not LEARNERS[learner].has_critic:
-        options = {name: value for name, value in options.items() if name not in CRITIC}
+        options = {name: value for name, value in options.items() if not name.startswith("critic_")}
     options |= {"epochs": 1, "minibatches": 2} if LEARNERS[learner].has_critic else {}
     module = LitMAPROPS(
         behavior,

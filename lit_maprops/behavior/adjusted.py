@@ -14,12 +14,16 @@ from lit_maprops.behavior.base import BehaviorPolicy, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.envs import Task
+from lit_maprops.stacked.differences import StackedDifference
 from lit_maprops.stacked.layers import Activation, Architecture
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.own_network import OwnNetwork
 from lit_maprops.stacked.streams import SeedStreams
-from lit_maprops.system.argument_types import AUTO, AdamEpsilon, Count, LearningRate, PositiveFloat
+from lit_maprops.system.argument_types import AUTO, AdamEpsilon, Count, LearningRate, Options, PositiveFloat
 from lit_maprops.system.errors import check
+
+NETWORK = "behavior.network"
 
 
 class AdjustedPolicy(BehaviorPolicy):
@@ -46,12 +50,16 @@ class AdjustedPolicy(BehaviorPolicy):
         draws: see ``BehaviorPolicy``.
         activation: behind every hidden layer of Delta_phi. Kernels know ``tanh``, others run in torch.
         layer_norm: normalize what every hidden layer of Delta_phi puts out, before its activation.
+        network: import path of your own module in place of the layers (docs/how-to/networks.md). Decided here:
+            Delta_phi is what it puts out, less what it puts out with the weights it was drawn with, so that it is 0
+            there whatever its layers are; every update starts from these.
+        network_args: its further arguments.
 
     Attributes:
         architecture: what Delta_phi's networks are made of.
     """
 
-    net: LayeredNet
+    net: DeltaNet
     optimizer: SeedAdam
 
     def __init__(
@@ -67,12 +75,19 @@ class AdjustedPolicy(BehaviorPolicy):
         draws: DrawKind = "independent",
         activation: Activation = "tanh",
         layer_norm: bool = False,
+        network: str | None = None,
+        network_args: Options | None = None,
     ) -> None:
         super().__init__(draws)
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.adam_epsilon, self.hidden = learning_rate, adam_epsilon, list(hidden)
-        self.architecture = Architecture(self.hidden, activation, layer_norm)
+        told = "<behavior.network_args> is given without <behavior.network>, whose arguments they are"
+        check(network_args is None or network is not None, told)
+        self.network, self.network_args = network, network_args
+        # Here, where somebody else's words are not trusted: this imports what it names.
+        own = None if network is None else OwnNetwork(NETWORK, network, network_args or {}, as_floats=True)
+        self.architecture = Architecture(self.hidden, activation, layer_norm, own=own)
 
     @property
     def settings(self) -> UpdateSettings:
@@ -90,7 +105,12 @@ class AdjustedPolicy(BehaviorPolicy):
     @override
     def identity(self) -> dict[str, Any]:
         made = self.architecture
-        return {"activation": made.activation, "layer_norm": made.layer_norm}
+        return {
+            "activation": made.activation,
+            "layer_norm": made.layer_norm,
+            "network": self.network,
+            "network_args": self.network_args,
+        }
 
     @override
     def optimizer_settings(self) -> dict[str, float]:
@@ -107,7 +127,10 @@ class AdjustedPolicy(BehaviorPolicy):
         self._check_used()
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "behavior minibatches")
         generators = SeedStreams(run_seed, seed_ids, "behavior weights").generators
-        self.net = self.make_adjustment(task, generators)
+        self.net = net = self.make_adjustment(task, generators)
+        ignored = self.architecture.own is not None and not isinstance(net, StackedDifference)
+        told = f"<{NETWORK}> is given and {type(self).__name__} makes its adjustment of layers: leave it out"
+        check(not ignored, told)
         self.optimizer = SeedAdam(
             self.net.parameters(),
             self.learning_rate,
@@ -124,17 +147,19 @@ class AdjustedPolicy(BehaviorPolicy):
         given = {
             "activation": (made.activation != "tanh", layers or bool(made.cnn)),
             "layer_norm": (made.layer_norm, layers),
+            "cnn": (bool(made.cnn), True),
         }
+        fix = ", or give <behavior.hidden>" if made.own is None else ""
         for name, (is_given, used) in given.items():
             check(
-                not is_given or used,
+                not is_given or (used and made.own is None),
                 f"<behavior.{name}> is {getattr(made, name)} and has no effect: the adjustment has no such layers, "
-                "leave it out, or give <behavior.hidden>",
+                f"leave it out{fix}",
             )
 
     @abstractmethod
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
-        """Delta_phi with a zero last layer, made of ``architecture``."""
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
+        """Delta_phi, which puts out zero, by ``architecture.adjustment``."""
 
     @abstractmethod
     def make_trainer(self, task: Task) -> DeltaTrainer:
@@ -157,7 +182,7 @@ class AdjustedPolicy(BehaviorPolicy):
     @override
     def reset(self, data: TensorDictBase | None) -> None:
         super().reset(data)
-        self.net.zero_last_layer()
+        self.net.zero_output()
         self.delta_trainer.clear()
         if data is not None:
             self.extend(data)

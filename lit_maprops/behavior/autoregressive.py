@@ -13,7 +13,7 @@ from lit_maprops.behavior.update.samples import fingerprint
 from lit_maprops.behavior.update.systematic import TINY, counts_in_state, next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 
 
 class Autoregressive(StructuredPolicy):
@@ -34,11 +34,11 @@ class Autoregressive(StructuredPolicy):
     """
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """One network per seed and agent."""
         inputs = task.state_dim + (task.n_agents - 1) * task.n_actions
         stack = len(generators), task.n_agents
-        return self.architecture.layered(inputs, task.n_actions, stack, 0.0, generators)
+        return self.architecture.adjustment(inputs, task.n_actions, stack, generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:

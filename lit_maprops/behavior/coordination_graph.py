@@ -15,7 +15,7 @@ from lit_maprops.behavior.update.rows import Ratios, Rows
 from lit_maprops.behavior.update.samples import fingerprint
 from lit_maprops.behavior.update.systematic import counts_in_state, next_draw
 from lit_maprops.envs import Task
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.system.errors import check
 
 EDGES = "<behavior.edges>"
@@ -45,11 +45,11 @@ class CoordinationGraph(StructuredPolicy):
         self.edges = edges
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """``[R, B, S]`` -> unary terms, then the edges' in the forest's order."""
         self.forest = Forest(task.n_agents, graph_edges(self.edges, task.n_agents))
-        outputs = task.n_agents * task.n_actions + len(self.forest.edges) * task.n_actions**2
-        return self.architecture.layered(task.state_dim, outputs, (len(generators),), 0.0, generators)
+        self.n_terms = task.n_agents * task.n_actions + len(self.forest.edges) * task.n_actions**2
+        return self.architecture.adjustment(task.state_dim, self.n_terms, (len(generators),), generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,8 +98,8 @@ class CoordinationGraph(StructuredPolicy):
     def wanted(self, rows: Rows) -> Tensor:
         """Of every agent's actions and of every edge's pairs of them, in the state."""
         log_target, action = rows.facts
-        target, outputs = log_target.exp(), self.net.last[0][0]
-        held = target.new_zeros(len(action), outputs, action.shape[-1]).scatter_(1, self._taken(action), 1.0)
+        target = log_target.exp()
+        held = target.new_zeros(len(action), self.n_terms, action.shape[-1]).scatter_(1, self._taken(action), 1.0)
         counts = self._terms(counts_in_state(fingerprint(rows.inputs), held))
         parents, children = self.forest.ends.on(target.device)
         of_pair = target[:, parents].unsqueeze(3) * target[:, children].unsqueeze(2)

@@ -69,6 +69,11 @@ class EnumeratedPolicy(AdjustedPolicy):
         self.cost_options = CostOptions(
             trained_layers, merge_states, max_states, max_sample_passes, warm_start, compile
         )
+        check(
+            trained_layers == "all" or self.architecture.own is None,
+            "<behavior.trained_layers> is last and <behavior.network> is your own, whose layers are trained together: "
+            "leave one of them out",
+        )
         self.counts_rows_of_all_seeds = merge_states and (max_states is not None or max_sample_passes is not None)
 
     @override

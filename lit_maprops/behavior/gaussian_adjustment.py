@@ -16,7 +16,7 @@ from lit_maprops.distributions import gaussian
 from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living
 from lit_maprops.stacked.device_cache import DeviceCache
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 
 
 class GaussianAdjustment(StructuredPolicy):
@@ -45,13 +45,13 @@ class GaussianAdjustment(StructuredPolicy):
         return (int(task.action_mask().sum()),)
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """``[R, B, S]`` -> the outputs of ``Adjustment``."""
         (self.n_components,) = (n,) = self.columns(task)
         sizes = task.action_mask().sum(-1)
         self._owner = DeviceCache(torch.arange(task.n_agents).repeat_interleave(sizes))  # of each component
         outputs = 2 * n + (n * (n - 1) // 2 if self.correlated else 0)
-        return self.architecture.layered(task.state_dim, outputs, (len(generators),), 0.0, generators)
+        return self.architecture.adjustment(task.state_dim, outputs, (len(generators),), generators)
 
     @override
     def experience(self, data: TensorDictBase) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from lit_maprops.behavior.base import Choice
 from lit_maprops.behavior.enumerated import EnumeratedPolicy
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.system.argument_types import PositiveInt
 from lit_maprops.system.errors import check
 
@@ -35,7 +35,7 @@ class MAPROPS(EnumeratedPolicy):
         return ()
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """``[R, B, S] -> [R, B, n_joint]``."""
         n_joint, count = joint.count(task.n_agents, task.n_actions)
         check(
@@ -45,7 +45,7 @@ class MAPROPS(EnumeratedPolicy):
             f"{self.max_joint_actions:,}: use <model.behavior> Autoregressive, or raise the limit if memory allows",
         )
         stack = (len(generators),)
-        return self.architecture.layered(task.state_dim, n_joint, stack, 0.0, generators)
+        return self.architecture.adjustment(task.state_dim, n_joint, stack, generators)
 
     def adjusted(self, joint_target: Tensor, state: Tensor) -> Tensor:
         """log pi_phi of all joint actions: ``[R, B, n_joint]`` and ``[R, B, S]`` -> ``[R, B, n_joint]`` (nats)."""

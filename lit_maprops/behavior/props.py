@@ -20,7 +20,7 @@ from lit_maprops.envs import Task
 from lit_maprops.envs.ends import living
 from lit_maprops.envs.pictures import check_layers, check_pictures, picture_of
 from lit_maprops.stacked.agents import per_agent
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.system.argument_types import Count
 from lit_maprops.system.errors import check
 
@@ -53,12 +53,12 @@ class PROPS(EnumeratedPolicy):
         return super().identity() | {"cnn": self.architecture.cnn}
 
     @override
-    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> LayeredNet:
+    def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """One network per seed and agent."""
         check_pictures(CNN, self.architecture.cnn, task)
         stack = (len(generators), task.n_agents)
         sizes = task.observation_dim, task.family.outputs
-        return self.architecture.layered(*sizes, stack, 0.0, generators, picture_of(task))
+        return self.architecture.adjustment(*sizes, stack, generators, picture_of(task))
 
     @override
     def make_trainer(self, task: Task) -> DeltaTrainer:

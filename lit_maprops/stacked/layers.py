@@ -11,8 +11,10 @@ from typing_extensions import override
 
 from lit_maprops.stacked import mlp
 from lit_maprops.stacked.cells import Cell
+from lit_maprops.stacked.differences import StackedDifference
 from lit_maprops.stacked.modules import StackedModule
-from lit_maprops.stacked.nets import HIDDEN_GAIN, LayeredNet, StackedMLP, StackedNet
+from lit_maprops.stacked.nets import HIDDEN_GAIN, DeltaNet, LayeredNet, StackedMLP, StackedNet
+from lit_maprops.stacked.passes import ModulePasses
 from lit_maprops.stacked.recurrent import RecurrentNet
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu"]
@@ -83,6 +85,20 @@ class Architecture(NamedTuple):
             return StackedModule(lambda: own(in_dim, out_dim), stack, generators)
         return self.layered(in_dim, out_dim, stack, gain, generators, picture)
 
+    def adjustment(
+        self,
+        in_dim: int,
+        out_dim: int,
+        stack: tuple[int, ...],
+        generators: Sequence[torch.Generator],
+        picture: Picture | None = None,
+    ) -> DeltaNet:
+        """``stacked`` networks that put out 0 until they are trained; nothing of them remembers."""
+        own = self.own
+        if own is not None:
+            return StackedDifference(lambda: own(in_dim, out_dim), stack, generators)
+        return self.layered(in_dim, out_dim, stack, 0.0, generators, picture)
+
     def layered(
         self,
         in_dim: int,
@@ -144,8 +160,8 @@ class StackedLayers(StackedModule, LayeredNet):
 
     @property
     @override
-    def passes(self) -> "LayerPasses":
-        return LayerPasses(self._output, mlp.size_of(self.last), self.widest)
+    def passes(self) -> ModulePasses:
+        return ModulePasses(self._output, mlp.size_of(self.last), self.widest)
 
     @override
     @torch.no_grad()
@@ -155,38 +171,6 @@ class StackedLayers(StackedModule, LayeredNet):
     def _features(self, flat: Tensor, kept: list[Tensor], inputs: Tensor) -> Tensor:
         (before,), tensors = self._before, self._tensors(flat, kept)
         return functional_call(before, {name: tensors[name] for name, _ in before.named_parameters()}, (inputs,))
-
-
-class LayerPasses(NamedTuple):
-    """``Passes`` of ``StackedLayers``, by autograd: the way back goes forward once more."""
-
-    output: Callable[[Tensor, list[Tensor], Tensor], Tensor]  # of one network's weights, no buffers, inputs
-    last_size: int
-    widest: int
-
-    @property
-    def written_out(self) -> bool:
-        """See ``Passes``."""
-        return False
-
-    def layers(self, flat: Tensor) -> Tensor:
-        """See ``Passes``."""
-        return flat
-
-    def forward(self, layers: Tensor, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        """See ``Passes``."""
-        return [inputs], torch.vmap(self.output)(layers, [], inputs).mT
-
-    def backward(self, layers: Tensor, x: list[Tensor], grad: Tensor, only_last_layer: bool = False) -> Tensor:
-        """See ``Passes``."""
-        with torch.enable_grad():
-            flat = layers.detach().requires_grad_()
-            output = torch.vmap(self.output)(flat, [], x[0])
-        return torch.autograd.grad(output, flat, grad.mT)[0]
-
-    def groups(self, entries: int, rows: int, device: torch.device) -> list[slice]:
-        """See ``Passes``."""
-        return mlp.groups(entries, rows, ((self.widest, self.widest, True),), device)
 
 
 class Convolutions(nn.Module):

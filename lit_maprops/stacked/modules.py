@@ -60,8 +60,12 @@ class StackedModule(StackedNet):
 
     def entry(self, *place: int) -> nn.Module:
         """A module with the weights of one entry of ``stack``, copies."""
+        return self._with(self._tensors(self.flat[place], [b[place] for b in self.buffers()]))
+
+    def _with(self, tensors: dict[str, Tensor]) -> nn.Module:
+        """A module with copies of tensors, by their names in it."""
         module = copy.deepcopy(self._one[0])
-        for name, tensor in self._tensors(self.flat[place], [b[place] for b in self.buffers()]).items():
+        for name, tensor in tensors.items():
             next(_named(module, [name])).data.copy_(tensor.detach())
         return module
 

@@ -63,7 +63,20 @@ class StackedNet(nn.Module, ABC):
         return twin
 
 
-class LayeredNet(StackedNet):
+class DeltaNet(StackedNet):
+    """Independent networks that can be made to put out zero, as Delta_phi must."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> Passes:
+        """Through weights ``[G, P]`` that are given."""
+
+    @abstractmethod
+    def zero_output(self, entries: Tensor | None = None) -> None:
+        """Make the output exactly zero for every input, of the given entries ``[*stack]`` bool or of all."""
+
+
+class LayeredNet(DeltaNet):
     """Independent networks that end in a linear layer, whose weights and biases are the last of ``flat``.
 
     Attributes:
@@ -72,18 +85,14 @@ class LayeredNet(StackedNet):
 
     last: LayerShapes
 
-    @property
-    @abstractmethod
-    def passes(self) -> Passes:
-        """Through weights ``[G, P]`` that are given."""
-
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:
         """What the last layer sees: ``[*stack, B, in_dim] -> [G, B, width]``; no gradient."""
 
+    @override
     @torch.no_grad()
-    def zero_last_layer(self, entries: Tensor | None = None) -> None:
-        """Make the output exactly zero for every input, of the given entries ``[*stack]`` bool or of all."""
+    def zero_output(self, entries: Tensor | None = None) -> None:
+        """By its last layer; the others stay as they are."""
         last = self.flat[..., -size_of(self.last) :]
         if entries is None:
             last.zero_()

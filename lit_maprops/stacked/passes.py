@@ -1,9 +1,10 @@
 """Forward and backward pass of networks whose weights are given with each call, as what trains Delta_phi makes them.
 
-``G`` networks of one form share nothing but the calls; the weights of a network are one row of ``[G, P]``, those of its
-last, linear layer at the end.
+``G`` networks of one form share nothing but the calls; the weights of a network are one row of ``[G, P]``. Its output
+is proportional to those at the end of the row: of a last, linear layer, or a factor.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -22,7 +23,7 @@ class Passes(Protocol):
 
     @property
     def last_size(self) -> int:
-        """Weights and biases of the last layer."""
+        """How many weights at the end of a row the output is proportional to: those of the last layer."""
 
     def layers(self, flat: Tensor) -> Any:
         """The weights ``[G, P]`` as the passes take them, views."""
@@ -74,3 +75,38 @@ class MLPPasses(NamedTuple):
     def groups(self, entries: int, rows: int, device: torch.device) -> list[slice]:
         """See ``Passes``."""
         return mlp.groups(entries, rows, self.shapes, device)
+
+
+class ModulePasses(NamedTuple):
+    """Of any torch modules, by autograd: the way back goes forward once more.
+
+    What they keep beside their weights is a part of these, or there is none.
+    """
+
+    output: Callable[[Tensor, list[Tensor], Tensor], Tensor]  # of a row of weights, no buffers, and inputs
+    last_size: int
+    widest: int
+
+    @property
+    def written_out(self) -> bool:
+        """See ``Passes``."""
+        return False
+
+    def layers(self, flat: Tensor) -> Tensor:
+        """See ``Passes``."""
+        return flat
+
+    def forward(self, layers: Tensor, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+        """See ``Passes``."""
+        return [inputs], torch.vmap(self.output)(layers, [], inputs).mT
+
+    def backward(self, layers: Tensor, x: list[Tensor], grad: Tensor, only_last_layer: bool = False) -> Tensor:
+        """See ``Passes``."""
+        with torch.enable_grad():
+            flat = layers.detach().requires_grad_()
+            output = torch.vmap(self.output)(flat, [], x[0])
+        return torch.autograd.grad(output, flat, grad.mT)[0]
+
+    def groups(self, entries: int, rows: int, device: torch.device) -> list[slice]:
+        """See ``Passes``."""
+        return mlp.groups(entries, rows, ((self.widest, self.widest, True),), device)

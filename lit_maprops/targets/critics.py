@@ -28,9 +28,11 @@ class IndependentCritic(TensorDictModuleBase):
 
     Attributes:
         outputs: values that one network puts out.
+        sees_observations: so also the picture in them, if there is one.
     """
 
     outputs = 1
+    sees_observations = True
     in_keys: list[Any] = [keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
     remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
@@ -68,6 +70,7 @@ class IndependentCritic(TensorDictModuleBase):
 class CentralCritic(TensorDictModuleBase):
     """V(s) with one head per agent; ``share_parameters`` does not apply to it."""
 
+    sees_observations = False
     in_keys: list[Any] = [keys.STATE]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
     remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})
@@ -112,6 +115,7 @@ class AgentSpecificCritic(TensorDictModuleBase):
     """
 
     outputs = 1
+    sees_observations = True
     in_keys: list[Any] = [keys.STATE, keys.OBSERVATION]  # noqa: RUF012
     out_keys = [keys.VALUE]  # noqa: RUF012
     remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({})

@@ -59,6 +59,7 @@ class Learner(Configurable, nn.Module, ABC):
         critic_hidden: units of each hidden layer of the critic; None: as ``hidden``.
         critic_activation: the critic's; None: as ``activation``.
         critic_layer_norm: the critic's; None: as ``layer_norm``.
+        critic_cnn: the critic's, where it sees observations; [] for none, None: as ``cnn``.
         critic_network: as ``network``, of the critic; None: layers.
         critic_network_args: its further arguments.
         memory: ``gru`` or ``lstm``: policies and critic remember what they have seen of an episode, by a recurrent cell
@@ -106,6 +107,7 @@ class Learner(Configurable, nn.Module, ABC):
         critic_hidden: Sequence[Count] | None = None,
         critic_activation: Activation | None = None,
         critic_layer_norm: bool | None = None,
+        critic_cnn: Sequence[Sequence[Count]] | None = None,
         critic_network: str | None = None,
         critic_network_args: Options | None = None,
         memory: CellKind | None = None,
@@ -118,7 +120,8 @@ class Learner(Configurable, nn.Module, ABC):
         networks = Networks(
             list(hidden), activation, layer_norm, hidden_gain, policy_gain, [list(layer) for layer in cnn],
             network, network_args, None if critic_hidden is None else list(critic_hidden),
-            critic_activation, critic_layer_norm, critic_network, critic_network_args, memory, memory_size,
+            critic_activation, critic_layer_norm, None if critic_cnn is None else [list(layer) for layer in critic_cnn],
+            critic_network, critic_network_args, memory, memory_size,
         )  # fmt: skip
         networks.check(self.has_critic)
         name = type(self).__name__

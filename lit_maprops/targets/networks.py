@@ -7,8 +7,8 @@ from lit_maprops.envs.pictures import check_layers, check_pictures
 from lit_maprops.stacked.cells import Cell, CellKind
 from lit_maprops.stacked.layers import Activation, Architecture
 from lit_maprops.stacked.nets import HIDDEN_GAIN
+from lit_maprops.stacked.own_network import OwnNetwork
 from lit_maprops.system.errors import check
-from lit_maprops.targets.own_network import OwnNetwork
 
 MEMORY_SIZE = 64  # units of a cell, unless somebody says otherwise
 
@@ -27,6 +27,7 @@ class Networks(NamedTuple):
     critic_hidden: list[int] | None
     critic_activation: Activation | None
     critic_layer_norm: bool | None
+    critic_cnn: list[list[int]] | None
     critic_network: str | None
     critic_network_args: dict[str, Any] | None
     memory: CellKind | None = None
@@ -53,7 +54,7 @@ class Networks(NamedTuple):
             self.layer_norm if self.critic_layer_norm is None else self.critic_layer_norm,
             self._hidden_gain,
             None,
-            self.cnn,
+            self._cnn_of_critic,
             self._own("critic_network"),
             self._cell,
         )
@@ -69,6 +70,7 @@ class Networks(NamedTuple):
             "network_args": self.network_args,
             "critic_activation": critic.activation,
             "critic_layer_norm": critic.layer_norm,
+            "critic_cnn": critic.cnn,
             "critic_network": self.critic_network,
             "critic_network_args": self.critic_network_args,
             "memory": self.memory,
@@ -77,6 +79,10 @@ class Networks(NamedTuple):
     @property
     def _hidden_gain(self) -> float:
         return HIDDEN_GAIN if self.hidden_gain is None else self.hidden_gain
+
+    @property
+    def _cnn_of_critic(self) -> list[list[int]]:
+        return self.cnn if self.critic_cnn is None else self.critic_cnn
 
     @property
     def _cell(self) -> Cell | None:
@@ -105,6 +111,7 @@ class Networks(NamedTuple):
         check(self.memory is not None or self.memory_size is None, told)
         self._check_used(has_critic)
         check_layers("learner.cnn", self.cnn)
+        check_layers("learner.critic_cnn", self.critic_cnn or [])
 
     def _check_used(self, has_critic: bool) -> None:
         """Options of the layers, where there are none."""
@@ -112,15 +119,19 @@ class Networks(NamedTuple):
         hidden_of_critic = self.hidden if self.critic_hidden is None else self.critic_hidden
         cell = self.memory is not None  # a last layer comes behind it
         layers = (policies and bool(self.hidden)) or (critic and bool(hidden_of_critic))
-        convolved = bool(self.cnn) and (policies or critic)
+        convolved = bool(self.cnn and policies) or bool(self._cnn_of_critic and critic)
         given = {
             "activation": (self.activation != "tanh", layers or convolved),
             "layer_norm": (self.layer_norm, layers),
             "hidden_gain": (self.hidden_gain is not None, layers or convolved),
             "policy_gain": (self.policy_gain is not None, cell or (policies and bool(self.hidden or self.cnn))),
-            "cnn": (bool(self.cnn), policies or critic),
+            "cnn": (bool(self.cnn), policies or (critic and self.critic_cnn is None)),
+            "critic_cnn": (self.critic_cnn is not None, critic),
             "critic_hidden": (self.critic_hidden is not None, critic),
-            "critic_activation": (self.critic_activation is not None, critic and bool(hidden_of_critic)),
+            "critic_activation": (
+                self.critic_activation is not None,
+                critic and bool(hidden_of_critic or self.critic_cnn),
+            ),
             "critic_layer_norm": (self.critic_layer_norm is not None, critic and bool(hidden_of_critic)),
         }
         for name, (is_given, used) in given.items():
@@ -137,3 +148,4 @@ class Networks(NamedTuple):
             ConfigError: names the option.
         """
         check_pictures("learner.cnn", self.cnn, task)
+        check_pictures("learner.critic_cnn", self.critic_cnn or [], task)

@@ -119,6 +119,9 @@ class PPO(Learner):
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
+        told = f"<learner.critic_cnn> looks at pictures, and {type(self).__name__}'s critic sees the global state"
+        fix = ", which is none: leave it out, or use MAPPO with <learner.critic_input> agent_specific_state"
+        check(self.networks.critic_cnn is None or self.critic_class.sees_observations, told + fix)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
         made = task, self.critic_architecture, self.share_parameters, generators
         self.critic = critic_of(self.critic_class, self.sequence_length, *made)

@@ -32,7 +32,7 @@ def steps_made(net: StackedMLP, samples: Samples, behavior: MAPROPS, epochs: int
         epochs: most steps.
     """
     twin = copy.deepcopy(net)
-    twin.zero_last_layer()
+    twin.zero_output()
     optimizer = SeedAdam(twin.parameters(), behavior.learning_rate, twin.stack, eps=behavior.adam_epsilon)
     made = torch.full((2, len(samples.inputs)), epochs)
     for step in range(epochs):

@@ -270,7 +270,7 @@ def test_warm_updates_are_those_of_the_plain_form(hidden, rate, reset_optimizer)
         behavior.extend(data)
         plain.extend(data)
         stats = behavior.update()
-        plain.net.zero_last_layer(hit)
+        plain.net.zero_output(hit)
         if reset_optimizer:
             plain.optimizer.reset_state()
         expected = algorithm2.update_behavior(

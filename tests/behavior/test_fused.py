@@ -158,7 +158,7 @@ class Case:
         if self.options["reset"]:
             self.optimizer.reset_state()
         if from_zero:
-            self.net.zero_last_layer()
+            self.net.zero_output()
         else:
             self.net.flat.detach()[..., -size_of(self.net.shapes[-1:]) :] *= 0.5  # below the cutoff
         if self.form is not algorithm2:

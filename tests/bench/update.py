@@ -61,7 +61,7 @@ def ours(
     store.append(torch.randn(seeds, rows, inputs), target, torch.randint(actions, (seeds, rows)))
 
     def update() -> None:
-        net.zero_last_layer()
+        net.zero_output()
         optimizer.reset_state()
         size = fused.padded_rows(rows // parts) if compiled else 0
         samples = store.samples(size if parts == 1 else 0)

@@ -135,6 +135,33 @@ def test_the_picture_of_an_agent_specific_critic_stands_behind_the_state():
 
 
 @pytest.mark.parametrize(
+    ("name", "options"), [("IPPO", {}), ("MAPPO", {"critic_input": "agent_specific_state"})], ids=["IPPO", "MAPPO"]
+)
+def test_convolutions_of_the_critics_own(name, options):
+    """Two channels where the policies have three; none where the list is empty; the policies' where nothing is said."""
+    kinds = []
+    for cnn, critic_cnn in (([[3, 1, 2]], [[2, 1, 1]]), ([[3, 1, 2]], []), ([], [[2, 1, 1]]), ([[3, 1, 2]], None)):
+        learner = built(name, task=PictureTask, hidden=[8], cnn=cnn, critic_cnn=critic_cnn, **options)
+        learner.update(filled(random_batch(learner)))
+        nets = [getattr(net, "_one", [[]])[0] for net in (learner.policies.net, learner.critic.net)]
+        kinds.append([[part.out_channels for part in net[0].layers[::2]] if len(net) else [] for net in nets])
+    assert kinds == [[[3], [2]], [[3], []], [[], [2]], [[3], [3]]]
+
+
+@pytest.mark.parametrize("name", ["IPPO", "MAPPO"])
+def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_name(name):
+    """To the bit; with a critic of the global state there is nothing to name."""
+    options = {"task": PictureTask, "hidden": [8], "cnn": [[3, 1, 2]]}
+    options |= {"critic_input": "agent_specific_state"} if name == "MAPPO" else {}
+    weights = []
+    for named in ({}, {"critic_cnn": [[3, 1, 2]]}):
+        learner = built(name, **options, **named)
+        learner.update(filled(random_batch(learner)))
+        weights.append([weight.detach() for weight in learner.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize(
     ("name", "task", "arguments", "words"),
     [
         ("MAPPO", SizesTask, {"critic_input": "all"}, "critic_input is 'all': choose one of state, agent_specific_s"),
@@ -145,6 +172,24 @@ def test_the_picture_of_an_agent_specific_critic_stands_behind_the_state():
         ("MAPPO", SizesTask, {"cnn": [[3, 1, 1]]}, "cnn looks at pictures, and the observations of SizesT"),
         ("MAPPO", PictureTask, {"cnn": [[3, 2, 1]]}, "cnn has a kernel of 2 for what is 1 x 3: give a small"),
         ("MAPPO", PictureTask, {"cnn": [[3, 2]]}, r"cnn has \[3, 2\]: give \[channels, kernel, stride\]"),
+        ("IPPO", SizesTask, {"critic_cnn": [[3, 1, 1]]}, "critic_cnn looks at pictures, and the observations of Sizes"),
+        ("IPPO", PictureTask, {"critic_cnn": [[3, 2, 1]]}, "critic_cnn has a kernel of 2 for what is 1 x 3: give a"),
+        ("IPPO", PictureTask, {"critic_cnn": [[3, 2]]}, r"critic_cnn has \[3, 2\]: give \[channels, kernel, stride\]"),
+        ("MAPPO", PictureTask, {"critic_cnn": []}, "critic_cnn looks at pictures, and MAPPO's critic sees the global"),
+        ("HAPPO", PictureTask, {"critic_cnn": [[3, 1, 1]]}, "critic_cnn looks at pictures, and HAPPO's critic sees"),
+        ("Reinforce", PictureTask, {"critic_cnn": []}, "critic_cnn is given and this learner has no critic: leave it"),
+        (
+            "IPPO",
+            PictureTask,
+            {"critic_cnn": [[3, 1, 1]], "critic_network": "own_modules.Plain"},
+            r"critic_cnn is \[\[3, 1, 1\]\] and has no effect",
+        ),
+        (
+            "IPPO",
+            PictureTask,
+            {"cnn": [[3, 1, 1]], "critic_cnn": [], "network": "own_modules.Plain"},
+            r"cnn is \[\[3, 1, 1\]\] and has no effect",
+        ),
         ("MAPPO", SizesTask, {"network_args": {}}, "network_args is given without network"),
         ("MAPPO", SizesTask, {"network": "Plain"}, "network is 'Plain': give the import path"),
         ("MAPPO", SizesTask, {"network": "own_modules.Plane"}, "has no Plane .did you mean Plain"),

@@ -25,7 +25,7 @@ from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.objective import excess, gradient_of_delta, weights_and_kl
 from lit_maprops.behavior.update.samples import PackedSamples, Samples
 from lit_maprops.behavior.update.systematic import scale_to
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet, LayeredNet
 from lit_maprops.stacked.optimizer import AdamSettings, SeedAdam, adam_
 from lit_maprops.stacked.passes import MLPPasses, Passes
 
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 @torch.no_grad()
 def update_behavior(
-    net: LayeredNet,
+    net: DeltaNet,
     optimizer: SeedAdam,
     samples: Samples,
     minibatches: Sequence[Minibatch | None],
@@ -77,12 +77,15 @@ def update_behavior(
         clip_epsilon: see there.
         kl_cutoff: see there.
         last_layer: see there.
-        from_zero: the last layer is zero, so that the first step has no gradient elsewhere.
+        from_zero: Delta is zero; if by its last layer, the first step has no gradient elsewhere.
         measure: also return ``kl`` and ``ratio_clipped``, which take another forward pass.
         compiled: run the gradient steps through torch.compile; not with ``wanted``.
         steps: ``masked_update``, as it is or recorded, for accelerators; None: ``train``.
     """
-    passes = MLPPasses(net.last) if last_layer else net.passes
+    passes: Passes = net.passes
+    if last_layer:
+        assert isinstance(net, LayeredNet)  # ``EnumeratedPolicy`` refuses others
+        passes = MLPPasses(net.last)
     count_steps = optimizer.lockstep and not compiled and not last_layer
     settings = Settings(passes, clip_epsilon, kl_cutoff, from_zero, count_steps, optimizer.settings)
     trained = trained_of(net, optimizer, passes.last_size if last_layer else None)
@@ -288,7 +291,7 @@ def _scale_back(flat: Tensor, samples: Samples, settings: Settings) -> None:
     flat[:, -settings.passes.last_size :] *= scale_to(excess_at, samples.visits[:, 0]).unsqueeze(1)
 
 
-def trained_of(net: LayeredNet, optimizer: SeedAdam, size: int | None = None) -> Trained:
+def trained_of(net: DeltaNet, optimizer: SeedAdam, size: int | None = None) -> Trained:
     """The last ``size`` parameters of every entry, or all, and what belongs to them."""
     state = optimizer.state[net.flat]
     held = net.flat.detach(), state["exp_avg"], state["exp_avg_sq"]

@@ -14,7 +14,7 @@ from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.mlp import size_of
-from lit_maprops.stacked.nets import LayeredNet, StackedMLP
+from lit_maprops.stacked.nets import DeltaNet, StackedMLP
 from lit_maprops.stacked.optimizer import SeedAdam
 
 _INTS = ["entries", "rows", "width", "actions", "minibatches", "measure", "moments", "threads", "steps"]
@@ -40,7 +40,7 @@ class Training(ctypes.Structure):
     @classmethod
     def of(
         cls,
-        net: LayeredNet,
+        net: DeltaNet,
         optimizer: SeedAdam,
         clip_epsilon: float,
         kl_cutoff: float,
@@ -79,7 +79,7 @@ class _Update(ctypes.Structure):
 
 @torch.no_grad()
 def update_behavior(
-    net: LayeredNet,
+    net: DeltaNet,
     optimizer: SeedAdam,
     samples: Samples,
     minibatches: Sequence[Minibatch | None],

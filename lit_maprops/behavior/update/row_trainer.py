@@ -10,7 +10,7 @@ from typing_extensions import override
 from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.rows import RatiosOf, Rows, RowStore, update_rows
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -31,7 +31,7 @@ class RowTrainer(DeltaTrainer):
 
     def __init__(
         self,
-        net: LayeredNet,
+        net: DeltaNet,
         optimizer: SeedAdam,
         streams: SeedStreams,
         settings: UpdateSettings,
@@ -52,7 +52,7 @@ class RowTrainer(DeltaTrainer):
     def update(self, measure: bool = True) -> dict[str, Tensor]:
         """Starts from Delta_phi = 0."""
         settings = self.settings
-        self.net.zero_last_layer()
+        self.net.zero_output()
         if settings.reset_optimizer:
             self.optimizer.reset_state()
         copies = math.prod(self.shape) // len(self.streams.generators)  # which share a seed's order

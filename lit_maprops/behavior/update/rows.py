@@ -17,7 +17,7 @@ from torch import Tensor
 from lit_maprops.behavior.update import fused
 from lit_maprops.behavior.update.minibatches import Minibatch
 from lit_maprops.behavior.update.systematic import scale_to
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.stacked.optimizer import SeedAdam
 
 
@@ -114,7 +114,7 @@ class RowStore:
 
 @torch.no_grad()
 def update_rows(
-    net: LayeredNet,
+    net: DeltaNet,
     optimizer: SeedAdam,
     rows: Rows,
     minibatches: Sequence[Minibatch | None],
@@ -126,7 +126,7 @@ def update_rows(
     """Train phi on D, as ``lit_maprops.behavior.algorithm2.update_behavior``, from Delta = 0.
 
     Args:
-        net: Delta_phi, its last layer zero.
+        net: Delta_phi, which puts out zero.
         optimizer: over ``net``.
         rows: all of D.
         minibatches: ``epochs`` passes over D; None is all of it.

@@ -11,7 +11,7 @@ from lit_maprops.behavior.update.minibatches import minibatches_of
 from lit_maprops.behavior.update.samples import SampleStore
 from lit_maprops.behavior.update.trainer import DeltaTrainer, UpdateSettings
 from lit_maprops.stacked.graphs import Graphed, can_record
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet, LayeredNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -48,7 +48,7 @@ class TableTrainer(DeltaTrainer):
 
     def __init__(
         self,
-        net: LayeredNet,
+        net: DeltaNet,
         optimizer: SeedAdam,
         streams: SeedStreams,
         settings: UpdateSettings,
@@ -79,17 +79,22 @@ class TableTrainer(DeltaTrainer):
         if self.settings.systematic:  # which looks at whole counts; elsewhere there is nothing to be short of
             own = []
         states = inputs.flatten(0, -3).float()
-        x = self.net.features(inputs) if self.last_layer else states
+        x = self._features(inputs) if self.last_layer else states
         target = log_probs.flatten(0, -3).exp()
         if self.masked and (self.store.merge_states or self.store.number_states):
             states = torch.cat([states, (target > 0).float()], -1)
         self.store.append(x, target, taken.flatten(0, -2), states, *(steps.flatten(0, -2) for steps in own))
 
+    def _features(self, inputs: Tensor) -> Tensor:
+        net = self.net
+        assert isinstance(net, LayeredNet)  # ``EnumeratedPolicy`` refuses ``trained_layers`` last of others
+        return net.features(inputs)
+
     @override
     def update(self, measure: bool = True) -> dict[str, Tensor]:
         """Starts from Delta_phi = 0, or with ``warm_start`` from that of the update before."""
         settings, options = self.settings, self.options
-        self.net.zero_last_layer(self.restart if options.warm_start else None)
+        self.net.zero_output(self.restart if options.warm_start else None)
         if settings.reset_optimizer:
             self.optimizer.reset_state()
         rows = min(self.store.rows, options.max_states or self.store.rows)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lit_maprops.stacked.nets import LayeredNet
+from lit_maprops.stacked.nets import DeltaNet
 from lit_maprops.stacked.optimizer import SeedAdam
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -40,7 +40,7 @@ class DeltaTrainer(ABC):
     has_kernel: bool = False
     native: bool = False
 
-    def __init__(self, net: LayeredNet, optimizer: SeedAdam, streams: SeedStreams, settings: UpdateSettings) -> None:
+    def __init__(self, net: DeltaNet, optimizer: SeedAdam, streams: SeedStreams, settings: UpdateSettings) -> None:
         self.net, self.optimizer, self.streams, self.settings = net, optimizer, streams, settings
 
     @abstractmethod

@@ -30,13 +30,14 @@ class OwnNetwork:
         path: its import path; called with the numbers of inputs and outputs and ``args``, it gives a module that
             maps ``[B, in_dim]`` to ``[B, out_dim]`` float32, row by row.
         args: further arguments.
+        as_floats: its buffers are kept in float32, so that all of a module is one row of numbers.
 
     Raises:
         ConfigError: there is no such class.
     """
 
-    def __init__(self, argument: str, path: str, args: dict[str, Any]) -> None:
-        self.argument, self.path, self.args = argument, path, args
+    def __init__(self, argument: str, path: str, args: dict[str, Any], as_floats: bool = False) -> None:
+        self.argument, self.path, self.args, self.as_floats = argument, path, args, as_floats
         check_named(f"<{argument}>", path)
         check("." in path, f"<{argument}> is {path!r}: give the import path of a torch module, such as my_nets.Small")
         self._class = class_at(argument, path, nn.Module)
@@ -49,8 +50,11 @@ class OwnNetwork:
             ConfigError: it cannot be made or used.
         """
         module = self._made(in_dim, out_dim)
+        if self.as_floats:
+            same = all(torch.equal(kept.float().to(kept.dtype), kept) for kept in module.buffers())
+            self._check(same, "has a buffer with numbers that float32 does not hold")
         if (in_dim, out_dim) not in self._tried:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 self._try(in_dim, out_dim)
             self._tried.add((in_dim, out_dim))
         return module
@@ -71,7 +75,7 @@ class OwnNetwork:
         again = self._made(in_dim, out_dim)
         self._try_weights(module, again)
         dropout = any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p for part in module.modules())
-        self._check(not dropout, "has dropout, so what it puts out is not the policy's that is evaluated")
+        self._check(not dropout, "has dropout, so what it puts out is another thing at every call")
         generator = torch.Generator().manual_seed(0)
         inputs = torch.rand(_ROWS, in_dim, generator=generator)
         drawn = torch.get_rng_state()
