@@ -165,7 +165,7 @@ evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweep
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python -m studies.cost_options
 
-evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about an hour and a half, growing most of it)
+evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about an hour, growing histories of BoulderPush most of it)
 	$(BIN)/python -m studies.history
 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
@@ -174,7 +174,7 @@ evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where
 evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of BoulderPush fail; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.autopsy
 
-evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits and sampling error; continues where it was interrupted (about 8 minutes)
+evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
 	$(BIN)/python -m studies.first_visits
 
 evidence-sparse: setup ## measure docs/evidence/sparse_reward.md: a delayed reward on a rarely reached branch (about 5 minutes)

@@ -1,15 +1,22 @@
-"""Measures docs/evidence/first_visits.md: how much adaptive sampling lowers the sampling error as states come back.
+"""Measures docs/evidence/first_visits.md: what adaptive sampling does for error and success as states come back.
 
-BoulderPush from the first target iterations on, over batch sizes and starts, without a choice of settings. The figures
-are those of a run's own warning. Interrupted, it continues.
+Over tasks: tasks.py. Within one task: BoulderPush from the first target iterations on, over batch sizes and starts,
+without a choice of settings; the figures are those of a run's own warning. Interrupted, it continues: what the tables
+hold is not measured again.
 """
 
+import argparse
+import csv
+import logging
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from lit_maprops.run.diagnosis import FIRST_VISITS, STANDARD_ERRORS, Comparison, RunningMeans
 from lit_maprops.system.tables import read_table
+from studies import table_of
+from studies.first_visits import shown, tasks
 from studies.page import write
 from studies.runs import Run, complete
 
@@ -109,14 +116,56 @@ def most_taken_off(cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
+def known() -> dict[tuple[str, ...], dict[str, str]]:
+    """Rows of the raw table."""
+    if not table_of("first_visits").exists():
+        return {}
+    with table_of("first_visits").open(newline="") as file:
+        return {(row["start"], row["n"], row["sampler"]): row for row in csv.DictReader(file)}
+
+
+def cell_of_row(row: dict[str, str]) -> Cell:
+    """Of raw figures."""
+    names = ("joint_tv", "joint_tv_on_policy", "difference", "standard_error")
+    error = Comparison(int(row["estimates"]), *(float(row[name]) for name in names))
+    return Cell(row["start"], int(row["n"]), row["sampler"], float(row["first_visits"]), error)
+
+
+def cells_and_rows() -> tuple[list[Cell], list[dict[str, object]]]:
+    """Of every setting within BoulderPush, measured where the table lacks it."""
+    rows, cells = known(), []
+    raw: list[dict[str, object]] = []
+    for start, n, sampler, run in runs():
+        row = rows.get((start, str(n), sampler))
+        if row is None:
+            complete([run], workers=0)
+        cell = cell_of(start, n, sampler, run) if row is None else cell_of_row(row)
+        cells.append(cell)
+        raw.append(row_of(cell) if row is None else dict(row))
+    return cells, raw
+
+
 def main() -> None:
-    """Run what is missing and write first_visits.md and .csv."""
-    settings = list(runs())
-    complete([run for *_, run in settings], workers=0)
-    cells = [cell_of(*setting) for setting in settings]
+    """Run what is missing and write first_visits.md, .csv and .png, and visits.csv."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
+    if not parser.parse_args().page:
+        tasks.ledger().fill(tasks.runs(), workers=0)
+    cells, rows = cells_and_rows()
+    points = tasks.points()
+    shown.draw(points)
     write(
         "first_visits",
-        [row_of(cell) for cell in cells],
+        rows,
+        tasks=shown.table(points),
+        n_tasks=len({point.task for point in points}),
+        correlations=shown.correlations(points),
+        over_tasks=shown.bands(points),
+        task_seed=tasks.RUN_SEED,
+        staged=tasks.staged(),
+        **shown.sentences(points),
         bands=most_taken_off(cells),
         cells=table_of_cells(cells),
         run_seed=RUN_SEED,

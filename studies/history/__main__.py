@@ -1,25 +1,30 @@
 """Measures docs/evidence/history.md: what retained batches do for success, sampling error, staleness and bias.
 
 Nothing is tuned here: learner and samplers are those of samplers.md, the run seeds are used nowhere else. Interrupted,
-it continues with the runs that are missing; the page is made of those that have finished.
+it continues: what the tables hold is not measured again. tradeoff.py: error against off-policy bias, task by task.
 """
 
 import argparse
+import csv
 import json
+import logging
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.subject import load
-from lit_maprops.cli.main import main as main_command
 from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
 from lit_maprops.system.tables import read_table
+from studies import table_of
+from studies.history import shown
+from studies.history.tradeoff import BOULDER, SETTINGS, Table
 from studies.page import write
 from studies.runs import SOLVED, Run, complete
 
 GAME, GAME_SEED, GAME_SEEDS = "conf/matrix_game.yaml", 41, 400
-BOULDER, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64
+BOULDER_CONFIG, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 HISTORIES = {
     "b = 1": [],
@@ -40,10 +45,16 @@ BOULDER_SAMPLERS = {
 }
 BIAS_SEED, BIAS_SEEDS, BIAS_STEPS = 43, 50, 80  # ten updates of n = 8: half way to where the game is decided
 BATCHES = 64  # drawn at the checkpoint for the bias
+GRADIENT = "figure1, gradient"
+RELATIVE = ("bias_squared", "variance", "mse")  # to the exact gradient's squared norm
 COLUMNS = (
-    "task", "sampler", "history", "seeds", "solved", "mean_success", "staleness", "joint_tv", "joint_tv_on_policy",
-    "seconds", "norm_squared", "bias_squared", "variance", "mse", "return_bias", "effective_sample_share",
-)  # fmt: skip
+    *("task", "sampler", "history", "seeds", "solved", "mean_success", "mean_success_low", "mean_success_high"),
+    *("staleness", "joint_tv", "joint_tv_on_policy", "seconds", "norm_squared"),
+    *(f"{name}{end}" for name in (*RELATIVE, "return_bias") for end in ("", "_low", "_high")),
+    "effective_sample_share",
+)
+Key = tuple[str, str, str]
+Row = dict[str, object]
 
 
 class Result(NamedTuple):
@@ -72,7 +83,7 @@ def result_of(run: Run) -> Result:
     return Result(success, mean, float(stale[-1]), error, summary["wall_seconds"])
 
 
-def game_runs() -> dict[tuple[str, str, str], Run]:
+def game_runs() -> dict[Key, Run]:
     """Sampler x history on figure1."""
     return {
         ("figure1", sampler, history): Run(
@@ -87,115 +98,163 @@ def game_runs() -> dict[tuple[str, str, str], Run]:
     }
 
 
-def boulder_runs() -> dict[tuple[str, str, str], Run]:
-    """Sampler x history on BoulderPush, with the learner's rate of samplers.md; the cheap ones first."""
+def boulder_runs() -> dict[Key, Run]:
+    """Sampler x fixed history on BoulderPush, with the learner's rate of samplers.md; growing ones: tradeoff.py."""
     flags = [*MEASURED, "--model.num_seeds", str(BOULDER_SEEDS), f"{LEARNER}learning_rate", "0.004"]
     return {
-        ("BoulderPush", sampler, history): Run(
-            "history", f"BoulderPush {sampler} {history}", BOULDER, [*own, *kept, *flags], BOULDER_SEED
+        (BOULDER, sampler, history): Run(
+            "history", f"BoulderPush {sampler} {history}", BOULDER_CONFIG, [*own, *kept, *flags], BOULDER_SEED
         )
         for history, kept in HISTORIES.items()
+        if history != "growing"
         for sampler, own in BOULDER_SAMPLERS.items()
     }
 
 
-def bias_table() -> tuple[str, list[dict[str, object]]]:
-    """Early in training on figure1: bias, variance and error of the gradient of D, against the exact gradient."""
-    lines, rows = [], []
+def bias_runs() -> dict[Key, Run]:
+    """Sampler x history on figure1, stopped early."""
     size = ["--model.num_seeds", str(BIAS_SEEDS), "--model.total_env_steps", str(BIAS_STEPS)]
-    for sampler, own in GAME_SAMPLERS.items():
-        for history, kept in HISTORIES.items():
-            run = Run("history_bias", f"{sampler} {history}", GAME, [*own, *kept, *size], BIAS_SEED)
-            path = run.folder / "own.json"
-            if not path.exists():
-                if not run.finished:
-                    place = ["--wandb", "disabled", "--runs_dir", str(run.folder.parent), "--run_name", run.folder.name]
-                    # In this process: a start costs more than these runs.
-                    main_command(
-                        ["fit", "--config", run.config, *run.flags, "--seed_everything", str(run.run_seed)] + place
-                    )
-                subject = load(run.folder / "checkpoints" / "last.ckpt")
-                exact = reference_of(subject, subject.target_batch_size, 2)
-                analyze(subject, {"own": subject.own}, BATCHES, subject.target_batch_size, exact).write(path)
-            summary = json.loads(path.read_text())
-            norm, figures = summary["reference"]["norm_squared"], summary["samplers"]["own"]
-            cells = " | ".join(_relative(figures, name, norm) for name in ("bias_squared", "variance", "mse"))
-            back = [figures["return_bias"], *figures["return_bias_ci95"]]
-            share = figures["effective_sample_share"]
-            stale = result_of(run).last_staleness
-            lines.append(
-                f"| {sampler} | {history} | {'' if np.isnan(stale) else f'{stale:.3f}'} | {cells} "
-                f"| {back[0]:+.3f} [{back[1]:+.3f}, {back[2]:+.3f}] | {share:.2f} |"
-            )
-            rows.append(
-                {"task": "figure1, gradient", "sampler": sampler, "history": history, "seeds": BIAS_SEEDS}
-                | {"staleness": stale, "norm_squared": norm, "return_bias": figures["return_bias"]}
-                | {name: figures[name] for name in ("bias_squared", "variance", "mse", "effective_sample_share")}
-            )
-    return "\n".join(lines), rows
+    return {
+        (GRADIENT, sampler, history): Run("history_bias", f"{sampler} {history}", GAME, [*own, *kept, *size], BIAS_SEED)
+        for sampler, own in GAME_SAMPLERS.items()
+        for history, kept in HISTORIES.items()
+    }
 
 
-def _relative(figures: dict[str, Any], name: str, norm: float) -> str:
-    low, high = figures[f"{name}_ci95"]
-    return f"{figures[name] / norm:.2f} [{low / norm:.2f}, {high / norm:.2f}]"
+def row_of(key: Key, run: Run) -> Row:
+    """Raw figures of a finished run."""
+    result = result_of(run)
+    low, high = (float(end[0]) for end in mean_interval(result.success[None]))
+    row: Row = dict(zip(COLUMNS[:3], key, strict=True)) | {"seeds": len(result.success)}
+    if key[0] == GRADIENT:
+        return row | gradient_of(run) | {"staleness": result.last_staleness}
+    row |= {"solved": result.solved, "mean_success": float(result.success.mean())}
+    row |= {"mean_success_low": low, "mean_success_high": high, "staleness": result.staleness}
+    return row | {"joint_tv": result.joint_tv[0], "joint_tv_on_policy": result.joint_tv[1], "seconds": result.seconds}
 
 
-def table_of(runs: dict[tuple[str, str, str], Run]) -> tuple[str, list[dict[str, object]]]:
-    """Rows of the page and of the raw figures, for the runs that have finished."""
-    results = {key: result_of(run) for key, run in runs.items() if run.finished}
-    lines, rows = [], []
-    for (task, sampler, history), result in results.items():
-        seeds = len(result.success)
-        low, high = wilson_interval(result.solved, seeds)
-        mean_low, mean_high = (float(end[0]) for end in mean_interval(result.success[None]))
-        base = results.get((task, sampler, "b = 1"))
-        change, change_ends = "", (float("nan"), float("nan"))
-        if base is not None and history != "b = 1":
-            change_ends = difference_interval(result.solved, seeds, base.solved, len(base.success))
-            points = result.solved / seeds - base.solved / len(base.success)
-            change = f"{100 * points:+.0f} [{100 * change_ends[0]:+.0f}, {100 * change_ends[1]:+.0f}]"
-        stale = "" if np.isnan(result.staleness) else f"{result.staleness:.3f}"
-        own, on_policy = result.joint_tv
+def gradient_of(run: Run) -> Row:
+    """Bias, variance and error of the gradient of D at a run's end, against the exact gradient."""
+    subject = load(run.folder / "checkpoints" / "last.ckpt")
+    exact = reference_of(subject, subject.target_batch_size, 2)
+    found = analyze(subject, {"own": subject.own}, BATCHES, subject.target_batch_size, exact).summary()
+    figures: dict[str, Any] = found["samplers"]["own"]
+    row: Row = {"norm_squared": found["reference"]["norm_squared"]}
+    for name in (*RELATIVE, "return_bias"):
+        low, high = figures[f"{name}_ci95"]
+        row |= {name: figures[name], f"{name}_low": low, f"{name}_high": high}
+    return row | {"effective_sample_share": figures["effective_sample_share"]}
+
+
+def measured(measure: bool, workers: int) -> list[Row]:
+    """Rows of the raw table; what it lacks is measured, or left out."""
+    kept: dict[Key, Row] = {}
+    if table_of("history").exists():
+        with table_of("history").open(newline="") as file:
+            kept = {(row["task"], row["sampler"], row["history"]): dict(row) for row in csv.DictReader(file)}
+    runs = game_runs() | bias_runs() | boulder_runs()
+    missing = {key: run for key, run in runs.items() if key not in kept}
+    if measure:
+        complete(missing.values(), workers)
+    kept |= {key: row_of(key, run) for key, run in missing.items() if run.finished}
+    return [{name: kept[key].get(name, "") for name in COLUMNS} for key in runs if key in kept]
+
+
+def number(row: Row, name: str) -> float:
+    """Of a row; NaN where it has none."""
+    text = str(row[name])
+    return float(text) if text else float("nan")
+
+
+def known(row: Row, name: str) -> str:
+    """A cell, empty where the row has no such figure."""
+    value = number(row, name)
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def bias_table(rows: list[Row]) -> str:
+    """Early in training on figure1."""
+    lines = []
+    for row in rows:
+        if row["task"] != GRADIENT:
+            continue
+        norm = number(row, "norm_squared")
+        cells = []
+        for name in RELATIVE:
+            value, low, high = (number(row, f"{name}{end}") / norm for end in ("", "_low", "_high"))
+            cells.append(f"{value:.2f} [{low:.2f}, {high:.2f}]")
+        back, low, high = (number(row, f"return_bias{end}") for end in ("", "_low", "_high"))
         lines.append(
-            f"| {sampler} | {history} | {result.solved / seeds:.0%} [{low:.0%}, {high:.0%}] of {seeds} | {change} "
-            f"| {result.success.mean():.2f} [{mean_low:.2f}, {mean_high:.2f}] | {stale} | {own:.3f} / {on_policy:.3f} "
-            f"| {result.seconds:.0f} |"
+            f"| {row['sampler']} | {row['history']} | {known(row, 'staleness')} | {' | '.join(cells)} | {back:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}] | {number(row, 'effective_sample_share'):.2f} |"
         )
-        rows.append(
-            {"task": task, "sampler": sampler, "history": history, "seeds": seeds, "solved": result.solved}
-            | {"mean_success": float(result.success.mean()), "staleness": result.staleness, "joint_tv": own}
-            | {"joint_tv_on_policy": on_policy, "seconds": result.seconds}
+    return "\n".join(lines)
+
+
+def runs_table(rows: list[Row], task: str) -> str:
+    """Solved runs of a task."""
+    own = {(row["sampler"], row["history"]): row for row in rows if row["task"] == task}
+    lines = []
+    for (sampler, history), row in own.items():
+        solved, seeds = (int(number(row, name)) for name in ("solved", "seeds"))
+        low, high = wilson_interval(solved, seeds)
+        base = own.get((sampler, "b = 1"))
+        change = "" if base is None or base is row else points(solved, seeds, base)
+        mean, mean_low, mean_high = (number(row, f"mean_success{end}") for end in ("", "_low", "_high"))
+        error = f"{number(row, 'joint_tv'):.3f} / {number(row, 'joint_tv_on_policy'):.3f}"
+        lines.append(
+            f"| {sampler} | {history} | {solved / seeds:.0%} [{low:.0%}, {high:.0%}] of {seeds} | {change} "
+            f"| {mean:.2f} [{mean_low:.2f}, {mean_high:.2f}] | {known(row, 'staleness')} | {error} "
+            f"| {number(row, 'seconds'):.0f} |"
         )
-    return "\n".join(lines), rows
+    return "\n".join(lines)
+
+
+def points(solved: int, seeds: int, base: Row) -> str:
+    """Difference to a row with Newcombe's interval."""
+    of_base = int(number(base, "solved")), int(number(base, "seeds"))
+    low, high = difference_interval(solved, seeds, *of_base)
+    return f"{100 * (solved / seeds - of_base[0] / of_base[1]):+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
 
 
 def main() -> None:
-    """Run what is missing and write history.md and history.csv."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core")
-    parser.add_argument("--games_only", action="store_true", help="run the matrix game only")
+    """Run what is missing and write history.md, history.csv, tradeoff.csv and history.png."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core; 0: in this process")
+    parser.add_argument("--games_only", action="store_true", help="trade-off of the games only")
+    parser.add_argument("--blocks", type=int, help="of BoulderPush's seeds for the trade-off, the first ones only")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page of what there is")
     options = parser.parse_args()
-    games, boulders = game_runs(), boulder_runs()
-    if not options.page:
-        complete([*games.values(), *([] if options.games_only else boulders.values())], options.workers)
-    bias, bias_rows = bias_table()
-    game_table, game_rows = table_of(games)
-    boulder_table, boulder_rows = table_of(boulders)
-    missing = [f"{sampler} with {history}" for (_, sampler, history), run in boulders.items() if not run.finished]
+    rows, table = measured(not options.page, options.workers), Table()
+    for task in [] if options.page else SETTINGS:
+        if task != BOULDER or not options.games_only:
+            table.fill(task, options.blocks)
+    of_64 = {
+        (str(row["sampler"]), str(row["history"])): (
+            number(row, "joint_tv"),
+            float(np.nan_to_num(number(row, "staleness"))),
+        )
+        for row in rows
+        if row["task"] == BOULDER
+    }
+    shown.draw(table, of_64)
     write(
         "history",
-        [{name: row.get(name, "") for name in COLUMNS} for row in (*game_rows, *bias_rows, *boulder_rows)],
-        game=game_table,
-        bias=bias,
+        rows,
+        tradeoff=shown.table(table),
+        measured=shown.what_there_is(table),
+        growing=shown.boulder(table),
+        game=runs_table(rows, "figure1"),
+        bias=bias_table(rows),
         bias_seed=str(BIAS_SEED),
         bias_seeds=str(BIAS_SEEDS),
         batches=str(BATCHES),
         game_seed=str(GAME_SEED),
-        boulder=boulder_table or "| not run yet | | | | | | | |",
+        boulder=runs_table(rows, BOULDER),
         boulder_seed=str(BOULDER_SEED),
         boulder_seeds=str(BOULDER_SEEDS),
-        missing="Every setting was run." if not missing else f"Not run: {', '.join(missing)}.",
     )
 
 
