@@ -23,7 +23,7 @@ from studies.delta_epsilon.results import (
     paired_difference,
     training_of,
 )
-from studies.delta_epsilon.training import DIAGNOSTICS, ERROR, WHEN, Trained
+from studies.delta_epsilon.training import DIAGNOSTICS, ERROR, WHEN, Trained, measured
 from studies.delta_epsilon.verdict import apart, missing
 
 
@@ -146,6 +146,23 @@ def test_blocks_are_pooled_to_the_figures_of_all_their_seeds(tmp_path: Path) -> 
     assert found.error["end change"] == pytest.approx((every.mean(), *ends), rel=2e-3)
     assert found.diagnostics["behavior/kl"] == pytest.approx((40 * 40 + 20 * 20) / 60, rel=1e-3)
     assert training_of(Kept(path, ("first seed",)), GAME, BASE) is None
+
+
+@pytest.mark.parametrize("cell", [BASE, Cell(0.3, 0.3)])
+def test_a_block_of_seeds_is_entered_as_it_was_trained(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back from the file, with the run itself as the reference."""
+    monkeypatch.setitem(TASKS, GAME, TASKS[GAME]._replace(block=6))
+    run, path, key = Trained(GAME, cell, 6, 6), tmp_path / "x.csv", ("task", "delta", "epsilon", "first seed")
+    Kept(path, key).add([measured(GAME, cell, 6)])
+    found = training_of(Kept(path, key), GAME, cell)
+    assert found is not None and np.array_equal(found.solved, run.solved())
+    own, on_policy = (run.of(name, WHEN["end"]) for name in (ERROR, f"{ERROR}_on_policy"))
+    assert found.error["end own"].value == pytest.approx(own.mean(), rel=1e-3)
+    low, high = t.interval(0.95, 5, (own - on_policy).mean(), (own - on_policy).std(ddof=1) / 6**0.5)
+    assert found.error["end change"] == pytest.approx(((own - on_policy).mean(), low, high), rel=1e-2, abs=1e-5)
+    assert np.isnan(found.diagnostics["behavior/gradient_steps"]) == (cell == BASE)
 
 
 def test_bias_is_the_plain_mean_minus_the_weighted_and_the_reference_cancels(tmp_path: Path) -> None:

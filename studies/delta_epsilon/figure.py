@@ -1,6 +1,7 @@
 """The grid in colors: BoulderPush above, figure1 below."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,18 @@ from studies.delta_epsilon.results import Fixed, Training, training_of
 COLUMNS = 4
 
 
-def draw(training: Kept, fixed: Fixed) -> None:
-    """Success, sampling error, bias and variance of BoulderPush; success, error and KL of figure1."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class Panel(NamedTuple):
+    """A map of the grid."""
+
+    title: str
+    value_of: Callable[[Cell], float]  # NaN: not measured
+    low: float | None = None  # ends of the colors, wide enough not to make more of a difference than it is
+    high: float | None = None
+    digits: str = ".2f"
+
+
+def panels(training: Kept, fixed: Fixed) -> list[Panel]:
+    """Success, sampling error, bias and variance of BoulderPush; success, errors and KL of figure1."""
 
     def trained(task: str, of: Callable[[Training], float]) -> Callable[[Cell], float]:
         def value(cell: Cell) -> float:
@@ -24,44 +33,58 @@ def draw(training: Kept, fixed: Fixed) -> None:
 
         return value
 
-    def drawn(of: Callable[[Cell, list[str]], float]) -> Callable[[Cell], float]:
-        return lambda cell: of(cell, fixed.ages(cell)) if fixed.ages(cell) else np.nan
+    def bias(cell: Cell) -> float:
+        ages = fixed.ages(cell)
+        return fixed.mean(cell, ages, "return_bias", "importance_bias").value if ages else np.nan
+
+    def variance(cell: Cell) -> float:
+        ages = fixed.ages(cell)
+        return fixed.ratio(cell, ages, "variance").value if ages else np.nan
 
     def share(result: Training) -> float:
         return float(result.solved.mean())
 
-    def of_error(when: str) -> Callable[[Training], float]:
+    def relative(when: str) -> Callable[[Training], float]:
         return lambda result: result.error[f"{when} own"].value / result.error[f"{when} on-policy"].value
 
-    base = {task: trained(task, share)(BASE) for task in (BOULDER, GAME)}
-    panels = [
-        (f"{BOULDER}: solved (on-policy {base[BOULDER]:.2f})", trained(BOULDER, share), (0, 1)),
-        ("final joint TV / on-policy's", trained(BOULDER, of_error("end")), (0.8, 1.2)),
-        (
-            "return bias: plain - weighted",
-            drawn(lambda cell, ages: fixed.mean(cell, ages, "return_bias", "importance_bias").value),
-            (-0.1, 0.1),
-        ),
-        ("gradient variance / on-policy's", drawn(lambda c, ages: fixed.ratio(c, ages, "variance").value), (0.5, 1.5)),
-        (f"{GAME}: solved (on-policy {base[GAME]:.2f})", trained(GAME, share), (0, 1)),
-        ("joint TV / on-policy's, first tenth", trained(GAME, of_error("start")), (0, 2)),
-        ("final joint TV minus on-policy's", trained(GAME, lambda r: r.error["end change"].value), (-0.1, 0.1)),
-        ("KL while acting (nats)", trained(GAME, lambda result: result.diagnostics["behavior/kl"]), (None, None)),
+    def solved(task: str) -> Panel:
+        base = trained(task, share)(BASE)
+        title = f"{task}: solved" + ("" if np.isnan(base) else f" (on-policy {base:.2f})")
+        return Panel(title, trained(task, share), 0, 1)
+
+    return [
+        solved(BOULDER),
+        Panel("final joint TV / on-policy's", trained(BOULDER, relative("end")), 0.5, 1.5),
+        Panel("return bias: plain - weighted", bias, -0.1, 0.1, "+.3f"),
+        Panel("gradient variance / on-policy's", variance, 0.5, 1.5),
+        solved(GAME),
+        Panel("joint TV / on-policy's, first tenth", trained(GAME, relative("start")), 0, 2),
+        Panel("final joint TV - on-policy's", trained(GAME, lambda r: r.error["end change"].value), -0.1, 0.1, "+.3f"),
+        Panel("KL while acting (nats)", trained(GAME, lambda r: r.diagnostics["behavior/kl"]), digits=".2g"),
     ]
+
+
+def draw(training: Kept, fixed: Fixed) -> None:
+    """Write delta_epsilon.png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = panels(training, fixed)
     figure = Figure(figsize=(11, 5.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    places = figure.subplots(len(panels) // COLUMNS, COLUMNS)
-    for axes, (title, value_of, (low, high)) in zip(places.flat, panels, strict=True):
+    places = figure.subplots(len(shown) // COLUMNS, COLUMNS)
+    for axes, panel in zip(places.flat, shown, strict=True):
         cells = [[Cell(delta, min(epsilon, NO_CLIP)) for epsilon in EPSILONS] for delta in DELTAS]
-        grid = np.array([[value_of(cell) for cell in row] for row in cells])
-        image = axes.imshow(grid, cmap="cividis", origin="lower", aspect="auto", vmin=low, vmax=high)
+        grid = np.array([[panel.value_of(cell) for cell in row] for row in cells])
+        image = axes.imshow(grid, cmap="cividis", origin="lower", aspect="auto", vmin=panel.low, vmax=panel.high)
         for (i, j), value in np.ndenumerate(grid):
             red, green, blue, _ = image.to_rgba(value)
             ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-            axes.text(j, i, "" if np.isnan(value) else f"{value:.2g}", ha="center", va="center", color=ink)
+            text = "" if np.isnan(value) else format(value, panel.digits)
+            axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9)
         axes.set_xticks(range(len(EPSILONS)), [f"{e:g}" for e in EPSILONS])
         axes.set_yticks(range(len(DELTAS)), [f"{d:g}" for d in DELTAS])
-        axes.set_title(title, fontsize=9)
+        axes.set_title(panel.title, fontsize=9)
     for axes in places[-1]:
         axes.set_xlabel("epsilon (ratio clip)")
     for axes in places[:, 0]:
