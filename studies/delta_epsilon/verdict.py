@@ -79,18 +79,22 @@ def answer(training: Kept, fixed: Fixed) -> str:
 
 def _boulder_answer(training: Kept, fixed: Fixed) -> str:
     found, errors = against_base(training, BOULDER), end_errors(training, BOULDER)
-    if not found:
-        return "on BoulderPush no cell has been trained yet"
-    more, fewer = (sum(test) for test in ([i.low > 0 for i in found.values()], [i.high < 0 for i in found.values()]))
-    changes = [interval.value for interval in errors.values()]
-    text = (
-        f"on BoulderPush {more} of {len(found)} cells solve more seeds than on-policy sampling by more than their "
-        f"intervals and {fewer} fewer, and the final sampling error differs from on-policy actions' by "
-        f"{min(changes):+.3f} to {max(changes):+.3f}"
-    )
-    share = [fixed.ratio(cell, fixed.ages(cell), "variance").value for cell in found if fixed.ages(cell)]
-    if share:
-        text += f", the variance of the gradient is {min(share):.2f} to {max(share):.2f} of on-policy sampling's"
+    text = "on BoulderPush no cell has been trained yet"
+    if found:
+        more, fewer = sum(i.low > 0 for i in found.values()), sum(i.high < 0 for i in found.values())
+        changes = [interval.value for interval in errors.values()]
+        text = (
+            f"on BoulderPush {more} of {len(found)} cells solve more seeds than on-policy sampling by more than their "
+            f"intervals and {fewer} fewer, and the final sampling error differs from on-policy actions' by "
+            f"{min(changes):+.3f} to {max(changes):+.3f}"
+        )
+    ratios = at_fixed_policies(fixed, lambda cell, ages: fixed.ratio(cell, ages, "variance"))
+    values = [ratio.value for ratio in ratios.values()]
+    if values:
+        text += (
+            f"; at fixed policies of it the variance of the gradient is {min(values):.2f} to {max(values):.2f} of "
+            "on-policy sampling's"
+        )
     return text
 
 
