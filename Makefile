@@ -159,7 +159,7 @@ evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where
 evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (several hours)
 	$(BIN)/python -m studies.samplers
 
-evidence-map: setup ## measure docs/evidence/delta_epsilon.md: the runs of sweeps/delta_epsilon.yaml, two at a time (about 45 minutes)
+evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon over three decades; continues where it was interrupted (about an hour)
 	$(BIN)/python -m studies.delta_epsilon
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)

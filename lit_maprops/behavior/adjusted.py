@@ -30,8 +30,8 @@ class AdjustedPolicy(BehaviorPolicy):
     """A behavior policy with a trained adjustment; subclasses say what is adjusted and what trains it.
 
     Args:
-        clip_epsilon: epsilon, how far one update may move the ratio pi_phi / pi_theta of a sampled action (paper:
-            0.3 to 10).
+        clip_epsilon: epsilon, how far one update may lower the ratio pi_phi / pi_theta of a sampled action below 1
+            (paper: 0.3 to 10); 1 and more: as far as ``kl_cutoff`` lets it, no ratio is below 0.
         kl_cutoff: delta, KL(pi_theta || pi_phi) at which an update stops (nats). Decided here: exact where the actions
             adjusted are enumerated or Gaussian. The PROPS authors' code estimates it on D's actions, as the mean of
             r - 1 - log r: for equal deltas ours often makes one or two steps more, near deterministic policies also

@@ -25,7 +25,7 @@ EXPECTED_RUNS = {
     "bayes": 24,
     "centralization": 9,
     "decide": 24,
-    "delta_epsilon": 9,
+    "delta_epsilon": 16,
     "no_conflict": 63,
 }
 
