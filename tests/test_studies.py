@@ -20,7 +20,17 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z-]+):.*?## (.*)\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)
 TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
 # Studies whose page can be made of the raw table alone, and how; the other pages hold more than their tables do.
-BY_OPTION = ("autopsy", "continuous_tasks", "learners", "samplers", "soak", "sparse_reward", "speed", "tasks")
+BY_OPTION = (
+    "advantages",
+    "autopsy",
+    "continuous_tasks",
+    "learners",
+    "samplers",
+    "soak",
+    "sparse_reward",
+    "speed",
+    "tasks",
+)
 REBUILT = {name: ["--page"] for name in BY_OPTION} | {
     name: [] for name in ("all_games", "centralization", "random_policies", "until_decided")
 }

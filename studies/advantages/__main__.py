@@ -9,32 +9,49 @@ from collections.abc import Iterator
 
 from studies.advantages import gains, measure, tables
 from studies.advantages.gains import Count
-from studies.cells import difference
 from studies.page import write_page
-from studies.runs import Outcome
+
+
+def solved_by(name: str, sampler: str) -> Count | None:
+    """Seeds of IPPO, MAPPO or a learner that knows more; None: not run."""
+    result = measure.told().of("told", name, sampler)
+    known = gains.known().get((gains.FRESH_NAME, name, sampler))
+    return known if result is None else Count(result.solved, result.seeds)
+
+
+def between(a: str, b: str, sampler: str = measure.ON_POLICY) -> str:
+    """Points that learner a solves more than learner b, where both have been run."""
+    own, base = solved_by(a, sampler), solved_by(b, sampler)
+    return "" if own is None or base is None else gains.signed(gains.gain(own, base))
 
 
 def told() -> Iterator[list[str]]:
     """Learners that know more, beside IPPO and MAPPO, by sampler."""
-    found, counts = measure.told(), gains.known()
-    for name in (*gains.LEARNERS, *measure.TOLD):
-        cells = [name]
-        for sampler in (measure.ON_POLICY, measure.CLOSED_FORM):
-            known = counts.get((gains.FRESH_NAME, name, sampler))
-            result = found.of("told", name, sampler)
-            count = known if result is None else Count(result.solved, result.seeds)
-            cells.append("not run" if count is None else gains.solved(count))
-        yield [*cells, _gain(found.of("told", name, measure.CLOSED_FORM), found.of("told", name, measure.ON_POLICY))]
+    for name in (*measure.LEARNERS, *measure.TOLD):
+        counts = [solved_by(name, sampler) for sampler in (measure.ON_POLICY, measure.CLOSED_FORM)]
+        cells = ["not run" if count is None else gains.solved(count) for count in counts]
+        base, own = counts
+        more = "" if own is None or base is None else gains.signed(gains.gain(own, base))
+        yield [name, *cells, more]
 
 
-def _gain(result: Outcome | None, base: Outcome | None) -> str:
-    return "" if result is None or base is None else difference(result, base)
+def missing(runs: int) -> str:
+    """How much of it has been measured, in words; empty where nothing lacks. ``runs``: whose batches were looked at."""
+    watched, wanted = len(measure.LEARNERS) * len(measure.SAMPLERS), len(measure.TOLD_RUNS) * 2 * len(measure.TOLD)
+    done = len(measure.told().outcomes)
+    if runs == watched and done == wanted:
+        return ""
+    return (
+        f" So far {runs} of the {watched} runs whose batches are looked at have been run, and {done} of the {wanted} "
+        "runs of learners that know more."
+    )
 
 
 def fields() -> dict[str, object]:
     """What the template asks for."""
     table, counts = tables.Table(measure.rows()), gains.known()
     return {
+        "missing": missing(len(table.measured())),
         "gains": tables.lines(gains.gains(counts)),
         "ceilings": tables.lines(gains.ceilings(counts)),
         "critics": tables.lines(tables.critics(table, measure.ON_POLICY)),
@@ -43,6 +60,11 @@ def fields() -> dict[str, object]:
         "told": tables.lines(told()),
         "seeds": measure.SEEDS,
         "run_seed": measure.RUN_SEED,
+        "learners": between(*measure.LEARNERS),
+        "from_zero": between(*measure.FROM_ZERO),
+        "ippo_from_zero": between(measure.FROM_ZERO[0], measure.LEARNERS[0]),
+        "mappo_from_zero": between(measure.FROM_ZERO[1], measure.LEARNERS[1]),
+        "true_values": between(measure.TRUE_VALUES, measure.LEARNERS[1]),
         "told_runs": ", ".join(map(str, measure.TOLD_RUNS)),
     }
 

@@ -57,7 +57,8 @@ def world_of(task: Task) -> World:
     n_joint = task.n_actions**task.n_agents
     action = split_joint(torch.arange(n_joint), task.n_agents, task.n_actions)
     start = task.initial_state(torch.zeros(1, task.start_noise))
-    known, frontier, found = {_number(task, start).item()}, start, []
+    known, frontier = {int(_number(task, start))}, start
+    found: list[tuple[State, Tensor, Tensor, Tensor]] = []
     while len(_number(task, frontier)):
         after, goes_on, reward = _expanded(task, frontier, action, orders)
         following = _number(task, after)
@@ -66,9 +67,9 @@ def world_of(task: Task) -> World:
         known |= new.keys()
         rows = torch.tensor(list(new.values()), dtype=torch.int64)
         frontier = {name: value.flatten(0, 2)[rows] for name, value in after.items()}
-    states = {name: torch.cat([part[0][name] for part in found]) for name in start}
+    states = {name: torch.cat([state[name] for state, *_ in found]) for name in start}
     numbers, order = _number(task, states).sort()
-    following, goes_on, reward = (torch.cat([part[k] for part in found])[order] for k in (1, 2, 3))
+    following, goes_on, reward = (torch.cat(part)[order] for part in list(zip(*found, strict=True))[1:])
     places = torch.searchsorted(numbers, following).clamp(max=len(numbers) - 1)
     observation = task.observe({name: value[order] for name, value in states.items()})[0]
     first = int(torch.searchsorted(numbers, _number(task, start)))

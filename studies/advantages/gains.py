@@ -66,30 +66,33 @@ def gains(counts: Counts) -> Iterator[list[str]]:
     """Points that a sampler adds to each learner's solved share, and how many more to IPPO's."""
     for source in (EARLIER, FIRST_NAME, FRESH_NAME):
         for sampler in COMPARED:
-            pairs = [[counts.get((source, learner, s)) for s in (sampler, BASE)] for learner in LEARNERS]
-            each = [(*pair[0], *pair[1]) for pair in pairs if pair[0] is not None and pair[1] is not None]
-            if len(each) < len(LEARNERS):
-                continue
-            found = [_points(*difference_interval(*one), one) for one in each]
-            seeds = " and ".join(f"{one[3]:,}" for one in each)
-            yield [source, sampler, seeds, *(_signed(one) for one in found), _signed(_less(*found))]
+            found, seeds = [], []
+            for learner in LEARNERS:
+                own, base = (counts.get((source, learner, name)) for name in (sampler, BASE))
+                if own is not None and base is not None:
+                    found.append(gain(own, base))
+                    seeds.append(f"{own.seeds:,}")
+            if len(found) == len(LEARNERS):
+                yield [source, sampler, " and ".join(seeds), *map(signed, found), signed(less(*found))]
 
 
 Points = tuple[float, float, float]  # a figure and its interval
 
 
-def _points(low: float, high: float, counts: tuple[int, int, int, int]) -> Points:
-    a, runs_a, b, runs_b = counts
-    return 100 * (a / runs_a - b / runs_b), 100 * low, 100 * high
+def gain(own: Count, base: Count) -> Points:
+    """Points of solved seeds against ``base``, with Newcombe's interval."""
+    low, high = difference_interval(*own, *base)
+    return 100 * (own.share - base.share), 100 * low, 100 * high
 
 
-def _less(a: Points, b: Points) -> Points:
+def less(a: Points, b: Points) -> Points:
     """a - b of independent figures, by the squares of their distances (Zou and Donner 2008)."""
     below, above = np.hypot(a[0] - a[1], b[2] - b[0]), np.hypot(a[2] - a[0], b[0] - b[1])
     return a[0] - b[0], float(a[0] - b[0] - below), float(a[0] - b[0] + above)
 
 
-def _signed(points: Points) -> str:
+def signed(points: Points) -> str:
+    """With its interval."""
     return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}]"
 
 

@@ -7,7 +7,9 @@ from typing_extensions import override
 
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
+from lit_maprops.stacked.nets import LayeredNet
 from lit_maprops.targets import IPPO, MAPPO
+from lit_maprops.targets.critics import Critic
 from studies.advantages.exact import Exact, exact, world_of
 
 
@@ -52,6 +54,12 @@ def of_places(table: Tensor, places: Tensor) -> Tensor:
     return rows.reshape(*places.shape, table.shape[-1])
 
 
+def without_last_layer(critic: Critic) -> None:
+    """Let a critic that has learned nothing yet put out 0."""
+    assert isinstance(critic.net, LayeredNet)
+    critic.net.zero_last_layer()
+
+
 class ZeroIPPO(IPPO):
     """IPPO whose critics' first values are 0."""
 
@@ -60,7 +68,7 @@ class ZeroIPPO(IPPO):
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
-        self.critic.net.zero_last_layer()
+        without_last_layer(self.critic)
 
 
 class ZeroMAPPO(MAPPO):
@@ -71,4 +79,4 @@ class ZeroMAPPO(MAPPO):
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
-        self.critic.net.zero_last_layer()
+        without_last_layer(self.critic)

@@ -27,7 +27,14 @@ TOLD = {
     "true values": ("ExactValues", 32),
     "true advantages": ("ExactAdvantages", 32),
 }
+FROM_ZERO, TRUE_VALUES = tuple(TOLD)[:2], tuple(TOLD)[2]
 TOLD_RUNS = (771, 772, 773, 774)  # run seeds
+# Before the batches of a sampler are looked at: a sampler, and the learners that are trained with it.
+FIRST = {
+    CLOSED_FORM: (ON_POLICY, FROM_ZERO),
+    SAMPLERS[2]: (ON_POLICY, (TRUE_VALUES,)),
+    SAMPLERS[3]: (CLOSED_FORM, (*FROM_ZERO, TRUE_VALUES)),
+}
 Row = dict[str, str]
 
 
@@ -82,10 +89,12 @@ def measure() -> None:
     os.chdir(ROOT)
     torch.set_num_threads(1)
     keep_freed_memory()
-    kept, (zero, true) = told(), (tuple(TOLD)[:2], tuple(TOLD)[2:])
-    for sampler, before in zip(SAMPLERS, ((), (zero, ON_POLICY), (true, ON_POLICY), (zero, CLOSED_FORM)), strict=True):
-        if before:
-            kept.fill(told_runs(before[1], TOLD_RUNS[0], before[0]), 0)
+    kept = told()
+    for sampler in SAMPLERS:
+        if sampler in FIRST:
+            own, names = FIRST[sampler]
+            for run_seed in TOLD_RUNS[:3]:
+                kept.fill(told_runs(own, run_seed, names), 0)
         for learner in LEARNERS:
             watch(learner, sampler)
     for run_seed in TOLD_RUNS:

@@ -51,9 +51,9 @@ def difference(a: Floats, b: Floats) -> Floats:
     return mean(a) - mean(b)
 
 
-def ratio(a: Floats, b: Floats) -> Floats:
-    """Of means."""
-    return mean(a) / mean(b)
+def median(values: Floats) -> Floats:
+    """Over seeds."""
+    return np.asarray(np.median(values, -1))
 
 
 def text(figure: tuple[float, float, float], form: str = ".2g") -> str:
@@ -96,10 +96,11 @@ def advantages(table: Table) -> Iterator[list[str]]:
 
 def errors(table: Table) -> Iterator[list[str]]:
     """Squared errors of the gradient, in multiples of the expected one's squared norm, as more of it is put right."""
-    for when, updates in (("1 to 8", EARLY), ("20, 60", LATE)):
+    for update in POINTS:
         for learner, sampler in table.measured():
-            norm = table.of(learner, sampler, updates, "norm")
-            each = [table.of(learner, sampler, updates, f"error {name}") for name in (learner, RETURNS, *STEPS)]
-            cells = [text(interval(ratio, one, norm)) for one in each]
-            cosines = [table.of(learner, sampler, updates, f"cosine {name}") for name in (learner, RETURNS, *STEPS)]
-            yield [when, learner, sampler, *cells, " / ".join(f"{one.mean():.2f}" for one in cosines)]
+            norm = table.of(learner, sampler, [update], "norm")
+            names = (learner, RETURNS, *STEPS)
+            each = [table.of(learner, sampler, [update], f"error {name}") / norm for name in names]
+            cells = [text(interval(median, one)) for one in each]
+            cosines = [table.of(learner, sampler, [update], f"cosine {name}") for name in names]
+            yield [str(update), learner, sampler, *cells, " / ".join(f"{one.mean():.2f}" for one in cosines)]
