@@ -174,6 +174,9 @@ evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where
 evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of BoulderPush fail; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.autopsy
 
+evidence-advantages: setup ## measure docs/evidence/advantages.md: IPPO's and MAPPO's advantages beside the true ones; continues where it was interrupted (about three quarters of an hour)
+	$(BIN)/python -m studies.advantages
+
 evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
 	$(BIN)/python -m studies.first_visits
 
