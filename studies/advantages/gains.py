@@ -13,10 +13,10 @@ from studies import table_of
 from studies.advantages.measure import STUDY
 from studies.advantages.watch import LEARNERS
 from studies.ledger import Ledger
-from studies.low_discrepancy.regimes import BASE, CEILING, CONFIRM_SEEDS, FRESH, PLANNED, RUN_SEEDS, ledgers
+from studies.low_discrepancy.regimes import BASE, CEILING, FRESH, PLANNED, RUN_SEEDS, ledgers
 
 FRESH_NAME, FIRST_NAME, EARLIER = "1,024 fresh seeds", "run seeds 701, 702", "samplers.md"
-COMPARED = ("TabularMAPROPS", "LowDiscrepancy", "LowDiscrepancy, joint coordinate")
+COMPARED = ("TabularMAPROPS", "LowDiscrepancy", "LowDiscrepancy, joint coordinate", "MAPROPS", "Autoregressive")
 DRAWN = 100_000
 
 
@@ -52,7 +52,7 @@ def keep() -> None:
             outcomes = {
                 EARLIER: samplers.of("compared", learner, sampler),
                 FIRST_NAME: low.of(PLANNED, name, sampler, list(map(str, RUN_SEEDS))),
-                FRESH_NAME: low.of(FRESH, name, sampler, list(map(str, CONFIRM_SEEDS))),
+                FRESH_NAME: low.of(FRESH, name, sampler),
             }
             found |= {(k, learner, sampler): Count(o.solved, o.seeds) for k, o in outcomes.items() if o is not None}
     with io.StringIO() as text:

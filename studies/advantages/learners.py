@@ -57,7 +57,7 @@ def of_places(table: Tensor, places: Tensor) -> Tensor:
 def without_last_layer(critic: Critic) -> None:
     """Let a critic that has learned nothing yet put out 0."""
     assert isinstance(critic.net, LayeredNet)
-    critic.net.zero_last_layer()
+    critic.net.zero_output()
 
 
 class ZeroIPPO(IPPO):
