@@ -16,8 +16,8 @@ from studies.runs import PARTS, Outcome, Run
 
 REGIME_SEED, REGIME_SEEDS, CEILING_SEEDS = 1000, 64, 32
 TUNING_SEED, TUNING_SEEDS, TUNING_UPDATES = 1002, 16, 40
-# Settings of a first round were taken by the error of ten target iterations (part "first tuning" of the table, now and
-# then with other cutoffs), and what they solve is kept.
+# A first round took settings by the error of ten target iterations, of a grid with other cutoffs; what they solved is
+# kept in the table and not measured again.
 FIRST_ROUND, FIRST_TUNING_SEED = "first round", "1001"
 RUN_SEEDS = (761, 762)  # the second is run when all of the first is there
 SEEDS, SLOW_SEEDS = 256, 128  # the latter of the samplers whose updates take longest
