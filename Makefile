@@ -189,6 +189,9 @@ evidence-decided: setup ## measure docs/evidence/until_decided.md: synthetic swe
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.many_agents
 
+evidence-many-states: setup ## measure docs/evidence/many_agents_states.md: eight and four agents that must agree in stages; continues where it was interrupted (about a quarter of an hour)
+	$(BIN)/python -m studies.many_agents_states
+
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.continuous
 

@@ -1,6 +1,9 @@
-"""Cells of a page's tables: figures of an outcome with their 95% intervals."""
+"""Cells of a page's tables: figures of an outcome with their 95% intervals, and tests of many comparisons."""
 
-from scipy.stats import t
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import fisher_exact, t
 
 from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies.runs import SQUARE, Outcome
@@ -25,3 +28,24 @@ def mean_success(result: Outcome) -> str:
     reach = float(t.ppf(0.975, max(1, result.seeds - 1))) * variance**0.5
     low, high = max(0.0, result.mean_success - reach), min(1.0, result.mean_success + reach)
     return f"{result.mean_success:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def p_value(result: Outcome, base: Outcome) -> float:
+    """Of equal shares, two-sided (Fisher's exact test)."""
+    table = [[o.solved, o.seeds - o.solved] for o in (result, base)]
+    return float(fisher_exact(np.array(table)).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted for their number (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def adjusted_p(p: float | None) -> str:
+    """A p-value's cell; empty for a row that is compared with nothing."""
+    return "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}"

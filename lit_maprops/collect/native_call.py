@@ -12,7 +12,7 @@ from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, BehaviorPolicy, LowDiscrepancy, OnPolicy
 from lit_maprops.behavior.draws import Draws, StratifiedDraws
 from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
-from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, State, Task
+from lit_maprops.envs import VMAS, BoulderPush, Coordination, Foraging, MatrixGame, StagedGame, State, Task
 from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
@@ -43,6 +43,7 @@ TASKS: dict[type[Task], NativeTask] = {
     Coordination: NativeTask(2, games.STATE, games.rules_of_coordination),
     Foraging: NativeTask(3, foraging.STATE, foraging.rules),
     VMAS: NativeTask(4, vmas.STATE, vmas.rules, vmas.why_not),
+    StagedGame: NativeTask(5, games.STAGED_STATE, games.rules_of_staged_game),
 }
 
 _INTS = [

@@ -264,7 +264,8 @@ std::unique_ptr<Seed> seed_of(const Rollout& call) {
     case 1: return std::make_unique<SeedOf<games::MatrixGame>>(call);
     case 2: return std::make_unique<SeedOf<games::Coordination>>(call);
     case 3: return std::make_unique<SeedOf<foraging::Task>>(call);
-    default: return std::make_unique<SeedOf<vmas::SimpleSpread>>(call);
+    case 4: return std::make_unique<SeedOf<vmas::SimpleSpread>>(call);
+    default: return std::make_unique<SeedOf<games::StagedGame>>(call);
   }
 }
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import fisher_exact
 
-from studies.cells import difference, share
+from studies.cells import adjusted_p, difference, holm, p_value, share
 from studies.ledger import Ledger
-from studies.runs import Outcome, Run
+from studies.runs import Run
 
 OPTION, LEARNER, ENV = "--model.behavior.init_args.", "--model.learner.init_args.", "--data.env.init_args."
 RUN_SEEDS, SEEDS = (701, 702), 128
@@ -211,16 +210,6 @@ def _fill(wanted: Sequence[tuple[str, str, str]], workers: int) -> None:
         kept.fill({key: run for made in own for key, run in made.items()}, workers)
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Adjusted for their number (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, k in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[k]))
-        adjusted[k] = largest
-    return adjusted
-
-
 def compared(part: str) -> str:
     """A part's table."""
     kept = ledgers()
@@ -239,8 +228,7 @@ def compared(part: str) -> str:
     ]
     for (name, sampler), result in found.items():
         change = "" if sampler == BASE else difference(result, found[name, BASE])
-        found_p = adjusted.get((name, sampler))
-        p = "" if found_p is None else "below 0.001" if found_p < 0.001 else f"{found_p:.3f}"
+        p = adjusted_p(adjusted.get((name, sampler)))
         error = REGIMES[name].error
         figures = [result.means[figure] for figure in (error, f"{error}_on_policy")]
         errors = "" if np.isnan(figures).all() else " / ".join(f"{figure:.3g}" for figure in figures)
@@ -250,9 +238,3 @@ def compared(part: str) -> str:
             f"| {name} | {row} | {share(result)} of {result.seeds} | {change} | {p} | {errors} | {seconds:.0f} |"
         )
     return "\n".join(lines)
-
-
-def p_value(result: Outcome, base: Outcome) -> float:
-    """Of equal shares, two-sided (Fisher's exact test)."""
-    table = [[o.solved, o.seeds - o.solved] for o in (result, base)]
-    return float(fisher_exact(np.array(table)).pvalue)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_maprops.behavior import MAPROPS, PROPS, OnPolicy
 from lit_maprops.collect import AdaptiveCollection, Collection, trainer_between_steps, update_keys
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, StagedGame, Task
 
 pytestmark = native
 MEASURE_EVERY = 2
@@ -31,6 +31,7 @@ CASES: dict[str, Case] = {
     "environments": (GRID, {"hidden": [16, 11], "draws": "stratified"}, 4, 8, 64),
     "sequences": (GRID, {"hidden": [16], "draws": "low_discrepancy"}, 2, 4, 32),
     "merged": (Coordination(2, 3), {"merge_states": True, "learning_rate": 0.01}, 2, 2, 32),
+    "stages": (StagedGame(stages=4), {"merge_states": True, "hidden": [], "learning_rate": 0.3}, 1, 4, 32),
     "moments kept": (GRID, {"reset_optimizer": False, "epochs": 3}, 2, 4, 32),
     "warm": (GRID, {"warm_start": True, "learning_rate": 0.001}, 1, 2, 32),
     "warm, moments kept": (GRID, {"warm_start": True, "reset_optimizer": False, "epochs": 2}, 1, 2, 32),

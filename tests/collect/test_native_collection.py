@@ -13,13 +13,14 @@ from collect_helpers import acted, assert_same_state, assert_same_steps, collect
 from lit_maprops import keys
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.collect import NativeCollection, unsupported
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, Task, TwoPeaks
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, StagedGame, Task, TwoPeaks
 from lit_maprops.targets import TargetPolicies
 
 pytestmark = native
 FIXED = {"push_direction": "north", "start": [[1, 3], [0, 4], [3, 4]]}
 MOVES = torch.tensor([[0, -1], [0, 1], [-1, 0], [1, 0]], dtype=torch.int8)  # by direction
 PAYOFFS = [[[1.0, 0.0], [0.5, 2.0], [-1.0, 0.3]], [[0.0, 0.0], [3.0, -2.0], [1.0, 1.0]], [[2.0, 2.0]] * 3]
+THREE = [[[1, 0], [0, 0.5]], [[0, 0.5], [0.25, 0.9]]]  # a payoff that three agents share
 BEHAVIORS: dict[str, Callable[[], BehaviorPolicy]] = {
     "own": OnPolicy,
     "own, stratified": lambda: OnPolicy(draws="stratified"),
@@ -68,6 +69,9 @@ CASES: dict[str, Case] = {
     "sequences without numbers": (BoulderPush("large", n_agents=7), "own, nested", 3, 6, (16,), False, 30),
     "sequences, joint": (MatrixGame(), "joint, sequences", 2, 4, (), False, 30),
     "partial coordination": (Coordination(4, 3, partial=True), "own, stratified", 2, 8, (), False, 30),
+    "stages": (StagedGame("climbing", stages=3), "joint, sequences", 2, 8, (), False, 60),
+    "stages that may end": (StagedGame(PAYOFFS, stages=5, advance="best"), "own, sequences", 3, 9, (8,), True, 90),
+    "stages of three agents": (StagedGame(THREE, n_agents=3, stages=2), "own, stratified", 1, 3, (), False, 30),
 }
 
 

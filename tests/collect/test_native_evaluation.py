@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lit_maprops.collect.native_evaluation import evaluate as natively
-from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame
+from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, StagedGame
 from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.evaluate import evaluate
 from lit_maprops.native.build import why_none
@@ -18,6 +18,7 @@ TASKS = {
     "foraging": lambda: Foraging(max_steps=25),
     "matrix game": lambda: MatrixGame("climbing"),
     "three agents": lambda: Coordination(3, 2),
+    "stages": lambda: StagedGame("stag", stages=3, advance="best"),
 }
 
 

@@ -1,4 +1,4 @@
-// MatrixGame and Coordination natively: the rules of matrix_game.py. Their one state needs no memory.
+// Games natively: the rules of matrix_game.py, whose one state needs no memory, and of staged_game.py.
 #pragma once
 #include <algorithm>
 
@@ -61,6 +61,55 @@ class Coordination : public OneStepGame {
     std::fill_n(reward, r_.agents, paid);
     return {true, paid >= r_.best};
   }
+};
+
+struct StagedRules {
+  int32_t agents, actions, stages, ends_early;  // ends_early: with the first joint action that is not best
+  const float* payoff;                          // [joint actions][agents]
+  const uint8_t* is_best;                       // [joint actions]
+};
+
+class StagedGame {
+ public:
+  using Number = float;
+
+  // The state: stage [rows] int64, flawless [rows] bool.
+  StagedGame(const void* rules, void* const* state)
+      : r_(*static_cast<const StagedRules*>(rules)),
+        stage_(static_cast<int64_t*>(state[0])),
+        flawless_(static_cast<uint8_t*>(state[1])) {}
+
+  void start(int64_t row, const float*) { stage_[row] = 0, flawless_[row] = 1; }
+  int64_t index(int64_t row) const { return 2 * stage_[row] + flawless_[row]; }
+
+  void observe(int64_t row, Number* observation, Number* everything, native::Nonzeros* seen, int64_t between,
+               native::Nonzeros& all) {
+    const int stage = int(stage_[row]);
+    std::fill_n(observation, r_.agents * r_.stages, 0.0f);
+    for (int i = 0; i < r_.agents; ++i) {
+      observation[i * r_.stages + stage] = 1.0f;
+      seen[i * between].clear(), seen[i * between].add(stage);
+    }
+    std::fill_n(everything, r_.stages, 0.0f);
+    everything[stage] = 1.0f, everything[r_.stages] = flawless_[row];
+    all.clear(), all.add(stage);
+    if (flawless_[row]) all.add(r_.stages);
+  }
+
+  native::Outcome step(int64_t row, const int64_t* action, const float*, float* reward) {
+    const int64_t stage = stage_[row];
+    int64_t joint = 0;
+    for (int i = 0; i < r_.agents; ++i) joint = joint * r_.actions + (action[i] + stage * (i + 1)) % r_.actions;
+    std::copy_n(r_.payoff + joint * r_.agents, r_.agents, reward);
+    const bool best = r_.is_best[joint], last = stage == r_.stages - 1, flawless = flawless_[row] && best;
+    flawless_[row] = flawless, stage_[row] = last ? stage : stage + 1;
+    return {last || (r_.ends_early && !best), last && flawless};
+  }
+
+ private:
+  const StagedRules& r_;
+  int64_t* stage_;
+  uint8_t* flawless_;
 };
 
 }  // namespace games
