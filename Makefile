@@ -153,10 +153,10 @@ evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by bo
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
 	$(BIN)/python -m studies.parallel_envs
 
-evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where it was interrupted (about two hours)
+evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where it was interrupted (about half a day)
 	$(BIN)/python -m studies.low_discrepancy
 
-evidence-samplers: setup ## measure docs/evidence/samplers.md, two runs at a time; continues where it was interrupted (several hours)
+evidence-samplers: setup ## measure docs/evidence/samplers.md; continues where it was interrupted (several hours)
 	$(BIN)/python -m studies.samplers
 
 evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon over three decades; continues where it was interrupted (about an hour)
@@ -195,7 +195,7 @@ evidence-many-states: setup ## measure docs/evidence/many_agents_states.md: eigh
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.continuous
 
-evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs, two at a time; continues where it was interrupted (about two hours)
+evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs; continues where it was interrupted (about four hours)
 	$(BIN)/python -m studies.continuous_tasks
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
@@ -215,6 +215,11 @@ evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memor
 # the two others of MPE about 11. A part of it: $(BIN)/python -m studies.tasks --tasks StagedGame --learners IPPO --workers 2
 evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (13 hours of one core)
 	$(BIN)/python -m studies.tasks
+
+# To measure a study anew, delete the rows of its tables (studies/<name>/*.csv) first.
+EVIDENCE := $(shell grep -ohE '^evidence-[a-z-]+' $(firstword $(MAKEFILE_LIST)))
+evidence: setup ## all of these, two studies at a time, the others going on if one fails; what tables hold is not measured again (about a day for everything)
+	$(MAKE) --keep-going --jobs 2 $(EVIDENCE)
 
 leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing
 	$(BIN)/python -m lit_maprops benchmark --page_only --rows leaderboard --page docs/leaderboard

@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 import string
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -92,6 +93,13 @@ def test_one_target_measures_a_study_and_its_page_names_it(study: str) -> None:
 def test_targets_name_what_there_is() -> None:
     named = {study for _, recipe in TARGETS.values() for study in re.findall(r"studies[./](\w+)", recipe)}
     assert named == set(STUDIES)
+
+
+def test_all_of_the_evidence_is_one_target() -> None:
+    """Less what is about a machine: its speed, half an hour of it, its GPU."""
+    asked = subprocess.run(["make", "-n", "evidence"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"-m studies\.(\w+)", asked)) == set(STUDIES) - {"speed", "soak", "gpu"}
+    assert "--keep-going --jobs 2" in asked
 
 
 def test_only_pages_and_pictures_are_evidence() -> None:

@@ -210,7 +210,7 @@ def coverage(ledger: Ledger) -> str:
 def main() -> None:
     """Run what is missing and write continuous_tasks.md and continuous_tasks.csv."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core; 0: in this process")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core; 0: in this process")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=list(SAMPLERS))
     parser.add_argument("--page", action="store_true", help="run nothing, write the page")

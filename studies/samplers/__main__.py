@@ -230,7 +230,7 @@ def steps_table(ledger: Ledger, settings: dict[str, list[str]]) -> str:
 def main() -> None:
     """Run what is missing and write samplers.md and samplers.csv."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one core")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core")
     parser.add_argument("--samplers", nargs="+", default=list(TUNING), choices=list(TUNING))
     parser.add_argument("--parts", nargs="*", default=["compared", "steps"], choices=["compared", "steps"])
     parser.add_argument("--settings", nargs="+", default=list(COMPARED), choices=list(COMPARED))
