@@ -55,6 +55,11 @@ class Task(NamedTuple):
     learners: Sequence[str] = tuple(LEARNERS)
 
 
+def jaxmarl(scenario: str) -> Sequence[str]:
+    """Flags that play JaxMARL's port of a game of mpe2: the same rewards and observations in a tenth of the time."""
+    return ["--data.env", "JaxMARL", "--data.env.scenario", scenario]
+
+
 # The cheapest come first. Budgets below the file's: a run shall not take a core longer than about 20 minutes.
 TASKS = {
     "StagedGame": Task(
@@ -76,10 +81,16 @@ TASKS = {
     "RWARE": Task("rware", 768_000, 5, "rware-1x3-2h-2ag-4req, a quarter of the file's env steps."),
     "SMAX": Task("smax", 122_880, 6, "The map 3m, half of the file's env steps.", samplers=NEVER_RETURN),
     "MPE speaker_listener": Task(
-        "mpe_speaker_listener", 65_536, 4, "A third of the file's env steps.", samplers=NEVER_RETURN,
+        "mpe_speaker_listener", 65_536, 4, "A third of the file's env steps.",
+        jaxmarl("MPE_simple_speaker_listener_v4"), NEVER_RETURN,
     ),
-    "MPE reference": Task("mpe_reference", 65_536, 4, "Two thirds of the file's env steps.", samplers=NEVER_RETURN),
-    "MPE spread": Task("mpe_spread", 65_536, 4, "A third of the file's env steps.", samplers=NEVER_RETURN),
+    "MPE reference": Task(
+        "mpe_reference", 65_536, 4, "Two thirds of the file's env steps.",
+        jaxmarl("MPE_simple_reference_v3"), NEVER_RETURN,
+    ),
+    "MPE spread": Task(
+        "mpe_spread", 65_536, 4, "A third of the file's env steps.", jaxmarl("MPE_simple_spread_v3"), NEVER_RETURN,
+    ),
 }  # fmt: skip
 
 
