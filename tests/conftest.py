@@ -23,6 +23,10 @@ from lit_maprops.run import figures
 
 ROOT = Path(__file__).parent.parent
 
+# A program of JAX that one test had compiled serves the others, and the programs they start: 10 seconds each for battles.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
 # The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
 FIRST = [
     "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
@@ -63,6 +67,11 @@ WITHOUT_CONFIG = {
     ]),
     "VMAS": ("vmas_balance", ["--model.behavior", "PROPS", "--data.env.n_agents", "2"]),
 }  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: a quarter of the time tests wait, for a cluster's queue, servers that are silent, agents."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

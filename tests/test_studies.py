@@ -22,7 +22,7 @@ RULES = re.findall(r"^([a-z-]+):.*?## (.*)\n((?:\t.*\n)+)", MAKEFILE, flags=re.M
 TARGETS = {name: (says, recipe) for name, says, recipe in RULES}
 # Studies whose page can be made of the raw table alone, and how; the other pages hold more than their tables do.
 BY_OPTION = ("advantages", "autopsy", "continuous_tasks", "delta_epsilon", "first_visits", "history", "learners")
-BY_OPTION += ("many_agents_states", "samplers", "soak", "sparse_reward", "speed", "tasks")
+BY_OPTION += ("many_agents_states", "mujoco_gradients", "samplers", "soak", "sparse_reward", "speed", "tasks")
 REBUILT = {name: ["--page"] for name in BY_OPTION} | {
     name: [] for name in ("all_games", "centralization", "random_policies", "until_decided")
 }

@@ -28,6 +28,7 @@ from studies.page import write_page
 PARTS = {
     "update": ["update.py"],
     "environments": ["environments.py"],
+    "mpe": ["environments.py", "mpe"],
     "cost": ["fits.py", "cost"],
     "draws": ["fits.py", "draws"],
     "recurrent": ["fits.py", "recurrent"],

@@ -1,15 +1,17 @@
-"""Random actions: BoulderPush and Foraging through TorchRL, resets included, against lbforaging (in its own .venv)."""
+"""Random actions through TorchRL, resets included: ours against lbforaging (in its own .venv); ``mpe``: MPE, twice."""
 
 import subprocess
 import sys
+from itertools import cycle
 
 import torch
 from figures import hand_over, in_turn, ratio, row, seconds
 from peers import PEERS, python_of
 
-from lit_maprops.envs import BoulderPush, Foraging, Task, TaskEnv
+from lit_maprops.envs import BoulderPush, Foraging, JaxMARL, PettingZoo, Task, TaskEnv
 
 ROUNDS, SEEDS, ENVS = 5, 64, 64
+MPE_SEEDS, MPE_ENVS = 32, 16
 FORAGING = "Foraging-8x8-2p-2f-coop"
 LBFORAGING = """
 import time, warnings
@@ -29,10 +31,10 @@ print(5000 / (time.perf_counter() - started))
 """
 
 
-def ours(task: Task) -> float:
-    """Env steps per second, 4,096 environments."""
-    env = TaskEnv(task, 0, list(range(SEEDS)), ENVS)
-    actions = iter(torch.randint(task.n_actions, (400, SEEDS, ENVS, task.n_agents)))
+def ours(task: Task, seeds: int = SEEDS, envs: int = ENVS) -> float:
+    """Env steps per second, 4,096 environments or as many as given."""
+    env = TaskEnv(task, 0, list(range(seeds)), envs)
+    actions = cycle(torch.randint(task.n_actions, (400, seeds, envs, task.n_agents)))
     current = env.reset()
 
     def step() -> None:
@@ -41,7 +43,7 @@ def ours(task: Task) -> float:
 
     for _ in range(5):
         step()
-    return SEEDS * ENVS / seconds(step, 0.5)
+    return seeds * envs / seconds(step, 0.5)
 
 
 def lbforaging(python: str) -> float:
@@ -49,9 +51,20 @@ def lbforaging(python: str) -> float:
     return float(subprocess.run([python, "-c", LBFORAGING], check=True, capture_output=True, text=True).stdout)
 
 
+def mpe() -> None:
+    """Print the rows of simple_spread, by the two packages that have it."""
+    cases = {
+        "mpe2 through PettingZoo": lambda: ours(PettingZoo("mpe2.simple_spread_v3"), MPE_SEEDS, MPE_ENVS),
+        "JaxMARL": lambda: ours(JaxMARL("MPE_simple_spread_v3"), MPE_SEEDS, MPE_ENVS),
+    }
+    t = in_turn(cases, ROUNDS)
+    rows = [row(f"MPE simple_spread, {name}, 512 environments, random actions", t[name], "env steps/s") for name in t]
+    rows.append(ratio("MPE simple_spread, JaxMARL / mpe2", t["JaxMARL"], t["mpe2 through PettingZoo"], ""))
+    hand_over(rows)
+
+
 def main() -> None:
-    """Print the rows."""
-    torch.set_num_threads(1)
+    """Print the rows of our environments."""
     cases = {n: lambda n=n: ours(BoulderPush(size="small", n_agents=int(n))) for n in "24"}
     cases[FORAGING] = lambda: ours(Foraging(FORAGING))
     python = python_of("lbforaging")
@@ -70,4 +83,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    if sys.argv[1:] == ["mpe"]:
+        mpe()
+    else:
+        main()
