@@ -23,7 +23,7 @@ from lit_maprops.run import figures
 
 ROOT = Path(__file__).parent.parent
 
-# A program of JAX that one test had compiled serves the others, and the programs they start: 10 seconds each for battles.
+# A program of JAX that one test had compiled serves the others, and the programs they start: 10 seconds for battles.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 

@@ -66,7 +66,7 @@ def samplers_of(rate: float, delta: float) -> dict[str, BehaviorPolicy]:
     return {
         "PROPS": PROPS(**options),  # type: ignore[arg-type]
         "GaussianAdjustment": GaussianAdjustment(**options),  # type: ignore[arg-type]
-        "GaussianAdjustment, correlated": GaussianAdjustment(**options, correlated=True),  # type: ignore[arg-type]
+        "GaussianAdjustment, correlated": GaussianAdjustment(**options, correlated=True),
     }
 
 
