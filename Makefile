@@ -171,7 +171,7 @@ evidence-history: setup ## measure docs/evidence/history.md; continues where it 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.gradients
 
-evidence-mujoco: setup ## measure docs/evidence/mujoco_gradients.md: the gradient's variance on multi-agent MuJoCo; continues where it was interrupted (about 50 minutes)
+evidence-mujoco: setup ## measure docs/evidence/mujoco_gradients.md: the gradient's variance on multi-agent MuJoCo; continues where it was interrupted (about 50 minutes, 20 GB of memory)
 	$(BIN)/python -m studies.mujoco_gradients
 
 evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of BoulderPush fail; continues where it was interrupted (about half an hour)
