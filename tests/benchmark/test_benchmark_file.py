@@ -135,3 +135,8 @@ def test_a_bad_file_is_one_line(path: str, value: object, part: str, tmp_path: P
     with pytest.raises(ConfigError) as error:
         read_benchmark_file(file)
     assert part in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_page_says_how_many_cells_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "benchmark.md").read_text()
+    assert f"there are {len(all_cells())}." in page
