@@ -94,8 +94,8 @@ def picture(rows: list[Row], target: Path) -> None:
     grown = [
         f.split(", ")[1].split(":")[0] for f in median if f.startswith("scaling") and f.endswith("exponent of the time")
     ]
-    figure = plt.figure(figsize=(10, 3.4 + 2.3 * -(-len(grown) // 3)), layout="constrained")
-    parts = figure.subfigures(2, height_ratios=[3.4, 2.3 * -(-len(grown) // 3)]) if grown else [figure]
+    figure = plt.figure(figsize=(10, 3.4 + 2.5 * -(-len(grown) // 3)), layout="constrained")
+    parts = figure.subfigures(2, height_ratios=[3.4, 2.5 * -(-len(grown) // 3)]) if grown else [figure]
     _seeds_and_samplers(median, *parts[0].subplots(1, 2, width_ratios=[2, 3]))
     if grown:
         for axis, panel in zip(grown, parts[1].subplots(-(-len(grown) // 3), 3).flat, strict=False):
@@ -124,10 +124,11 @@ def _growth(median: dict[str, float], axis: str, panel: Axes) -> None:
     seconds = [median[f"{name}{size}, one iteration"] for size in sizes]
     memory = [median[f"{name}{size}, peak memory of the process"] for size in sizes]
     panel.loglog(sizes, seconds, "o-", color="#0072b2")
-    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.set_xticks(sizes, [str(size) for size in sizes], fontsize=7)
     panel.minorticks_off()
     power = median[f"{name}exponent of the time"]
-    panel.set(title=f"{axis}: in the end time ~ size^{power:.2f}", ylabel="s an iteration")
+    panel.set(xlabel=axis, ylabel="s an iteration")
+    panel.set_title(f"in the end time ~ {axis}^{power:.2f}", fontsize=9)
     other = panel.twinx()
     other.plot(sizes, memory, "s:", color="#d55e00", markersize=4)
     other.set(ylim=(0, 1.1 * max(memory)), ylabel="MB")
