@@ -11,6 +11,7 @@ from pathlib import Path
 from docs.pictures import low_discrepancy, numbers
 from docs.pictures.canvas import COLORS, INK, LINE, MUTED, Canvas
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, OnPolicy
+from lit_maprops.metrics.reliability import share_text
 
 HERE = Path(__file__).parent
 N = 8
@@ -244,7 +245,7 @@ def two_samplers() -> Canvas:
             canvas.dot(x, y, COLORS[color], 3)
         x, y = points[-1]
         canvas.text(x + 10, y + 4, name, 13, color=COLORS[color], bold=True)
-        canvas.text(x + 10, y + 21, f"{curve[-1].solved:.0%} of seeds solved", 12, color=MUTED)
+        canvas.text(x + 10, y + 21, f"{share_text(curve[-1].solved)} of seeds solved", 12, color=MUTED)
     return canvas
 
 

@@ -58,6 +58,11 @@ def criterion(solved_on: str | None, solved_threshold: float | None, tells_succe
     return Criterion(SUCCESS, SUCCESS_THRESHOLD if solved_threshold is None else solved_threshold)
 
 
+def share_text(share: float) -> str:
+    """``75%``; a share that is neither 0 nor 1 does not read as if it were: ``99.5%``."""
+    return f"{share:.1%}" if 0 < share < 1 and not 0.005 < share < 0.995 else f"{share:.0%}"
+
+
 def wilson_interval(successes: int, runs: int, quantile: float = NORMAL_QUANTILE) -> tuple[float, float]:
     """Wilson score interval of a share, without continuity correction (Newcombe 1998, method 3).
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_maprops.metrics.reliability import Criterion, mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import Criterion, mean_interval, share_text, wilson_interval
 from lit_maprops.report import returns
 from lit_maprops.report.load import Floats, Run, Unreadable, read_run
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, natural, show
@@ -92,7 +92,7 @@ def _solved(run: Run) -> str:
     if not run.criterion.tells_solved:
         return NOTHING
     low, high = wilson_interval(run.solved, len(run.seeds))
-    return f"{run.solved} of {len(run.seeds)}: {run.solved / len(run.seeds):.0%} [{low:.0%}, {high:.0%}]"
+    return f"{run.solved} of {len(run.seeds)}: {share_text(run.solved / len(run.seeds))} [{low:.0%}, {high:.0%}]"
 
 
 def _last(run: Run, column: str) -> Floats:

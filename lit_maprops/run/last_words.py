@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lit_maprops.metrics.reliability import RETURN, Criterion
+from lit_maprops.metrics.reliability import RETURN, Criterion, share_text
 
 MOST_SEEDS = 16  # that are listed one by one
 
@@ -49,7 +49,7 @@ def _figures(seeds: Seeds) -> Iterable[str]:
 def _solved(summary: Mapping[str, Any], episodes: int) -> str:
     low, high = summary["solved_share_ci95"]
     text = (
-        f"solved {summary['solved_share']:.0%} of {len(summary['seeds'])} seeds [95% {low:.0%} to {high:.0%}] (greedy "
+        f"solved {share_text(summary['solved_share'])} of {len(summary['seeds'])} seeds [95% {low:.0%} to {high:.0%}] (greedy "
         f"{summary['solved_on']} of at least {summary['solved_threshold']:g} in {episodes} episodes), mean "
     )
     if summary["solved_on"] == RETURN:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lit_maprops.envs import Task
 from lit_maprops.metrics.evaluate import Evaluation, Film
-from lit_maprops.metrics.reliability import SUCCESS, Criterion, mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import SUCCESS, Criterion, mean_interval, share_text, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run import figures
 from lit_maprops.run.callbacks import Recorder, Say, own_module
@@ -134,7 +134,7 @@ class Summary(Callback):
         title = "{}: {} + {}".format(module.task.title, *names)
         path = self.folder.path
         if summary["solved_share"] is not None:
-            title += f", solved {summary['solved_share']:.0%} of {module.num_seeds} seeds"
+            title += f", solved {share_text(summary['solved_share'])} of {module.num_seeds} seeds"
         if summary["solved_on"] == SUCCESS:
             figures.success_curve(path / "success.png", *self.folder.curve("greedy_success_rate"), title)
         else:

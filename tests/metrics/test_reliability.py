@@ -124,3 +124,16 @@ def test_mean_interval_is_deterministic_and_degenerates():
         np.testing.assert_array_equal(end, single[:, 0])
     for end in mean_interval(np.full((1, 6), 0.25)):
         np.testing.assert_array_equal(end, [0.25])
+
+
+def test_a_share_reads_as_all_or_nothing_only_if_it_is() -> None:
+    texts = {
+        199 / 200: "99.5%",
+        1.0: "100%",
+        0.0: "0%",
+        1 / 200: "0.5%",
+        0.7: "70%",
+        198 / 200: "99%",
+        999 / 1000: "99.9%",
+    }
+    assert {share: reliability.share_text(share) for share in texts} == texts
