@@ -50,7 +50,8 @@ def _solved(summary: Mapping[str, Any], episodes: int) -> str:
     low, high = summary["solved_share_ci95"]
     text = (
         f"solved {share_text(summary['solved_share'])} of {len(summary['seeds'])} seeds "
-        f"[95% {low:.0%} to {high:.0%}] (greedy {summary['solved_on']} of at least {summary['solved_threshold']:g} in {episodes} episodes), mean "
+        f"[95% {low:.0%} to {high:.0%}] (greedy {summary['solved_on']} of at "
+        f"least {summary['solved_threshold']:g} in {episodes} episodes), mean "
     )
     if summary["solved_on"] == RETURN:
         return f"{text}return {return_text(summary)}"
