@@ -209,6 +209,9 @@ def test_what_cannot_be_is_one_line(name, task, arguments, words):
         ("Centers", "mixes the rows of a batch"),
         ("Drops", "has dropout"),
         ("Counts", "changes its own buffers"),
+        ("CountsUnsaved", "changes its own buffers"),
+        ("Clamps", "writes to its inputs"),
+        ("ClampsUnseen", "writes to its inputs"),
         ("Noisy", "puts out other numbers for the same rows"),
         ("Recalls", "puts out other numbers for the same rows"),
         ("SharesWeights", "has weights that all of its instances share, which would mix seeds"),
@@ -230,3 +233,7 @@ def test_modules_that_cannot_be_trained_side_by_side_are_refused(module, words):
         built("IPPO", network=f"own_modules.{module}")
     assert str(found.value).count("\n") == 0
     assert str(found.value).startswith(f"network is own_modules.{module}, which ")
+
+
+def test_a_module_that_knows_only_rows_like_the_tasks_is_accepted():
+    built("IPPO", network="own_modules.Embeds", critic_network="own_modules.Embeds")
