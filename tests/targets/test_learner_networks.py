@@ -148,6 +148,13 @@ def test_convolutions_of_the_critics_own(name, options):
     assert kinds == [[[3], [2]], [[3], []], [[], [2]], [[3], [3]]]
 
 
+def test_an_activation_of_the_convolutions_that_a_critic_inherits_has_an_effect():
+    learner = built("IPPO", task=PictureTask, hidden=[], cnn=[[3, 1, 2]], critic_activation="relu")
+    policies, critic = (net._one[0][0].layers for net in (learner.policies.net, learner.critic.net))
+    assert isinstance(policies[1], torch.nn.Tanh) and isinstance(critic[1], torch.nn.ReLU)
+    learner.update(filled(random_batch(learner)))
+
+
 @pytest.mark.parametrize("name", ["IPPO", "MAPPO"])
 def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_name(name):
     """To the bit; with a critic of the global state there is nothing to name."""
@@ -189,6 +196,18 @@ def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_na
             PictureTask,
             {"cnn": [[3, 1, 1]], "critic_cnn": [], "network": "own_modules.Plain"},
             r"cnn is \[\[3, 1, 1\]\] and has no effect",
+        ),
+        (
+            "MAPPO",
+            PictureTask,
+            {"cnn": [[3, 1, 1]], "network": "own_modules.Plain"},
+            r"^cnn is \[\[3, 1, 1\]\] and has no effect: [^\n]* the critic sees the global state",
+        ),
+        (
+            "MAPPO",
+            PictureTask,
+            {"hidden": [], "cnn": [[3, 1, 1]], "critic_activation": "relu"},
+            "^critic_activation is relu and has no effect: [^\n]* the critic sees the global state",
         ),
         ("MAPPO", SizesTask, {"network_args": {}}, "network_args is given without network"),
         ("MAPPO", SizesTask, {"network": "Plain"}, "network is 'Plain': give the import path"),
