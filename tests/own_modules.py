@@ -82,6 +82,46 @@ class Counts(nn.Module):
         return self.layer(x)
 
 
+class CountsUnsaved(Plain):
+    """What it changes is in no state_dict."""
+
+    calls: Tensor
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
+class Clamps(Plain):
+    """Writes to its inputs; rows in [0, 1) stay as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.clamp_(-0.5, 2.0))
+
+
+class ClampsUnseen(Plain):
+    """Likewise, where torch counts no write."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.data.clamp_(-500.0, 500.0)
+        return super().forward(x)
+
+
+class Embeds(nn.Module):
+    """Fails outside of [0, 2), where the rows of many a task are."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(2, 4), nn.Linear(4 * n_in, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.table(x.long()).flatten(1))
+
+
 class Noisy(Plain):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + torch.randn(1)

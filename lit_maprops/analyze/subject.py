@@ -126,12 +126,12 @@ def samplers_of(subject: Subject, names: list[str]) -> dict[str, Sampler]:
         ConfigError: a name that is no behavior policy, or one that cannot serve the task or needs arguments.
     """
     samplers = {"OnPolicy": Sampler(OnPolicy())}
-    own = type(subject.own.template)
-    if own is not OnPolicy:
+    own = subject.own.template
+    if type(own) is not OnPolicy or own.draws != OnPolicy().draws:
         samplers["own"] = subject.own
     for name in names:
         kind = resolve("samplers", "model.behavior", name, BEHAVIORS, BehaviorPolicy)
-        if kind not in (OnPolicy, own):
+        if kind is not OnPolicy:  # the run's own has its own settings
             samplers[name] = Sampler(_with_defaults(name, kind))
             # One that cannot serve this task says so before anything is drawn.
             tried = copy.deepcopy(samplers[name].template)

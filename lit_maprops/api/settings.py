@@ -11,11 +11,11 @@ from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import FirstSeed, LitMAPROPS, TotalEnvSteps
+from lit_maprops.run.option_classes import packages_in
 from lit_maprops.run.option_errors import EXAMPLE, arguments_of
 from lit_maprops.run.option_files import run_of
 from lit_maprops.system.argument_types import BatchSize, Count, NonNegativeInt, RewardFloat
 from lit_maprops.system.arguments import Configurable, plain
-from lit_maprops.system.entry_points import IMPORT_PATH, root_of
 from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.safe_yaml import read_yaml
 from lit_maprops.system.shipped import locate, nothing_there
@@ -95,7 +95,9 @@ def configuration(base: Config, objects: Mapping[str, Any], settings: Mapping[st
         if value is not None:
             place, kind, example = OBJECTS[name]
             check(isinstance(value, kind), f"<{place}> is {_shown(value)}: give an object such as {example}")
-            _put(base, place, specification(f"<{place}>", value))
+            made = specification(f"<{place}>", value)
+            _put(base, place, made)
+            _trust_what(made, base)
     for name, value in settings.items():
         if name not in PLACES:
             raise ConfigError(_unknown(name, objects))
@@ -105,8 +107,7 @@ def configuration(base: Config, objects: Mapping[str, Any], settings: Mapping[st
             check(isinstance(value, Mapping), f"<trainer> is {_shown(value)}: give its arguments, {{name: value}}")
             for argument, item in value.items():
                 _put(base, f"trainer.{argument}", plain(f"<trainer.{argument}>", item))
-            if "trust" in base:  # the user's own words, beside those of the run's folder
-                base["trust"] = [*base["trust"], *map(root_of, IMPORT_PATH.findall(str(dict(value))))]
+            _trust_what(dict(value), base)
         elif name == "trust":
             fits = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
             check(fits, f"<trust> is {_shown(value)}: give a list of packages")
@@ -114,6 +115,12 @@ def configuration(base: Config, objects: Mapping[str, Any], settings: Mapping[st
         else:
             _put(base, PLACES[name], plain(f"<{name}>", value))
     return base
+
+
+def _trust_what(given: Config, base: Config) -> None:
+    """Import paths that the user himself names, beside what a run's folder says, are no words of that folder."""
+    if "trust" in base:
+        base["trust"] = [*base["trust"], *packages_in(str(given))]
 
 
 def specification(argument: str, made: Configurable) -> Config:

@@ -105,7 +105,7 @@ class AdjustedPolicy(BehaviorPolicy):
     @override
     def identity(self) -> dict[str, Any]:
         made = self.architecture
-        return {
+        return super().identity() | {
             "activation": made.activation,
             "layer_norm": made.layer_norm,
             "network": self.network,

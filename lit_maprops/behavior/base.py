@@ -179,7 +179,7 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
 
     def identity(self) -> dict[str, Any]:
         """What a run that goes on must share and the shapes of its weights do not tell, by the names of options."""
-        return {}
+        return {"draws": self.draws}
 
     def optimizer_settings(self) -> dict[str, float]:
         """What of the optimizer is configured, by the optimizer's own names: a resumed run's may be others."""

@@ -45,6 +45,10 @@ class CoordinationGraph(StructuredPolicy):
         self.edges = edges
 
     @override
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"edges": self.edges}
+
+    @override
     def make_adjustment(self, task: Task, generators: list[torch.Generator]) -> DeltaNet:
         """``[R, B, S]`` -> unary terms, then the edges' in the forest's order."""
         self.forest = Forest(task.n_agents, graph_edges(self.edges, task.n_agents))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -68,6 +68,11 @@ class LowDiscrepancy(OnPolicy):
         )
         self.coordinates, self.first_visits, self.scrambling = coordinates, first_visits, scrambling
         self.order, self.max_joint_actions = order, max_joint_actions
+
+    @override
+    def identity(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("coordinates", "first_visits", "scrambling", "order")}
+        return super().identity() | own
 
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:

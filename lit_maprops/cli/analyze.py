@@ -1,5 +1,6 @@
 """``python -m lit_maprops analyze --ckpt_path C``."""
 
+import math
 import sys
 from argparse import Namespace
 
@@ -68,6 +69,11 @@ def run(args: list[str]) -> int:
     )
     check_count("batch_size", steps, 10**9)
     check(steps % m == 0, f"--batch_size is {steps}: make it a multiple of the run's m, {m}")
+    length = subject.learner.sequence_length
+    if length is not None:
+        whole = math.lcm(m, length * subject.num_envs)
+        told = f"--batch_size is {steps}: the run's policies remember, and learn from sequences of {length} steps of "
+        check(steps % whole == 0, f"{told}each of {subject.num_envs} environments: make it a multiple of {whole}")
     check(steps > 1, "--batch_size is 1: give at least 2, an advantage needs a second step to compare with")
     output = options.output or subject.folder / "gradients.json"
     check_output("<output>", output, output.with_suffix(".json"), output.with_suffix(".csv"))

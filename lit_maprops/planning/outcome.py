@@ -103,6 +103,10 @@ def _seeds(made: Plan) -> list[str]:
         f"{made.seeds:,} seeds per arm see {_effect(made, made.effect)} with {made.effect_power:.1%} power: "
         f"{arms * (made.seeds or 0):,} seeds in {arms} arms{_time(made.minutes)}"
     ]
+    if made.metric == SHARE and made.effect is not None and abs(made.effect) < 1:
+        size = f"{made.effect:g} is {abs(made.effect):g} of a point, one seed in {100 / abs(made.effect):,.4g}"
+        share = f"for a difference of {made.effect:g} between shares give {100 * made.effect:g}"
+        found.append(f"the effect is in points: {size}; {share}")
     if made.range is not None and made.range[0] != made.range[1]:
         found.append(f"over the pilot's interval of the baseline: {made.range[0]:,} to {made.range[1]:,} seeds per arm")
     if made.exact_power is not None:

@@ -78,6 +78,12 @@ def trusted_packages(options: list[str], trust: Iterable[str] = ()) -> set[str]:
     return plain | found - (sys.stdlib_module_names - {"__main__"})
 
 
+def packages_in(text: str) -> list[str]:
+    """The import packages of this installation, none of Python's own, whose import paths stand in a text."""
+    roots = {root_of(path) for path in IMPORT_PATH.findall(text)} - sys.stdlib_module_names - {"__main__"}
+    return sorted(root for root in roots if find_spec(root) is not None)
+
+
 def without_trust(options: Sequence[str]) -> tuple[list[str], list[str]]:
     """Options without ``--trust``, which no configuration holds, and the packages that it names.
 

@@ -9,7 +9,7 @@ import yaml
 
 from lit_maprops.run.option_errors import one_line
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import home_path
+from lit_maprops.system.files import home_path, no_checkpoint
 from lit_maprops.system.safe_yaml import load_yaml
 from lit_maprops.system.shipped import locate, nothing_there
 
@@ -22,7 +22,7 @@ def run_of(checkpoint: str) -> Path:
         found = path.is_file()
     except (OSError, RuntimeError) as error:  # too long a name, links in a circle
         raise ConfigError(f"<ckpt_path>: {getattr(error, 'strerror', None) or error}: give another file") from None
-    check(found, f"<ckpt_path>: there is no file {path}")
+    check(found, no_checkpoint(home_path(checkpoint)))
     run = path.parent.parent
     check(
         path.parent.name == "checkpoints" and (run / "config.yaml").is_file(),

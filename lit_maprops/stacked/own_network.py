@@ -15,6 +15,7 @@ from lit_maprops.system.named_code import check_named
 
 _ROWS = 5  # that a module is tried on
 _OTHER_ROWS = 1, 64  # numbers of rows that it must treat as it treats these
+_SCALES = torch.logspace(-4, 6, 64)  # of rows that it must leave as they are, whatever it makes of them
 _NOT_ITS_OWN = (
     "has numbers that are no parameters or buffers of its own, such as layers in a list or outside of it, which would "
     "mix seeds"
@@ -92,6 +93,8 @@ class OwnNetwork:
             fits = isinstance(found, Tensor) and found.shape == (rows, out_dim)
             self._check(fits, f"puts out {tuple(found.shape)} for {rows} rows, not {(rows, out_dim)}")
             self._check(_close(found[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
+        wide = torch.randn(len(_SCALES), in_dim, generator=generator) * _SCALES.unsqueeze(1)
+        self._called(module, torch.cat([torch.zeros(1, in_dim), wide]))
         self._check(_same(module, again), "changes its own buffers or weights when it is called")
         self._try_beside(module, inputs, output)
         self._try_stacked(again, inputs, output)
@@ -114,8 +117,17 @@ class OwnNetwork:
         found, reason = tried(lambda: functional_call(other, state, (inputs,)).detach())
         self._check(not reason and _close(found, output), _NOT_ITS_OWN)
 
+    def _called(self, module: nn.Module, inputs: Tensor) -> tuple[Any, str]:
+        """What it puts out and, if it fails, why; refused if it writes to its inputs, which are rows of D."""
+        before, version = inputs.view(torch.int32).clone(), inputs._version
+        called = tried(lambda: module(inputs))
+        # The version tells of a write that happens to change nothing here, the bits of one behind torch's back.
+        same = inputs._version == version and torch.equal(inputs.view(torch.int32), before)
+        self._check(same, "writes to its inputs, such as x.clamp_(), which would change the data of later updates")
+        return called
+
     def _output(self, module: nn.Module, inputs: Tensor) -> Any:
-        output, reason = tried(lambda: module(inputs))
+        output, reason = self._called(module, inputs)
         self._check(not reason, f"fails on {len(inputs)} rows of {inputs.shape[1]} numbers ({reason})")
         if not isinstance(output, Tensor):
             return output
@@ -148,7 +160,7 @@ def _weights_of(output: Tensor) -> Iterator[Tensor]:
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
-    state, others = one.state_dict(), other.state_dict()
+    state, others = (dict(each.named_parameters()) | dict(each.named_buffers()) for each in (one, other))
     return state.keys() == others.keys() and all(torch.equal(state[name], others[name]) for name in state)
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import replacing, writing
+from lit_maprops.system.files import no_checkpoint, replacing, writing
 
 CHECKPOINT_KEY = "lit_maprops"
 OPTIONAL = {"next_start_noise"}  # keys that are not always saved
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, damaged or foreign.
     """
-    check(path.is_file(), f"<ckpt_path>: there is no file {path}")
+    check(path.is_file(), no_checkpoint(path))
     damaged = ConfigError(
         f"<ckpt_path>: {path} is damaged or not a checkpoint: give a file that `fit` wrote to runs/NAME/checkpoints/"
     )
@@ -191,6 +191,16 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
     Raises:
         ConfigError: what differs.
     """
+    # First what a run is of, whose defaults for the rest may differ, too.
+    for name, value in own["identity"].items():
+        there = saved["identity"].get(name, value)
+        argument = f"<{name.removeprefix('--')}>"  # checkpoints hold them by their flags
+        was, given = _named(there), _named(value)
+        if was != given:
+            if isinstance(was, dict) and isinstance(given, dict) and was.get("class_path") != given.get("class_path"):
+                there, value = was.get("class_path"), given.get("class_path")  # their arguments say no more
+            told = f"leave it as it was, {there}, not {value}"
+            raise ConfigError(f"{argument} differs from the run of <ckpt_path>: {told}")
     seeds = saved["seed_ids"]
     check(
         seeds == own["seed_ids"] and saved["run_seed"] == own["run_seed"],
@@ -202,13 +212,6 @@ def check_continues(saved: dict[str, Any], own: dict[str, Any]) -> None:
         "<ckpt_path> holds other batches: leave <data.num_envs>, <data.target_batch_size> and "
         f"<data.history_batches> as they were ({', '.join(map(str, saved['shape']))})",
     )
-    for name, value in own["identity"].items():
-        there = saved["identity"].get(name, value)
-        argument = f"<{name.removeprefix('--')}>"  # checkpoints hold them by their flags
-        check(
-            _named(there) == _named(value),
-            f"{argument} differs from the run of <ckpt_path>: leave it as it was, {there}",
-        )
 
 
 def _named(identity: Any) -> Any:

@@ -17,6 +17,14 @@ def home_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def no_checkpoint(given: Path) -> str:
+    """The line for a checkpoint that is no file; of a run's folder, or its folder of checkpoints, the newest."""
+    for newest in (given / "checkpoints" / "last.ckpt", given / "last.ckpt"):
+        if newest.is_file():
+            return f"<ckpt_path>: {given} is a folder: give {newest}"
+    return f"<ckpt_path>: there is no file {given.resolve()}"
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Name the file that the block writes in what goes wrong there.

@@ -130,7 +130,7 @@ class Networks(NamedTuple):
             "critic_hidden": (self.critic_hidden is not None, critic),
             "critic_activation": (
                 self.critic_activation is not None,
-                critic and bool(hidden_of_critic or self.critic_cnn),
+                critic and bool(hidden_of_critic or self._cnn_of_critic),
             ),
             "critic_layer_norm": (self.critic_layer_norm is not None, critic and bool(hidden_of_critic)),
         }
@@ -139,6 +139,27 @@ class Networks(NamedTuple):
                 not is_given or used,
                 f"<learner.{name}> is {getattr(self, name)} and has no effect: no network of this run has such layers, "
                 "leave it out, or give <learner.hidden>",
+            )
+
+    def check_convolved(self, critic_sees: bool) -> None:
+        """Refuse what has an effect on convolutions of the critic alone, where it has none.
+
+        Args:
+            critic_sees: it sees observations, and so the pictures in them.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        hidden = self.hidden if self.critic_hidden is None else self.critic_hidden
+        alone = {
+            "cnn": bool(self.cnn) and self.network is not None,
+            "critic_activation": self.critic_activation is not None and not hidden,
+        }
+        for name, given in alone.items():
+            check(
+                critic_sees or not given,
+                f"<learner.{name}> is {getattr(self, name)} and has no effect: the policies have no such layers, and "
+                "the critic sees the global state, which is no picture: leave it out",
             )
 
     def check_task(self, task: Task) -> None:

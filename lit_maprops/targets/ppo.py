@@ -122,6 +122,7 @@ class PPO(Learner):
         told = f"<learner.critic_cnn> looks at pictures, and {type(self).__name__}'s critic sees the global state"
         fix = ", which is none: leave it out, or use MAPPO with <learner.critic_input> agent_specific_state"
         check(self.networks.critic_cnn is None or self.critic_class.sees_observations, told + fix)
+        self.networks.check_convolved(self.critic_class.sees_observations)
         generators = SeedStreams(run_seed, seed_ids, "critic weights").generators
         made = task, self.critic_architecture, self.share_parameters, generators
         self.critic = critic_of(self.critic_class, self.sequence_length, *made)

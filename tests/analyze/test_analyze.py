@@ -98,6 +98,36 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert files_of(folder) == before
 
 
+def test_a_batch_of_no_whole_sequences_is_one_line(fit: Callable[..., Path], capsys: Any) -> None:
+    """2 environments, sequences of 4 steps and m = 4: 12 env steps are six of each environment."""
+    memory = ["--model.learner", "IPPO", "--model.learner.memory", "gru", "--model.learner.sequence_length", "4"]
+    memory += ["--model.sampling_error", "null"]
+    batches = ["--data.num_envs", "2", "--data.behavior_batch_size", "4", "--data.target_batch_size", "16"]
+    folder = fit("x", *memory, *batches, "--model.total_env_steps", "16")
+    capsys.readouterr()
+    args = ["analyze", "--ckpt_path", str(checkpoint_of(folder)), "--batches", "2", "--reference_batches", "2"]
+    assert main([*args, "--batch_size", "12"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert "--batch_size is 12" in captured.err and "make it a multiple of 8" in captured.err
+    assert main([*args, "--batch_size", "8"]) == 0
+
+
+def test_samplers_of_the_runs_own_class_have_default_settings(fit: Callable[..., Path]) -> None:
+    """Beside the run's own, whose settings are others; so has on-policy sampling, where that is the run's own."""
+    folder = fit("x", "--model.behavior.hidden", "[3]")
+    subject = load(checkpoint_of(folder))
+    found = samplers_of(subject, ["MAPROPS", "OnPolicy"])
+    assert list(found) == ["OnPolicy", "own", "MAPROPS"]
+    assert [found[name].template.hidden for name in ("own", "MAPROPS")] == [[3], [64, 64]]
+    even = fit("even", "--model.behavior", "OnPolicy", "--model.behavior.draws", "stratified")
+    found = samplers_of(load(checkpoint_of(even)), [])
+    assert [(name, found[name].template.draws) for name in found] == [
+        ("OnPolicy", "independent"),
+        ("own", "stratified"),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["missing", "truncated", "foreign", "pickle", "outside", "other config", "no yaml"])
 def test_a_checkpoint_that_is_none_is_one_line(
     fit: Callable[..., Path], capsys: Any, tmp_path: Path, kind: str

@@ -236,6 +236,7 @@ BEGINNING = {"network": "own_modules.Plain"}
         ("MAPROPS", {"network": "own_modules.MixesRows"}, "network is own_modules.MixesRows, which mixes the rows"),
         ("PROPS", {"network": "own_modules.Drops"}, "network is own_modules.Drops, which has dropout"),
         ("PROPS", {"network": "own_modules.Counts"}, "network is own_modules.Counts, which changes its own buffers"),
+        ("MAPROPS", {"network": "own_modules.Clamps"}, "network is own_modules.Clamps, which writes to its inputs"),
         ("Autoregressive", {"network": "own_modules.Lazy"}, "network is own_modules.Lazy, which has lazy layers"),
         (
             "CoordinationGraph",

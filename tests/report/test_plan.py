@@ -48,6 +48,18 @@ def test_the_command_prints_the_seeds(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.startswith("64 seeds per arm see +23.8 points (0.5 to 0.738) or -23.8 points")
 
 
+def test_an_effect_below_a_point_is_told() -> None:
+    """Few mean it: 0.1 is a tenth of a point."""
+    line = str(lm.plan(effect=0.1, baseline=0.5)).splitlines()[1]
+    assert line == (
+        "the effect is in points: 0.1 is 0.1 of a point, one seed in 1,000; for a difference of 0.1 between shares "
+        "give 10"
+    )
+    assert "in points" in str(lm.plan(effect=-0.5, baseline=0.5))
+    assert "in points" not in str(lm.plan(effect=1, baseline=0.5))
+    assert "in points" not in str(lm.plan(effect=0.5, metric="mean_return", spread=1))
+
+
 def test_no_torch_for_plan() -> None:
     text = (
         "import sys; from lit_maprops.cli.main import main; import lit_maprops as lm\n"

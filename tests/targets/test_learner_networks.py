@@ -148,6 +148,13 @@ def test_convolutions_of_the_critics_own(name, options):
     assert kinds == [[[3], [2]], [[3], []], [[], [2]], [[3], [3]]]
 
 
+def test_an_activation_of_the_convolutions_that_a_critic_inherits_has_an_effect():
+    learner = built("IPPO", task=PictureTask, hidden=[], cnn=[[3, 1, 2]], critic_activation="relu")
+    policies, critic = (net._one[0][0].layers for net in (learner.policies.net, learner.critic.net))
+    assert isinstance(policies[1], torch.nn.Tanh) and isinstance(critic[1], torch.nn.ReLU)
+    learner.update(filled(random_batch(learner)))
+
+
 @pytest.mark.parametrize("name", ["IPPO", "MAPPO"])
 def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_name(name):
     """To the bit; with a critic of the global state there is nothing to name."""
@@ -190,6 +197,18 @@ def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_na
             {"cnn": [[3, 1, 1]], "critic_cnn": [], "network": "own_modules.Plain"},
             r"cnn is \[\[3, 1, 1\]\] and has no effect",
         ),
+        (
+            "MAPPO",
+            PictureTask,
+            {"cnn": [[3, 1, 1]], "network": "own_modules.Plain"},
+            r"^cnn is \[\[3, 1, 1\]\] and has no effect: [^\n]* the critic sees the global state",
+        ),
+        (
+            "MAPPO",
+            PictureTask,
+            {"hidden": [], "cnn": [[3, 1, 1]], "critic_activation": "relu"},
+            "^critic_activation is relu and has no effect: [^\n]* the critic sees the global state",
+        ),
         ("MAPPO", SizesTask, {"network_args": {}}, "network_args is given without network"),
         ("MAPPO", SizesTask, {"network": "Plain"}, "network is 'Plain': give the import path"),
         ("MAPPO", SizesTask, {"network": "own_modules.Plane"}, "has no Plane .did you mean Plain"),
@@ -209,6 +228,9 @@ def test_what_cannot_be_is_one_line(name, task, arguments, words):
         ("Centers", "mixes the rows of a batch"),
         ("Drops", "has dropout"),
         ("Counts", "changes its own buffers"),
+        ("CountsUnsaved", "changes its own buffers"),
+        ("Clamps", "writes to its inputs"),
+        ("ClampsUnseen", "writes to its inputs"),
         ("Noisy", "puts out other numbers for the same rows"),
         ("Recalls", "puts out other numbers for the same rows"),
         ("SharesWeights", "has weights that all of its instances share, which would mix seeds"),
@@ -230,3 +252,7 @@ def test_modules_that_cannot_be_trained_side_by_side_are_refused(module, words):
         built("IPPO", network=f"own_modules.{module}")
     assert str(found.value).count("\n") == 0
     assert str(found.value).startswith(f"network is own_modules.{module}, which ")
+
+
+def test_a_module_that_knows_only_rows_like_the_tasks_is_accepted():
+    built("IPPO", network="own_modules.Embeds", critic_network="own_modules.Embeds")
