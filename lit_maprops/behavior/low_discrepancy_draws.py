@@ -94,7 +94,7 @@ class LowDiscrepancyDraws(Draws):
 
     def _points(self, number: Tensor) -> Tensor:
         """Sobol's points ``[R, E]`` in the seeds' orders of coordinates, ``[R, E, W]`` int32."""
-        number = number % PERIOD if self.visits.used >= PERIOD else number
+        number = number % PERIOD  # first visits are counted on while D retains anything: there can be more than rows
         return self.points.take(number.unsqueeze(2) * self.points.shape[1] + self.order.unsqueeze(1))
 
     def _first_shifts(self, found: Found, fresh: Tensor) -> Tensor:

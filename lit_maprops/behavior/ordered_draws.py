@@ -57,7 +57,11 @@ def principal_component(vectors: Tensor) -> Tensor:
     Up to a sign, which reverses an order and changes no set of neighbors.
     """
     centered = vectors - vectors.mean(1, keepdim=True)
-    direction = centered.square().sum(1).sqrt()  # [R, F]
+    # Deviations of features of one sign would be orthogonal to the answer where features make up for each other, as p
+    # and 1 - p do. Cosines of different whole numbers are linearly independent over all algebraic ones (Lindemann and
+    # Weierstrass), so nothing that comes of fractions is orthogonal to them; squares, so that neighbors are not alike.
+    number = torch.arange(1, vectors.shape[2] + 1, dtype=torch.float64, device=vectors.device)
+    direction = centered.square().sum(1).sqrt() * number.square().cos().to(vectors.dtype)  # [R, F]
     for _ in range(POWER_STEPS):
         direction = torch.einsum("ref,re->rf", centered, torch.einsum("ref,rf->re", centered, direction))
         direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-30)

@@ -64,14 +64,23 @@ def _gradient(objective: Tensor, policies: TargetPolicies) -> Tensor:
     return torch.cat([gradient.flatten(1) for gradient in gradients], 1)
 
 
+def _is_one_known_step(task: Task) -> bool:
+    """Whether the joint action decides all of an episode: what a subclass of ``MatrixGame`` adds may undo that.
+
+    ``StagedGame`` adds stages; others may draw the start or the payoff. Where legal actions depend on the state, there
+    are several states.
+    """
+    drawn = task.start_noise or task.step_noise
+    several = task.max_steps > 1 or task.masks_actions or task.agents_leave
+    return isinstance(task, MatrixGame) and not (drawn or several)
+
+
 def exact_reference(policies: TargetPolicies, task: Task) -> Reference | None:
     """By enumeration of the joint actions of a one-step game; None for other tasks and for too many joint actions.
 
-    Not where legal actions depend on the state: then there are several.
-
     Every agent's part is the gradient of its own expected reward.
     """
-    if not isinstance(task, MatrixGame) or task.masks_actions or task.n_actions**task.n_agents > MOST_ENUMERATED:
+    if not _is_one_known_step(task) or task.n_actions**task.n_agents > MOST_ENUMERATED:
         return None
     n_joint = task.n_actions**task.n_agents
     device = policies.net.flat.device

@@ -26,6 +26,7 @@ from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.behavior.ordered_draws import principal_component
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
+from lit_maprops.stacked.sobol import PERIOD, to_uniform
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import ConfigError
 
@@ -99,6 +100,30 @@ def reference(
         drawn.append([(int(points[visit][i]) ^ s) / 2**24 for i, s in zip(order.tolist(), shift, strict=True)])
         visits[state] = (visit + 1, shift)
     return drawn
+
+
+def test_points_come_again_after_a_period_of_first_visits() -> None:
+    """While D retains anything, states met may be more than points, and than rows of D."""
+    task = StatesTask(5, 2)
+    drawn = []
+    for met in (3, PERIOD + 3, 2 * PERIOD + 3):
+        draws, streams = source(task, 2, first_visits="sequence")
+        draws.met += met
+        drawn.append(uniforms(draws, streams, task, torch.tensor([[[0], [1]], [[4], [2]]])))
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
+def test_points_come_again_in_the_middle_of_a_vector_step() -> None:
+    """Three environments, which do not divide the period, are as one after the other."""
+    task, states = StatesTask(5, 2), torch.tensor([[[3, 0, 4]]])
+    drawn = []
+    for visits in (states, states.transpose(1, 2)):
+        draws, streams = source(task, 1, first_visits="sequence")
+        draws.met += PERIOD - 1
+        drawn.append(uniforms(draws, streams, task, visits).flatten(0, 2))
+        assert draws.met == PERIOD + 2
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0][1], to_uniform(draws.begin[0]))  # of point 0
 
 
 @pytest.mark.parametrize("numbered", [True, False])
@@ -328,6 +353,38 @@ def test_the_principal_component_is_numpys() -> None:
         centered = x - x.mean(0)
         wanted = centered @ np.linalg.svd(centered)[2][0]
         assert abs(np.corrcoef(own, wanted)[0, 1]) > 0.999
+
+
+COMPLEMENTARY = {
+    "cues": torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 0, 0, 1, 0, 1]), 2).float(),
+    "pairs": torch.tensor([[p, 1 - p, q, 1 - q] for p, q in ((0.5, 0.25), (0.25, 0.5), (0.75, 0.5), (1.0, 0.5))]),
+    "one-hot": torch.eye(5)[torch.tensor([0, 0, 0, 1, 1, 2, 3, 4])],
+    "a far one apart": torch.tensor([[4.0, 0], [-4, 0], *[[0, 1.5 * s] for s in (1, -1) * 10]]),
+}
+
+
+@pytest.mark.parametrize("vectors", COMPLEMENTARY.values(), ids=COMPLEMENTARY)
+def test_complementary_features_have_an_order(vectors: Tensor) -> None:
+    """The variance of the scores is nearly the largest there is, as numpy finds it; 0 would be no order at all."""
+    scores = principal_component(vectors.unsqueeze(0))[0].numpy()
+    largest = np.linalg.svd((vectors - vectors.mean(0)).numpy())[1][0] ** 2
+    assert (scores**2).sum() > 0.95 * largest > 0
+
+
+def test_scores_have_nearly_the_largest_variance_whatever_the_features() -> None:
+    """And a seed's are its own, whatever lies beside it."""
+    shares = []
+    for number in range(300):
+        envs, half = 3 + number % 14, 1 + number % 5
+        part = torch.rand(4, envs, half, generator=generator(number))
+        part = part.round() if number % 2 else part
+        vectors = torch.cat([part, 1 - part], 2)
+        scores = principal_component(vectors)
+        centered = (vectors - vectors.mean(1, keepdim=True)).double().numpy()
+        largest = np.linalg.svd(centered, compute_uv=False)[:, 0] ** 2
+        shares += (scores.double().square().sum(1).numpy()[largest > 0] / largest[largest > 0]).tolist()
+        torch.testing.assert_close(principal_component(vectors[2:]), scores[2:], atol=1e-4, rtol=1e-4)
+    assert min(shares) > 0.5 and np.quantile(shares, 0.05) > 0.9  # ten steps, of eigenvalues that lie close, too
 
 
 def test_environments_that_are_alike_have_no_order() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from lit_maprops import keys
-from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task
+from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, StagedGame, State, Task
+from lit_maprops.envs.base import Transition
 from lit_maprops.metrics.gradients import Reference, exact_reference, policy_gradient, pooled, spread
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
@@ -69,6 +70,40 @@ def test_exact_gradient_with_shared_parameters_is_that_of_the_common_return():
 def test_only_one_step_games_are_enumerated():
     assert exact_reference(policies_of(BoulderPush(), 1, []), BoulderPush()) is None
     assert exact_reference(policies_of(Coordination(10, 5), 1, []), Coordination(10, 5)) is None
+
+
+class DrawnPayoff(MatrixGame):
+    """Twice the payoff in half of the steps, nothing in the others."""
+
+    step_noise = 1
+
+    def transition(self, state: State, action: Tensor, noise: Tensor) -> Transition:
+        outcome = super().transition(state, action, noise)
+        return outcome._replace(reward=2 * (noise >= 0.5) * outcome.reward)
+
+
+class DrawnStart(MatrixGame):
+    start_noise = 1
+
+
+SEVERAL = {
+    "stages": StagedGame(),
+    "stages that may not come": StagedGame(advance="best"),
+    "a drawn payoff": DrawnPayoff(),
+    "a drawn start": DrawnStart(),
+}
+
+
+@pytest.mark.parametrize("task", SEVERAL.values(), ids=SEVERAL)
+def test_matrix_games_of_several_steps_or_with_chance_are_not_enumerated(task):
+    """One joint action of stage 0, or one draw of the payoff, says nothing of the others."""
+    assert exact_reference(policies_of(task, 1, []), task) is None
+
+
+def test_a_game_of_one_stage_is_the_matrix_game():
+    staged, plain = StagedGame("climbing", stages=1), MatrixGame("climbing")
+    policies = policies_of(plain, 2, [4])
+    torch.testing.assert_close(exact_reference(policies, staged), exact_reference(policies, plain))
 
 
 def batch_of(task: Task, action: Tensor) -> tuple[TensorDict, Tensor]:
