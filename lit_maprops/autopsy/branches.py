@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_maprops.autopsy.case import Case
-from lit_maprops.autopsy.replica import State, replica, with_fresh_streams
+from lit_maprops.autopsy.replica import State, replica
 from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.stacked.ranks import sliced
 from lit_maprops.system.checkpoint import CHECKPOINT_KEY
@@ -66,7 +66,7 @@ def _solved(case: Case, state: State, seeds: list[int], purpose: int, branches: 
     starts = [seed for seed in seeds for _ in branches]
     model = replica(case, ids, starts)
     rows = [row for row in range(len(seeds)) for _ in branches]
-    model.go_to(with_fresh_streams(sliced(state, rows), model.state()))
+    model.branch_from(sliced(state, rows))
     if model.iteration >= model.data.iterations:
         model.evaluations = model.evaluate("evaluation", model.eval_episodes)
     while model.iteration < model.data.iterations:

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 
 from lit_maprops.autopsy.branches import IDEAL, MOST_BRANCHES, branch_ids
 from lit_maprops.autopsy.case import Case
-from lit_maprops.autopsy.replica import Replica, State, replica, with_fresh_streams
+from lit_maprops.autopsy.replica import Replica, State, replica
 from lit_maprops.behavior import OnPolicy
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection, unsupported
@@ -60,10 +60,14 @@ def run_out(case: Case, before: State, seeds: list[int], times: int = TIMES) -> 
 
 
 def _at(case: Case, state: State, seeds: list[int]) -> Replica:
-    ids = branch_ids(seeds, state[CHECKPOINT_KEY]["iteration"], IDEAL, range(MOST_BRANCHES - 1, MOST_BRANCHES))
-    model = replica(case, ids, seeds)
-    model.go_to(with_fresh_streams(state, model.state()))
+    model = replica(case, _ids(seeds, state[CHECKPOINT_KEY]["iteration"]), seeds)
+    model.branch_from(state)
     return model
+
+
+def _ids(seeds: list[int], iteration: int) -> list[int]:
+    """Whose streams the ideal batch after ``iteration`` reads."""
+    return branch_ids(seeds, iteration, IDEAL, range(MOST_BRANCHES - 1, MOST_BRANCHES))
 
 
 def _exact(model: Replica) -> bool:
@@ -93,7 +97,8 @@ def _batch(model: Replica, times: int) -> TensorDictBase:
     task, data, seeds, policies = model.task, model.data, model.own_seeds, model.learner.policies
     behavior = OnPolicy("low_discrepancy" if task.max_steps == 1 else "independent")
     purposes = f"{PURPOSE} {model.iteration}"
-    behavior.build(task, model.run_seed, seeds)
+    assert model.start_ids is not None  # the run's own seeds
+    behavior.build(task, model.run_seed, _ids(model.start_ids, model.iteration))  # else every update draws the same
     envs = data.num_envs * times
     actor = BehaviorActor(policies, behavior, model.learner.acting_critic())
     place = task, model.run_seed, seeds, envs, f"{purposes} environment"

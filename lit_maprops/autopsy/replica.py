@@ -56,6 +56,14 @@ class Replica(LitMAPROPS):
         self.iteration = self.data.iterations_done = state[CHECKPOINT_KEY]["iteration"]
         self.restore_saved()
 
+    def branch_from(self, state: State) -> None:
+        """Stand where ``state`` stands, with other numbers to come: those of this replica, which has drawn none yet.
+
+        What draws begin a batch with was drawn when ``state``'s last one ended, so it is drawn anew; D is empty.
+        """
+        self.go_to(_with_fresh_streams(state, self.state()))
+        self.behavior.reset(None)
+
 
 def replica(case: Case, ids: list[int], start_ids: list[int]) -> Replica:
     """Seeds of a run at its beginning.
@@ -86,10 +94,10 @@ def replica(case: Case, ids: list[int], start_ids: list[int]) -> Replica:
     return model
 
 
-def with_fresh_streams(state: Any, fresh: Any) -> Any:
+def _with_fresh_streams(state: Any, fresh: Any) -> Any:
     """A state whose random streams are those of another one of the same form, so that other numbers come."""
     if not isinstance(state, dict):
         return state
     if "block_states" in state:
         return fresh
-    return {k: with_fresh_streams(v, fresh[k]) if k in fresh else v for k, v in state.items()}
+    return {k: _with_fresh_streams(v, fresh[k]) if k in fresh else v for k, v in state.items()}

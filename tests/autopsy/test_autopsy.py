@@ -1,5 +1,6 @@
 """``autopsy`` as a user meets it, and its parts on other runs than figure1."""
 
+import copy
 import itertools
 import json
 import re
@@ -13,13 +14,14 @@ import torch
 
 from lit_maprops import keys
 from lit_maprops.autopsy import ideal, replay
-from lit_maprops.autopsy.branches import SEARCH, Share, shares
+from lit_maprops.autopsy.branches import SEARCH, Share, branch_ids, shares
 from lit_maprops.autopsy.case import Case, load
 from lit_maprops.autopsy.findings import NOT, SAMPLING_ERROR, UNDECIDED, verdict
 from lit_maprops.autopsy.joint_actions import joint_actions
 from lit_maprops.autopsy.replay import Replay
 from lit_maprops.autopsy.replica import replica
 from lit_maprops.autopsy.search import Trail
+from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.cli.main import main
 from lit_maprops.metrics.evaluate import _Player
 
@@ -237,6 +239,58 @@ def test_branches_begin_where_the_seed_stood_and_draw_other_numbers(finished: Pa
     assert first == again and alone == first[1:]  # of a seed by itself, whatever is beside it
 
 
+LOW = [
+    "--data.env.payoff",
+    "climbing",
+    "--model.num_seeds",
+    "1",
+    "--model.learner.learning_rate",
+    "1e-9",
+    "--model.behavior",
+]
+LOW_DISCREPANCY = {
+    "first visits in sequence": ["LowDiscrepancy", "--model.behavior.first_visits", "sequence"],
+    "independent first visits": ["LowDiscrepancy"],
+    "of an adaptive sampler": ["MAPROPS", "--model.behavior.draws", "low_discrepancy"],
+}
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+@pytest.mark.parametrize("options", LOW_DISCREPANCY.values(), ids=LOW_DISCREPANCY)
+def test_low_discrepancy_branches_draw_batches_of_their_own(fit: Fit, options: list[str], engine: str) -> None:
+    """Nothing of the run's own next batch is left: its order of coordinates, where first visits begin, how many."""
+    case = load(fit("x", *LOW, *options, "--model.engine", engine))
+    moments = Replay(case, [0]).moments([2, 3])
+    branches = range(32)
+    model = replica(case, branch_ids([0], 2, SEARCH, branches), [0] * 32)
+    model.branch_from(replay.sliced(moments[2].state, [0] * 32))
+    draws = model.behavior.source
+    assert isinstance(draws, LowDiscrepancyDraws)
+    assert not draws.visits.used and not draws.met.any()
+    assert len(draws.order.unique(dim=0)) == draws.order.shape[1] and len(draws.begin.unique(dim=0)) == 32
+    model.iterate()
+    batches = model.batch.get(keys.ACTION).flatten(1)
+    own = moments[3].batch
+    assert own is not None and len(batches.unique(dim=0)) > 16
+    assert (batches == own.get(keys.ACTION).flatten(1)).all(1).sum() < 4
+
+
+def test_ideal_updates_in_a_row_draw_other_numbers(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one stream of actions for all of them, a run of ideal updates would repeat one sampling error."""
+    case, drawn = load(finished), []
+    original = ideal.OnPolicy.build
+    monkeypatch.setattr(
+        ideal.OnPolicy,
+        "build",
+        lambda self, *args: (original(self, *args), drawn.append(copy.deepcopy(self.action_streams).uniform(4)))[0],
+    )
+    state = Replay(case, [1]).moments([2])[2].state
+    drawn.clear()
+    ideal.run_out(case, state, [1], 2)
+    _, *updates = drawn  # the replica itself collects nothing
+    assert len(torch.cat(updates).unique(dim=0)) == len(updates) == case.iterations - 2
+
+
 def test_a_fixed_start_is_the_seeds_own(fit: Fit) -> None:
     """In training and evaluation alike, by kernels and by torch."""
     folder = fit("x", "--model.behavior", "OnPolicy", "--data.env.fixed_start", "true", env="BoulderPush")
@@ -277,6 +331,16 @@ def test_ideal_batches_of_one_step_games_are_even(fit: Fit) -> None:
     model = ideal._at(case, Replay(case, [0]).moments([1])[1].state, [0])
     for action in joint_actions(case.data.env, ideal._batch(model, 64)[0]):
         assert abs(action.in_batch - action.expected) < 8  # of 512; independent draws: a standard deviation of 10
+
+
+def test_a_game_in_stages_has_a_drawn_ideal_batch(fit: Fit) -> None:
+    """It is a matrix game by inheritance, and its first stage alone is not an update's batch."""
+    case = load(fit("x", "--model.learner", "Reinforce", "--model.behavior", "OnPolicy", env="StagedGame"))
+    assert not ideal.is_exact(case)
+    moments = Replay(case, [0]).moments([1, 2])
+    before, after = moments[1].state, moments[2].state
+    few, many = (ideal.redone(case, before, after, [0], times) for times in (1, 8))
+    assert not torch.equal(weights(few), weights(many))  # an exact one is the same however many are drawn
 
 
 def test_joint_actions_are_counted_by_hand(finished: Path) -> None:
