@@ -38,7 +38,7 @@ fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; i
 # Each file in one process, in the order that tests/conftest.py gives.
 FILES := -n auto --dist loadfile --no-loadscope-reorder
 
-test: setup ## run the tests, on one process more than there are cores
+test: setup ## run the tests, one process per core
 	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package
 	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
 

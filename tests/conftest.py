@@ -69,11 +69,6 @@ WITHOUT_CONFIG = {
 }  # fmt: skip
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: a quarter of the time tests wait, for a cluster's queue, servers that are silent, agents."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
     rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}

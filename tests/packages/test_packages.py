@@ -107,6 +107,7 @@ def test_every_command_serves_classes_of_an_installed_package(runs: Any) -> None
     assert figures["behavior"] == "Curious" and set(figures["samplers"]) == {
         "OnPolicy",
         "own",
+        "Curious",
         "meeting.policies.Eager",
     }
     policy = json.loads((place / "exported" / "policy.json").read_text())
