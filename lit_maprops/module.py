@@ -173,6 +173,7 @@ class LitMAPROPS(ResumableRun):
         self.learner.team = self.ranks.team
         seeds_here = len(self.own_seeds) * self.ranks.on_node
         data.check_memory(seeds_here)  # before networks of too many seeds are made
+        self.behavior.check_environments(data.num_envs)
         self.behavior.build(data.env, self.run_seed, self.own_seeds)
         self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.behavior.follow(self.learner)

@@ -9,17 +9,31 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies.runs import SQUARE, Outcome
 
 
+def share_of(solved: int, runs: int) -> str:
+    """A share with its Wilson interval."""
+    low, high = wilson_interval(solved, runs)
+    return f"{solved / runs:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def points(solved: int, runs: int, base_solved: int, base_runs: int, digits: int = 0) -> str:
+    """Percentage points between two shares with the Newcombe interval."""
+    low, high = difference_interval(solved, runs, base_solved, base_runs)
+    return signed(100 * (solved / runs - base_solved / base_runs), 100 * low, 100 * high, digits)
+
+
+def signed(value: float, low: float, high: float, digits: int = 0) -> str:
+    """A difference with its interval; -0 lies below 0."""
+    return "{} [{}, {}]".format(*(f"{x:+.{digits}f}" for x in (value, low, high)))
+
+
 def share(result: Outcome) -> str:
-    """Solved share with its Wilson interval."""
-    low, high = wilson_interval(result.solved, result.seeds)
-    return f"{result.solved / result.seeds:.0%} [{low:.0%}, {high:.0%}]"
+    """Solved share of an outcome."""
+    return share_of(result.solved, result.seeds)
 
 
 def difference(result: Outcome, base: Outcome) -> str:
-    """Percentage points against ``base`` with the Newcombe interval."""
-    low, high = difference_interval(result.solved, result.seeds, base.solved, base.seeds)
-    change = result.solved / result.seeds - base.solved / base.seeds
-    return f"{100 * change:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
+    """Percentage points against ``base``."""
+    return points(result.solved, result.seeds, base.solved, base.seeds)
 
 
 def mean_success(result: Outcome) -> str:

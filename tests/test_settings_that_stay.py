@@ -15,6 +15,7 @@ from lit_maprops.samplers import JointSampler
 from lit_maprops.system.errors import ConfigError
 
 NEWEST = Path("checkpoints") / "last.ckpt"
+TWO_ENVIRONMENTS = ["--data.num_envs", "2", "--data.behavior_batch_size", "2"]
 STAYS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("LowDiscrepancy", {"order": "policy"}, {"order": "state"}),
     ("LowDiscrepancy", {"order": "policy"}, {"order": None}),
@@ -62,7 +63,7 @@ def test_a_run_names_the_argument_that_differs(
     fit: Callable[..., Path], name: str, was: dict[str, Any], given: dict[str, Any]
 ) -> None:
     options = [word for key, value in was.items() for word in (f"--model.behavior.{key}", str(value))]
-    run = fit("x", "--model.behavior", name, *options, "--model.total_env_steps", "16")
+    run = fit("x", "--model.behavior", name, *options, *TWO_ENVIRONMENTS, "--model.total_env_steps", "16")
     before = (run / NEWEST).read_bytes()
     (argument,) = was
     told = f"{argument} differs from the run of ckpt_path: leave it as it was, {was[argument]}, not {given[argument]}"

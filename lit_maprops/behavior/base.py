@@ -133,6 +133,14 @@ class BehaviorPolicy(Configurable, nn.Module, ABC):
             return LowDiscrepancyDraws(columns, task, self.n_seeds, scrambling_streams)
         return (StratifiedDraws if self.draws == "stratified" else Draws)(columns)
 
+    def check_environments(self, num_envs: int) -> None:
+        """Refuse what takes effect between environments of a seed where there is one.
+
+        Raises:
+            ConfigError: draws are stratified over a single environment.
+        """
+        check_shared("draws", "stratified" if self.draws == "stratified" else None, num_envs)
+
     @abstractmethod
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         """Draw joint actions.
@@ -227,6 +235,15 @@ class OnPolicy(BehaviorPolicy):
     def update(self, measure: bool = True) -> UpdateStats:
         """Nothing to do."""
         return {}
+
+
+def check_shared(option: str, value: str | None, num_envs: int) -> None:
+    """Refuse an option whose numbers a seed's environments share, where a single one would draw independently."""
+    check(
+        value is None or num_envs > 1,
+        f"<behavior.{option}> {value} shares numbers out among environments and <data.num_envs> is 1: raise it, or "
+        f"leave {option} out",
+    )
 
 
 def choose_independently(family: Family, parameters: Tensor, behavior_parameters: Tensor, uniform: Tensor) -> Choice:

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops import keys
-from lit_maprops.behavior.base import Choice, OnPolicy
+from lit_maprops.behavior.base import Choice, OnPolicy, check_shared
 from lit_maprops.behavior.draws import Draws
 from lit_maprops.behavior.low_discrepancy_draws import FirstVisits, LowDiscrepancyDraws, Scrambling
 from lit_maprops.behavior.ordered_draws import Order, OrderedDraws, principal_component
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lit_maprops.targets import Learner
 
 Coordinates = Literal["agent", "joint"]
+MOST_JOINT_ACTIONS = 100_000
 
 
 class LowDiscrepancy(OnPolicy):
@@ -45,7 +46,8 @@ class LowDiscrepancy(OnPolicy):
         scrambling: of a state's sequence: ``shift`` (a digital shift) or ``owen`` (nested uniform scrambling).
         order: instead of a sequence per state, the environments of a vector step share a point set in the order of
             their ``value`` (the critic's, the mean over agents), ``state`` or ``policy`` (first principal components of
-            global states, of all agents' parameters); see ``behavior.ordered_draws``. None: a sequence per state.
+            global states, of all agents' parameters); see ``behavior.ordered_draws``. Needs two of them or more.
+            None: a sequence per state.
         max_joint_actions: most joint actions (n_actions ** n_agents) that ``coordinates`` joint may enumerate.
     """
 
@@ -58,13 +60,18 @@ class LowDiscrepancy(OnPolicy):
         first_visits: FirstVisits = "independent",
         scrambling: Scrambling = "shift",
         order: Order | None = None,
-        max_joint_actions: PositiveInt = 100_000,
+        max_joint_actions: PositiveInt = MOST_JOINT_ACTIONS,
     ) -> None:
         super().__init__("low_discrepancy")
         check(
             order is None or first_visits == "independent",
             "<behavior.first_visits> is sequence and <behavior.order> hands out points whatever was visited: leave "
             "first_visits out",
+        )
+        check(
+            coordinates == "joint" or max_joint_actions == MOST_JOINT_ACTIONS,
+            "<behavior.max_joint_actions> bounds what <behavior.coordinates> joint enumerates, and coordinates is "
+            "agent: leave max_joint_actions out",
         )
         self.coordinates, self.first_visits, self.scrambling = coordinates, first_visits, scrambling
         self.order, self.max_joint_actions = order, max_joint_actions
@@ -88,6 +95,11 @@ class LowDiscrepancy(OnPolicy):
                 f"<behavior.max_joint_actions> {self.max_joint_actions:,}: use agent",
             )
         super().build(task, run_seed, seed_ids)
+
+    @override
+    def check_environments(self, num_envs: int) -> None:
+        super().check_environments(num_envs)
+        check_shared("order", self.order, num_envs)
 
     @override
     def columns(self, task: Task) -> tuple[int, ...]:

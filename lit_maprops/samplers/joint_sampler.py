@@ -94,6 +94,7 @@ class JointSampler(SamplerState):
         name = type(behavior).__name__
         check(behavior.continuous or not self.continuous, f"{name} has no continuous actions: give n_actions")
         check(behavior.discrete or self.continuous, f"{name} has continuous actions only: give action_dims")
+        behavior.check_environments(num_envs)
         self.sizes, self.num_envs, self.seed, self.device = list(sizes), num_envs, seed, torch.device(device)
         self._unbuilt = copy.deepcopy(behavior)
         self.forget()

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from lit_maprops.behavior import MAPROPS, PROPS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import BoulderPush, Coordination, MatrixGame, Task
-from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.targets import MAPPO, Learner, Reinforce
 from studies.adam_epsilon.stops import Watched
+from studies.cells import points
 from studies.matrix_games.measures import (
     FIXED_SEEDS,
     Maker,
@@ -91,9 +92,7 @@ def games_section(rows: Rows) -> str:
                 rows.append(row | {"joint_tv": own, "solved": count, "seeds": GAME_SEEDS})
             low, high = wilson_interval(solved[0], GAME_SEEDS)
             cells = [f"{solved[0] / GAME_SEEDS:.3f} [{low:.3f}, {high:.3f}]"]
-            for count in solved[1:]:
-                low, high = difference_interval(count, GAME_SEEDS, solved[0], GAME_SEEDS)
-                cells.append(f"{100 * (count - solved[0]) / GAME_SEEDS:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+            cells += [points(count, GAME_SEEDS, solved[0], GAME_SEEDS, digits=1) for count in solved[1:]]
             lines.append(f"| {game} | {name} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from lit_maprops.system.files import write_atomically
 from studies import table_of
 from studies.advantages.measure import STUDY
 from studies.advantages.watch import LEARNERS
+from studies.cells import signed
 from studies.ledger import Ledger
 from studies.low_discrepancy.regimes import BASE, CEILING, FRESH, PLANNED, RUN_SEEDS, ledgers
 
@@ -73,7 +74,7 @@ def gains(counts: Counts) -> Iterator[list[str]]:
                     found.append(gain(own, base))
                     seeds.append(f"{own.seeds:,}")
             if len(found) == len(LEARNERS):
-                yield [source, sampler, " and ".join(seeds), *map(signed, found), signed(less(*found))]
+                yield [source, sampler, " and ".join(seeds), *(signed(*x) for x in found), signed(*less(*found))]
 
 
 Points = tuple[float, float, float]  # a figure and its interval
@@ -89,11 +90,6 @@ def less(a: Points, b: Points) -> Points:
     """a - b of independent figures, by the squares of their distances (Zou and Donner 2008)."""
     below, above = np.hypot(a[0] - a[1], b[2] - b[0]), np.hypot(a[2] - a[0], b[0] - b[1])
     return a[0] - b[0], float(a[0] - b[0] - below), float(a[0] - b[0] + above)
-
-
-def signed(points: Points) -> str:
-    """With its interval."""
-    return f"{points[0]:+.0f} [{points[1]:+.0f}, {points[2]:+.0f}]"
 
 
 def ceilings(counts: Counts) -> Iterator[list[str]]:

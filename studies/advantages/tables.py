@@ -72,13 +72,13 @@ def critics(table: Table, sampler: str) -> Iterator[list[str]]:
     for learner, own in table.measured():
         for update in POINTS if own == sampler else ():
             cells = [learner, str(update)]
-            for name, form in (("value rmse", ".2g"), ("rmse", ".2g"), ("correlation", ".2f"), ("wrong", ".0%")):
+            for name, form in (("value rmse", ".2g"), ("rmse", ".2g"), ("correlation", "z.2f"), ("wrong", ".0%")):
                 each = [table.of(learner, own, [update], f"{name} {critic}") for critic in LEARNERS]
                 cells.append(" / ".join(f"{one.mean():{form}}" for one in each))
                 if name in ("value rmse", "correlation"):
                     cells.append(text(interval(difference, each[1], each[0]), "+.2g"))
             each = [table.of(learner, own, [update], f"used {critic}") for critic in LEARNERS]
-            cells.append(" / ".join(f"{one.mean():.2f}" for one in each))
+            cells.append(" / ".join(f"{one.mean():z.2f}" for one in each))
             yield [*cells, text(interval(difference, each[1], each[0]), "+.2f")]
 
 
@@ -103,4 +103,4 @@ def errors(table: Table) -> Iterator[list[str]]:
             each = [table.of(learner, sampler, [update], f"error {name}") / norm for name in names]
             cells = [text(interval(median, one)) for one in each]
             cosines = [table.of(learner, sampler, [update], f"cosine {name}") for name in names]
-            yield [str(update), learner, sampler, *cells, " / ".join(f"{one.mean():.2f}" for one in cosines)]
+            yield [str(update), learner, sampler, *cells, " / ".join(f"{one.mean():z.2f}" for one in cosines)]

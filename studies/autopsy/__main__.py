@@ -23,9 +23,10 @@ from lit_maprops.autopsy.findings import NOT, SAMPLING_ERROR, UNDECIDED, Finding
 from lit_maprops.autopsy.ideal import run_out
 from lit_maprops.autopsy.replay import Replay
 from lit_maprops.autopsy.search import EVEN
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.system.files import write_atomically
 from studies import ROOT, table_of
+from studies.cells import points
 from studies.page import write_page
 from studies.runs import Run, complete
 
@@ -191,8 +192,7 @@ def over_ordinary(rows: list[Row]) -> str:
 def between(rows: list[Row]) -> str:
     """The difference of the learners' saved shares, in points."""
     (a, runs_a), (b, runs_b) = ((sum(int(r["ideal"]) for r in of(rows, k)), len(of(rows, k))) for k in LEARNERS)
-    low, high = difference_interval(a, runs_a, b, runs_b)
-    return f"{100 * (a / runs_a - b / runs_b):+.0f} points [{100 * low:+.0f}, {100 * high:+.0f}]"
+    return points(a, runs_a, b, runs_b).replace(" [", " points [")
 
 
 def told(learner: str, rows: list[Row], again: list[Row]) -> list[str]:

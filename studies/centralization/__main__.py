@@ -16,8 +16,9 @@ import torch
 
 from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.envs import Coordination
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
 from studies import table_of
+from studies.cells import points
 from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong, weak
 from studies.page import write_page
@@ -83,12 +84,6 @@ def measure() -> list[Row]:
     return rows
 
 
-def difference(solved: int, base: int) -> str:
-    """In points, with Newcombe's interval."""
-    low, high = difference_interval(solved, SEEDS, base, SEEDS)
-    return f"{100 * (solved - base) / SEEDS:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
-
-
 def table(rows: list[Row]) -> str:
     """Every cell, and what it is above on-policy sampling."""
     found = {(r["game"], int(r["n"]), r["sampler"]): r for r in rows}
@@ -101,7 +96,7 @@ def table(rows: list[Row]) -> str:
         solved = int(row["solved"])
         low, high = wilson_interval(solved, SEEDS)
         cells = [name, str(n), sampler, f"{solved / SEEDS:.1%} [{low:.1%}, {high:.1%}]"]
-        cells.append("" if sampler == BASE else difference(solved, base))
+        cells.append("" if sampler == BASE else points(solved, SEEDS, base, SEEDS))
         cells.append(f"{float(row['joint_tv']):.3f} / {float(row['joint_tv_on_policy']):.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -113,7 +108,7 @@ def centralized(rows: list[Row]) -> str:
     head = " | ".join(f"{own} minus {other.split(',')[0]}" for own, other in PAIRS)
     lines = [f"| game | n | {head} |", "|---" * (2 + len(PAIRS)) + "|"]
     for name, n in product(GAMES, SIZES):
-        cells = [difference(found[name, n, own], found[name, n, other]) for own, other in PAIRS]
+        cells = [points(found[name, n, own], SEEDS, found[name, n, other], SEEDS) for own, other in PAIRS]
         lines.append(f"| {name} | {n} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

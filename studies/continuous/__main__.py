@@ -205,7 +205,7 @@ def gradient_table(rows: list[Row]) -> str:
         base = error if row["sampler"] == "OnPolicy" else base
         lines.append(
             f"| {row['size']} | {row['n']} | {row['sampler']} | {row['tuned by']} | {row['learning rate']} "
-            f"| {row['delta']} | {row['squared bias']:.4f} | {row['variance']:.3f} "
+            f"| {row['delta']} | {row['squared bias']:z.4f} | {row['variance']:.3f} "
             f"| {cell(row, 'gradient error', 3)} | {error / base:.2f} |"
         )
     return "\n".join(lines)

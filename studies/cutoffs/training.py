@@ -10,8 +10,9 @@ from scipy.stats import t
 
 import lit_maprops as lm
 from lit_maprops.envs import Task
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.system.argument_types import AUTO
+from studies.cells import points
 from studies.cutoffs.fixed import RUN_SEED, Floats, Rows, kept
 from studies.cutoffs.tried import STRONG, Maker
 from studies.runs import SOLVED
@@ -130,8 +131,7 @@ def training(rows: Rows) -> str:
             solved, seeds = sum(rate >= SOLVED for rate in found["success"]), len(found["success"])
             base = (solved, seeds) if base is None else base
             low, high = wilson_interval(solved, seeds)
-            away = [100 * x for x in difference_interval(solved, seeds, *base)]
-            gain = f"{100 * (solved / seeds - base[0] / base[1]):+.0f} [{away[0]:+.0f}, {away[1]:+.0f}]"
+            gain = points(solved, seeds, *base)
             row: dict[str, object] = {"part": "training", "setting": name, "sampler": sampler, "seeds": seeds}
             row["solved"] = solved
             cells = []

@@ -2,8 +2,8 @@
 
 import csv
 
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies import table_of
+from studies.cells import points, share_of
 
 TABLE = table_of("delta_epsilon").with_name("earlier.csv")
 SOLVED, ERROR = "solved", ("joint_tv", "joint_tv_on_policy")
@@ -17,14 +17,11 @@ def earlier_rows() -> str:
     base, *_ = rows
     for row in rows:
         solved, seeds = int(row[SOLVED]), int(row["seeds"])
-        low, high = wilson_interval(solved, seeds)
         name, change = "on-policy", ""
         if row is not base:
-            ends = difference_interval(solved, seeds, int(base[SOLVED]), int(base["seeds"]))
-            points = 100 * (solved / seeds - int(base[SOLVED]) / int(base["seeds"]))
             name = f"delta {float(row['delta']):g}, epsilon {float(row['epsilon']):g}"
-            change = f"{points:+.0f} [{100 * ends[0]:+.0f}, {100 * ends[1]:+.0f}]"
+            change = points(solved, seeds, int(base[SOLVED]), int(base["seeds"]))
         own, on_policy = (float(row[key]) for key in ERROR)
-        share = f"{solved / seeds:.0%} [{low:.0%}, {high:.0%}] of {seeds}"
+        share = f"{share_of(solved, seeds)} of {seeds}"
         lines.append(f"| {name} | {share} | {change} | {own:.3f} / {on_policy:.3f} |")
     return "\n".join(lines)

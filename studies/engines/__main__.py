@@ -2,7 +2,8 @@
 
 import json
 
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
+from studies.cells import difference
 from studies.page import write
 from studies.runs import PARTS, Outcome, Run, complete, outcome
 
@@ -42,9 +43,14 @@ def measured(name: str, rows: list[dict[str, object]]) -> str:
         rows.append({"case": name, "engine": engine, "kernels": ran, "seeds": one.seeds, "solved": one.solved})
         rows[-1] |= {"low": low, "high": high, "seconds": seconds[-1]}
     a, b = (found[engine] for engine in ENGINES)
-    low, high = difference_interval(b.solved, b.seeds, a.solved, a.seeds)
-    difference = f"{100 * (b.solved / b.seeds - a.solved / a.seeds):+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
-    cells = [name, *shares, difference, f"{seconds[0]:.0f}", f"{seconds[1]:.1f}", f"{seconds[0] / seconds[1]:.1f}"]
+    cells = [
+        name,
+        *shares,
+        difference(b, a),
+        f"{seconds[0]:.0f}",
+        f"{seconds[1]:.1f}",
+        f"{seconds[0] / seconds[1]:.1f}",
+    ]
     line = "| " + " | ".join(cells) + " |"
     print(line, flush=True)
     return line

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 from lit_maprops.metrics.reliability import NORMAL_QUANTILE, difference_interval
 from studies import picture_of
+from studies.cells import signed
 from studies.first_visits.tasks import KINDS, Point
 
 POWER_QUANTILE = 0.8416212335729143  # of 0.8
@@ -34,7 +35,7 @@ def table(points: Sequence[Point]) -> str:
         ceiling = "" if point.ceiling is None else f"{point.ceiling:+.0f}"
         solved = f"{point.solved[0] / point.solved[1]:.0%} of {point.solved[1]}"
         solved += f" / {point.base[0] / point.base[1]:.0%} of {point.base[1]}"
-        change = f"{point.points:+.0f} [{low:+.0f}, {high:+.0f}]"
+        change = signed(point.points, low, high)
         lines.append(f"| {share} | {point.task} | {point.kind} | {reduction} | {solved} | {change} | {ceiling} |")
     return "\n".join(lines)
 

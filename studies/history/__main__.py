@@ -15,9 +15,10 @@ import numpy as np
 
 from lit_maprops.analyze.analysis import analyze, reference_of
 from lit_maprops.analyze.subject import load
-from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from lit_maprops.system.tables import read_table
 from studies import table_of
+from studies.cells import points
 from studies.history import shown
 from studies.history.tradeoff import BOULDER, SETTINGS, Table
 from studies.page import write
@@ -199,7 +200,7 @@ def runs_table(rows: list[Row], task: str) -> str:
         solved, seeds = (int(number(row, name)) for name in ("solved", "seeds"))
         low, high = wilson_interval(solved, seeds)
         base = own.get((sampler, "b = 1"))
-        change = "" if base is None or base is row else points(solved, seeds, base)
+        change = "" if base is None or base is row else points(solved, seeds, *solved_of(base))
         mean, mean_low, mean_high = (number(row, f"mean_success{end}") for end in ("", "_low", "_high"))
         error = f"{number(row, 'joint_tv'):.3f} / {number(row, 'joint_tv_on_policy'):.3f}"
         lines.append(
@@ -210,11 +211,9 @@ def runs_table(rows: list[Row], task: str) -> str:
     return "\n".join(lines)
 
 
-def points(solved: int, seeds: int, base: Row) -> str:
-    """Difference to a row with Newcombe's interval."""
-    of_base = int(number(base, "solved")), int(number(base, "seeds"))
-    low, high = difference_interval(solved, seeds, *of_base)
-    return f"{100 * (solved / seeds - of_base[0] / of_base[1]):+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
+def solved_of(row: Row) -> tuple[int, int]:
+    """Seeds that are solved, of how many."""
+    return int(number(row, "solved")), int(number(row, "seeds"))
 
 
 def main() -> None:

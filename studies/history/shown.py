@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies import picture_of
+from studies.cells import points, share_of
 from studies.history.tradeoff import BOULDER, HISTORIES, SETTINGS, Cell, Table
 
 COLORS = {"OnPolicy": "#4d4d4d", "TabularMAPROPS": "#d55e00", "MAPROPS": "#009e73"}
@@ -28,14 +28,11 @@ def table(kept: Table) -> str:
 
 
 def _line(cell: Cell, base: Cell | None) -> str:
-    low, high = wilson_interval(cell.solved, cell.seeds)
     change = ""
     if base is not None:
-        ends = difference_interval(cell.solved, cell.seeds, base.solved, base.seeds)
-        change = f"{100 * (cell.solved / cell.seeds - base.solved / base.seeds):+.0f}"
-        change += f" [{100 * ends[0]:+.0f}, {100 * ends[1]:+.0f}]"
+        change = points(cell.solved, cell.seeds, base.solved, base.seeds)
     cells = [
-        f"{cell.solved / cell.seeds:.0%} [{low:.0%}, {high:.0%}] of {cell.seeds}",
+        f"{share_of(cell.solved, cell.seeds)} of {cell.seeds}",
         change,
         f"{_text(cell, 'joint_tv', '.3f')} / {cell.mean('joint_tv_on_policy'):.3f}",
         _text(cell, "last_joint_tv", ".3f"),

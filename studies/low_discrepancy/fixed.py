@@ -11,9 +11,10 @@ import numpy as np
 from lit_maprops.behavior import MAPROPS, PROPS, Autoregressive, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.envs import Coordination, Task
 from lit_maprops.envs.games.payoffs import payoff_names
-from lit_maprops.metrics.reliability import difference_interval, mean_interval, wilson_interval
+from lit_maprops.metrics.reliability import mean_interval, wilson_interval
 from studies import ROOT
 from studies.all_games.__main__ import exact_gradient_solves, game_of, learning_rate
+from studies.cells import points
 from studies.matrix_games.measures import (
     FIXED_SEEDS,
     POLICIES,
@@ -122,8 +123,7 @@ def games() -> str:
                 low, high = wilson_interval(solved, runs)
                 cells.append(f"{solved / runs:.3f} [{low:.3f}, {high:.3f}], TV {error:.3f}")
             own, base = of["low-discrepancy"][0], of["on-policy"][0]
-            a, b = difference_interval(own, runs, base, runs)
-            change = f"{100 * (own - base) / runs:+.1f} [{100 * a:+.1f}, {100 * b:+.1f}]"
+            change = points(own, runs, base, runs, digits=1)
             lines.append(f"| {title} | {n} | {' | '.join(cells)} | {change} |")
     return "\n".join(lines)
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from lit_maprops.cli.main import main as main_command
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.system.tables import read_table
 from studies import ROOT
+from studies.cells import points, share_of
 from studies.many_agents import scaling
 from studies.many_agents.fixed import GRID
 from studies.many_agents.samplers import COMPARED, Rows, Setting, setting_name
@@ -170,11 +171,9 @@ def compared(runs: dict[str, dict[str, Run]], rows: Rows) -> str:
         for sampler, run in of_samplers.items():
             result = result_of(run)
             seeds = len(result.success)
-            low, high = wilson_interval(result.solved, seeds)
-            ends = difference_interval(result.solved, seeds, base.solved, seeds)
-            change = f"{100 * (result.share - base.share):+.0f} [{100 * ends[0]:+.0f}, {100 * ends[1]:+.0f}]"
+            change = points(result.solved, seeds, base.solved, seeds)
             cells = [
-                f"{result.share:.0%} [{low:.0%}, {high:.0%}] of {seeds}",
+                f"{share_of(result.solved, seeds)} of {seeds}",
                 "" if sampler == "OnPolicy" else change,
                 *(
                     f"{result.error('pairwise_tv', part):.3f} / {result.error('pairwise_tv_on_policy', part):.3f}"
@@ -183,6 +182,7 @@ def compared(runs: dict[str, dict[str, Run]], rows: Rows) -> str:
                 f"{np.mean(result.table['behavior/kl'][:EARLY]):.2f}",
             ]
             lines.append(f"| {task} | {sampler} | {' | '.join(cells)} |")
+            low, high = wilson_interval(result.solved, seeds)
             rows.append({"part": "compared", "setting": task, "sampler": sampler, "seeds": seeds, "low": low})
             rows[-1] |= {"high": high, "solved": result.solved, "mean_success": result.success.mean()}
             rows[-1] |= {f: result.error(f, slice(EARLY)) for f in ("pairwise_tv", "pairwise_tv_on_policy")}

@@ -17,9 +17,10 @@ from torch import Tensor
 from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.envs import MatrixGame
 from lit_maprops.envs.games.payoffs import payoff_names
-from lit_maprops.metrics.reliability import difference_interval, wilson_interval
+from lit_maprops.metrics.reliability import wilson_interval
 from studies import table_of
 from studies.all_games.__main__ import UPDATES, learning_rate
+from studies.cells import points
 from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong
 from studies.page import write_page
@@ -88,9 +89,7 @@ def totals(rows: list[Row], games: Iterable[str]) -> str:
             for (solved, of), (base, base_of) in zip(own, sums[BASE], strict=True):
                 low, high = wilson_interval(solved, of) if of else (0.0, 0.0)
                 cells.append(f"{solved / of:.1%} [{low:.1%}, {high:.1%}] of {of:,}" if of else "none")
-                a, b = difference_interval(solved, of, base, base_of) if of else (0.0, 0.0)
-                change = f"{100 * (solved / of - base / base_of):+.1f} [{100 * a:+.1f}, {100 * b:+.1f}]" if of else ""
-                cells.append("" if name == BASE else change)
+                cells.append(points(solved, of, base, base_of, digits=1) if of and name != BASE else "")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

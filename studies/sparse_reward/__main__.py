@@ -10,8 +10,8 @@ import csv
 import logging
 import warnings
 
-from lit_maprops.metrics.reliability import difference_interval
 from studies import picture_of, table_of
+from studies.cells import points
 from studies.page import write
 from studies.sparse_reward import measure
 from studies.sparse_reward.measure import BASE, CONSOLATIONS, GRADIENT, PHASES, SAMPLERS, SEEDS, Row
@@ -46,8 +46,7 @@ def solved_table(table: Table) -> str:
         for sampler in SAMPLERS:
             own = ("runs", consolation, sampler)
             solved, base = (round(SEEDS * table.number(*own[:2], s, "solved")) for s in (sampler, BASE))
-            ends = difference_interval(solved, SEEDS, base, SEEDS)
-            change = "{:+.0f} [{:+.0f}, {:+.0f}]".format(*(100 * x for x in ((solved - base) / SEEDS, *ends)))
+            change = points(solved, SEEDS, base, SEEDS)
             error = " / ".join(f"{table.number(*own, name):.3f}" for name in ("joint_tv", "joint_tv_on_policy"))
             cells = [
                 table.text(*own, "solved", scale=100, form=".0f"),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
 from lit_maprops.metrics.reliability import mean_interval
-from studies.cells import difference, share
+from studies.cells import difference, share, signed
 from studies.runs import SOLVED, Outcome
 from studies.tasks.plan import BASE, TASKS, Cell, cells
 from studies.tasks.results import Results, Row
@@ -58,8 +58,7 @@ def change(values: NDArray[np.floating], base: NDArray[np.floating]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # equal values of all seeds: their variance of 0 is exact
         ends = ttest_ind(own, other, equal_var=False).confidence_interval(0.95)
-    texts = (float(own.mean() - other.mean()), float(ends.low), float(ends.high))
-    return "{} [{}, {}]".format(*(f"{x:+.2f}" for x in texts))
+    return signed(float(own.mean() - other.mean()), float(ends.low), float(ends.high), digits=2)
 
 
 def line(results: Results, cell: Cell, told: bool) -> str:

@@ -120,7 +120,8 @@ def test_samplers_of_the_runs_own_class_have_default_settings(fit: Callable[...,
     found = samplers_of(subject, ["MAPROPS", "OnPolicy"])
     assert list(found) == ["OnPolicy", "own", "MAPROPS"]
     assert [found[name].template.hidden for name in ("own", "MAPROPS")] == [[3], [64, 64]]
-    even = fit("even", "--model.behavior", "OnPolicy", "--model.behavior.draws", "stratified")
+    environments = ["--data.num_envs", "2", "--data.behavior_batch_size", "2"]
+    even = fit("even", "--model.behavior", "OnPolicy", "--model.behavior.draws", "stratified", *environments)
     found = samplers_of(load(checkpoint_of(even)), [])
     assert [(name, found[name].template.draws) for name in found] == [
         ("OnPolicy", "independent"),

@@ -21,14 +21,18 @@ from scipy.stats import chisquare, kstest, qmc
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior import BehaviorPolicy, LowDiscrepancy
+from lit_maprops.behavior import BehaviorPolicy, LowDiscrepancy, OnPolicy
 from lit_maprops.behavior.low_discrepancy_draws import LowDiscrepancyDraws
 from lit_maprops.behavior.ordered_draws import principal_component
+from lit_maprops.data import MultiAgentData
 from lit_maprops.distributions import joint
-from lit_maprops.envs import Task
+from lit_maprops.envs import MatrixGame, Task
+from lit_maprops.module import LitMAPROPS
+from lit_maprops.samplers import JointSampler
 from lit_maprops.stacked.sobol import PERIOD, to_uniform
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import ConfigError
+from lit_maprops.targets import IPPO
 
 SCRAMBLINGS = ["shift", "owen"]
 # All but Greedy, which draws nothing.
@@ -408,6 +412,22 @@ def test_what_cannot_be_is_refused(case: str) -> None:
 def test_a_sequence_of_first_visits_has_no_order() -> None:
     with pytest.raises(ConfigError, match="first_visits is sequence and order hands"):
         LowDiscrepancy(first_visits="sequence", order="state")
+
+
+def test_a_bound_without_what_it_bounds_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_joint_actions bounds what coordinates joint enumerates"):
+        LowDiscrepancy(max_joint_actions=5)
+    assert LowDiscrepancy(coordinates="joint", max_joint_actions=5).max_joint_actions == 5
+
+
+@pytest.mark.parametrize("behavior", [LowDiscrepancy(order="state"), OnPolicy(draws="stratified")], ids=repr)
+def test_what_environments_share_needs_two_of_them(behavior: BehaviorPolicy) -> None:
+    with pytest.raises(ConfigError, match="shares numbers out among environments and num_envs is 1"):
+        JointSampler(behavior, n_actions=[2, 2], num_envs=1)
+    JointSampler(behavior, n_actions=[2, 2], num_envs=2)
+    data = MultiAgentData(MatrixGame(), num_envs=1, behavior_batch_size=1, target_batch_size=8)
+    with pytest.raises(ConfigError, match=r"num_envs is 1: raise it, or leave (order|draws) out"):
+        LitMAPROPS(behavior, IPPO(), total_env_steps=8).prepare(data)
 
 
 def test_without_a_critic_there_are_no_values() -> None:
