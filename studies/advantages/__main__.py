@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from studies.advantages import gains, measure, tables
 from studies.advantages.gains import Count
+from studies.cells import signed
 from studies.page import write_page
 
 
@@ -22,7 +23,7 @@ def solved_by(name: str, sampler: str) -> Count | None:
 def between(a: str, b: str, sampler: str = measure.ON_POLICY) -> str:
     """Points that learner a solves more than learner b, where both have been run."""
     own, base = solved_by(a, sampler), solved_by(b, sampler)
-    return "" if own is None or base is None else gains.signed(gains.gain(own, base))
+    return "" if own is None or base is None else signed(*gains.gain(own, base))
 
 
 def told() -> Iterator[list[str]]:
@@ -31,7 +32,7 @@ def told() -> Iterator[list[str]]:
         counts = [solved_by(name, sampler) for sampler in (measure.ON_POLICY, measure.CLOSED_FORM)]
         cells = ["not run" if count is None else gains.solved(count) for count in counts]
         base, own = counts
-        more = "" if own is None or base is None else gains.signed(gains.gain(own, base))
+        more = "" if own is None or base is None else signed(*gains.gain(own, base))
         yield [name, *cells, more]
 
 
