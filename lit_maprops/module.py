@@ -133,9 +133,8 @@ class LitMAPROPS(ResumableRun):
         self.phases = phases.Phases()
         self.engines: Engines | None = None  # of a fit's parts
         self.clock: TrainerClock | None = None  # during a fit
-        self._steppers: list[
-            Any
-        ] = []  # likewise, if anybody hears them: Lightning's wrappers of the learner's optimizer and phi's
+        # Likewise, if anybody hears them: Lightning's wrappers of the learner's optimizer and phi's.
+        self._steppers: list[Any] = []
         self.evaluations: dict[str, Evaluation] | None = None  # of the newest iteration, if any
         self.evaluation_result: dict[str, Evaluation] | None = None  # of validate or test
         self.quarantined: list[dict[str, Any]] = []  # of all ranks' seeds, see ``Faults.state_dict``
