@@ -38,12 +38,17 @@ fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; i
 # Each file in one process, in the order that tests/conftest.py gives.
 FILES := -n auto --dist loadfile --no-loadscope-reorder
 
+# The pretended device must be there before the first gradient, and forbids forks: a process of its own, which takes
+# what the others, that often wait, leave of the cores.
 test: setup ## run the tests, one process per core
-	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package
-	$(BIN)/python -m pytest tests/test_device.py # its pretended device must be there before the first gradient, and forbids forks
+	@mkdir -p build
+	@nice $(BIN)/python -m pytest tests/test_device.py >build/test_device.log 2>&1 & device=$$!; \
+	$(BIN)/python -m pytest $(FILES) --ignore tests/test_device.py --ignore tests/package; others=$$?; \
+	wait $$device; device=$$?; cat build/test_device.log; exit $$((others || device))
 
-test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves, long sweeps of cases
-	$(BIN)/python -m pytest -n auto --dist load -m slow
+test-slow: setup ## the tests that "test" leaves out: many processes, requeued jobs, dying servers, whole learning curves, long tables of cases
+	$(BIN)/python -m pytest -n auto --dist load -m slow --ignore tests/test_device.py
+	$(BIN)/python -m pytest -m slow tests/test_device.py
 
 # An environment of its own, without the package and without torch: the site is made of what stands in the sources.
 # Not --quiet, which hides warnings from --strict, too.

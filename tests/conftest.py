@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
@@ -69,14 +71,25 @@ WITHOUT_CONFIG = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is slow is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
+    thin_out(items)
     rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
     if find_spec("jaxmarl") is None:
         for item in items:
             if hasattr(item, "callspec") and any(map(of_jaxmarl, item.callspec.params.values())):
                 item.add_marker(pytest.mark.skip(reason="needs the extra jaxmarl"))
+
+
+def thin_out(items: list[pytest.Item]) -> None:
+    """Of a long table of cases that is marked ``every(k)``, leave all but each k-th to ``make test-slow``."""
+    numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    for item in items:
+        mark = item.get_closest_marker("every")
+        if mark is not None and next(numbers[item.nodeid.partition("[")[0]]) % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
 
 
 def of_jaxmarl(case: object) -> bool:

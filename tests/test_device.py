@@ -108,7 +108,12 @@ def figures_of(model: LitMAPROPS) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in model.row.items() if not name.startswith("time/")}
 
 
-@pytest.mark.parametrize(("task", "sampler"), PAIRS)
+WIDE = ("Overcooked", "RWARE")  # as many numbers in a state as make autograd slow
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler"), [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] in WIDE)) for pair in PAIRS]
+)
 def test_a_device_gives_the_results_of_the_cpu(pretending: Any, task: str, sampler: str) -> None:
     """Two target iterations with resets, sampling error and updates; an operand left on the CPU would be refused.
 
@@ -164,6 +169,7 @@ def test_other_networks_on_a_device(pretending: Any, task: type[Task], sampler: 
     assert_same_on_a_device(task, sampler, {"hidden": [8], **options})
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("task", "sampler"),
     [(BoulderPush, "MAPROPS"), (Shifts, "PROPS"), (ContinuousShifts, "GaussianAdjustment"), (Shifts, "Autoregressive")],
@@ -233,6 +239,7 @@ def test_a_behavior_update_never_waits(pretending: Any, sampler: str, stops: boo
     assert steps.tolist() == [1 if stops else 5] * 2
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("learner", [IPPO, MAPPO, HAPPO])
 @pytest.mark.parametrize(
     "options",

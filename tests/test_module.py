@@ -191,6 +191,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("case", "kind"), PAIRS)
 def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     behavior, learner, task, batches = case(kind)

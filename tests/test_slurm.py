@@ -205,6 +205,7 @@ def test_the_documented_sweep_ends_in_the_same_bits_as_here(slurm: Slurm, tmp_pa
     assert result.returncode == 0 and "slurm job" not in result.stderr, result.stderr
 
 
+@pytest.mark.slow  # as long as the documented sweep below, which is run in every test
 def test_a_sweep_that_is_stopped_leaves_the_queue_clean_and_goes_on(slurm: Slurm, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "toy"
     words = sweep(tmp_path, TOY | {"command": [*TOY["command"], "--steps=70"]})

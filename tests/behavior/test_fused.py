@@ -268,6 +268,7 @@ def test_groups_of_entries_do_not_matter(last_layer, numbers, monkeypatch):
 # compiled
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_updates_are_the_eager_ones_and_growing_data_fits_one_size():
     task = StatesTask(n_states=3, n_agents=2, n_actions=3)

@@ -115,6 +115,7 @@ def test_what_terminates_is_not_truncated_whatever_a_task_says():
     assert after["terminated"].all() and not after["truncated"].any()
 
 
+@pytest.mark.every(2)
 @CONTRACT
 def test_no_episode_is_longer_than_the_time_limit(name, settings):
     env = make(name, settings)
@@ -153,7 +154,7 @@ def all_outputs(task, state, action, noise, start_noise):
 
 
 @CONTRACT
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(), *(pytest.param(s, marks=pytest.mark.slow) for s in [(1,), (1, 1)])], ids=str)
 def test_a_batch_step_is_the_stack_of_single_steps(name, settings, shape):
     task, batch = TASKS[name](**settings), (4, 5)
     state, action, noise = visited(task, batch)
@@ -195,6 +196,7 @@ def test_a_reset_touches_only_the_rows_it_is_told(name, settings, told):
     assert (env.state["step"][rows] == 0).all() and (env.state["step"][~rows] > 0).all()
 
 
+@pytest.mark.every(2)
 @CONTRACT
 def test_stepping_after_the_end_is_harmless(name, settings):
     env = make(name, settings)

@@ -58,6 +58,7 @@ COMPARED = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("feature", [food_and_levels, levels, first_agent_and_food, places_of_agents])
 @pytest.mark.parametrize("name", COMPARED)
 def test_starts_are_distributed_as_in_the_package(name, feature, packages_starts):

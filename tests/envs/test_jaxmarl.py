@@ -61,7 +61,7 @@ def near(ours, theirs):
 
 STEPPED = [
     ("HeuristicEnemySMAX", "3m", {}, [8, 8, 8], 72),
-    ("MPE_simple_spread_v3", None, {}, [5, 5, 5], 54),
+    pytest.param("MPE_simple_spread_v3", None, {}, [5, 5, 5], 54, marks=pytest.mark.slow),  # so does test_mpe_ports.py
     ("MPE_simple_speaker_listener_v4", None, {}, [3, 5], 14),
     ("overcooked", "cramped_room", {}, [6, 6], 1040),
 ]
@@ -119,6 +119,7 @@ def battles(task, rows=64, steps=60, salt=0):
     return told
 
 
+@pytest.mark.slow
 def test_a_success_is_a_battle_that_jaxmarl_counts_as_won():
     """By the wrapper of its baselines, which reads that from the reward."""
     from jaxmarl.wrappers.baselines import SMAXLogWrapper

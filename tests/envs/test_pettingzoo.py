@@ -396,6 +396,7 @@ SAMPLERS = [(name, "survivor") for name in DISCRETE]
 SAMPLERS += [(name, "survivor_in_boxes") for name in sorted(BEHAVIORS) if BEHAVIORS[name].continuous]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("learner", ["IPPO", pytest.param("Reinforce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("behavior", "toy"), SAMPLERS)
 def test_agents_that_left_choose_nothing_whatever_samples(behavior, toy, learner):

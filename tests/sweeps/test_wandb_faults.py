@@ -100,6 +100,7 @@ def test_a_server_that_does_not_serve_from_the_start(
 def test_a_server_that_stops_serving_in_the_middle(
     tmp_path: Path, fit_online: Any, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
+    monkeypatch.setattr(wandb_run, "WANDB_FINISH_SECONDS", 3)
     with StandIn() as server:
 
         def stop() -> None:
