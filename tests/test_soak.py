@@ -3,14 +3,17 @@
 import gc
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.run.options import parsed
 from studies.soak.growth import slope
 
 # Target iterations, all at the same point between evaluations; by the first, most caches are all but full.
@@ -42,6 +45,19 @@ def test_nothing_is_kept_from_one_iteration_to_the_next(
     assert tensors <= 0
     assert files <= 0
     assert blocks < 2 * (LOOKS[1] - LOOKS[0])  # a row of metrics.csv has about thirty numbers
+
+
+def test_nothing_keeps_what_the_options_built() -> None:
+    """Of a notebook's runs one after the other only the newest may take memory; environments are the largest part."""
+
+    def built() -> list[weakref.ref[object]]:
+        cli = parsed(["--config", str(ROOT / "conf/matrix_game.yaml")])
+        return [weakref.ref(one) for one in (cli.datamodule.env, cli.model, cli.parser)]
+
+    for _ in range(2):
+        left = built()
+        gc.collect()
+        assert [one() for one in left] == [None] * 3
 
 
 def test_slope_of_a_straight_line() -> None:

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from contextvars import copy_context
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -267,7 +268,8 @@ def _built(options: list[str] | dict[str, Any], command: str, trusted: set[str] 
     """The classes of options, import paths among which must be of trusted packages; None: of any."""
     try:
         with without_environment(), nullcontext() if trusted is None else only_of(trusted):
-            return RunCLI(options, command)
+            # The parser remembers in the context what it built: in one of its own that ends with it, environments too.
+            return copy_context().run(RunCLI, options, command)
     except ConfigError:
         raise
     except (*USER_ERRORS, ValueError, ImportError, MisconfigurationException) as error:
