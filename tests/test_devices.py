@@ -248,6 +248,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:
     run = Started(tmp_path, 2)
     os.kill(run.ranks[1], signal.SIGKILL)

@@ -74,7 +74,7 @@ CASES = {
     ),
     "props on continuous actions": (
         "TwoPeaks",
-        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.draws", "stratified"],
+        ["--model.behavior", "PROPS", "--model.behavior.minibatches", "2", "--model.behavior.draws", "low_discrepancy"],
     ),
     "boulder push": ("BoulderPush", []),
     "boulder push, half full of history": ("BoulderPush", ["--data.history_batches", "4"]),

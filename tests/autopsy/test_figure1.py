@@ -88,6 +88,7 @@ def test_the_replay_is_the_run(case: Case, replay: Replay) -> None:
         assert (logits[0, :, 1] > logits[0, :, 0]).all()  # it has settled on (B, B)
 
 
+@pytest.mark.slow
 def test_the_chances_are_those_of_brute_force(found: list[Finding], replay: Replay) -> None:
     """On either side of the decisive update and with the expected gradient; within 4 standard errors."""
     generator = np.random.default_rng(0)

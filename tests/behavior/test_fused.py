@@ -185,6 +185,7 @@ def assert_same(a: Case, b: Case, atol: float, entries: object = slice(None)) ->
         torch.testing.assert_close(own[entries], other[entries], atol=atol, rtol=atol)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("stack", [(4,), (2, 2)])
 @pytest.mark.parametrize(("parts", "merge"), [(1, False), (1, True), (3, False)])
 @pytest.mark.parametrize("last_layer", [False, True])

@@ -85,6 +85,7 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
         assert {key: (tuple(v.shape), v.dtype) for key, v in leaves(stepped).items()} == expected
 
 
+@pytest.mark.every(2)
 @CONTRACT
 def test_flags_agree(name, settings):
     env = make(name, settings)
@@ -179,6 +180,7 @@ def test_tasks_leave_their_arguments_alone(name, settings):
     assert state.keys() == copies.keys() - {"action", "noise", "start_noise"}
 
 
+@pytest.mark.every(3)
 @CONTRACT
 @pytest.mark.parametrize("told", [[[1, 0, 0], [0, 0, 0]], [[0, 1, 1], [1, 0, 1]]], ids=["one row", "some rows"])
 def test_a_reset_touches_only_the_rows_it_is_told(name, settings, told):

@@ -124,6 +124,7 @@ def used(name, settings):
     return env
 
 
+@pytest.mark.every(2)
 @CONTRACT
 @pytest.mark.parametrize(
     "maker, steps",

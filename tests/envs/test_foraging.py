@@ -66,6 +66,7 @@ def count(seen, before, action, after, reward):
     seen["all collected"] += all(r < 0 for r, _ in after[2])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("episodes", [EPISODES, MANY])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_step_is_that_of_the_package(name, episodes):

@@ -76,6 +76,7 @@ STEPPED = [
 ]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
 @pytest.mark.parametrize(("scenario", "options", "numbers", "components"), STEPPED, ids=str)
 def test_steps_are_those_of_vmas(scenario, options, numbers, components, continuous):
