@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL
 from mpe2.simple_spread import simple_spread
-from scipy.stats import bootstrap, norm
+from scipy.stats import bootstrap, fisher_exact, norm, ttest_ind
+from statsmodels.stats.multitest import multipletests
 
 from lit_maprops.cli.main import main
 from lit_maprops.run.options import RunCLI
@@ -20,7 +21,7 @@ from studies.tasks import __main__ as study
 from studies.tasks.figure import points
 from studies.tasks.plan import BASE, RUN_SEED, SEEDS, TASKS, Cell, cells, run_of
 from studies.tasks.results import Results, curve_rows
-from studies.tasks.tables import change, coverage, published_table, section
+from studies.tasks.tables import answer, change, comparisons, coverage, published_table, section
 
 TABLES = ROOT / "studies" / "tasks"
 
@@ -143,6 +144,49 @@ def test_a_page_that_lacks_cells_says_so(tmp_path: Path) -> None:
 
 def test_the_whole_page_says_that(tmp_path: Path) -> None:
     assert coverage(entered(tmp_path, cells())) == f"All {len(cells())} cells (task, learner, sampler) were measured."
+
+
+def solving(numbers: dict[Cell, int]) -> dict[Cell, list[dict[str, str]]]:
+    """So many seeds of 32 are solved, or without success their returns, which alternate around the number."""
+    rows = {}
+    for cell, number in numbers.items():
+        told = not cell.task.startswith("MPE")
+        rows[cell] = [
+            {
+                "greedy_success_rate": str(float(seed < number)) if told else "nan",
+                "greedy_return": str(number + seed % 2),
+                "seconds": "1",
+            }
+            for seed in range(32)
+        ]
+    return rows
+
+
+def test_the_answer_is_corrected_for_the_number_of_comparisons(tmp_path: Path) -> None:
+    """Against Fisher's, Welch's and Holm's of scipy and statsmodels."""
+    game, maze, mpe = (Cell(name, "IPPO", BASE) for name in ("StagedGame", "TMaze", "MPE spread"))
+    better, worse, ordered = "LowDiscrepancy", "MAPROPS", "LowDiscrepancy, ordered by value"
+    numbers = {game: 8, game._replace(sampler=better): 17, game._replace(sampler="TabularMAPROPS"): 12}
+    numbers |= {maze: 20, maze._replace(sampler=worse): 11, mpe: -3, mpe._replace(sampler=ordered): -2}
+    results = results_of(tmp_path)
+    results.last |= solving(numbers)
+    found = comparisons(results)
+    assert [(one.cell.task, one.sign) for one in found] == [
+        ("StagedGame", 1), ("StagedGame", 0), ("TMaze", -1), ("MPE spread", 1),
+    ]  # fmt: skip
+    pairs = [((17, 15), (8, 24)), ((12, 20), (8, 24)), ((11, 21), (20, 12))]
+    p = [float(fisher_exact(pair).pvalue) for pair in pairs]
+    p.append(float(ttest_ind([-2, -1] * 16, [-3, -2] * 16, equal_var=False).pvalue))
+    assert [one.p for one in found] == pytest.approx(p)
+    assert list(multipletests(p, method="holm")[0]) == [False, False, False, True]
+    assert answer(results) == (
+        "MPE spread, IPPO, LowDiscrepancy, ordered by value (+1.00 [+0.75, +1.25] of return) is told from on-policy "
+        "sampling after Holm's correction for 4 comparisons. Uncorrected, 2 intervals lie above 0: StagedGame, IPPO, "
+        "LowDiscrepancy (+28 [+4, +48] points); MPE spread, IPPO, LowDiscrepancy, ordered by value (+1.00 [+0.75, "
+        "+1.25] of return). Uncorrected, one interval lies below 0: TMaze, IPPO, MAPROPS (-28 [-48, -4] points)."
+    )
+    del results.last[mpe._replace(sampler=ordered)]
+    assert answer(results).startswith("No sampler is told from on-policy sampling after Holm's correction for 3 ")
 
 
 def published() -> list[dict[str, str]]:

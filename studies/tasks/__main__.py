@@ -12,7 +12,7 @@ from studies.page import write_page
 from studies.tasks.figure import draw
 from studies.tasks.plan import LEARNERS, RUN_SEED, SAMPLERS, SEEDS, TASKS, cells
 from studies.tasks.results import Results
-from studies.tasks.tables import coverage, published_table, section
+from studies.tasks.tables import answer, coverage, published_table, section
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
     sections = [section(results, name) for name in TASKS]
     write_page(
         "tasks",
+        answer=answer(results),
         coverage=coverage(results),
         run_seed=RUN_SEED,
         seeds=SEEDS,

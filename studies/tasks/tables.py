@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
-from lit_maprops.metrics.reliability import mean_interval
-from studies.cells import difference, share, signed
+from lit_maprops.metrics.reliability import difference_interval, mean_interval
+from studies.cells import difference, holm, p_value, share, signed
 from studies.runs import SOLVED, Outcome
 from studies.tasks.plan import BASE, TASKS, Cell, cells
 from studies.tasks.results import Results, Row
@@ -25,6 +26,53 @@ def coverage(results: Results) -> str:
     return (
         f"{count} of {len(planned)} cells (task, learner, sampler) were measured; {finished}. The page is not complete."
     )
+
+
+class Comparison(NamedTuple):
+    """Of a cell with on-policy sampling, same learner: solved seeds where success is told, else the greedy return."""
+
+    cell: Cell
+    text: str
+    p: float
+    sign: int  # of a difference whose interval excludes 0, else 0
+
+
+def comparisons(results: Results) -> list[Comparison]:
+    """All that have been measured."""
+    found = []
+    for cell in cells():
+        base = cell._replace(sampler=BASE)
+        if cell.sampler == BASE or not {cell, base} <= results.last.keys():
+            continue
+        own, other = outcome(results, cell), outcome(results, base)
+        if own is not None and other is not None:
+            ends = difference_interval(own.solved, own.seeds, other.solved, other.seeds)
+            text, p = f"{difference(own, other)} points", p_value(own, other)
+        else:
+            pair = [results.values(one, "greedy_return") for one in (cell, base)]
+            welch = ttest_ind(*pair, equal_var=False)
+            ends, p = tuple(welch.confidence_interval(0.95)), float(welch.pvalue)
+            text = f"{change(*pair)} of return"
+        found.append(Comparison(cell, text, p, int(ends[0] > 0) - int(ends[1] < 0)))
+    return found
+
+
+def answer(results: Results) -> str:
+    """Whether any sampler differs from on-policy sampling, corrected for the number of comparisons and not."""
+    found = comparisons(results)
+    sure = [one for one, p in zip(found, holm([one.p for one in found]), strict=True) if p < 0.05]
+    told = f"is told from on-policy sampling after Holm's correction for {len(found)} comparisons"
+    says = f"No sampler {told}." if not sure else f"{_listed(sure)} {told}."
+    for sign, where in ((1, "above"), (-1, "below")):
+        alone = [one for one in found if one.sign == sign]
+        count = {0: "no interval lies", 1: "one interval lies"}.get(len(alone), f"{len(alone)} intervals lie")
+        says += f" Uncorrected, {count} {where} 0"
+        says += f": {_listed(alone)}." if alone else "."
+    return says
+
+
+def _listed(found: Sequence[Comparison]) -> str:
+    return "; ".join(f"{one.cell.task}, {one.cell.learner}, {one.cell.sampler} ({one.text})" for one in found)
 
 
 def outcome(results: Results, cell: Cell) -> Outcome | None:
