@@ -164,29 +164,33 @@ def solving(numbers: dict[Cell, int]) -> dict[Cell, list[dict[str, str]]]:
 
 def test_the_answer_is_corrected_for_the_number_of_comparisons(tmp_path: Path) -> None:
     """Against Fisher's, Welch's and Holm's of scipy and statsmodels."""
-    game, maze, mpe = (Cell(name, "IPPO", BASE) for name in ("StagedGame", "TMaze", "MPE spread"))
+    game, maze, shelves, mpe = (Cell(name, "IPPO", BASE) for name in ("StagedGame", "TMaze", "RWARE", "MPE spread"))
     better, worse, ordered = "LowDiscrepancy", "MAPROPS", "LowDiscrepancy, ordered by value"
     numbers = {game: 8, game._replace(sampler=better): 17, game._replace(sampler="TabularMAPROPS"): 12}
     numbers |= {maze: 20, maze._replace(sampler=worse): 11, mpe: -3, mpe._replace(sampler=ordered): -2}
+    numbers |= {shelves: -1, shelves._replace(sampler=worse): -1}  # not a seed is solved
     results = results_of(tmp_path)
     results.last |= solving(numbers)
     found = comparisons(results)
     assert [(one.cell.task, one.sign) for one in found] == [
-        ("StagedGame", 1), ("StagedGame", 0), ("TMaze", -1), ("MPE spread", 1),
+        ("StagedGame", 1), ("StagedGame", 0), ("TMaze", -1), ("RWARE", 0), ("MPE spread", 1),
     ]  # fmt: skip
     pairs = [((17, 15), (8, 24)), ((12, 20), (8, 24)), ((11, 21), (20, 12))]
     p = [float(fisher_exact(pair).pvalue) for pair in pairs]
+    p.append(1.0)
     p.append(float(ttest_ind([-2, -1] * 16, [-3, -2] * 16, equal_var=False).pvalue))
     assert [one.p for one in found] == pytest.approx(p)
-    assert list(multipletests(p, method="holm")[0]) == [False, False, False, True]
+    assert list(multipletests(p, method="holm")[0]) == [False, False, False, False, True]
     assert answer(results) == (
         "MPE spread, IPPO, LowDiscrepancy, ordered by value (+1.00 [+0.75, +1.25] of return) is told from on-policy "
-        "sampling after Holm's correction for 4 comparisons. Uncorrected, 2 intervals lie above 0: StagedGame, IPPO, "
+        "sampling after Holm's correction for 5 comparisons. Uncorrected, 2 intervals lie above 0: StagedGame, IPPO, "
         "LowDiscrepancy (+28 [+4, +48] points); MPE spread, IPPO, LowDiscrepancy, ordered by value (+1.00 [+0.75, "
         "+1.25] of return). Uncorrected, one interval lies below 0: TMaze, IPPO, MAPROPS (-28 [-48, -4] points)."
     )
     del results.last[mpe._replace(sampler=ordered)]
-    assert answer(results).startswith("No sampler is told from on-policy sampling after Holm's correction for 3 ")
+    assert answer(results).startswith("No sampler is told from on-policy sampling after Holm's correction for 4 ")
+    results.last |= solving({shelves._replace(sampler=worse): -2})
+    assert answer(results).startswith("RWARE, IPPO, MAPROPS (-1.00 [-1.25, -0.75] of return) is told from ")
 
 
 def published() -> list[dict[str, str]]:

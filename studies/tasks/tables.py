@@ -29,7 +29,10 @@ def coverage(results: Results) -> str:
 
 
 class Comparison(NamedTuple):
-    """Of a cell with on-policy sampling, same learner: solved seeds where success is told, else the greedy return."""
+    """Of a cell with the learner's on-policy sampling: of solved seeds, or of the greedy return where there are none.
+
+    That is where the task tells no success, or no seed of the two is solved.
+    """
 
     cell: Cell
     text: str
@@ -45,7 +48,7 @@ def comparisons(results: Results) -> list[Comparison]:
         if cell.sampler == BASE or not {cell, base} <= results.last.keys():
             continue
         own, other = outcome(results, cell), outcome(results, base)
-        if own is not None and other is not None:
+        if own is not None and other is not None and own.solved + other.solved:
             ends = difference_interval(own.solved, own.seeds, other.solved, other.seeds)
             text, p = f"{difference(own, other)} points", p_value(own, other)
         else:
