@@ -1,7 +1,6 @@
 """studies/runs.py and studies/ledger.py: what pages say of runs, by hand."""
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from lit_maprops.system.files import write_json
 from studies import ledger as ledger_module
 from studies import runs as runs_module
 from studies.cells import difference, mean_success, share
@@ -24,7 +24,7 @@ def written(folder: Path, success: list[float], seconds: float, joint_tv: float 
     """A finished run: its summary, and two rows of metrics."""
     folder.mkdir(parents=True)
     summary = {"success_rate": success, "wall_seconds": seconds, "joint_tv": joint_tv, "behavior_kl": seconds / 100}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    write_json(folder / "summary.json", summary)
     names = [*(f"time/{part}" for part in PARTS), "sampling_error/joint_tv", "target/kl"]
     rows = [[1 + row, 2.0, 0.25, error, row] for row, error in enumerate(errors)]
     lines = [",".join(names), *(",".join("" if x != x else str(x) for x in row) for row in rows)]
@@ -48,9 +48,10 @@ def test_an_outcome_by_hand(tmp_path: Path) -> None:
     assert found.means["target/kl"] == pytest.approx((0.5 + 1) / 2) and math.isnan(found.means["unknown"])
 
 
-def test_a_seed_without_a_success_rate_is_not_solved(tmp_path: Path) -> None:
+def test_a_seed_whose_policies_broke_is_not_solved(tmp_path: Path) -> None:
+    """Its success rate is null in summary.json."""
     found = outcome_of_folders([written(tmp_path / "a", [1.0, math.nan], 1.0, 0.5, [0.0])], fields=FIGURES)
-    assert (found.seeds, found.solved) == (2, 1)
+    assert (found.seeds, found.solved, found.mean_success, found.means[SQUARE]) == (2, 1, 0.5, 0.5)
 
 
 def result(seeds: int, solved: int, success: float, **means: float) -> Outcome:
