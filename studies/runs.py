@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lit_maprops.cli.main import main as main_command
 from lit_maprops.system.tables import read_table
@@ -86,7 +87,7 @@ class Outcome(NamedTuple):
     """What several runs of one setting gave."""
 
     seeds: int
-    solved: int  # seeds whose greedy success rate at the end is at least ``SOLVED``; a NaN is not
+    solved: int  # seeds whose greedy success rate at the end is at least ``SOLVED``
     mean_success: float
     means: dict[str, float]  # over the runs, of what the summaries say and of the seconds spent on each part
     seconds: float  # per run
@@ -108,10 +109,15 @@ def outcome_of_folders(folders: Sequence[Path], columns: Iterable[str] = (), fie
     means = {f: float(np.mean([_figure(s, table, f) for s, table in pairs])) for f in fields}
     means |= {f"time/{part}": float(np.mean([table[f"time/{part}"].sum() for table in tables])) for part in PARTS}
     means |= {c: float(np.mean([np.mean(table.get(c, [np.nan])) for table in tables])) for c in columns}
-    success = np.array([float(rate) for s in summaries for rate in s["success_rate"]])
+    success = np.concatenate([success_rates(s) for s in summaries])
     means[SQUARE] = float((success**2).mean())
     seconds = float(np.mean([s["wall_seconds"] for s in summaries]))
     return Outcome(len(success), int((success >= SOLVED).sum()), float(success.mean()), means, seconds)
+
+
+def success_rates(summary: dict[str, Any]) -> NDArray[np.floating]:
+    """Of every seed, as summary.json has them; 0 for one that has none, since its policies broke."""
+    return np.nan_to_num(np.array(summary["success_rate"], dtype=float))
 
 
 def _figure(summary: dict[str, float], table: dict[str, np.ndarray], name: str) -> float:

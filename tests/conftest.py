@@ -7,7 +7,8 @@ import itertools
 import os
 import subprocess
 import sys
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
@@ -72,9 +73,9 @@ WITHOUT_CONFIG = {
 
 
 @pytest.hookimpl(tryfirst=True)  # before what is slow is left out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put ``FIRST`` first, each file's tests in their own order; xdist keeps it with ``--no-loadscope-reorder``."""
-    thin_out(items)
+    thin_out(config, items)
     rank = {ROOT / "tests" / name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
     if find_spec("jaxmarl") is None:
@@ -83,13 +84,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs the extra jaxmarl"))
 
 
-def thin_out(items: list[pytest.Item]) -> None:
-    """Of a long table of cases that is marked ``every(k)``, leave all but each k-th to ``make test-slow``."""
-    numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)
+def thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a long table of cases that is marked ``every(k)``, leave all but one in k to ``make test-slow``.
+
+    Not of cases that are asked for, by ``-k`` or by their own names.
+    """
+    if config.option.keyword or any("[" in arg for arg in config.args):
+        return
+    tables: dict[str, list[pytest.Function]] = defaultdict(list)
     for item in items:
-        mark = item.get_closest_marker("every")
-        if mark is not None and next(numbers[item.nodeid.partition("[")[0]]) % mark.args[0]:
-            item.add_marker(pytest.mark.slow)
+        if isinstance(item, pytest.Function) and item.get_closest_marker("every") and not is_slow(item):
+            tables[item.nodeid.partition("[")[0]].append(item)
+    for name, cases in tables.items():
+        (k,) = next(cases[0].iter_markers("every")).args
+        values = [[f"{key} {value!r}" for key, value in case.callspec.params.items()] for case in cases]
+        kept = spread(values, k, zlib.crc32(name.encode()))
+        for number, item in enumerate(cases):
+            if number not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def spread(cases: list[list[str]], k: int, begin: int) -> set[int]:
+    """Which of the cases to keep so that every value of theirs has about the same share of its cases among them.
+
+    Each k-th, from ``begin`` on, where values do not matter: alone it would always have the same of two values. Tables
+    of the same cases begin at different places, so that what one leaves out another has.
+    """
+    whole, taken = Counter(itertools.chain(*cases)), Counter[str]()
+    left = [(begin + number) % len(cases) for first in range(k) for number in range(first, len(cases), k)]
+    for _ in range(-(-len(cases) // k)):
+        best = min(left, key=lambda number: sum(taken[value] / whole[value] for value in cases[number]))
+        left.remove(best)
+        taken.update(cases[best])
+    return set(range(len(cases))) - set(left)
 
 
 def of_jaxmarl(case: object) -> bool:

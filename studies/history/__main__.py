@@ -22,7 +22,7 @@ from studies.cells import points
 from studies.history import shown
 from studies.history.tradeoff import BOULDER, SETTINGS, Table
 from studies.page import write
-from studies.runs import SOLVED, Run, complete
+from studies.runs import SOLVED, Run, complete, success_rates
 
 GAME, GAME_SEED, GAME_SEEDS = "conf/matrix_game.yaml", 41, 400
 BOULDER_CONFIG, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64
@@ -78,7 +78,7 @@ def result_of(run: Run) -> Result:
     summary = json.loads((run.folder / "summary.json").read_text())
     table = read_table(run.folder / "metrics.csv")
     stale = table.get("history/staleness", np.array([np.nan]))
-    success = np.array([float(rate) for rate in summary["success_rate"]])
+    success = success_rates(summary)
     error = summary["joint_tv"], summary["joint_tv_on_policy"]
     mean = float(np.nanmean(stale)) if np.isfinite(stale).any() else float("nan")
     return Result(success, mean, float(stale[-1]), error, summary["wall_seconds"])

@@ -25,7 +25,7 @@ from studies.many_agents import scaling
 from studies.many_agents.fixed import GRID
 from studies.many_agents.samplers import COMPARED, Rows, Setting, setting_name
 from studies.page import write
-from studies.runs import SOLVED, Run
+from studies.runs import SOLVED, Run, success_rates
 
 CONFIG = "conf/coordination_10x5.yaml"
 OPTION, LEARNER, ENV = "--model.behavior.init_args.", "--model.learner.init_args.", "--data.env.init_args."
@@ -96,7 +96,7 @@ class Result(NamedTuple):
 def result_of(run: Run) -> Result:
     """Read a finished run."""
     summary = json.loads((run.folder / "summary.json").read_text())
-    success = np.array([float(rate) for rate in summary["success_rate"]])
+    success = success_rates(summary)
     return Result(success, read_table(run.folder / "metrics.csv"))
 
 

@@ -162,15 +162,22 @@ def test_retained_states_go_on_and_others_begin_anew() -> None:
         assert torch.equal(after[seed, :, 0], torch.tensor(wanted))
 
 
-def test_a_reset_begins_anew() -> None:
-    task = StatesTask(1, 8)
-    draws, streams = source(task, 20)
-    states, order = torch.zeros(20, 3, 1, dtype=torch.int64), draws.order
-    first = uniforms(draws, streams, task, states)
+@pytest.mark.parametrize("first_visits", ["independent", "sequence"])
+def test_a_reset_begins_anew(first_visits: str) -> None:
+    """With other coordinates and another begin of the sequence over first visits, which it takes from the first on."""
+    task, seeds = StatesTask(3, 8), 20
+    draws, streams = source(task, seeds, first_visits=first_visits)
+    fresh = SeedStreams(0, range(seeds), "actions").several(8, 1, 8)
+    states = torch.tensor([0, 1, 1, 2]).expand(seeds, -1).unsqueeze(2)
+    before, order, begin = uniforms(draws, streams, task, states), draws.order, draws.begin
     draws.reset(0)
-    assert (draws.order != order).any() and draws.visits.used == 0
-    second = uniforms(draws, streams, task, states)
-    assert not torch.equal(first, second)
+    assert (draws.order != order).any() and (draws.begin != begin).any(1).all() and draws.visits.used == 0
+    after = uniforms(draws, streams, task, states)
+    assert not torch.equal(before, after)
+    for seed in range(seeds):
+        sequence = draws.begin[seed] if first_visits == "sequence" else None
+        wanted = reference(states[seed, :, 0], fresh[seed, 4:, 0], draws.order[seed], sequence, {})
+        assert torch.equal(after[seed, :, 0], torch.tensor(wanted))
 
 
 def test_equal_hashes_of_different_states_are_told_apart() -> None:

@@ -3,12 +3,13 @@
 import math
 from collections import defaultdict
 
+import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.metrics.iteration import batch_metrics
+from lit_maprops.metrics.iteration import batch_metrics, behavior_metrics
 
 SEEDS, STEPS, ENVS, AGENTS = 4, 7, 3, 2
 
@@ -51,6 +52,8 @@ def test_episodes_go_on_across_batches_and_a_nan_ends_with_its_own() -> None:
         torch.testing.assert_close(figures["train/episode_return"], torch.tensor(returns), equal_nan=True)
         torch.testing.assert_close(figures["train/success_rate"], torch.tensor(rates), equal_nan=True)
         assert figures["train/episodes"].tolist() == [len(episodes[seed]) for seed in range(SEEDS)]
+        divergences = data.get(keys.BEHAVIOR_KL).flatten(1).tolist()
+        assert figures["behavior/kl"].tolist() == pytest.approx([mean(numbers) for numbers in divergences])
         counts.append(torch.tensor(returns).isnan())
     broken = torch.stack(counts)
     assert broken[:, 1].any() and not broken[8:, 1].all() and running.isfinite().all()
@@ -64,3 +67,27 @@ def test_without_a_verdict_only_a_success_makes_a_rate() -> None:
     data.get("next").get(keys.SUCCESS)[:2] = False
     rate = batch_metrics(data, running, tells_success=False)["train/success_rate"]
     assert rate.isnan().tolist() == [True, True, False, False] and not running.any()
+
+
+STATISTICS = {
+    "behavior/kl_reached": "kl",
+    "behavior/gradient_steps": "gradient_steps",
+    "behavior/gradient_steps_allowed": "gradient_steps_allowed",
+    "behavior/cutoff_share": "cutoff_hit",
+    "behavior/first_step_cutoff_share": "first_step_cutoff",
+    "behavior/ratio_clipped": "ratio_clipped",
+}
+
+
+def test_every_statistic_of_behavior_updates_is_averaged_under_its_own_name() -> None:
+    """Over the updates of an iteration, seed by seed; integers and flags, too."""
+    draw = torch.Generator().manual_seed(2)
+    updates = {name: list(torch.rand(3, SEEDS, generator=draw)) for name in STATISTICS.values()}
+    updates["gradient_steps"] = list(torch.randint(9, (3, SEEDS), generator=draw))
+    updates["cutoff_hit"] = list(torch.rand(3, SEEDS, generator=draw) < 0.5)
+    found = behavior_metrics(updates)
+    assert found.keys() == STATISTICS.keys()
+    for column, name in STATISTICS.items():
+        expected = [mean([float(values[seed]) for values in updates[name]]) for seed in range(SEEDS)]
+        assert found[column].tolist() == pytest.approx(expected), column
+    assert behavior_metrics({}) == {}

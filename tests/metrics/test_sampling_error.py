@@ -3,9 +3,10 @@
 import itertools
 from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import multinomial
+from scipy.stats import binom
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -144,19 +145,18 @@ def test_no_agent_is_off_but_the_joint_actions_are():
     assert fitted["joint_kl"].item() == pytest.approx(0.6931, rel=0.05)
 
 
-def test_the_on_policy_figure_is_that_of_a_fresh_batch():
-    """Whatever D holds: the expected total variation of 8 uniform draws among 4 joint actions, enumerated."""
-    rows, seeds = 8, 2000
-    theta = torch.full((seeds, 1, 2, 2), 0.5).log()
-    action = torch.zeros(seeds, rows, 2, dtype=torch.int64)
+def test_the_on_policy_figures_are_those_of_a_fresh_batch():
+    """Whatever D holds: the expected total variation of 8 uniform draws of three agents' two actions."""
+    rows, seeds, agents = 8, 2000, 3
+    theta = torch.full((seeds, 1, agents, 2), 0.5).log()
+    action = torch.zeros(seeds, rows, agents, dtype=torch.int64)
     error = tabular_error(data_of(theta, torch.zeros(seeds, rows, dtype=torch.int64), action), streams(seeds))
-    counts = [c for c in itertools.product(range(rows + 1), repeat=4) if sum(c) == rows]
-    probability = multinomial.pmf(counts, rows, [0.25] * 4)
-    variation = [0.5 * sum(abs(k / rows - 0.25) for k in c) for c in counts]
-    mean = float((probability * torch.tensor(variation).numpy()).sum())
-    figure = error["joint_tv_on_policy"]
-    assert abs(figure.mean().item() - mean) < 4 * figure.std().item() / seeds**0.5
-    torch.testing.assert_close(error["joint_tv"], torch.full((seeds,), 0.75))
+    for name, together in (("agent_tv", 1), ("pairwise_tv", 2), ("joint_tv", agents)):
+        cells, count = 2**together, np.arange(rows + 1)
+        mean = 0.5 * cells * float(binom.pmf(count, rows, 1 / cells) @ abs(count / rows - 1 / cells))
+        figure = error[f"{name}_on_policy"]
+        assert abs(figure.mean().item() - mean) < 4 * figure.std().item() / seeds**0.5
+        torch.testing.assert_close(error[name], torch.full((seeds,), 1 - 1 / cells))
 
 
 # likelihood
@@ -209,6 +209,18 @@ def test_a_large_on_policy_batch_has_no_error(native):
     error = likelihood_error(stateless(theta, number), streams(4), [16], native=native)
     for key in ("joint_kl", "agent_kl", "joint_kl_on_policy", "agent_kl_on_policy"):
         assert error[key].max().item() < 2e-3, key
+
+
+@ENGINES
+@pytest.mark.parametrize("most", [4, 3], ids=["enumerated", "autoregressive"])
+def test_the_fitted_on_policy_figures_are_those_of_a_fresh_batch(most, native):
+    """Whatever D holds: here one action of each agent, up to log 2 from its policy, which 100 steps do not reach."""
+    number = torch.zeros(2, 1000, dtype=torch.int64)
+    data = stateless(torch.full((2, 2, 2), 0.5).log(), number)
+    error = likelihood_error(data, streams(2), [], max_joint_actions=most, native=native)
+    for name in ("agent_kl", "joint_kl"):
+        assert error[name].min().item() > 0.4
+        assert error[f"{name}_on_policy"].max().item() < 0.05
 
 
 @ENGINES
