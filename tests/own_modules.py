@@ -216,6 +216,22 @@ class Narrow(Plain):
         super().__init__(n_in, n_out + 1)
 
 
+class Alone(Plain):
+    def forward(self, x: Tensor) -> Tensor | None:
+        return super().forward(x) if len(x) > 1 else None
+
+
+class Doubles(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).double()
+
+
+class Frozen(Plain):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
 class Weightless(nn.Module):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

@@ -175,6 +175,13 @@ def test_broken_config_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_tab_in_a_config_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model:\n\tnum_seeds: 3\n")
+    line = one_line_error(capsys, ["fit", "--config", str(config), "--runs_dir", str(tmp_path / "runs")])
+    assert "line 2, column 1: put spaces for the tab" in line
+
+
 @pytest.mark.parametrize("behavior", ["MAPROPS", "TabularMAPROPS", "Greedy", "Autoregressive", "CoordinationGraph"])
 def test_enumerating_behavior_policies_refuse_continuous_actions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, behavior: str

@@ -77,6 +77,15 @@ def test_wrong_shapes_say_what_was_expected(
     assert code == 1 and f"Faulty: {words}, at env step {2 * E + 1}: " in error_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("index", "found"), [(lambda x: x, "[3, 2] float32"), (lambda x: x.long()[..., None], "[3, 2, 1] int64")]
+)
+def test_numbers_of_states_are_checked_too(tmp_path, monkeypatch, capsys, index, found) -> None:
+    monkeypatch.setattr(Faulty, "state_index", lambda self, state: index(state["x"]))
+    assert fit(tmp_path, "x")[0] == 1
+    assert f"Faulty: state_index is {found}, expected [3, 2] int64" in error_line(capsys)
+
+
 def test_an_exception_keeps_its_traceback_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

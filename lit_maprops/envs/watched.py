@@ -97,7 +97,13 @@ class Watched:
 
     def state_index(self, state: "State") -> Tensor | None:
         """See ``Task.state_index``."""
-        return self._ask("state_index", (state,), lambda index: index)
+
+        def read(index: Tensor | None) -> Tensor | None:
+            if index is not None:
+                self._expect("state_index", index, state["step"].shape, torch.int64)
+            return index
+
+        return self._ask("state_index", (state,), read)
 
     def agent_ends(self, state: "State", batch: torch.Size) -> Tensor:
         """See ``Task.agent_ends``."""

@@ -82,22 +82,25 @@ class OwnNetwork:
         drawn = torch.get_rng_state()
         output = self._output(module, inputs)
         draws = not torch.equal(torch.get_rng_state(), drawn)
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        fits = shape == (_ROWS, out_dim)
-        self._check(fits, f"puts out {shape} for {_ROWS} rows, not {(_ROWS, out_dim)}")
+        self._check_shape(output, (_ROWS, out_dim))
+        kind = str(output.dtype).removeprefix("torch.")
+        self._check(output.dtype == torch.float32, f"puts out {kind}, not float32")
         self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
         self._check(not draws, "draws random numbers when it is called, which all seeds would share")
         for rows in (_ROWS, *_OTHER_ROWS):
             others = torch.cat([inputs[:1], torch.rand(rows - 1, in_dim, generator=generator)])
             found = self._output(module, others)
-            fits = isinstance(found, Tensor) and found.shape == (rows, out_dim)
-            self._check(fits, f"puts out {tuple(found.shape)} for {rows} rows, not {(rows, out_dim)}")
+            self._check_shape(found, (rows, out_dim))
             self._check(_close(found[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
         wide = torch.randn(len(_SCALES), in_dim, generator=generator) * _SCALES.unsqueeze(1)
         self._called(module, torch.cat([torch.zeros(1, in_dim), wide]))
         self._check(_same(module, again), "changes its own buffers or weights when it is called")
         self._try_beside(module, inputs, output)
         self._try_stacked(again, inputs, output)
+
+    def _check_shape(self, output: Any, shape: tuple[int, int]) -> None:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        self._check(found == shape, f"puts out {found} for {shape[0]} rows, not {shape}")
 
     def _try_weights(self, module: nn.Module, again: nn.Module) -> None:
         """Whether it has weights, and the same ones from the same random numbers."""
@@ -131,6 +134,7 @@ class OwnNetwork:
         self._check(not reason, f"fails on {len(inputs)} rows of {inputs.shape[1]} numbers ({reason})")
         if not isinstance(output, Tensor):
             return output
+        self._check(output.requires_grad, "keeps gradients from its weights, such as by torch.no_grad or detach")
         own = {id(weight) for weight in module.parameters()}
         self._check(all(id(weight) in own for weight in _weights_of(output)), _NOT_ITS_OWN)
         return output.detach()

@@ -113,12 +113,20 @@ def read_yaml(argument: str, path: Path, example: str) -> dict[Any, Any]:
         ConfigError: it cannot be read, or is not a YAML text of keys and values.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = load_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise ConfigError(f"{argument}: {path} cannot be read ({reason}): give a file such as {example}") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
-        raise ConfigError(f"{argument}: {path} is not valid YAML: {reason}") from None
+        raise ConfigError(f"{argument}: {path} is not valid YAML: {reason}{_of_tabs(error, text)}") from None
     check(isinstance(content, dict), f"{argument}: {path} holds no keys and values: see {example}")
     return content
+
+
+def _of_tabs(error: yaml.YAMLError, text: str) -> str:
+    """What to do where the line that is no YAML begins with a tab, of which the parser says only that it is wrong."""
+    mark, lines = getattr(error, "problem_mark", None), text.splitlines()
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    return ": put spaces for the tab" if "\t" in line[: len(line) - len(line.lstrip())] else ""

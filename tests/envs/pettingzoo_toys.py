@@ -331,6 +331,22 @@ class Endless(Long):
     length = None
 
 
+class Overlooked(Toy):
+    """After 2 steps it forgets to say what the second agent sees."""
+
+    def step(self, actions):
+        seen, *rest = super().step(actions)
+        return {agent: numbers for agent, numbers in seen.items() if agent == "a" or self.count < 2}, *rest
+
+
+class Misnamed(DictDoors):
+    """What it gives has not the keys of its spaces."""
+
+    def seen(self, actions):
+        each = super().seen(actions).items()
+        return {agent: {"obs": sight["observation"], "action_mask": sight["action_mask"]} for agent, sight in each}
+
+
 def toy(**spaces):
     return SimpleNamespace(parallel_env=type("Other", (Toy,), spaces))
 
@@ -355,5 +371,6 @@ whole_numbers, bytes_ = (toy(does=(Box(low, 3, (2,), kind),) * 2) for low, kind 
 mixed = toy(does=(Discrete(2), Box(-1, 1, (1,))))
 unbounded = toy(does=(Box(-np.inf, np.inf, (1,)),) * 2)
 dictionaries = toy(sees=(Dict({"action_mask": Box(0, 1, (2,))}),) * 2)
+overlooked, misnamed = (SimpleNamespace(parallel_env=each) for each in (Overlooked, Misnamed))
 by_turns, nothing = SimpleNamespace(env=Toy), SimpleNamespace()
 anonymous = SimpleNamespace(parallel_env=lambda: SimpleNamespace())

@@ -325,6 +325,15 @@ BAD = {
     "moved": ({"name": "pettingzoo.mpe.simple_spread_v3"}, ["--data.env.name", "pip install mpe2"]),
     "no PettingZoo module": ({"name": "json.decoder"}, ["--data.env.name", "parallel_env"]),
     "nothing in it": ({"name": "pettingzoo_toys.nothing"}, ["parallel_env"]),
+    "a class in it": ({"name": "pettingzoo_toys"}, ["no parallel_env: give its class, pettingzoo_toys."]),
+    "a class misspelt": ({"name": "pettingzoo_toys.Leavin"}, ["no module pettingzoo_toys.Leavin", "mean Leaving"]),
+    "the function itself": ({"name": "mpe2.simple_v3.parallel_env"}, ["give its module alone, mpe2.simple_v3"]),
+    "a class of turns": ({"name": "pettingzoo.AECEnv"}, ["no parallel_env", "turns"]),
+    "an agent overlooked": (
+        {"name": "pettingzoo_toys.overlooked"},
+        ["agent b is in agents and no observation is given"],
+    ),
+    "another key": ({"name": "pettingzoo_toys.misnamed"}, ["not of their spaces: KeyError: 'observation'"]),
     "turns only": ({"name": "pettingzoo_toys.by_turns"}, ["parallel_env", "turns"]),
     "options": ({"options": {"agents": 3}}, ["--data.env.options", "agents 3"]),
     "an option is missing": ({"name": MUJOCO}, ["--data.env.options", "no options", "scenario"]),
@@ -359,6 +368,33 @@ def test_what_cannot_work_is_one_line(settings, words):
         PettingZoo(**settings)
     text = with_flags(error.value.marked)
     assert "\n" not in text and all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("x = y", "NameError: name 'y' is not defined"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("open('no_such_file')", "FileNotFoundError: "),
+        ("import no_such_package", "there is no module no_such_package: install no_such_package"),
+    ],
+)
+def test_a_module_that_fails_is_one_line(monkeypatch, tmp_path, code, words):
+    (tmp_path / "failing_door.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        PettingZoo("failing_door")
+    text = with_flags(error.value.marked)
+    assert text.startswith("--data.env.name is 'failing_door'") and words in text and "\n" not in text
+
+
+def test_a_class_can_be_named_itself():
+    tasks = [PettingZoo(f"pettingzoo_toys.{name}") for name in ("Leaving", "leaving")]
+    noise = torch.rand(1, 2)
+    one, other = (task.initial_state(noise) for task in tasks)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert tasks[0].title == "PettingZoo pettingzoo_toys.Leaving"
 
 
 @pytest.mark.parametrize("missing", ["mpe2", "pettingzoo"])

@@ -96,7 +96,7 @@ class Agents:
         self.masks.check(named, self.continuous)
         try:
             self.masks.legal(seen, infos)
-            return self._stacked(self._of_those(end == RUNS, seen)), end
+            return self._stacked(self._of_those(end == RUNS, end == RUNS, seen)), end
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
@@ -117,7 +117,7 @@ class Agents:
         self._check_spaces(env)
         end = self.presence.begin(env)
         self.verdicts.begin(env)
-        observation = self._stacked(self._of_those(end == RUNS, seen))
+        observation = self._stacked(self._of_those(end == RUNS, end == RUNS, seen))
         return observation, self._state(env, observation, end == RUNS), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
@@ -152,15 +152,22 @@ class Agents:
         end = self.presence.follow(env, end, seen)
         over = bool((end != RUNS).all())
         cut = over and bool(((end == TRUNCATED) & (before == RUNS)).any())
-        shown = self._of_those((before == RUNS) | (end == RUNS), seen)
+        shown = self._of_those((before == RUNS) | (end == RUNS), end == RUNS, seen)
         observation, legal = self._stacked(shown), self.masks.legal(shown, infos)
         success = self.verdicts.success(env, infos)
         # Who is truncated is there in the state that its value is asked of.
         state = self._state(env, observation, (end == RUNS) | ((end == TRUNCATED) & (before == RUNS)))
         return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
 
-    def _of_those(self, there: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
-        """What those agents see, of ``there`` ``[A]`` bool."""
+    def _of_those(self, there: np.ndarray, runs: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
+        """What those agents see, of ``there`` ``[A]`` bool; agents of ``runs`` act on it.
+
+        Raises:
+            ValueError: one of these sees nothing.
+        """
+        for name, flag in zip(self.names, runs, strict=True):
+            if flag and name not in seen:
+                raise ValueError(f"agent {name} is in agents and no observation is given for it")
         return {name: seen[name] for name, flag in zip(self.names, there, strict=True) if flag and name in seen}
 
     def _check_spaces(self, env: Any) -> None:

@@ -3,13 +3,15 @@
 import importlib
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from numbers import Integral
+from types import ModuleType
 from typing import Any
 
-from lit_maprops.system.errors import ConfigError, check
+from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.extras import install
 from lit_maprops.system.named_code import check_named
 
@@ -21,15 +23,15 @@ _INNER = ("unwrapped", "aec_env", "single_agent_env", "env")
 
 
 def found(name: str) -> Callable[..., Any]:
-    """The function ``parallel_env`` of the PettingZoo module with this import path.
+    """What makes an environment: ``parallel_env`` of the PettingZoo module with this import path, or the class itself.
 
     Raises:
-        ConfigError: there is no such module, or it has no ``parallel_env``.
+        ConfigError: there is no such module, it cannot be imported, or has no ``parallel_env``.
     """
     check_named("<env.name>", name, also=_EXTRA)
     named = f"<env.name> is {name!r}"
     try:
-        module = _imported(name)
+        thing = _imported(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
         if missing in _EXTRA:
@@ -38,13 +40,42 @@ def found(name: str) -> Callable[..., Any]:
             fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
         else:
             fix = f"install {missing}"
-        raise ConfigError(f"{named} and there is no module {missing}: {fix}") from error
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{named}, which cannot be imported: {one_line(error)}") from error
-    makes = getattr(module, "parallel_env", None)
-    turns = "in this module agents act by turns only" if hasattr(module, "env") else "it is no module of PettingZoo"
-    check(callable(makes), f"{named}, which has no parallel_env: {turns}, choose another")
+        path, _, last = missing.rpartition(".")
+        meant = did_you_mean(last, vars(sys.modules[path])) if path in sys.modules else ""
+        raise ConfigError(f"{named} and there is no module {missing}{meant}: {fix}") from error
+    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+        raise ConfigError(
+            f"{named}, which cannot be imported ({_kind_and_text(error)}): give another, or mend it"
+        ) from error
+    if _extends(thing, "ParallelEnv"):
+        return thing
+    makes = getattr(thing, "parallel_env", None)
+    check(callable(makes), f"{named}, which has no parallel_env: {_instead(thing, name)}")
     return makes  # type: ignore[return-value]
+
+
+def _instead(thing: Any, name: str) -> str:
+    """What to do where nothing makes a parallel environment."""
+    path, _, last = name.rpartition(".")
+    if path and last == "parallel_env":
+        return f"give its module alone, {path}"
+    if hasattr(thing, "env") or _extends(thing, "AECEnv"):
+        return "in this module agents act by turns only, choose another"
+    inside = sorted(vars(thing).items()) if isinstance(thing, ModuleType) else []
+    for key, value in inside:
+        if _extends(value, "ParallelEnv") and value.__module__ == thing.__name__:
+            return f"give its class, {name}.{key}"
+    return "it is no module of PettingZoo, choose another, or the class of a ParallelEnv"
+
+
+def _extends(thing: Any, base: str) -> bool:
+    """Whether it is a class that extends one of PettingZoo, which then is imported."""
+    parent = getattr(sys.modules.get("pettingzoo"), base, None)
+    return isinstance(thing, type) and isinstance(parent, type) and issubclass(thing, parent)
+
+
+def _kind_and_text(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _imported(name: str) -> Any:
@@ -83,5 +114,7 @@ def _attribute(thing: Any, name: str) -> Any:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong in another package, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What went wrong in another package, as one line; a KeyError's text is the key alone."""
+    return (
+        _kind_and_text(error) if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
+    )

@@ -60,9 +60,9 @@ class PettingZoo(Task):
     (``Verdicts``). Where no such word was seen the task has no success, and returns are judged.
 
     Args:
-        name: import path of the module with ``parallel_env``: ``mpe2.simple_spread_v3``,
-            ``gymnasium_robotics.mamujoco_v1``, ...
-        options: keyword arguments of ``parallel_env``.
+        name: import path of the module with ``parallel_env`` (``mpe2.simple_spread_v3``,
+            ``gymnasium_robotics.mamujoco_v1``, ...), or of a class that extends ``ParallelEnv``.
+        options: keyword arguments of either.
         max_steps: time limit of an episode (steps); a state, so a checkpoint, has room for the actions of all of them.
             None: the package's own, as far as it has one and says so (an option or attribute ``max_cycles``,
             ``max_episode_steps``, ``max_steps``, ...), and at most 1000; a fit warns where that cut an episode which
