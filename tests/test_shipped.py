@@ -106,3 +106,11 @@ def test_conf_lists_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conf", "--help"]) == 0
     assert "did you mean foraging?" in one_line(capsys, "conf", "forging")
     assert "lit-maprops conf --help" in one_line(capsys, "conf", "--x")
+
+
+def test_a_folder_is_refused_with_the_file_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/x").mkdir(parents=True)
+    Path("runs/x/config.yaml").touch()
+    assert "--config: runs/x is a folder: give runs/x/config.yaml" in one_line(capsys, "fit", "--config", "runs/x")
+    for words in (["fit", "--config", "runs"], ["sweep", "runs"]):
+        assert ": runs is a folder: give a file; lit-maprops conf lists" in one_line(capsys, *words)

@@ -15,6 +15,7 @@ from PIL import Image
 from lit_maprops.run.figures import CAPTION_PIXELS
 from studies import PAGES, ROOT, table_of
 from studies.page import write_page
+from studies.runs import success_rates
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/boulderpush.yaml"]
 
@@ -46,7 +47,7 @@ def main() -> None:
         run = Path(folder) / "main"
     summary = json.loads((run / "summary.json").read_text())
     low, high = summary["solved_share_ci95"]
-    success = summary["success_rate"]
+    success = success_rates(summary).tolist()
     kl = "joint KL to pi_theta of the actions in D {joint_kl:.4f} nats, of on-policy actions {joint_kl_on_policy:.4f}"
     write_page(
         "boulderpush",

@@ -13,6 +13,7 @@ import torch
 
 from studies import ROOT, table_of
 from studies.page import write_page
+from studies.runs import success_rates
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/foraging.yaml", "--wandb", "disabled"]
 
@@ -29,7 +30,7 @@ def main() -> None:
         run = Path(folder) / "foraging"
     summary = json.loads((run / "summary.json").read_text())
     low, high = summary["solved_share_ci95"]
-    success = summary["success_rate"]
+    success = success_rates(summary).tolist()
     write_page(
         "foraging",
         machine=f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}",

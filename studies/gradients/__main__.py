@@ -16,7 +16,7 @@ from lit_maprops.analyze.subject import Sampler, Subject, load
 from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, Greedy, OnPolicy, TabularMAPROPS
 from studies import ROOT, picture_of
 from studies.page import write
-from studies.runs import Run, complete
+from studies.runs import Run, complete, success_rates
 
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 RUN_SEED = 51
@@ -208,9 +208,8 @@ def boulder_part(run_missing: bool) -> tuple[str, list[dict[str, object]]]:
     if summary is None:
         return "Not measured yet: `make evidence-gradients` does it.", []
     draw_maps(summary)
-    success = ", ".join(
-        f"{rate:.2f}" for rate in json.loads((half.folder / "summary.json").read_text())["success_rate"]
-    )
+    rates = success_rates(json.loads((half.folder / "summary.json").read_text()))
+    success = ", ".join(f"{rate:.2f}" for rate in rates)
     reference = summary["reference"]
     text = BOULDER.format(
         seeds=BOULDER_SEEDS,

@@ -12,6 +12,7 @@ from typing import Any
 from lit_maprops.system.tables import read_table
 from studies import ROOT
 from studies.page import write
+from studies.runs import success_rates
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/tmaze.yaml", "--wandb", "disabled"]
 NONE = [f"--model.learner.{name}=null" for name in ("memory", "memory_size", "sequence_length")]
@@ -30,7 +31,7 @@ def figures(name: str, run: Path) -> dict[str, Any]:
     """Fields of the page."""
     summary = json.loads((run / "summary.json").read_text())
     low, high = summary["solved_share_ci95"]
-    success = summary["success_rate"]
+    success = success_rates(summary).tolist()
     found = {
         "seeds": len(success), "env_steps": summary["env_steps"], "mean": sum(success) / len(success),
         "most": max(success), "least": min(success), "solved": summary["solved_share"], "low": low, "high": high,
