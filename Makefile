@@ -24,6 +24,8 @@ $(VENV)/.fits: pyproject.toml requirements.lock
 	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[media]'
 	@touch $@
 
+# What these bring is compiled when it is imported: pip would compile all of it, for a minute.
+$(VENV)/.installed: private INSTALL += --no-compile
 $(VENV)/.installed: $(VENV)/.fits
 	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[dev]'
 	grep -v '^importlib-metadata==' $(VENV)/versions.txt > $(VENV)/older.txt # mlflow asks for one before 10
