@@ -10,6 +10,7 @@ from lit_maprops import keys
 from lit_maprops.envs import Task
 
 LEAST_ROOM = 64  # rows
+COMPARED = 1024  # rows that are compared with every state; were more added since, all are sorted
 _FACTOR, _OFFSET = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D  # odd, as signed numbers
 
 
@@ -29,7 +30,8 @@ class Visits:
 
     States are known by their numbers where the task has them, else by their contents: rows are found by a hash and
     compared, so that no two states are taken for one (should hashes of different states ever be equal, the second
-    one's visits count as first visits). Memory is that of D's own rows, at most.
+    one's visits count as first visits). Memory is that of D's own rows, at most. Rows are sorted by their states now
+    and then, and searched by bisection, so that a vector step of a large D costs little more than that of a small one.
 
     Args:
         task: whose states they are.
@@ -44,12 +46,17 @@ class Visits:
         content: ``[R, room, S]`` float32; S is 0 where states have numbers.
     """
 
+    _ordered: int
+    _keys: Tensor
+    _rows: Tensor
+
     def __init__(self, task: Task, n_seeds: int, columns: int) -> None:
         self.numbered = task.numbers_states()
         self.used = 0
         self.state = self.visit = torch.zeros(n_seeds, 0, dtype=torch.int64)
         self.numbers = torch.zeros(n_seeds, 0, columns, dtype=torch.int32)
         self.content = torch.zeros(n_seeds, 0, 0 if self.numbered else task.state_dim)
+        self._forget_order()
         self._factors = torch.arange(1, task.state_dim + 1) * _FACTOR + _OFFSET | 1
 
     def find(self, data: TensorDictBase) -> Found:
@@ -57,8 +64,7 @@ class Visits:
         state, content = self._states(data)
         n_envs = state.shape[1]
         if self.used:
-            kept, visit = self.state[:, None, : self.used], self.visit[:, None, : self.used]
-            visit, row = visit.where(kept == state.unsqueeze(2), -1).max(2)  # over [R, E, used]
+            visit, row = self._newest(state)
             visit = visit + 1
             if content is not None:
                 there = self.content.gather(1, row.unsqueeze(2).expand_as(content))
@@ -68,12 +74,35 @@ class Visits:
         known, leader = visit > 0, torch.zeros_like(state)
         if n_envs > 1:
             together = state.unsqueeze(1) == state.unsqueeze(2)  # [R, E, E]
-            if content is not None:
-                together = together & (content.unsqueeze(1) == content.unsqueeze(2)).all(3)
-                together = together | torch.eye(n_envs, dtype=torch.bool, device=state.device)  # NaN is itself
             leader = together.int().argmax(2)
+            if content is not None:  # who only has its leader's hash, or is NaN, leads itself
+                same = (content == content.gather(1, leader.unsqueeze(2).expand_as(content))).all(2)
+                leader = leader.where(same, torch.arange(n_envs, device=state.device))
+                together = leader.unsqueeze(1) == leader.unsqueeze(2)
             visit = visit + together.tril(-1).sum(2)
         return Found(state, content, visit, known, row, leader)
+
+    def _newest(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Which visit the newest row of ``[R, E]`` states was, -1 where there is none, and the row."""
+        if self.used - self._ordered > COMPARED:
+            ordered, self._rows = self.state[:, : self.used].sort(dim=1, stable=True)
+            self._keys, self._ordered = ordered.contiguous(), self.used
+        first = self._ordered
+        if not first:
+            return self._newest_since(0, state)
+        place = (torch.searchsorted(self._keys, state, right=True) - 1).clamp(min=0)
+        row = self._rows.gather(1, place)
+        visit = self.visit.gather(1, row).where(self._keys.gather(1, place) == state, -1)
+        if first == self.used:
+            return visit, row
+        visit_since, row_since = self._newest_since(first, state)
+        return torch.maximum(visit, visit_since), row_since.where(visit_since > visit, row)
+
+    def _newest_since(self, first: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Likewise among the rows from ``first`` on, by comparing all of them, ``[R, E, used - first]``."""
+        kept, visit = (rows[:, None, first : self.used] for rows in (self.state, self.visit))
+        newest, row = visit.where(kept == state.unsqueeze(2), -1).max(2)
+        return newest, row + first if first else row
 
     def _states(self, data: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         if self.numbered:
@@ -115,6 +144,12 @@ class Visits:
             kept = slice(self.used - newest, self.used)
             self.used = newest
             self._resize(max(LEAST_ROOM, newest) if newest else 0, kept)
+            self._forget_order()
+
+    def _forget_order(self) -> None:
+        """Sort anew, sooner or later: rows are no longer where they were."""
+        self._ordered = 0  # how many rows, the oldest ones, are sorted: their states and numbers follow
+        self._keys = self._rows = self.state[:, :0]
 
     def _resize(self, room: int, kept: slice) -> None:
         for name in ("state", "visit", "numbers", "content"):
@@ -127,6 +162,7 @@ class Visits:
         """Keep rows on a device."""
         for name in ("state", "visit", "numbers", "content"):
             setattr(self, name, getattr(self, name).to(device))
+        self._forget_order()
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors from which ``load_state_dict`` continues."""
@@ -139,4 +175,5 @@ class Visits:
         for name, value in saved.items():
             setattr(self, name, value.to(device))
         self.used = self.state.shape[1]
+        self._forget_order()
         self.content = self.content if "content" in saved else self.content.new_zeros(*self.state.shape, 0)
