@@ -1,0 +1,79 @@
+"""Visits of states against a table in Python, sorted often, seldom or never."""
+
+from collections import defaultdict
+
+import pytest
+import torch
+from behavior_helpers import StatesTask, data_of, random_policy
+from torch import Tensor
+
+import lit_maprops.behavior.visits as visits_module
+from lit_maprops import keys
+from lit_maprops.behavior.visits import Visits
+
+R, E, STATES = 3, 5, 40
+
+
+def steps(numbered: bool, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Which of ``STATES`` the environments are in, ``[count, R, E]``, and numbers to enter."""
+    generator = torch.Generator().manual_seed(int(numbered))
+    states = torch.randint(STATES, (count, R, E), generator=generator)
+    return list(zip(states, torch.randint(1000, (count, R, E, 2), generator=generator).int(), strict=True))
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize("compared", [0, 7, 64, 10_000])
+def test_they_are_those_of_a_table(numbered: bool, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each state's newest visit was and entered, over batches of which D keeps none, some or all."""
+    monkeypatch.setattr(visits_module, "COMPARED", compared)
+    task = StatesTask(STATES, 2, numbered=numbered)
+    policy, visits = random_policy(task, R), Visits(task, R, 2)
+    rows: list[list[tuple[int, int, list[int]]]] = [[] for _ in range(R)]  # state, visit, numbers
+    for step, (states, numbers) in enumerate(steps(numbered, 120)):
+        if step in (30, 60, 90):
+            newest = {30: 50, 60: 0, 90: 10_000}[step]
+            visits.keep(newest)
+            rows = [own[max(0, len(own) - newest) :] for own in rows]
+        if step == 75:
+            saved, visits = visits.state_dict(), Visits(task, R, 2)
+            visits.load_state_dict(saved)
+        found = visits.find(data_of(task, policy, states))
+        entered = visits.numbers_of(found)
+        for seed in range(R):
+            last = {state: (visit, drawn) for state, visit, drawn in rows[seed]}
+            here: dict[int, list[int]] = defaultdict(list)
+            for env, state in enumerate(states[seed].tolist()):
+                before = last[state][0] + 1 if state in last else 0
+                assert found.visit[seed, env] == before + len(here[state])
+                assert found.known[seed, env] == (state in last)
+                here[state].append(env)
+                assert found.leader[seed, env] == here[state][0]
+                if state in last:
+                    assert entered[seed, env].tolist() == last[state][1]
+        for seed in range(R):
+            new = zip(states[seed].tolist(), found.visit[seed].tolist(), numbers[seed].tolist(), strict=True)
+            rows[seed] += new
+        visits.add(found, numbers)
+    assert visits.used == len(rows[0])
+
+
+@pytest.mark.parametrize("compared", [0, 10_000])
+def test_no_two_states_of_one_hash_are_taken_for_one(compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every hash were the same: what is known, and who leads whom, has the same contents."""
+    monkeypatch.setattr(visits_module, "COMPARED", compared)
+    task = StatesTask(4, 2, numbered=False)
+    policy, visits = random_policy(task, R), Visits(task, R, 2)
+    visits._factors = torch.zeros_like(visits._factors)
+    known = 0
+    for states in torch.randint(4, (20, R, E), generator=torch.Generator().manual_seed(0)):
+        data = data_of(task, policy, states)
+        found = visits.find(data)
+        content = data.get(keys.STATE)
+        leaders = content.gather(1, found.leader.unsqueeze(2).expand_as(content))
+        assert torch.equal(leaders, content)
+        if visits.used:
+            same = (visits.content.gather(1, found.row.unsqueeze(2).expand_as(content)) == content).all(2)
+            assert same[found.known].all()
+            known += int(found.known.sum())
+        visits.add(found, torch.zeros(R, E, 2, dtype=torch.int32))
+    assert known
