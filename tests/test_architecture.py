@@ -52,6 +52,7 @@ INSIDE = {
         ["algorithm2", "base", "message_passing", "whitened"],
         ["low_discrepancy_draws", "ordered_draws"],
         ["draws", "stratified", "visits"],
+        ["same_state"],
         ["update"],
     ],
     "envs": [

@@ -7,7 +7,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from typing_extensions import override
 
-from lit_maprops.behavior.stratified import same_state, stratify
+from lit_maprops.behavior.same_state import same_state
+from lit_maprops.behavior.stratified import stratify
 from lit_maprops.stacked.streams import SeedStreams
 
 DrawKind = Literal["independent", "stratified", "low_discrepancy"]

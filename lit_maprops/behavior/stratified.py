@@ -8,18 +8,7 @@ as c times its probability, up to one. Continuous actions: the noise of each com
 """
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
-
-from lit_maprops import keys
-
-
-def same_state(data: TensorDictBase) -> Tensor:
-    """Which environments of a seed stand in the same state: one vector step ``[R, E]`` -> ``[R, E, E]`` bool."""
-    state = data.get(keys.STATE_INDEX, None)
-    if state is None:
-        state = data.get(keys.STATE)
-    return (state.unsqueeze(1) == state.unsqueeze(2)).all(-1)
 
 
 def stratify(same: Tensor, uniform: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
+from lit_maprops.behavior.same_state import content_of, hash_factors, hashed, leaders
 from lit_maprops.envs import Task
 
 LEAST_ROOM = 64  # rows
 COMPARED = 1024  # rows that are compared with every state; were more added since, all are sorted
-_FACTOR, _OFFSET = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D  # odd, as signed numbers
 
 
 class Found(NamedTuple):
@@ -57,12 +57,11 @@ class Visits:
         self.numbers = torch.zeros(n_seeds, 0, columns, dtype=torch.int32)
         self.content = torch.zeros(n_seeds, 0, 0 if self.numbered else task.state_dim)
         self._forget_order()
-        self._factors = torch.arange(1, task.state_dim + 1) * _FACTOR + _OFFSET | 1
+        self._factors = hash_factors(task.state_dim)
 
     def find(self, data: TensorDictBase) -> Found:
         """Look up the states of one vector step, ``[R, E]``."""
         state, content = self._states(data)
-        n_envs = state.shape[1]
         if self.used:
             visit, row = self._newest(state)
             visit = visit + 1
@@ -72,14 +71,9 @@ class Visits:
         else:
             visit, row = torch.zeros_like(state), torch.zeros_like(state)
         known, leader = visit > 0, torch.zeros_like(state)
-        if n_envs > 1:
-            together = state.unsqueeze(1) == state.unsqueeze(2)  # [R, E, E]
-            leader = together.int().argmax(2)
-            if content is not None:  # who only has its leader's hash, or is NaN, leads itself
-                same = (content == content.gather(1, leader.unsqueeze(2).expand_as(content))).all(2)
-                leader = leader.where(same, torch.arange(n_envs, device=state.device))
-                together = leader.unsqueeze(1) == leader.unsqueeze(2)
-            visit = visit + together.tril(-1).sum(2)
+        if state.shape[1] > 1:
+            leader = leaders(state, content)
+            visit = visit + (leader.unsqueeze(1) == leader.unsqueeze(2)).tril(-1).sum(2)
         return Found(state, content, visit, known, row, leader)
 
     def _newest(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,10 +101,8 @@ class Visits:
     def _states(self, data: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         if self.numbered:
             return data.get(keys.STATE_INDEX).squeeze(-1), None
-        content = data.get(keys.STATE).float() + 0.0  # there are two zeros, which are equal
-        bits = content.view(torch.int32).long()
-        mixed = (bits ^ (bits << 32)) * self._factors.to(bits.device)
-        return (mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)).sum(-1), content
+        content = content_of(data)
+        return hashed(content, self._factors), content
 
     def numbers_of(self, found: Found) -> Tensor:
         """What was entered with the newest visits, ``[R, E, W]`` int32; anything where a state is not known."""

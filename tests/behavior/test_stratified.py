@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_policy
+from behavior_helpers import StatesTask, built, everywhere, generator, random_policy
 from scipy.stats import kstest
 
-from lit_maprops import keys
-from lit_maprops.behavior.stratified import same_state, stratify
+from lit_maprops.behavior.stratified import stratify
 from lit_maprops.distributions import joint
 
 JOINT = ["MAPROPS", "TabularMAPROPS"]
@@ -84,16 +83,6 @@ def test_independent_draws_do_not_keep_the_proportions() -> None:
     choice = built("MAPROPS", task, 50).choose(everywhere(task, policy, 0, 16), policy.expand(-1, 16, -1, -1))
     counts = torch.nn.functional.one_hot(joint.joint_index(choice.action, 2), 4).sum(1)
     assert ((counts - 16 * joint.joint_log_probs(policy[:, 0]).exp()).abs() > 1).any()
-
-
-@pytest.mark.parametrize("numbered", [True, False])
-def test_states_are_told_apart_with_and_without_numbers(numbered: bool) -> None:
-    task = StatesTask(n_states=3)
-    data = data_of(task, random_policy(task, 1), torch.tensor([[2, 0, 2, 1]]))
-    if not numbered:
-        data = data.exclude(keys.STATE_INDEX)
-    same = same_state(data)[0]
-    assert same.tolist() == [[a == b for b in (2, 0, 2, 1)] for a in (2, 0, 2, 1)]
 
 
 def test_a_seed_draws_the_same_alone() -> None:

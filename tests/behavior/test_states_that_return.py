@@ -1,5 +1,6 @@
-"""Visits of states against a table in Python, sorted often, seldom or never."""
+"""Visits of states against a table in Python, sorted often, seldom or never; who stands where, by all pairs."""
 
+import math
 from collections import defaultdict
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 import lit_maprops.behavior.visits as visits_module
 from lit_maprops import keys
+from lit_maprops.behavior.same_state import leaders, same_state
 from lit_maprops.behavior.visits import Visits
 
 R, E, STATES = 3, 5, 40
@@ -77,3 +79,27 @@ def test_no_two_states_of_one_hash_are_taken_for_one(compared: int, monkeypatch:
             known += int(found.known.sum())
         visits.add(found, torch.zeros(R, E, 2, dtype=torch.int32))
     assert known
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_the_same_state_is_the_one_with_equal_contents(numbered: bool) -> None:
+    """By comparing every pair; two zeros are equal, NaN is itself alone."""
+    task = StatesTask(3, 2)
+    states = torch.randint(3, (R, 8), generator=torch.Generator().manual_seed(0))
+    data = data_of(task, random_policy(task, R), states)
+    if not numbered:
+        del data[keys.STATE_INDEX]
+        held = data.get(keys.STATE)
+        held[0, 1], held[0, 4] = 0.0, -0.0
+        held[1, 2] = held[1, 3] = math.nan
+        rows = held.tolist()
+        equal = [[[i == j or a == b for j, b in enumerate(own)] for i, a in enumerate(own)] for own in rows]
+    else:
+        equal = [[[a == b for b in own] for a in own] for own in states.tolist()]
+    assert same_state(data).tolist() == equal
+
+
+def test_equal_hashes_lead_nobody_else() -> None:
+    """The first of a hash leads those that hold the same; others lead themselves, and are first visits."""
+    content = torch.tensor([[[1.0], [2.0], [1.0], [2.0], [3.0]]])
+    assert leaders(torch.zeros(1, 5, dtype=torch.int64), content).tolist() == [[0, 1, 0, 3, 4]]
