@@ -84,7 +84,7 @@ class Visits:
         first = self._ordered
         if not first:
             return self._newest_since(0, state)
-        place = (torch.searchsorted(self._keys, state, right=True) - 1).clamp(min=0)
+        place = (torch.searchsorted(self._keys, state.contiguous(), right=True) - 1).clamp(min=0)
         row = self._rows.gather(1, place)
         visit = self.visit.gather(1, row).where(self._keys.gather(1, place) == state, -1)
         if first == self.used:

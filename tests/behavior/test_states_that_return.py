@@ -19,7 +19,7 @@ R, E, STATES = 3, 5, 40
 def steps(numbered: bool, count: int) -> list[tuple[Tensor, Tensor]]:
     """Which of ``STATES`` the environments are in, ``[count, R, E]``, and numbers to enter."""
     generator = torch.Generator().manual_seed(int(numbered))
-    states = torch.randint(STATES, (count, R, E), generator=generator)
+    states = torch.randint(STATES, (count, E, R), generator=generator).mT  # not contiguous, as parts of a batch are
     return list(zip(states, torch.randint(1000, (count, R, E, 2), generator=generator).int(), strict=True))
 
 
