@@ -45,6 +45,11 @@ PARTS = {
     "jaxmarl": ["against_peers.py", "jaxmarl"],
     "benchmarl": ["against_peers.py", "benchmarl"],
 }
+RATIOS = {  # of the page's first sentence
+    "maprops": "64 seeds x 1 env, m = 1, n = 256: MAPROPS / OnPolicy",
+    "closed_form": "64 seeds x 1 env, m = 1, n = 256: TabularMAPROPS / OnPolicy",
+    "low_discrepancy": "draws, 64 seeds x 1 env, n = 256, native: LowDiscrepancy / OnPolicy",
+}
 PROGRAMS = ROOT / "tests" / "bench"
 RESULT = table_of("speed")
 Row = dict[str, str]
@@ -86,6 +91,25 @@ def plain(number: str) -> str:
     """Without an exponent."""
     value = float(number)
     return f"{value:,.0f}" if abs(value) >= 1000 else number
+
+
+def bars(rows: list[Row]) -> str:
+    """How many of the bars the medians reach, and which they do not."""
+    asked = [row for row in rows if row["asked"]]
+    missed = [row["figure"] for row in asked if not _reached(row)]
+    more = f"; not by those of: {'; '.join(missed)}" if missed else ""
+    return f"Medians reach {len(asked) - len(missed)} of the {len(asked)} bars of this page{more}."
+
+
+def _reached(row: Row) -> bool:
+    number, side = row["asked"].split(" or ")
+    return float(row["median"]) >= float(number) if side == "more" else float(row["median"]) <= float(number)
+
+
+def spread(rows: list[Row], figure: str) -> str:
+    """Median of a figure, and least to most."""
+    found = [f"{row['median']} ({row['min']} to {row['max']})" for row in rows if row["figure"] == figure]
+    return found[0] if found else "(not measured)"
 
 
 def picture(rows: list[Row], target: Path) -> None:
@@ -144,7 +168,8 @@ def write(rows: list[Row]) -> None:
         writer.writerows(rows)
     machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
     tables = {part: table([row for row in rows if row["part"] == part]) for part in PARTS}
-    write_page("speed", machine=machine, **tables)
+    ratios = {name: spread(rows, figure) for name, figure in RATIOS.items()}
+    write_page("speed", machine=machine, bars=bars(rows), **ratios, **tables)
     picture(rows, picture_of("speed"))
 
 
