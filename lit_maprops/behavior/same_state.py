@@ -27,6 +27,12 @@ def content_of(data: TensorDictBase) -> Tensor:
     return data.get(keys.STATE).float() + 0.0
 
 
+def taken(content: Tensor, row: Tensor) -> Tensor:
+    """Rows ``[R, E]`` of contents ``[R, n, S]``, copied as they are, where ``gather`` goes number by number."""
+    first = content.shape[1] * torch.arange(len(content), device=row.device).unsqueeze(1)
+    return content.flatten(0, 1).index_select(0, (row + first).flatten()).unflatten(0, row.shape)
+
+
 def looked_up(state: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of D by the environments that stand in their states, without comparing all with all.
 
@@ -57,7 +63,7 @@ def leaders(state: Tensor, content: Tensor | None) -> Tensor:
     first = env.gather(1, torch.searchsorted(ordered, state))
     if content is None:
         return first
-    same = (content == content.gather(1, first.unsqueeze(2).expand_as(content))).all(2)
+    same = (content == taken(content, first)).all(2)
     return first.where(same, torch.arange(state.shape[1], device=state.device))
 
 

@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior.same_state import FEW, content_of, hash_factors, hashed, leaders, looked_up, ranks
+from lit_maprops.behavior.same_state import FEW, content_of, hash_factors, hashed, leaders, looked_up, ranks, taken
 from lit_maprops.envs import Task
 
 LEAST_ROOM = 64  # rows
@@ -66,8 +66,7 @@ class Visits:
             visit, row = self._newest(state)
             visit = visit + 1
             if content is not None:
-                there = self.content.gather(1, row.unsqueeze(2).expand_as(content))
-                visit = visit * (there == content).all(2)
+                visit = visit * (taken(self.content, row) == content).all(2)
         else:
             visit, row = torch.zeros_like(state), torch.zeros_like(state)
         known, leader = visit > 0, torch.zeros_like(state)
