@@ -179,13 +179,13 @@ def total_variation(state: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
 class _Numbered(NamedTuple):
     """What stands in rows, by numbers without gaps."""
 
-    count: int  # how many different ones there are
+    size: int  # how many different ones there are
     number: Tensor  # of each row, ``[R, B]`` int64
 
     def repeated(self, times: int) -> "_Numbered":
         """Of every seed ``times`` copies in a row, which share nothing: ``[R * times, B]``."""
-        copy = self.count * torch.arange(times, device=self.number.device).unsqueeze(-1)
-        return _Numbered(self.count * times, (self.number.unsqueeze(1) + copy).flatten(0, 1))
+        copy = self.size * torch.arange(times, device=self.number.device).unsqueeze(-1)
+        return _Numbered(self.size * times, (self.number.unsqueeze(1) + copy).flatten(0, 1))
 
 
 def _states_of(state: Tensor) -> _Numbered:
@@ -198,12 +198,12 @@ def _variation(states: _Numbered, action: Tensor, log_prob: Tensor) -> Tensor:
     """``total_variation``, of states that are numbered already: that takes as long as all the rest."""
     in_state = states.number
     pairs, in_pair = _numbered(states, action)
-    visits = torch.bincount(in_state.flatten(), minlength=states.count).double()
+    visits = torch.bincount(in_state.flatten(), minlength=states.size).double()
     count = torch.bincount(in_pair.flatten(), minlength=pairs).double()
     # Rows of a pair agree, so any of them may write.
     state_of_pair = _any_of(pairs, in_pair, in_state)
     prob = _any_of(pairs, in_pair, log_prob.exp().double())
-    zeros = torch.zeros(states.count, dtype=torch.float64, device=action.device)
+    zeros = torch.zeros(states.size, dtype=torch.float64, device=action.device)
     deviation = zeros.index_add(0, state_of_pair, (count / visits[state_of_pair] - prob).abs())
     unseen = 1 - zeros.index_add(0, state_of_pair, prob)
     variation = 0.5 * (deviation + unseen.clamp(min=0))  # [states]
@@ -214,7 +214,7 @@ def _numbered(group: _Numbered, value: Tensor) -> _Numbered:
     """The distinct pairs of a row's group and value, ``[R, B]`` each."""
     low, high = (int(end) for end in value.aminmax())
     span, compact = high - low + 1, value - low
-    if group.count * span >= 2**63:  # products would overflow
+    if group.size * span >= 2**63:  # products would overflow
         present, compact = torch.unique(value, return_inverse=True)
         span = len(present)
     distinct, number = torch.unique(group.number * span + compact, return_inverse=True)
