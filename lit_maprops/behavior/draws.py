@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from typing_extensions import override
 
-from lit_maprops.behavior.same_state import same_state
+from lit_maprops.behavior.same_state import leaders_of
 from lit_maprops.behavior.stratified import stratify
 from lit_maprops.stacked.streams import SeedStreams
 
@@ -67,4 +67,4 @@ class StratifiedDraws(Draws):
 
     @override
     def arranged(self, fresh: Tensor, data: TensorDictBase) -> Tensor:
-        return fresh if data.batch_size[1] == 1 else stratify(same_state(data), fresh.transpose(0, 1))
+        return fresh if data.batch_size[1] == 1 else stratify(leaders_of(data), fresh.transpose(0, 1))

@@ -10,26 +10,23 @@ as c times its probability, up to one. Continuous actions: the noise of each com
 import torch
 from torch import Tensor
 
+from lit_maprops.behavior.same_state import ranks
 
-def stratify(same: Tensor, uniform: Tensor) -> Tensor:
+
+def stratify(leader: Tensor, uniform: Tensor) -> Tensor:
     """Make independent draws systematic within groups.
 
     Args:
-        same: ``[R, E, E]`` bool, an equivalence between environments.
+        leader: the first environment of each one's group, ``[R, E]`` int64.
         uniform: ``[2, R, E, *K]``, independent and uniform on [0, 1); the first orders the environments, the second
             places the strata. Each of the K columns is stratified by itself.
 
     Returns:
         ``[R, E, *K]``, each entry uniform on [0, 1).
     """
-    order, place = uniform
-    grouped = same.reshape(*same.shape, *[1] * (order.dim() - 2))
-    # Ties go by the environment's number.
-    number = torch.arange(same.shape[1], device=same.device).reshape(-1, *[1] * (order.dim() - 2))
-    mine, other = order.unsqueeze(2), order.unsqueeze(1)
-    before = (other < mine) | ((other == mine) & (number.unsqueeze(0) < number.unsqueeze(1)))
-    rank = (grouped & before).sum(2)
-    count = grouped.sum(2)
-    first = same.int().argmax(2).reshape(*same.shape[:2], *[1] * (order.dim() - 2)).expand_as(place)
-    drawn = (rank + place.gather(1, first)) / count
-    return drawn.clamp(max=1 - 2**-24)  # rounding must not reach 1
+    order, place = uniform.reshape(*uniform.shape[:3], -1).mT.contiguous()  # [R, columns, E]
+    first = leader.unsqueeze(1).expand_as(order)
+    rank = ranks(first, order.argsort(dim=2, stable=True).argsort(2))  # ties go by the environment's number
+    count = torch.zeros_like(leader).scatter_add_(1, leader, torch.ones_like(leader)).gather(1, leader)
+    drawn = (rank + place.gather(2, first)) / count.unsqueeze(1)
+    return drawn.clamp(max=1 - 2**-24).mT.reshape(uniform.shape[1:])  # rounding must not reach 1

@@ -12,6 +12,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.behavior.base import BehaviorPolicy, Choice, UpdateStats
 from lit_maprops.behavior.draws import DrawKind
+from lit_maprops.behavior.same_state import FEW, looked_up
 from lit_maprops.behavior.update.systematic import next_draw
 from lit_maprops.distributions import joint
 from lit_maprops.envs import Task
@@ -107,19 +108,16 @@ class TabularPolicy(BehaviorPolicy):
     def held_in_place(self) -> list[Tensor]:
         return [self._states, self._actions]
 
-    def _deficit(self, states: Tensor, target: Tensor) -> Tensor:
-        """How many more of each joint action D should hold after one more step: pi_theta (N(s) + 1) - N(s, a).
-
-        ``[R, E]`` and ``[R, E, K] -> [R, E, K]``; sums to 1 over joint actions.
-        """
-        counts = self._counts(states, target)
-        return target * (counts.sum(2, keepdim=True) + 1) - counts
-
     def _counts(self, states: Tensor, target: Tensor) -> Tensor:
         """How often D holds each joint action in these states, N(s, a): ``[R, E]`` -> shaped as ``target``."""
-        same = (self._states.unsqueeze(1) == states.unsqueeze(2)).to(target.dtype)  # [R, E, steps]
-        actions = self._actions.unsqueeze(1).expand(same.shape)
-        return torch.zeros_like(target).scatter_add_(2, actions, same)
+        if states.shape[1] <= FEW:
+            same = (self._states.unsqueeze(1) == states.unsqueeze(2)).to(target.dtype)  # [R, E, steps]
+            actions = self._actions.unsqueeze(1).expand(same.shape)
+            return torch.zeros_like(target).scatter_add_(2, actions, same)
+        leader, env, held = looked_up(states, self._states)
+        counts = torch.zeros_like(target, memory_format=torch.contiguous_format)
+        counts.flatten(1).scatter_add_(1, env * target.shape[2] + self._actions, held.to(target.dtype))
+        return counts.gather(1, leader.unsqueeze(2).expand_as(counts))
 
     @override
     def checkpoint_state(self) -> dict[str, Any]:
@@ -133,6 +131,14 @@ class TabularPolicy(BehaviorPolicy):
         self._states = saved["states"].to(device)
         self._actions = saved["actions"].to(device)
         self._counted = self._states.shape[1]
+
+
+def _deficit(target: Tensor, counts: Tensor) -> Tensor:
+    """How many more of each joint action D should hold after one more step: pi_theta (N(s) + 1) - N(s, a).
+
+    ``[..., K]`` each; sums to 1 over joint actions.
+    """
+    return target * (counts.sum(-1, keepdim=True) + 1) - counts
 
 
 class Greedy(TabularPolicy):
@@ -154,12 +160,14 @@ class Greedy(TabularPolicy):
     def choose(self, data: TensorDictBase, parameters: Tensor) -> Choice:
         target = joint.joint_log_probs(parameters).exp()  # [R, E, n_joint]
         states = data.get(keys.STATE_INDEX).squeeze(-1)  # [R, E]
-        chosen = []
+        counts = self._counts(states, target)
+        chosen = torch.zeros_like(states)
         for env in range(states.shape[1]):
-            here = slice(env, env + 1)
-            chosen.append(self._deficit(states[:, here], target[:, here]).argmax(-1))  # [R, 1]
-            self._count(states[:, here], chosen[-1])
-        action = joint.split_joint(torch.cat(chosen, 1), self.task.n_agents, self.task.n_actions)
+            chosen[:, env] = _deficit(target[:, env], counts[:, env]).argmax(-1)
+            same = (states == states[:, env, None]).to(counts.dtype).unsqueeze(2)  # [R, E, 1]
+            counts.scatter_add_(2, chosen[:, env, None, None].expand(same.shape), same)
+        self._count(states, chosen)
+        action = joint.split_joint(chosen, self.task.n_agents, self.task.n_actions)
         log_prob = torch.zeros_like(target[..., 0])
         return Choice(action, log_prob, torch.full_like(log_prob, torch.nan))
 
@@ -212,7 +220,7 @@ class TabularMAPROPS(TabularPolicy):
             least = max(least, LEAST_RATIO)
             chance = next_draw(target.mT, self._counts(states, target).mT).mT
         else:
-            chance = self._deficit(states, target)
+            chance = _deficit(target, self._counts(states, target))
         wanted = torch.maximum(chance, target * least)
         return wanted / wanted.sum(-1, keepdim=True)
 
@@ -220,12 +228,15 @@ class TabularMAPROPS(TabularPolicy):
         """log of the mixture of pi_theta and ``wanted`` with the most of ``wanted`` that the cutoff allows (nats)."""
 
         def mixture(weight: Tensor) -> Tensor:
-            return torch.lerp(target, wanted, weight).log()
+            return torch.lerp(target, wanted, weight).log_()
 
+        possible = target > 0
         low, high = torch.zeros_like(target[..., :1]), torch.ones_like(target[..., :1])
         for _ in range(BISECTIONS):  # the KL grows with the weight
             middle = (low + high) / 2
-            fits = joint.kl_divergence(log_target, mixture(middle)).unsqueeze(-1) <= cutoff
+            # As ``joint.kl_divergence``, which would take the exponentials anew.
+            terms = (log_target - mixture(middle)).mul_(target)
+            fits = torch.where(possible, terms, 0.0).sum(-1, keepdim=True) <= cutoff
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         return mixture(low)
 

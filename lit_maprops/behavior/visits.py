@@ -7,7 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.behavior.same_state import content_of, hash_factors, hashed, leaders
+from lit_maprops.behavior.same_state import FEW, content_of, hash_factors, hashed, leaders, looked_up, ranks, taken
 from lit_maprops.envs import Task
 
 LEAST_ROOM = 64  # rows
@@ -66,14 +66,13 @@ class Visits:
             visit, row = self._newest(state)
             visit = visit + 1
             if content is not None:
-                there = self.content.gather(1, row.unsqueeze(2).expand_as(content))
-                visit = visit * (there == content).all(2)
+                visit = visit * (taken(self.content, row) == content).all(2)
         else:
             visit, row = torch.zeros_like(state), torch.zeros_like(state)
         known, leader = visit > 0, torch.zeros_like(state)
         if state.shape[1] > 1:
             leader = leaders(state, content)
-            visit = visit + (leader.unsqueeze(1) == leader.unsqueeze(2)).tril(-1).sum(2)
+            visit = visit + ranks(leader, torch.arange(state.shape[1], device=state.device).expand_as(leader))
         return Found(state, content, visit, known, row, leader)
 
     def _newest(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,9 +92,19 @@ class Visits:
         return torch.maximum(visit, visit_since), row_since.where(visit_since > visit, row)
 
     def _newest_since(self, first: int, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Likewise among the rows from ``first`` on, by comparing all of them, ``[R, E, used - first]``."""
-        kept, visit = (rows[:, None, first : self.used] for rows in (self.state, self.visit))
-        newest, row = visit.where(kept == state.unsqueeze(2), -1).max(2)
+        """Likewise among the rows from ``first`` on."""
+        kept, visit = (rows[:, first : self.used] for rows in (self.state, self.visit))
+        if state.shape[1] <= FEW:
+            same = kept.unsqueeze(1) == state.unsqueeze(2)  # [R, E, used - first]
+            newest, row = visit.unsqueeze(1).where(same, -1).max(2)
+        else:
+            leader, env, found = looked_up(state, kept)
+            count = kept.shape[1]
+            back = torch.arange(count - 1, -1, -1, device=state.device)
+            # The visit of a row and the row in one number, of which the largest is looked for.
+            largest = torch.full_like(state, -1).scatter_reduce(1, env, (visit * count + back).where(found, -1), "amax")
+            newest = largest.gather(1, leader).div(count, rounding_mode="floor")
+            row = count - 1 - largest.gather(1, leader) % count
         return newest, row + first if first else row
 
     def _states(self, data: TensorDictBase) -> tuple[Tensor, Tensor | None]:

@@ -17,7 +17,7 @@ are means over the steps that are theirs.
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -110,16 +110,17 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
         data: D with ``STATE_INDEX``, ``ACTION`` and ``PARAMETERS``.
         streams: random numbers for the on-policy actions.
     """
-    logits, state, present = data.get(keys.PARAMETERS), data.get(keys.STATE_INDEX).squeeze(-1), living(data)
+    logits, present = data.get(keys.PARAMETERS), living(data)
+    states = _states_of(data.get(keys.STATE_INDEX).squeeze(-1))
     result = {}
     for suffix, action in _own_and_on_policy(data, streams).items():
         log_prob = logits.gather(-1, action.unsqueeze(-1)).squeeze(-1)  # [R, B, A]
         taken = joint.joint_index(action, logits.shape[-1])
-        result[f"joint_tv{suffix}"] = total_variation(state, taken, log_prob.sum(-1))
-        per_agent = [total_variation(state, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
+        result[f"joint_tv{suffix}"] = _variation(states, taken, log_prob.sum(-1))
+        per_agent = [_variation(states, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
         result[f"agent_tv{suffix}"] = _own_steps(torch.stack(per_agent, -1), data).mean(-1)
         if action.shape[-1] > 2:
-            result[f"pairwise_tv{suffix}"] = pairwise_variation(state, action, log_prob, logits.shape[-1], present)
+            result[f"pairwise_tv{suffix}"] = _pairwise_variation(states, action, log_prob, logits.shape[-1], present)
     return result
 
 
@@ -129,20 +130,20 @@ def _own_steps(figure: Tensor, data: TensorDictBase) -> Tensor:
     return figure if weight is None else figure * weight.amax(1)
 
 
-def pairwise_variation(
-    state: Tensor, action: Tensor, log_prob: Tensor, n_actions: int, present: Tensor | None = None
+def _pairwise_variation(
+    states: "_Numbered", action: Tensor, log_prob: Tensor, n_actions: int, present: Tensor | None = None
 ) -> Tensor:
     """Mean over pairs of agents of ``total_variation`` of their actions: ``[R]``.
 
     Args:
-        state: numbers of the states, ``[R, B]`` int64.
+        states: of D.
         action: ``[R, B, A]`` int64.
         log_prob: log pi_theta_i of them, ``[R, B, A]`` (nats).
         n_actions: of each agent.
         present: which agents have not left, ``[R, B, A]`` bool, the same in equal states; None: all. A pair is compared
             where both are there.
     """
-    n_agents, total = action.shape[-1], torch.zeros(len(state), device=state.device)
+    n_agents, total = action.shape[-1], torch.zeros(len(action), device=action.device)
     for first in range(n_agents - 1):  # with each of the agents after it, which stand in for more seeds
         others = slice(first + 1, None)
         pair = action[..., first, None] * n_actions + action[..., others]
@@ -153,8 +154,8 @@ def pairwise_variation(
             pair, joint_log_prob = torch.where(both, pair, 0), torch.where(both, joint_log_prob, 0.0)
             scale = both.shape[1] / both.sum(1).clamp(min=1)
         rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (pair, joint_log_prob)]
-        of_pairs = total_variation(state.repeat_interleave(pair.shape[-1], 0), *rows)
-        total += (of_pairs.unflatten(0, (len(state), -1)) * scale).sum(1)
+        of_pairs = _variation(states.repeated(pair.shape[-1]), *rows)
+        total += (of_pairs.unflatten(0, (len(action), -1)) * scale).sum(1)
     return total / (n_agents * (n_agents - 1) / 2)
 
 
@@ -172,26 +173,52 @@ def total_variation(state: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
     Returns:
         ``[R]``, in [0, 1].
     """
+    return _variation(_states_of(state), action, log_prob)
+
+
+class _Numbered(NamedTuple):
+    """What stands in rows, by numbers without gaps."""
+
+    size: int  # how many different ones there are
+    number: Tensor  # of each row, ``[R, B]`` int64
+
+    def repeated(self, times: int) -> "_Numbered":
+        """Of every seed ``times`` copies in a row, which share nothing: ``[R * times, B]``."""
+        copy = self.size * torch.arange(times, device=self.number.device).unsqueeze(-1)
+        return _Numbered(self.size * times, (self.number.unsqueeze(1) + copy).flatten(0, 1))
+
+
+def _states_of(state: Tensor) -> _Numbered:
+    """The states of every seed, ``[R, B]``; seeds share none."""
     seed = torch.arange(len(state), device=state.device).unsqueeze(1).expand_as(state)
-    states, in_state = _number(seed, state)
-    pairs, in_pair = _number(in_state, action)
-    visits = torch.bincount(in_state.flatten(), minlength=states).double()
+    return _numbered(_Numbered(len(state), seed), state)
+
+
+def _variation(states: _Numbered, action: Tensor, log_prob: Tensor) -> Tensor:
+    """``total_variation``, of states that are numbered already: that takes as long as all the rest."""
+    in_state = states.number
+    pairs, in_pair = _numbered(states, action)
+    visits = torch.bincount(in_state.flatten(), minlength=states.size).double()
     count = torch.bincount(in_pair.flatten(), minlength=pairs).double()
     # Rows of a pair agree, so any of them may write.
     state_of_pair = _any_of(pairs, in_pair, in_state)
     prob = _any_of(pairs, in_pair, log_prob.exp().double())
-    zeros = torch.zeros(states, dtype=torch.float64, device=state.device)
+    zeros = torch.zeros(states.size, dtype=torch.float64, device=action.device)
     deviation = zeros.index_add(0, state_of_pair, (count / visits[state_of_pair] - prob).abs())
     unseen = 1 - zeros.index_add(0, state_of_pair, prob)
     variation = 0.5 * (deviation + unseen.clamp(min=0))  # [states]
     return variation[in_state].mean(1).float()
 
 
-def _number(group: Tensor, value: Tensor) -> tuple[int, Tensor]:
-    """How many distinct (group, value) pairs there are, and each row's number among them."""
-    _, compact = torch.unique(value, return_inverse=True)
-    distinct, number = torch.unique(group * (compact.max() + 1) + compact, return_inverse=True)
-    return len(distinct), number
+def _numbered(group: _Numbered, value: Tensor) -> _Numbered:
+    """The distinct pairs of a row's group and value, ``[R, B]`` each."""
+    low, high = (int(end) for end in value.aminmax())
+    span, compact = high - low + 1, value - low
+    if group.size * span >= 2**63:  # products would overflow
+        present, compact = torch.unique(value, return_inverse=True)
+        span = len(present)
+    distinct, number = torch.unique(group.number * span + compact, return_inverse=True)
+    return _Numbered(len(distinct), number)
 
 
 def _any_of(count: int, number: Tensor, value: Tensor) -> Tensor:

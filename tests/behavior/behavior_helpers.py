@@ -1,11 +1,14 @@
 """A task that is only sizes, data for behavior updates, and brute-force joint distributions."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS, BehaviorPolicy
@@ -158,3 +161,24 @@ def one_line(error: pytest.ExceptionInfo[ConfigError]) -> str:
     message = with_flags(error.value.marked)
     assert "\n" not in message and "--" not in str(error.value)
     return message
+
+
+class _Written(TorchDispatchMode):
+    """Counts the numbers in what operations give, but for views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        for one in answer if isinstance(answer, (tuple, list)) else [answer]:
+            self.numbers += one.numel() if isinstance(one, Tensor) and not one._is_view() else 0
+        return answer
+
+
+def written(call: Callable[[], Any]) -> int:
+    """How many numbers a call has computed: what it costs, on any machine."""
+    with _Written() as mode:
+        call()
+    return mode.numbers

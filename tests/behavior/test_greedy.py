@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, data_of, generator, joint_actions, joint_probabilities, random_policy
+from behavior_helpers import (
+    StatesTask,
+    built,
+    data_of,
+    generator,
+    joint_actions,
+    joint_probabilities,
+    random_policy,
+    written,
+)
 from torch import Tensor
 
 from lit_maprops import keys
@@ -76,7 +85,7 @@ def test_ties_go_to_the_lowest_number():
     assert taken.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("envs", [1, 3])
+@pytest.mark.parametrize("envs", [1, 3, 20])
 def test_step_by_step_like_the_scalar_sampler_with_several_states_and_environments(envs):
     task = StatesTask(n_states=3, n_agents=2, n_actions=3)
     theta = random_policy(task, 2)
@@ -125,3 +134,13 @@ def test_reset_counts_exactly_what_is_retained():
     data = data_of(task, theta, torch.tensor([[0]]))
     chosen = greedy.choose(data, data.get(keys.PARAMETERS)).action[0, 0]
     assert tuple(chosen.tolist()) == fresh(0, joint_probabilities(theta, 0, 0))
+
+
+def test_a_vector_step_counts_d_once():
+    """Not once for each of its environments."""
+    task, envs, steps = StatesTask(n_states=50), 32, 4096
+    theta, greedy = random_policy(task, 1), built("Greedy", task, 1)
+    states = torch.randint(50, (1, steps), generator=generator())
+    greedy.reset(data_of(task, theta, states, torch.zeros(1, steps, 2, dtype=torch.int64)))
+    data = data_of(task, theta, states[:, :envs])
+    assert written(lambda: greedy.choose(data, data.get(keys.PARAMETERS))) < envs * steps

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from behavior_helpers import generator
+from behavior_helpers import generator, written
 from torch import Tensor
 
 from lit_maprops.behavior.algorithm2 import clipped_loss, log_ratio_and_kl
@@ -101,6 +101,26 @@ def test_merged_rows_are_the_distinct_states_of_every_entry():
         assert visits.count_nonzero(1).tolist() == distinct
         assert store.rows == visits.shape[1] == max(distinct)
     assert distinct == [3, 7, 11, 15]
+
+
+@pytest.mark.parametrize("parts", [1, 7, 150])
+def test_rows_of_states_are_numbered_as_they_come(parts):
+    """Against a dictionary of every entry, however many steps come at a time; one that has few states waits."""
+    steps, store = Steps(3), SampleStore(merge_states=True)
+    numbers: list[dict[int, int]] = [{} for _ in range(ENTRIES)]
+    rows = [
+        [own.setdefault(n, len(own)) for n in line] for own, line in zip(numbers, steps.number.tolist(), strict=True)
+    ]
+    for part in torch.arange(STEPS).tensor_split(parts):
+        store.append(*(tensor[:, part] for tensor in (steps.inputs, steps.target, steps.taken)))
+        assert store.steps_and_rows()[3].tolist() == [own[: int(part[-1]) + 1] for own in rows]
+
+
+def test_steps_are_not_compared_one_by_one_with_all_rows():
+    states = torch.randn(1, 1000, 2, generator=generator())
+    store = SampleStore(merge_states=True)
+    policies, taken = torch.full((1, 1000, 2), 0.5), torch.zeros(1, 1000, dtype=torch.int64)
+    assert written(lambda: store.append(states, policies, taken)) < 1000**2 / 4
 
 
 # loss, gradient and KL of Samples

@@ -5,12 +5,12 @@ from collections import defaultdict
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, data_of, random_policy
+from behavior_helpers import StatesTask, data_of, random_policy, written
 from torch import Tensor
 
 import lit_maprops.behavior.visits as visits_module
 from lit_maprops import keys
-from lit_maprops.behavior.same_state import leaders, same_state
+from lit_maprops.behavior.same_state import leaders, leaders_of
 from lit_maprops.behavior.visits import Visits
 
 R, E, STATES = 3, 5, 40
@@ -24,10 +24,11 @@ def steps(numbered: bool, count: int) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("numbered", [True, False])
-@pytest.mark.parametrize("compared", [0, 7, 64, 10_000])
-def test_they_are_those_of_a_table(numbered: bool, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("compared", "few"), [(0, 16), (7, 0), (64, 16), (10_000, 16), (10_000, 0)])
+def test_they_are_those_of_a_table(numbered: bool, compared: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What each state's newest visit was and entered, over batches of which D keeps none, some or all."""
     monkeypatch.setattr(visits_module, "COMPARED", compared)
+    monkeypatch.setattr(visits_module, "FEW", few)
     task = StatesTask(STATES, 2, numbered=numbered)
     policy, visits = random_policy(task, R), Visits(task, R, 2)
     rows: list[list[tuple[int, int, list[int]]]] = [[] for _ in range(R)]  # state, visit, numbers
@@ -81,6 +82,15 @@ def test_no_two_states_of_one_hash_are_taken_for_one(compared: int, monkeypatch:
     assert known
 
 
+def test_rows_are_not_compared_with_each_of_many_environments() -> None:
+    task, envs = StatesTask(STATES, 2), 128
+    policy, visits = random_policy(task, 1), Visits(task, 1, 2)
+    data = data_of(task, policy, torch.randint(STATES, (1, envs), generator=torch.Generator().manual_seed(0)))
+    for _ in range(8):
+        visits.add(visits.find(data), torch.zeros(1, envs, 2, dtype=torch.int32))
+    assert written(lambda: visits.find(data)) < 8 * envs**2 / 4
+
+
 @pytest.mark.parametrize("numbered", [True, False])
 def test_the_same_state_is_the_one_with_equal_contents(numbered: bool) -> None:
     """By comparing every pair; two zeros are equal, NaN is itself alone."""
@@ -96,7 +106,7 @@ def test_the_same_state_is_the_one_with_equal_contents(numbered: bool) -> None:
         equal = [[[i == j or a == b for j, b in enumerate(own)] for i, a in enumerate(own)] for own in rows]
     else:
         equal = [[[a == b for b in own] for a in own] for own in states.tolist()]
-    assert same_state(data).tolist() == equal
+    assert leaders_of(data).tolist() == [[alike.index(True) for alike in own] for own in equal]
 
 
 def test_equal_hashes_lead_nobody_else() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from behavior_helpers import StatesTask, built, everywhere, generator, random_policy
+from behavior_helpers import StatesTask, built, data_of, everywhere, generator, random_policy, written
 from scipy.stats import kstest
 
+from lit_maprops.behavior.same_state import leaders_of
 from lit_maprops.behavior.stratified import stratify
 from lit_maprops.distributions import joint
 
@@ -12,15 +13,14 @@ JOINT = ["MAPROPS", "TabularMAPROPS"]
 PER_AGENT = ["OnPolicy", "PROPS"]
 
 
-def drawn(same: torch.Tensor, *columns: int) -> torch.Tensor:
-    shape = (2, *same.shape[:2], *columns)
-    return stratify(same, torch.rand(shape, generator=generator(3)))
+def drawn(leader: torch.Tensor, *columns: int) -> torch.Tensor:
+    shape = (2, *leader.shape, *columns)
+    return stratify(leader, torch.rand(shape, generator=generator(3)))
 
 
 def groups(*states: int) -> torch.Tensor:
     """One group pattern for 4,000 seeds."""
-    state = torch.tensor(states)
-    return (state.unsqueeze(0) == state.unsqueeze(1)).expand(4000, -1, -1)
+    return torch.tensor([states.index(state) for state in states]).expand(4000, -1)
 
 
 @pytest.mark.parametrize("states", [(0, 0, 0, 0), (0, 1, 0, 1, 1), (0, 1, 2)])
@@ -47,9 +47,32 @@ def test_groups_and_columns_are_independent() -> None:
 
 
 def test_without_company_draws_stay_as_they_are() -> None:
-    same = groups(0, 1, 2)
     uniform = torch.rand(2, 4000, 3, generator=generator(3))
-    assert torch.equal(stratify(same, uniform), uniform[1])
+    assert torch.equal(stratify(groups(0, 1, 2), uniform), uniform[1])
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (3,), (2, 2)])
+def test_they_are_those_of_the_definition(columns: tuple[int, ...]) -> None:
+    """One environment and column at a time; many numbers that order are equal."""
+    states = [[0, 1, 0, 2, 1, 0, 0], [3, 3, 3, 3, 3, 3, 3], [0, 1, 2, 3, 4, 5, 6]]
+    leader = torch.tensor([[own.index(state) for state in own] for own in states])
+    uniform = torch.rand(2, 3, 7, *columns, generator=generator(4))
+    uniform[0] = (4 * uniform[0]).floor() / 4
+    drawn = stratify(leader, uniform).reshape(3, 7, -1)
+    order, place = uniform.reshape(2, 3, 7, -1)
+    for seed, env, column in torch.cartesian_prod(*(torch.arange(size) for size in drawn.shape)).tolist():
+        group = [other for other in range(7) if states[seed][other] == states[seed][env]]
+        by_order = sorted(group, key=lambda other: order[seed, other, column].item())  # stable
+        expected = (by_order.index(env) + place[seed, group[0], column]) / len(group)
+        assert drawn[seed, env, column] == expected
+
+
+def test_environments_are_not_compared_with_each_other() -> None:
+    """Neither by the draws nor by what finds those in the same state."""
+    task, envs = StatesTask(n_states=50), 512
+    data = data_of(task, random_policy(task, 1), torch.randint(50, (1, envs), generator=generator()))
+    uniform = torch.rand(2, 1, envs, 2)
+    assert written(lambda: stratify(leaders_of(data), uniform)) < envs**2 / 4
 
 
 @pytest.mark.parametrize("name", JOINT)

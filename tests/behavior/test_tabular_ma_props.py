@@ -1,6 +1,7 @@
 """The closed form of MA-PROPS against enumeration of small joint distributions."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from behavior_helpers import (
     built,
     data_of,
     everywhere,
+    generator,
     joint_actions,
     joint_probabilities,
     one_line,
     random_policy,
+    written,
 )
 from scipy.optimize import brentq
 
@@ -78,6 +81,33 @@ def test_the_cutoff_is_reached_and_not_exceeded(cutoff):
         assert probability == pytest.approx(mixed(weight)[action], abs=1e-5)
     data = everywhere(TASK, theta, 0, 1)
     assert behavior.choose(data, data.get(keys.PARAMETERS)).kl.item() == pytest.approx(cutoff, rel=1e-3)
+
+
+@pytest.mark.parametrize("envs", [1, 3, 40])
+def test_counts_are_those_of_a_table(envs):
+    """For few environments and for many, before anything is counted and after."""
+    task = StatesTask(n_states=30, n_agents=2, n_actions=3)
+    theta, behavior = random_policy(task, 3), built("TabularMAPROPS", task, 3)
+    tables: list[Counter[tuple[int, int]]] = [Counter(), Counter(), Counter()]
+    for step in range(20):
+        here = torch.randint(30, (3, envs), generator=generator(step))
+        counts = behavior._counts(here, torch.zeros(3, envs, 9))
+        for seed, table in enumerate(tables):
+            expected = [[float(table[state, action]) for action in range(9)] for state in here[seed].tolist()]
+            assert counts[seed].tolist() == expected
+        action = torch.randint(3, (3, envs, 2), generator=generator(100 + step))
+        behavior.extend(data_of(task, theta, here, action))
+        taken = 3 * action[..., 0] + action[..., 1]
+        for table, *both in zip(tables, here.tolist(), taken.tolist(), strict=True):
+            table.update(zip(*both, strict=True))
+
+
+def test_the_steps_of_d_are_not_compared_with_every_environment():
+    task, envs, steps = StatesTask(n_states=50), 64, 4096
+    behavior = built("TabularMAPROPS", task, 1)
+    states = torch.randint(50, (1, steps), generator=generator())
+    behavior.extend(data_of(task, random_policy(task, 1), states, torch.zeros(1, steps, 2, dtype=torch.int64)))
+    assert written(lambda: behavior._counts(states[:, :envs], torch.zeros(1, envs, 4))) < envs * steps / 4
 
 
 def test_a_state_that_d_lacks_is_sampled_on_policy():

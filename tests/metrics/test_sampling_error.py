@@ -112,6 +112,14 @@ def test_states_and_actions_may_carry_any_numbers():
     torch.testing.assert_close(total_variation(state[:, order], number[:, order], log_prob[:, order]), plain)
 
 
+def test_states_are_numbered_once(monkeypatch):
+    """And actions once for each figure: joint, of two agents, and those of the on-policy batch."""
+    calls, unique = [], torch.unique
+    monkeypatch.setattr(torch, "unique", lambda *args, **options: calls.append(args) or unique(*args, **options))
+    tabular_error(random_data(2, 4, 2, 3, 60)[1], streams(2))
+    assert len(calls) == 1 + 2 * 3
+
+
 def test_extreme_values_of_total_variation():
     state = torch.zeros(2, 4, dtype=torch.int64)
     action = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 0]])

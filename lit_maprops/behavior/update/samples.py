@@ -158,17 +158,26 @@ class SampleStore:
         self._target = grown(self._target, 2, 1 / self._target.shape[1])
 
     def _merged_rows(self, states: Tensor) -> Tensor:
-        """The row of each step's state, ``[G, b]``; new states get the next free row of their entry."""
-        rows = []
-        index = torch.arange(self._fingerprints.shape[1], device=states.device)
-        for print_ in fingerprint(states).unbind(1):
-            same = (self._fingerprints == print_.unsqueeze(1)) & (index < self._rows_used.unsqueeze(1))
-            found, row = same.max(1)
-            row = torch.where(found, row, self._rows_used)
-            self._fingerprints.scatter_(1, row.unsqueeze(1), print_.unsqueeze(1))
-            self._rows_used = self._rows_used + ~found
-            rows.append(row)
-        return torch.stack(rows, 1)
+        """The row of each step's state, ``[G, b]``; new states get the next free row of their entry, as they come."""
+        prints = fingerprint(states)
+        steps = torch.arange(prints.shape[1], device=prints.device)
+        ordered, step = prints.sort(dim=1, stable=True)
+        place = torch.searchsorted(ordered, prints)  # where each state stands first
+        # The rows in use, looked up among the steps: of two states that stand at one place one is no step's.
+        used = torch.arange(self.rows, device=prints.device).expand(len(prints), -1)
+        kept = self._fingerprints[:, : self.rows].contiguous()
+        at = torch.searchsorted(ordered, kept).clamp(max=len(steps) - 1)
+        found = (ordered.gather(1, at) == kept) & (used < self._rows_used.unsqueeze(1))
+        row_at = prints.new_full((len(prints), len(steps) + 1), -1)  # the last is written to by the others
+        row_at.scatter_(1, at.where(found, len(steps)), used)
+        row = row_at.gather(1, place)
+        leader = step.gather(1, place)  # the first of these steps in the same state
+        new = (row < 0) & (leader == steps)
+        number = self._rows_used.unsqueeze(1) + new.cumsum(1) - 1
+        row = torch.where(row < 0, number.gather(1, leader), row)
+        self._rows_used = self._rows_used + new.sum(1)
+        self._fingerprints.scatter_(1, row, prints)
+        return row
 
     def steps_and_rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows' inputs ``[G, ., I]`` and targets ``[G, K, .]``; steps' actions and rows ``[G, steps]``."""
