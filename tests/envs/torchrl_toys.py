@@ -275,15 +275,15 @@ class Faulty(Groups):
 
     def __init__(self, key, shape=None, since=0):
         super().__init__(ends="groups", masked=True, state=True, verdict="group")
-        self.key, self.shape, self.since = tuple(key.split(".")), shape, since
+        self.key, self.instead, self.since = tuple(key.split(".")), shape, since
 
     def look(self, flags, rewards=None):
         whole = super().look(flags, rewards)
         if self.count >= self.since and self.key in whole.keys(True):
             whole.batch_size = torch.Size([])
-            for group in self.sizes:
-                whole[group].batch_size = torch.Size([])
+            for depth in range(1, len(self.key)):
+                whole[self.key[:depth]].batch_size = torch.Size([])
             del whole[self.key]
-            if self.shape is not None:
-                whole[self.key] = torch.ones(self.shape)
+            if self.instead is not None:
+                whole[self.key] = torch.ones(self.instead)
         return whole
