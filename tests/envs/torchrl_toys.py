@@ -262,3 +262,28 @@ class Seeing(Groups):
 
 def seeing(**options) -> EnvBase:
     return Seeing(**options)
+
+
+class Faulty(Groups):
+    """From step ``since`` on (0: the reset) an entry that its specs have is not there, or has another shape.
+
+    Args:
+        key: of the entry, names with dots between.
+        shape: of what is there instead; None: nothing is.
+        since: a step's number.
+    """
+
+    def __init__(self, key, shape=None, since=0):
+        super().__init__(ends="groups", masked=True, state=True, verdict="group")
+        self.key, self.instead, self.since = tuple(key.split(".")), shape, since
+
+    def look(self, flags, rewards=None):
+        whole = super().look(flags, rewards)
+        if self.count >= self.since and self.key in whole.keys(True):
+            whole.batch_size = torch.Size([])
+            for depth in range(1, len(self.key)):
+                whole[self.key[:depth]].batch_size = torch.Size([])
+            del whole[self.key]
+            if self.instead is not None:
+                whole[self.key] = torch.ones(self.instead)
+        return whole

@@ -1,5 +1,6 @@
 """PettingZoo's two conventions of masks: what the package says, in every row and step, and in training."""
 
+import numpy as np
 import pytest
 import torch
 from torchrl.envs import MarlGroupMapType, PettingZooWrapper
@@ -8,7 +9,7 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import PettingZoo, TaskEnv
-from lit_maprops.envs.pettingzoo.masks import nth_legal
+from lit_maprops.envs.pettingzoo.masks import Masks, nth_legal
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.system.errors import EnvironmentFault
 from lit_maprops.targets import LEARNERS
@@ -84,3 +85,16 @@ def test_no_legal_action_names_the_seed_and_the_step() -> None:
     message = str(error.value)
     assert "\n" not in message and message.startswith("PettingZoo: no legal action of agent 1, seed "), message
     assert "environment " in message and "on_fault quarantine" in message
+
+
+@pytest.mark.parametrize("key", ["action_mask", "observation"])
+def test_a_dict_without_what_its_space_has_names_it(key: str) -> None:
+    spaces = pytest.importorskip("gymnasium.spaces")
+    parts = {"observation": spaces.Box(0, 1, (2,)), "action_mask": spaces.Box(0, 1, (3,), np.int8)}
+    masks = Masks(["miner"], [3], [spaces.Dict(parts)], {})
+    seen = {name: space.sample() for name, space in parts.items() if name != key}
+    with pytest.raises(ValueError, match=f"what agent miner sees has no {key}, which its space has"):
+        if key == "observation":
+            masks.observed(0, seen)
+        else:
+            masks.legal({"miner": seen}, {})

@@ -142,10 +142,10 @@ class Agents:
             if name in acting and not _told(terminated, truncated, name):
                 raise ValueError(f"agent {name} acts after its end: it is neither terminated nor truncated any more")
         for name, number in living.items():
-            rewards[number] = _number("reward", name, reward.get(name, 0.0))
-            if _number("termination", name, terminated.get(name, False)):
+            rewards[number] = _number("reward", name, self._own("rewards", reward, name, 0.0))
+            if _number("termination", name, self._own("terminations", terminated, name, False)):
                 end[number] = TERMINATED
-            elif _number("truncation", name, truncated.get(name, False)):
+            elif _number("truncation", name, self._own("truncations", truncated, name, False)):
                 end[number] = TRUNCATED
             elif name not in env.agents:
                 end[number] = TERMINATED
@@ -169,6 +169,18 @@ class Agents:
             if flag and name not in seen:
                 raise ValueError(f"agent {name} is in agents and no observation is given for it")
         return {name: seen[name] for name, flag in zip(self.names, there, strict=True) if flag and name in seen}
+
+    def _own(self, what: str, given: dict[Any, Any], name: Any, otherwise: Any) -> Any:
+        """An agent's entry, which it need not have.
+
+        Raises:
+            ValueError: it has none, and somebody has who is no agent: a name is misspelt.
+        """
+        if name not in given:
+            others = [other for other in given if other not in self.names and not str(other).startswith("__")]
+            if others:
+                raise ValueError(f"its {what} have none of agent {name}, and one of {others[0]!r}, which is no agent")
+        return given.get(name, otherwise)
 
     def _check_spaces(self, env: Any) -> None:
         """Whether an environment at a start has the spaces that it was made with.

@@ -8,7 +8,7 @@ Of ``MultiDiscrete`` it is such flags for each component: one array per componen
 ``MultiBinary.sample(mask)`` takes it: 0 and 1 where only that is allowed, 2 where both are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,19 @@ class Masks:
         )
 
     def observed(self, number: int, seen: Any) -> Any:
-        """What an agent sees, without its mask."""
-        return seen[OBSERVATION] if self._alone[number] else seen
+        """What an agent sees, without its mask.
+
+        Raises:
+            ValueError: that is not in its Dict.
+        """
+        return _entry(self._names[number], seen, OBSERVATION) if self._alone[number] else seen
 
     def legal(self, seen: dict[Any, Any], infos: Any) -> np.ndarray:
         """Which actions are legal next, ``[A, N]`` bool: all those of agents that no mask is given for.
 
         Raises:
-            ValueError: a mask is not one flag per action, or there had been none at the reset.
+            ValueError: a mask is not one flag per action, is not in a Dict whose space has it, or there had been none
+                at the reset.
         """
         found = _in_infos(infos)
         if found and not self.given:
@@ -88,11 +93,18 @@ class Masks:
         legal = self._all.copy()
         for number, (name, components) in enumerate(zip(self._names, self._components, strict=True)):
             if self._in_dict[number] and name in seen:
-                found[name] = seen[name][MASK]
+                found[name] = _entry(name, seen[name], MASK)
             if name in found:
                 flags = _combined(name, found[name], components)
                 legal[number, : len(flags)] = flags
         return legal
+
+
+def _entry(name: Any, seen: Any, key: str) -> Any:
+    """What is under a key of the Dict that an agent sees."""
+    if not isinstance(seen, Mapping) or key not in seen:
+        raise ValueError(f"what agent {name} sees has no {key}, which its space has")
+    return seen[key]
 
 
 def _in_infos(infos: Any) -> dict[Any, Any]:

@@ -1,6 +1,7 @@
 """A TorchRL environment of groups of agents, as a PettingZoo parallel environment."""
 
 from collections.abc import Mapping
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Group(NamedTuple):
     names: list[str]
     actions: GroupActions
     seen: list[str]  # keys under the group's
+    masked: bool  # its specs have an action_mask
 
 
 class GroupedAgents:
@@ -36,7 +38,7 @@ class GroupedAgents:
     Legal actions are the group's ``action_mask``, or those of the action spec's own mask. An agent's end is its
     group's ``terminated`` or ``truncated``, where it has such keys, or that of the whole environment; ``done`` alone is
     an end by the rules. A reward of the whole environment is every agent's. ``success`` beside the agents, or in a
-    group's ``info``, is a verdict.
+    group's ``info``, is a verdict. What the specs have of these must be in every answer, an ``action_mask`` above all.
 
     Args:
         env: of one row: its batch is empty or all ones.
@@ -100,7 +102,7 @@ class GroupedAgents:
             f"{named} names {len(names)} agents of the group {key[-1]} in its group_map and has actions of "
             f"{actions.n_agents}: mend it",
         )
-        return Group(key, action_key, names, actions, keys)
+        return Group(key, action_key, names, actions, keys, _MASK in observed)
 
     def observation_space(self, agent: str) -> Any:
         """Gymnasium's space of what an agent sees."""
@@ -122,7 +124,8 @@ class GroupedAgents:
         """Step under the actions of ``agents``; others take the first of theirs.
 
         Raises:
-            ValueError: an agent that was done is not done any more.
+            ValueError: an agent that was done is not done any more; something that its specs have is not there, or not
+                of all agents.
         """
         assert self._newest is not None
         given = self._newest
@@ -132,7 +135,7 @@ class GroupedAgents:
                 for name, space in zip(group.names, group.actions.spaces, strict=True)
             ]
             given.set(group.action_key, group.actions.tensor(each))
-        stepped = self._env.step(given)
+        stepped = self._stepped(given)
         after = stepped.get("next")
         rewards, ends = self._rewards(after), {flag: self._flags(after, flag) for flag in _FLAGS}
         for name in self.possible_agents:
@@ -144,6 +147,18 @@ class GroupedAgents:
         self._newest = self._env.step_mdp(stepped)
         rewards = {name: rewards[name] for name in acting}
         return self._looked(after), rewards, terminated, truncated, self._infos(after)
+
+    def _stepped(self, given: TensorDictBase) -> TensorDictBase:
+        """TorchRL's step, whose own words on a reward of another kind do not say what it is about."""
+        try:
+            return self._env.step(given)
+        except (AttributeError, RuntimeError) as error:
+            if "_step_proc_data" not in [frame.name for frame in extract_tb(error.__traceback__)]:
+                raise
+            keys = " and ".join(_written(key) for key in self._env.reward_keys)
+            raise ValueError(
+                f"what _step returns has no {keys} of the shape that its reward_spec has: mend either"
+            ) from error
 
     def state(self) -> np.ndarray:
         """The environment's ``state``.
@@ -161,17 +176,22 @@ class GroupedAgents:
 
     def _looked(self, data: TensorDictBase) -> dict[str, Any]:
         found = {}
+        if self.has_state:
+            _given(data, _STATE)
         for name, (group, number) in self._where.items():
-            parts = {key: seen(data.get((*group.key, key)), self._n_batch, number) for key in group.seen}
+            parts = {key: seen(_given(data, (*group.key, key)), self._n_batch, number) for key in group.seen}
             found[name] = _one_or_all(parts)
         return found
 
     def _rewards(self, after: TensorDictBase) -> dict[str, float]:
         found: dict[str, float] = {}
         for group in self._groups:
-            value = after.get((*group.key, "reward"), None)
-            value = after.get("reward") if value is None else value
+            key = (*group.key, "reward")
+            value = after.get(key, None)
+            value = _given(after, "reward") if value is None else value
             each = value.reshape(-1).expand(len(group.names)) if value.numel() == 1 else value.reshape(-1)
+            if len(each) != len(group.names):
+                raise ValueError(_misshaped(key, value, group, "one number"))
             found |= dict(zip(group.names, each.tolist(), strict=True))
         return found
 
@@ -182,19 +202,25 @@ class GroupedAgents:
         found: dict[str, bool] = {}
         for group in self._groups:
             own = after.get((*group.key, flag), None)
-            each = [False] * len(group.names) if own is None else own.reshape(len(group.names), -1).any(-1).tolist()
+            each = [False] * len(group.names)
+            if own is not None:
+                each = _rows(own, group, (*group.key, flag), "one flag").any(-1).tolist()
             found |= {name: common or one for name, one in zip(group.names, each, strict=True)}
         return found
 
     def _infos(self, data: TensorDictBase) -> dict[str, Any]:
         infos: dict[str, Any] = {name: {} for name in self.possible_agents}
         for group in self._groups:
-            mask = data.get((*group.key, _MASK), None)
-            mask = group.actions.allowed() if mask is None else mask.reshape(len(group.names), -1)
+            key = (*group.key, _MASK)
+            mask = _given(data, key) if group.masked else data.get(key, None)
+            if mask is None:
+                mask = group.actions.allowed()
+            else:
+                mask = _rows(mask, group, key, "a flag of every action")
             verdicts = {one: data.get((*group.key, "info", one), None) for one in _SUCCESS}
             for number, name in enumerate(group.names):
                 infos[name] |= {} if mask is None else {_MASK: mask[number].cpu().numpy()}
-                infos[name] |= {one: value.reshape(len(group.names), -1)[number].cpu().numpy()
+                infos[name] |= {one: _rows(value, group, (*group.key, "info", one), "one flag")[number].cpu().numpy()
                                 for one, value in verdicts.items() if value is not None}  # fmt: skip
         common = {one: data.get(one, None) for one in _SUCCESS}
         return infos | {one: value.cpu().numpy() for one, value in common.items() if value is not None}
@@ -204,6 +230,37 @@ def _group_map(env: EnvBase) -> Mapping[str, Any]:
     """Names of agents by group, as far as an environment says so."""
     given = getattr(env, "group_map", None)
     return given if isinstance(given, Mapping) else {}
+
+
+def _given(data: TensorDictBase, key: Any) -> Any:
+    """What is under a key of the specs.
+
+    Raises:
+        ValueError: nothing is.
+    """
+    value = data.get(key, None)
+    if value is None:
+        raise ValueError(f"there is no {_written(key)}, which its specs have: put it into what _reset and _step return")
+    return value
+
+
+def _rows(value: Tensor, group: Group, key: tuple[str, ...], what: str) -> Tensor:
+    """``[*B, agents, ...]`` as ``[agents, K]``.
+
+    Raises:
+        ValueError: there is no such dimension.
+    """
+    if value.numel() % len(group.names):
+        raise ValueError(_misshaped(key, value, group, what))
+    return value.reshape(len(group.names), -1)
+
+
+def _misshaped(key: tuple[str, ...], value: Tensor, group: Group, what: str) -> str:
+    return f"{_written(key)} has the shape {tuple(value.shape)}, expected {what} for each of {len(group.names)} agents"
+
+
+def _written(key: Any) -> str:
+    return key if isinstance(key, str) else ".".join(key)
 
 
 def _one_or_all(parts: dict[str, Any]) -> Any:
