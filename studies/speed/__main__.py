@@ -31,6 +31,7 @@ PARTS = {
     "mpe": ["environments.py", "mpe"],
     "cost": ["fits.py", "cost"],
     "draws": ["fits.py", "draws"],
+    "lookups": ["lookups.py"],
     "recurrent": ["fits.py", "recurrent"],
     "seeds": ["fits.py", "seeds"],
     "around": ["fits.py", "around"],
