@@ -333,7 +333,7 @@ BAD = {
         {"name": "pettingzoo_toys.overlooked"},
         ["agent b is in agents and no observation is given"],
     ),
-    "another key": ({"name": "pettingzoo_toys.misnamed"}, ["not of their spaces: KeyError: 'observation'"]),
+    "another key": ({"name": "pettingzoo_toys.misnamed"}, ["what agent a sees has no observation"]),
     "turns only": ({"name": "pettingzoo_toys.by_turns"}, ["parallel_env", "turns"]),
     "options": ({"options": {"agents": 3}}, ["--data.env.options", "agents 3"]),
     "an option is missing": ({"name": MUJOCO}, ["--data.env.options", "no options", "scenario"]),
