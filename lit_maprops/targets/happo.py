@@ -28,6 +28,7 @@ from lit_maprops.stacked.nets import StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam, adam_, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import check
+from lit_maprops.targets import native_ppo
 from lit_maprops.targets.burn_in import BurnIn, begun
 from lit_maprops.targets.critics import CentralCritic
 from lit_maprops.targets.losses import UncheckedMAPPOLoss
@@ -90,6 +91,7 @@ class HAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
+    known_to_kernel = True
     optimizer: TurnAdam
 
     def __init__(self, **ppo: Any) -> None:
@@ -124,6 +126,11 @@ class HAPPO(PPO):
         return value, own.mean(-2, keepdim=True).expand_as(value), target
 
     @override
+    def _by_kernel(self, trajectories: TensorDictBase, orders: Sequence[Tensor]) -> dict[str, Tensor]:
+        *passes, turns = orders
+        return native_ppo.update(self, trajectories, passes, turns)
+
+    @override
     def _learn(self, trajectories: TensorDictBase, orders: Sequence[Tensor], active: Tensor) -> dict[str, Tensor]:
         *passes, turns = orders
         data = self._prepare(trajectories)
@@ -135,10 +142,16 @@ class HAPPO(PPO):
         for turn in turns.unbind(1):
             for name, value in self._take_turn(data, turn, parts, active).items():
                 totals[name] += value
-        totals["target_epochs"] /= self._n_agents
-        totals["critic_loss"] = self._train_critic(data, parts, active)
         kl, clip_fraction, entropy = self._drift(data)
-        return {**totals, "target_kl": kl, "clip_fraction": clip_fraction, "entropy": entropy}
+        return {
+            "policy_loss": totals["policy_loss"],
+            "critic_loss": self._train_critic(data, parts, active),
+            "entropy_loss": totals["entropy_loss"],
+            "target_kl": kl,
+            "clip_fraction": clip_fraction,
+            "entropy": entropy,
+            "target_epochs": totals["target_epochs"] / self._n_agents,
+        }
 
     def _take_turn(
         self, data: TensorDictBase, turn: Tensor, passes: Sequence[Sequence[Tensor]], active: Tensor
@@ -221,7 +234,7 @@ class HAPPO(PPO):
         return weighted(kl, weight).mean((1, 2)), ratio.squeeze(2)
 
     def _train_critic(self, data: TensorDictBase, passes: Sequence[Sequence[Tensor]], active: Tensor) -> Tensor:
-        """All passes of the critic; the mean of its losses ``[R]``."""
+        """All passes of the critic; the mean of its losses ``[R]``, NaN of a seed that does not learn."""
         names = [*self.critic.in_keys, keys.VALUE, keys.VALUE_TARGET, keys.WEIGHT, keys.BEGINS, keys.BEFORE]
         samples, length = data.select(*names, strict=False), self.policies.sequence_length
         total = torch.zeros(len(active), device=active.device)
@@ -231,7 +244,7 @@ class HAPPO(PPO):
             loss = self.loss.loss_critic(taken)[0].squeeze(-1)
             per_seed = (weighted(loss, taken.get(keys.WEIGHT, None)).sum(1) / (count * length)).sum(-1)
             total += self._descend({"critic_loss": per_seed}, self.critic.net, active)["critic_loss"]
-        return total / sum(map(len, passes))
+        return torch.where(active, total / sum(map(len, passes)), torch.nan)
 
     def _descend(self, losses: dict[str, Tensor], net: StackedNet, active: Tensor) -> dict[str, Tensor]:
         """One step of the networks down losses ``[R]`` of this rank's rows; the team's losses."""
@@ -242,10 +255,6 @@ class HAPPO(PPO):
         clip_grad_norm(list(net.parameters()), self.max_grad_norm, len(net.stack))
         self.step_optimizer(active=active)
         return stats
-
-    @override
-    def why_not_native(self) -> str | None:
-        return "the kernel updates all agents at once, HAPPO one after another"
 
     @override
     def move_streams(self, device: torch.device) -> None:

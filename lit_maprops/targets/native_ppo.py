@@ -1,4 +1,4 @@
-"""PPO by a compiled kernel, ``ppo.cpp``: what ``ppo`` calculates, up to rounding, on the same minibatches.
+"""PPO by a compiled kernel, ``ppo.cpp``: what ``ppo`` and ``happo`` calculate, up to rounding, on the same minibatches.
 
 Seeds go one after the other, each with its values, advantages and gradient steps in a row, so that its networks stay in
 the processor's cache; the first layer knows only inputs that are ever other than 0. The optimizer's state stays in
@@ -26,7 +26,8 @@ from lit_maprops.targets.policies import TargetPolicies
 
 FIGURES = ("policy_loss", "critic_loss", "entropy_loss", "target_kl", "clip_fraction", "entropy", "target_epochs")
 _INTS = ["seeds", "batches", "steps", "envs", "agents", "actions", "epochs", "minibatches", "threads"]
-_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "order", "learning"]
+_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "order", "turns"]
+_DATA += ["learning"]
 _FLOATS = ["gamma", "carried", "clip_epsilon", "lowest", "highest", "clip_value", "entropy_coeff", "critic_coeff"]
 _FLOATS += ["max_grad_norm", "kl_stop"]
 _TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 2}  # ``Type`` of ppo_data.hpp; others are made float32
@@ -52,7 +53,7 @@ class Trained(Protocol):
 
 class _Stack(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("networks", "layers")),
+        *((name, ctypes.c_int32) for name in ("networks", "layers", "clocks")),
         *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
     ]
 
@@ -95,13 +96,16 @@ def lacks(policies: TargetPolicies, critic: Critic) -> str | None:
 
 
 @torch.no_grad()
-def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> dict[str, Tensor]:
+def update(
+    learner: Trained, data: TensorDictBase, orders: Sequence[Tensor], turns: Tensor | None = None
+) -> dict[str, Tensor]:
     """As ``PPO.update``; seeds are shared out to ``worker_threads``.
 
     Args:
         learner: whose parameters and optimizer it changes.
         data: D, ``[R, k, T, E]``.
         orders: of each epoch, in which order the steps of D come, ``[R, B]``.
+        turns: in which order the agents update, as ``HAPPO``'s, ``[R, A]``; None: all at once.
     """
     held = _Held()
     seeds, *sizes = data.shape
@@ -121,6 +125,7 @@ def update(learner: Trained, data: TensorDictBase, orders: Sequence[Tensor]) -> 
         "weight": (weights(data.flatten(1, 3)), torch.float32),
         "mask": (mask, torch.bool),
         "order": (torch.stack(list(orders)), torch.int64),
+        "turns": (turns, torch.int64),
         "learning": (learner.learning, torch.bool),
     }
     call = _Update(
@@ -180,7 +185,8 @@ class _Held:
         self._changed += zip(tensors, whole, strict=True)
         networks = net.flat[0].numel() // net.flat.shape[-1]
         addresses = [address(tensor, torch.float32) for tensor in whole]
-        return _Stack(networks, len(net.shapes), ctypes.addressof(shapes), *addresses)
+        clocks = state["steps_taken"][0].numel()
+        return _Stack(networks, len(net.shapes), clocks, ctypes.addressof(shapes), *addresses)
 
     def numbers(self, data: TensorDictBase, key: str | tuple[str, str]) -> _Numbers:
         """Observations or states, and those that follow."""

@@ -1,4 +1,4 @@
-// PPO natively: the arithmetic of ppo.py, seed by seed, all gradient steps of one in a row.
+// PPO natively: the arithmetic of ppo.py, and with turns of happo.py, seed by seed, all gradient steps of one in a row.
 #include "ppo_data.hpp"
 #include "ppo_networks.hpp"
 #include "ppo_policy.hpp"
@@ -18,36 +18,78 @@ class Seed {
     for (int a = 0; a < u_.agents; ++a) agents_[a].read(u_, seed, a);
     policies_.read(seed, false), critics_.read(seed, true);
     estimate(seed);
-    bool active = !u_.learning || u_.learning[seed], measured = false;
-    const bool learns = active;
-    int epochs = 0, steps = 0;
-    Losses losses;
-    Drift drift;
-    while (active && epochs < u_.epochs) {
-      const int64_t* order = u_.order + (int64_t(epochs) * u_.seeds + seed) * u_.rows();
-      epoch(order, losses);
-      ++epochs, steps += u_.minibatches;
-      // Without a stop the drift is asked for once; weights that are NaN or infinite stop a seed in any case.
-      measured = u_.kl_stop < INFINITY || epochs == u_.epochs || !policies_.finite();
-      if (measured) drift = drift_of(seed), active = float(drift.kl) <= u_.kl_stop;
-    }
-    if (!measured) drift = drift_of(seed);
+    const bool learns = !u_.learning || u_.learning[seed];
+    const Outcome out = u_.turns ? in_turns(seed, learns) : together(seed, learns);
     if (learns) policies_.write(seed), critics_.write(seed);
-    const double made = steps;  // 0 of 0 is NaN
-    const double figures[] = {losses.policy / made, losses.critic / made, losses.entropy / made, drift.kl,
-                              drift.clipped,        drift.entropy,        double(epochs)};
+    const double figures[] = {out.losses.policy, out.losses.critic, out.losses.entropy, out.drift.kl,
+                              out.drift.clipped, out.drift.entropy, out.epochs};
     for (int n = 0; n < 7; ++n) u_.figures[n * u_.seeds + seed] = float(figures[n]);
   }
 
  private:
-  void epoch(const int64_t* order, Losses& losses) {
-    policies_.epoch(order, [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
+  struct Outcome {
+    Losses losses;  // means over gradient steps; of none, NaN
+    Drift drift;
+    double epochs;
+  };
+
+  // Policies go up the surrogate, the critic goes down the error of its values.
+  auto ascent(Losses& losses) {
+    return [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
       policy_gradient(u_, agents_[a], eight_, rows, count, output, of_output, policies_.stride(), losses);
-    });
-    critics_.epoch(order, [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
-      critic_gradient(agents_[a], rows, count, output, of_output, losses);
-    });
+    };
   }
+  auto descent(Losses& losses) {
+    return [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
+      critic_gradient(agents_[a], rows, count, output, of_output, losses);
+    };
+  }
+
+  // All agents and the critic at once, until the mean KL over agents is beyond the stop.
+  Outcome together(int seed, bool active) {
+    bool measured = false;
+    int epochs = 0;
+    Losses losses;
+    Drift drift;
+    while (active && epochs < u_.epochs) {
+      policies_.epoch(u_.order_of(epochs, seed), ascent(losses));
+      critics_.epoch(u_.order_of(epochs, seed), descent(losses));
+      measured = asks(++epochs);
+      if (measured) drift = drift_of(seed), active = float(drift.kl) <= u_.kl_stop;
+    }
+    if (!measured) drift = drift_of(seed);
+    return {losses.over(double(epochs) * u_.minibatches), drift, double(epochs)};
+  }
+
+  // One agent after another, each until its own KL is beyond the stop; then the critic.
+  Outcome in_turns(int seed, bool active) {
+    Outcome out{};
+    compound_.assign(u_.rows(), 1.0f);
+    for (int n = 0; n < u_.agents; ++n) {
+      const int agent = int(u_.turns[int64_t(seed) * u_.agents + n]);
+      for (int r = 0; r < u_.rows(); ++r) agents_[agent].advantage[r] *= compound_[r];
+      Losses losses;
+      int epochs = 0;
+      for (bool goes = active; goes && epochs < u_.epochs;) {
+        policies_.epoch_of(agent, u_.order_of(epochs, seed), ascent(losses));
+        goes = !asks(++epochs) || float(moved(seed, agent, nullptr)) <= u_.kl_stop;
+      }
+      if (n + 1 < u_.agents) moved(seed, agent, compound_.data());
+      losses = losses.over(double(epochs) * u_.minibatches);
+      out.losses.policy += losses.policy, out.losses.entropy += losses.entropy;
+      out.epochs += double(epochs) / u_.agents;
+    }
+    Losses losses;
+    for (int epoch = 0; active && epoch < u_.epochs; ++epoch)
+      critics_.epoch(u_.order_of(epoch, seed), descent(losses));
+    out.losses.critic = losses.over(active ? double(u_.epochs) * u_.minibatches : 0.0).critic;
+    out.drift = drift_of(seed);
+    return out;
+  }
+
+  // Whether policies are looked at after so many epochs: without a stop once; weights that are NaN or infinite end the
+  // passes in any case.
+  bool asks(int epochs) const { return u_.kl_stop < INFINITY || epochs == u_.epochs || !policies_.finite(); }
 
   // Of the squared error of values; with `clip_value` of the larger one of it and that of the clipped value.
   void critic_gradient(const Agent& agent, const int64_t* rows, int count, const float* output, float* of_output,
@@ -85,6 +127,18 @@ class Seed {
     return {drift.kl / numbers, drift.clipped / numbers, drift.entropy / numbers};
   }
 
+  // Mean KL(old || new) of one agent over D; with `compound` its ratios are multiplied into it.
+  double moved(int seed, int agent, float* compound) {
+    Drift drift;
+    const int64_t start = int64_t(seed) * u_.rows() * u_.agents + agent;
+    policies_.rows_of(agent, [&](int a, int first, int count, const float* output) {
+      add_drift(u_, agents_[a], u_.parameters + start * u_.actions, eight_, first, count, output, policies_.stride(),
+                drift);
+      if (compound) multiply_ratios(agents_[a], eight_, first, count, output, policies_.stride(), compound);
+    });
+    return drift.kl / u_.rows();
+  }
+
   // Values, advantages and value targets, the generalized estimate; advantages are then normalized.
   void estimate(int seed) {
     const int rows = u_.rows();
@@ -109,7 +163,17 @@ class Seed {
         agent.advantage[r] = error + ahead * (u_.done[at] ? 0.0f : u_.carried);
         agent.target[r] = agent.advantage[r] + agent.value[r];
       }
-      normalize(agent);
+    }
+    if (u_.turns) share_advantages();
+    for (Agent& agent : agents_) normalize(agent);
+  }
+
+  // Every agent's is the mean of all; after an agent has left its own is 0.
+  void share_advantages() {
+    for (int r = 0; r < u_.rows(); ++r) {
+      float total = 0.0f;
+      for (const Agent& agent : agents_) total += agent.weight[r] == 0.0f ? 0.0f : agent.advantage[r];
+      for (Agent& agent : agents_) agent.advantage[r] = total / float(u_.agents);
     }
   }
 
@@ -138,6 +202,7 @@ class Seed {
   std::vector<Agent> agents_;
   Policies eight_;
   std::vector<std::vector<float>> following_;
+  std::vector<float> compound_;  // product of the ratios of the agents that were at their turn, row by row
 };
 
 }  // namespace

@@ -145,12 +145,15 @@ class PPO(Learner):
         # Drawn beforehand: how many numbers a seed uses must not depend on when the others stop.
         orders = self._orders(trajectories.batch_size[1:].numel() // self.policies.sequence_length)
         if self.native and self.stepper is None:  # else every step is to be heard
-            return native_ppo.update(self, trajectories, orders)
+            return self._by_kernel(trajectories, orders)
         active = torch.ones(len(trajectories), dtype=torch.bool, device=self.optimizer.device)
         active = active if self.learning is None else active & self.learning.to(active.device)
         by_itself = self.stepper is None and self.team.size == 1 and self.memory is None
         learn = self._recorded if by_itself and can_record(active.device) else self._learn
         return learn(trajectories, orders, active)
+
+    def _by_kernel(self, trajectories: TensorDictBase, orders: Sequence[Tensor]) -> dict[str, Tensor]:
+        return native_ppo.update(self, trajectories, orders)
 
     def _orders(self, n_rows: int) -> list[Tensor]:
         """Of every pass, in which order the rows of D come ``[R, B]``."""
@@ -181,8 +184,7 @@ class PPO(Learner):
                 if not any(going):
                     break
                 everyone = all(going)
-        steps = totals.pop("gradient_steps")
-        epochs = totals.pop("target_epochs")
+        steps, epochs = totals.pop("gradient_steps"), totals.pop("target_epochs")
         return {name: total / steps for name, total in totals.items()} | {
             "target_kl": kl,
             "clip_fraction": clip_fraction,

@@ -11,9 +11,10 @@ using namespace native;
 // The policies or the critics of all seeds, one network after the other without gaps.
 struct Stack {
   int32_t networks, layers;        // networks: of a seed, one or as many as there are agents
+  int32_t clocks;                  // step counts of a seed: one, or one for every network
   const int32_t* shapes;           // [layers][3]: out, in, has a bias
   float *flat, *exp_avg, *exp_avg_sq;  // [seeds][networks][P]
-  float* steps_taken;              // [seeds]
+  float* steps_taken;              // [seeds][clocks]
 };
 
 enum Type : int32_t { FLOATS, BYTES, SIGNED_BYTES };
@@ -35,11 +36,13 @@ struct Update {
   const float *parameters, *log_prob, *weight;  // parameters [...][actions]; weight null: 1
   const uint8_t* mask;                          // [agents][actions]
   const int64_t* order;                         // [epochs][seeds][rows]
+  const int64_t* turns;                         // [seeds][agents], who updates when; null: all at once
   const uint8_t* learning;                      // [seeds]
   float gamma, carried, clip_epsilon, lowest, highest, clip_value, entropy_coeff, critic_coeff, max_grad_norm, kl_stop;
   AdamSettings adam;
   float* figures;  // [7][seeds], see `Seed::report`
   int rows() const { return batches * steps * envs; }
+  const int64_t* order_of(int epoch, int seed) const { return order + (int64_t(epoch) * seeds + seed) * rows(); }
 };
 
 // What one agent did in D of one seed, row by row.

@@ -37,14 +37,14 @@ class Learned {
       t.net.read(stack_.flat + at, t.net.weights.data());
       t.net.read(stack_.exp_avg + at, t.first.data()), t.net.read(stack_.exp_avg_sq + at, t.second.data());
       t.of_output.assign(size_t(u_.rows() / u_.minibatches + 1) * stride(), 0.0f);
+      t.steps = steps_taken(seed, n);
     }
-    steps_ = stack_.steps_taken[seed];
   }
 
   void write(int seed) {
-    stack_.steps_taken[seed] = steps_;
     for (int n = 0; n < int(networks_.size()); ++n) {
       Trained& t = networks_[n];
+      steps_taken(seed, n) = t.steps;
       const long at = start(seed, n);
       t.net.write(t.net.weights.data(), stack_.flat + at);
       t.net.write(t.first.data(), stack_.exp_avg + at), t.net.write(t.second.data(), stack_.exp_avg_sq + at);
@@ -55,29 +55,36 @@ class Learned {
   // `loss(agent, rows, count, output, of_output)` sets the gradient of an agent's outputs, `stride` numbers apart.
   template <class Loss>
   void epoch(const int64_t* order, Loss loss) {
+    for (int n = 0; n < int(networks_.size()); ++n) epoch_of(n, order, loss);
+  }
+  // The same of one network.
+  template <class Loss>
+  void epoch_of(int n, const int64_t* rows, Loss loss) {
     const int parts = u_.minibatches;
-    for (int n = 0; n < int(networks_.size()); ++n) {
-      Trained& t = networks_[n];
-      const int64_t* rows = order;
-      for (int part = 0; part < parts; ++part) {
-        const int count = u_.rows() / parts + (part < u_.rows() % parts);
-        const Rows own{count * per_row_, expanded(rows, count)};
-        const float* output = t.net.forward(t.inputs, own);
-        for (int a = 0; a < u_.agents; ++a)
-          if (places_[a].network == n) loss(a, rows, count, output + offset(a), t.of_output.data() + offset(a));
-        t.net.backward(t.inputs, own, t.of_output.data(), t.gradient.data());
-        adam(t.net.held(), t.net.weights.data(), t.first.data(), t.second.data(), t.gradient.data(),
-             clip(t.gradient), steps_ + float(part + 1), u_.adam);
-        rows += count;
-      }
+    Trained& t = networks_[n];
+    for (int part = 0; part < parts; ++part) {
+      const int count = u_.rows() / parts + (part < u_.rows() % parts);
+      const Rows own{count * per_row_, expanded(rows, count)};
+      const float* output = t.net.forward(t.inputs, own);
+      for (int a = 0; a < u_.agents; ++a)
+        if (places_[a].network == n) loss(a, rows, count, output + offset(a), t.of_output.data() + offset(a));
+      t.net.backward(t.inputs, own, t.of_output.data(), t.gradient.data());
+      adam(t.net.held(), t.net.weights.data(), t.first.data(), t.second.data(), t.gradient.data(), clip(t.gradient),
+           t.steps + float(part + 1), u_.adam);
+      rows += count;
     }
-    steps_ += float(parts);
+    t.steps += float(parts);
   }
 
   // Calls see(agent, first row, count, output) for all rows of D, some at a time.
   template <class See>
   void all_rows(See see) {
-    for (int n = 0; n < int(networks_.size()); ++n) outputs(n, networks_[n].inputs, see);
+    for (int n = 0; n < int(networks_.size()); ++n) rows_of(n, see);
+  }
+  // The same of one network.
+  template <class See>
+  void rows_of(int n, See see) {
+    outputs(n, networks_[n].inputs, see);
   }
   // The same for what follows where it is no row of D.
   template <class See>
@@ -105,6 +112,7 @@ class Learned {
     Inputs inputs, following;
     std::vector<int> next_row;
     Floats first, second, gradient, of_output;
+    float steps = 0.0f;
   };
   struct Place {  // of an agent's outputs: which network, which of the rows that a row of D makes, which column
     int network, part, column;
@@ -112,6 +120,9 @@ class Learned {
 
   long start(int seed, int network) const {
     return networks_[0].net.size() * (long(seed) * networks_.size() + network);
+  }
+  float& steps_taken(int seed, int network) const {
+    return stack_.steps_taken[long(seed) * stack_.clocks + (stack_.clocks > 1 ? network : 0)];
   }
   long offset(int agent) const { return long(places_[agent].part) * networks_[0].net.width() + places_[agent].column; }
 
@@ -188,7 +199,6 @@ class Learned {
   const Stack& stack_;
   const Numbers& numbers_;
   int per_row_;
-  float steps_ = 0.0f;
   std::vector<Trained> networks_;
   std::vector<Place> places_;
   std::vector<int64_t> expanded_;

@@ -6,6 +6,7 @@ namespace ppo {
 
 struct Losses {
   double policy = 0.0, critic = 0.0, entropy = 0.0;
+  Losses over(double steps) const { return {policy / steps, critic / steps, entropy / steps}; }  // 0 of 0 is NaN
 };
 
 struct Drift {
@@ -119,6 +120,18 @@ inline void add_drift(const Update& u, const Agent& agent, const float* old, Pol
     clipped += l.weigh(beyond ? all(1.0f) : all(0.0f));
   }
   drift.kl += sum(kl), drift.clipped += sum(clipped), drift.entropy += sum(entropies);
+}
+
+// Multiplies pi_new / pi_old of the actions of rows [first, first + count) into `compound`, 1 where the agent has left.
+inline void multiply_ratios(const Agent& agent, Policies& policies, int first, int count, const float* output,
+                            int stride, float* compound) {
+  for (int start = 0; start < count; start += LANES) {
+    const Lanes l(agent, output, stride, nullptr, first, start, count);
+    policies.normalize(l.output, agent.legal);
+    const Vec ratio = exp(policies.of_action(l.action, agent.legal) - l.log_prob);
+    for (int i = 0; i < std::min(LANES, count - start); ++i)
+      if (l.weight[i] != 0.0f) compound[l.row[i]] *= ratio[i];
+  }
 }
 
 }  // namespace ppo

@@ -38,6 +38,7 @@ PARTS = {
     "start": ["fits.py", "start"],
     "memory": ["fits.py", "memory"],
     "engines": ["engines.py", "engines"],
+    "happo": ["engines.py", "happo"],
     "cores": ["engines.py", "cores"],
     "shares": ["shares.py"],
     "scaling": ["scaling.py"],

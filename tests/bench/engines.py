@@ -57,6 +57,21 @@ def engines() -> list[dict[str, str | float]]:
     return rows
 
 
+def happo() -> list[dict[str, str | float]]:
+    """HAPPO by engine, and beside MAPPO with a policy per agent, too: on-policy, so that the updates are most of it."""
+    flags = [*BOULDERPUSH, "--model.behavior", "OnPolicy", "--model.learner.share_parameters", "false"]
+    cases = {
+        f"{learner}, {engine}": lambda learner=learner, engine=engine: iteration(
+            *flags, "--model.learner", learner, "--model.engine", engine
+        )[0]
+        for learner, engine in (("HAPPO", "native"), ("HAPPO", "torch"), ("MAPPO", "native"))
+    }
+    t, name = in_turn(cases, ROUNDS), "boulderpush.yaml, OnPolicy, policies not shared"
+    rows = [row(f"{name}: {case}, one iteration", t[case], "s") for case in t]
+    rows.append(ratio(f"{name}: HAPPO torch / native", t["HAPPO, torch"], t["HAPPO, native"]))
+    return [*rows, ratio(f"{name}: HAPPO / MAPPO, native", t["HAPPO, native"], t["MAPPO, native"])]
+
+
 def cores() -> list[dict[str, str | float]]:
     """The same iteration on one core and on two."""
     cases = {n: lambda n=n: iteration(*BOULDERPUSH, threads=n)[0] for n in (1, 2)}
@@ -66,6 +81,6 @@ def cores() -> list[dict[str, str | float]]:
 
 
 if __name__ == "__main__":
-    parts = {"engines": engines, "cores": cores}
+    parts = {"engines": engines, "happo": happo, "cores": cores}
     for part in sys.argv[1:] or parts:
         hand_over(parts[part]())

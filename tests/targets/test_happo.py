@@ -29,10 +29,14 @@ from torch import Tensor, nn
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs.ends import RUNS
+from lit_maprops.native.build import why_none
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import ConfigError
 
 TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02, "max_grad_norm": 0.3}
+KERNEL = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+ENGINES = [(task, False) for task in TASKS]  # and natively, where there is a kernel for it
+ENGINES += [pytest.param(task, True, marks=KERNEL) for task in TASKS if not task.continuous_actions]
 
 
 class LoopHAPPO:
@@ -117,12 +121,13 @@ def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("minibatches", [1, 3])
-@pytest.mark.parametrize("task", TASKS)
-def test_two_updates_are_those_of_a_loop_over_the_agents(task, minibatches, stop):
+@pytest.mark.parametrize(("task", "native"), ENGINES)
+def test_two_updates_are_those_of_a_loop_over_the_agents(task, native, minibatches, stop):
     """The second with other moments in every agent's Adam, and with another order."""
     epochs, kl_stop = 3, 0.1 if task is GaussianTask else 0.004
     arguments = {"kl_stop": kl_stop, "entropy_coeff": 0.3} if stop else {}
     learner = built("HAPPO", task=task, **TIGHT | arguments, epochs=epochs, minibatches=minibatches)
+    learner.native = native
     randomize_heads(learner)
     streams = [SeedStreams(0, list(range(SEEDS)), purpose) for purpose in ("target minibatches", "agent order")]
     loops = [LoopHAPPO(learner, seed, task) for seed in range(SEEDS)]
@@ -159,10 +164,11 @@ def test_two_updates_are_those_of_a_loop_over_the_agents(task, minibatches, stop
         assert (stats["clip_fraction"] > 0).all()
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_so_is_one_after_an_agent_has_left(task):
+@pytest.mark.parametrize(("task", "native"), ENGINES)
+def test_so_is_one_after_an_agent_has_left(task, native):
     """Of its steps from then on nobody's but the others' learn, and its ratio there is 1."""
     learner = built("HAPPO", task=task, **TIGHT, epochs=3, minibatches=1)
+    learner.native = native
     randomize_heads(learner)
     buffer = filled(leaving(learner))
     samples = samples_of(learner, buffer.trajectories())
@@ -274,4 +280,4 @@ def test_an_update_goes_on_bit_for_bit_from_a_checkpoint():
 def test_what_cannot_go_together_is_one_line():
     with pytest.raises(ConfigError, match="share_parameters is true and HAPPO updates one agent after another"):
         built("HAPPO", share_parameters=True)
-    assert "one after another" in built("HAPPO").why_not_native()
+    assert "Gaussian" in built("HAPPO", task=GaussianTask).why_not_native()

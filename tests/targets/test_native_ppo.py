@@ -29,6 +29,7 @@ from lit_maprops.targets import IPPO, Learner
 
 pytestmark = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
 
+NATIVE = [*PPOS, "HAPPO"]
 # Small clips, so that all of them act after the first step; large learning rate for the same reason.
 TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "max_grad_norm": 0.3, "epochs": 2, "minibatches": 3}
 CASES = {
@@ -41,6 +42,11 @@ CASES = {
     "annealed": {"anneal_learning_rate": True},
     "kl_stop": {"kl_stop": 0.01, "epochs": 6},
 }
+
+
+def may(name: str, case: str) -> bool:
+    """Every agent of HAPPO has a policy of its own."""
+    return (name, case) != ("HAPPO", "shared")
 
 
 def pair(name: str, task: type = SizesTask, **arguments: object) -> tuple[Learner, Learner]:
@@ -83,11 +89,10 @@ def left_early(data: TensorDict, learner: Learner) -> TensorDict:
     return data
 
 
-@pytest.mark.parametrize("name", PPOS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "case"), [(name, case) for case in CASES for name in NATIVE if may(name, case)])
 def test_updates_are_those_of_torch(name: str, case: str) -> None:
     """Two updates, with a history of two batches, the second update's moments those of the first."""
-    masked = (list(CASES).index(case) + PPOS.index(name)) % 2
+    masked = (list(CASES).index(case) + NATIVE.index(name)) % 2
     torch_one, native_one = pair(name, MaskedTask if masked else SizesTask, **CASES[case])
     epochs: list[float] = []
     for seed in (0, 2):
@@ -108,10 +113,11 @@ def test_updates_are_those_of_torch(name: str, case: str) -> None:
         assert min(epochs) < 6 and len(set(epochs)) > 1  # stopped, and not all at the same epoch
 
 
-@pytest.mark.parametrize("name", PPOS)
-@pytest.mark.parametrize("shared", [False, True])
-def test_agents_that_left_weigh_nothing(name: str, shared: bool) -> None:
-    torch_one, native_one = pair(name, MaskedTask, share_parameters=shared)
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, case) for case in ("plain", "shared") for name in NATIVE if may(name, case)]
+)
+def test_agents_that_left_weigh_nothing(name: str, case: str) -> None:
+    torch_one, native_one = pair(name, MaskedTask, **CASES[case])
     buffer = filled(left_early(random_batch(torch_one), torch_one))
     expected, found = torch_one.update(buffer), native_one.update(buffer)
     for key, value in expected.items():
@@ -126,7 +132,7 @@ class WideTask(SizesTask):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_inputs_of_any_type_mostly_zero(name: str, dtype: torch.dtype) -> None:
     """As pictures of grids are: lists of numbers, and inputs that are 0 until a later update or for ever."""
     torch_one, native_one = pair(name, WideTask, share_parameters=name == "IPPO")
@@ -156,7 +162,7 @@ def test_inputs_of_any_type_mostly_zero(name: str, dtype: torch.dtype) -> None:
     assert (old[..., [0, 2, 9, 17]] != new[..., [0, 2, 9, 17]]).any(-2).all()
 
 
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_advantages_are_not_made_of_rounding(name: str) -> None:
     """All advantages equal: the policies stay, as in ``ppo.py``, and values that follow are found where they are."""
     torch_one, native_one = pair(name, entropy_coeff=0.0)
@@ -174,7 +180,7 @@ def test_advantages_are_not_made_of_rounding(name: str) -> None:
     assert_equal_up_to_rounding(torch_one, native_one)
 
 
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_quarantined_seeds_stay_to_the_bit(name: str) -> None:
     torch_one, native_one = pair(name)
     buffer = filled(random_batch(torch_one))
@@ -188,7 +194,7 @@ def test_quarantined_seeds_stay_to_the_bit(name: str) -> None:
     assert all(torch.equal(a[1], b[1]) for a, b in zip(before, trained(native_one), strict=True))
 
 
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_a_broken_seed_breaks_no_other_and_stops(name: str) -> None:
     torch_one, native_one = pair(name)
     for learner in (torch_one, native_one):
@@ -203,7 +209,7 @@ def test_a_broken_seed_breaks_no_other_and_stops(name: str) -> None:
         torch.testing.assert_close(b, a, rtol=1e-3, atol=2e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", PPOS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_seeds_are_strangers_on_any_number_of_threads(name: str) -> None:
     """Bit for bit: two threads as one, and permuted seeds permute the results."""
     data, order = random_batch(pair(name)[0]), torch.tensor([2, 0, 1])
