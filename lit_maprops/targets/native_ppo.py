@@ -38,7 +38,6 @@ class Trained(Protocol):
 
     policies: TargetPolicies
     critic: Critic
-    optimizer: SeedAdam
     learning: Tensor | None
     gamma: float
     gae_lambda: float
@@ -49,6 +48,11 @@ class Trained(Protocol):
     minibatches: int
     max_grad_norm: float
     kl_stop: float | None
+
+    @property
+    def optimizer(self) -> SeedAdam:
+        """Of policies and critic."""
+        ...
 
 
 class _Stack(ctypes.Structure):
