@@ -43,3 +43,28 @@ def test_a_sweep_takes_its_former_names(capsys: pytest.CaptureFixture[str]) -> N
     for spelling in (["--max-runs", "0"], ["--max_runs", "0"]):
         assert main(["sweep", "no_conflict", "--retry-failed", "--runs-dir", "nowhere", *spelling]) == 2
         assert "--max_runs is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("model: {num_sedes: 3}", "--model.num_sedes is not an option (did you mean num_seeds?): see --help"),
+        ("model: {num_seeds: -3}", "--model.num_seeds is -3: give a value from 1 to 1,000,000"),
+        (
+            "data: {env: {class_path: BoulderPush, init_args: {max_stesp: 3}}}",
+            "--data.env.max_stesp is not an option (did you mean max_steps?): see --help",
+        ),
+        ("model.learner.init_args.epochs: 0", "--model.learner.epochs is 0: give a value from 1 to 1,000,000"),
+    ],
+)
+def test_an_option_that_a_file_has_given_names_the_file(content, says, tmp_path, capsys):
+    """Of several files; not where a flag has given it."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    words = ["fit", "--config", "boulderpush", "--config", str(file), "--runs_dir", str(tmp_path / "runs")]
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip() == f"lit_maprops: error: {says} (it stands in {file})"
+    flag, *_ = says.split()
+    assert main([*words, flag, "-1"]) == 2
+    assert "it stands in" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file]

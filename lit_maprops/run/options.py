@@ -30,6 +30,7 @@ from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nu
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.option_help import RunParser
 from lit_maprops.run.option_loading import load
+from lit_maprops.run.option_origin import origin
 from lit_maprops.run.option_values import marked, read_marked
 from lit_maprops.run.option_words import check_values
 from lit_maprops.run.place import follow_checkpoint
@@ -261,7 +262,10 @@ def parsed(
     words = with_own_config(options) if own is None else ["--config", own, *options]
     contents = [read_yaml("<config>", path, EXAMPLE) for path in config_files(words)]
     import_named(words, contents)
-    return _built(words, command, trusted_packages(options, trust) if len(words) > len(options) else None)
+    try:
+        return _built(words, command, trusted_packages(options, trust) if len(words) > len(options) else None)
+    except ConfigError as error:
+        raise ConfigError(error.marked + origin(error.marked, words)) from None
 
 
 def _built(options: list[str] | dict[str, Any], command: str, trusted: set[str] | None) -> RunCLI:
