@@ -68,3 +68,19 @@ def test_an_option_that_a_file_has_given_names_the_file(content, says, tmp_path,
     assert main([*words, flag, "-1"]) == 2
     assert "it stands in" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--num_seeds", " (did you mean model.num_seeds?)"),
+        ("--modle.num_seeds", " (did you mean model.num_seeds?)"),
+        ("--model.behavior.num_envs", " (did you mean data.num_envs?)"),
+        ("--data.epochs", " (did you mean model.behavior.epochs or model.learner.epochs?)"),
+        ("--model.behavior.gae_lambda", " (did you mean model.learner.gae_lambda?)"),
+        ("--model.behavior.adjustment.hidden", " of the chosen class"),
+    ],
+)
+def test_an_option_in_the_wrong_place_is_told_the_right_one(flag, says, tmp_path, capsys):
+    assert main(["fit", "--config", "boulderpush", "--runs_dir", str(tmp_path), flag, "3"]) == 2
+    assert capsys.readouterr().err.strip() == f"lit_maprops: error: {flag} is not an option{says}: see --help"

@@ -29,6 +29,7 @@ CLASS_CHOICES: dict[str, dict[str, Any]] = {
     "data.env": TASKS,
 }
 BASES: dict[str, type] = {"model.behavior": BehaviorPolicy, "model.learner": Learner, "data.env": Task}
+OWNERS: dict[str, type] = {"model": LitMAPROPS, "data": MultiAgentData} | BASES  # whose arguments are options
 OPTIONS = (
     "config",
     "run_name",
@@ -225,17 +226,19 @@ def arguments_of(kind: type) -> set[str]:
 
 def _kinds() -> list[type]:
     """Everything whose arguments are options."""
-    return [LitMAPROPS, MultiAgentData, *(kind for base in BASES.values() for kind in imported(base))]
+    return [kind for base in OWNERS.values() for kind in imported(base)]
 
 
 def _did_you_mean(name: str) -> str:
-    known: set[str] = set(OPTIONS)
-    for kind in _kinds():
-        known |= arguments_of(kind)
-    field = name.rpartition(".")[2]
-    if field in known:
-        return " of the chosen class" if name.startswith(tuple(CLASS_CHOICES)) else ""
-    return did_you_mean(field, known)
+    """Where an option of this name is, or one that is like it, as a part of the line."""
+    owner, _, field = name.rpartition(".")
+    fields = {place: set().union(*map(arguments_of, imported(base))) for place, base in OWNERS.items()}
+    holders = [place for place, known in fields.items() if field in known]
+    below = owner not in OWNERS and owner.startswith(tuple(CLASS_CHOICES))  # what a class among the arguments has
+    if holders:
+        at = " or ".join(f"{place}.{field}" for place in holders)
+        return " of the chosen class" if owner in holders or below else f" (did you mean {at}?)"
+    return "" if field in OPTIONS else did_you_mean(field, {*OPTIONS, *set().union(*fields.values())})
 
 
 def imported(kind: Any) -> Iterator[type]:
