@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from unittest import TestCase
 
 import numpy as np
 import pytest
@@ -178,6 +179,13 @@ def test_python_says_itself_what_is_no_call() -> None:
     for make in (lambda: lm.MAPROPS(kl_cutof=1), lambda: lm.BoulderPush(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)):
         with pytest.raises(TypeError, match="argument"):
             make()
+
+
+def test_a_class_in_place_of_its_import_path_is_told_the_path() -> None:
+    with pytest.raises(ConfigError, match=r"^name is the class Engine: give its import path as a text, 'os.Engine'$"):
+        lm.PettingZoo(type("Engine", (), {"__module__": "os"}))
+    with pytest.raises(ConfigError, match=r"^network is the class TestCase: .*, 'unittest.case.TestCase'$"):
+        lm.MAPPO(network=TestCase)
 
 
 def test_the_owner_is_marked_for_the_command_line() -> None:

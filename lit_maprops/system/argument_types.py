@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import numpy as np
 from typing_extensions import TypeAliasType
 
-from lit_maprops.system.errors import check
+from lit_maprops.system.errors import ConfigError, check
 
 AUTO: Final = "auto"  # in place of a number: the program finds it
 
@@ -109,6 +109,9 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
             check_value(argument, get_args(hint)[0], item)
     elif hint in _KINDS:
         kind, words = _KINDS[hint]
+        if hint is str and isinstance(value, type):
+            path = f"{value.__module__}.{value.__qualname__}"
+            raise ConfigError(f"{argument} is the class {value.__name__}: give its import path as a text, {path!r}")
         fits = isinstance(value, kind) and isinstance(value, _KINDS[bool][0]) == (hint is bool)
         check(fits, f"{argument} is {value!r}: give {words}")
 
