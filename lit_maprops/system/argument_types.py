@@ -108,12 +108,16 @@ def check_value(argument: str, hint: Any, value: Any) -> None:
         for item in value:
             check_value(argument, get_args(hint)[0], item)
     elif hint in _KINDS:
-        kind, words = _KINDS[hint]
-        if hint is str and isinstance(value, type):
-            path = f"{value.__module__}.{value.__qualname__}"
-            raise ConfigError(f"{argument} is the class {value.__name__}: give its import path as a text, {path!r}")
-        fits = isinstance(value, kind) and isinstance(value, _KINDS[bool][0]) == (hint is bool)
-        check(fits, f"{argument} is {value!r}: give {words}")
+        _check_plain(argument, hint, value)
+
+
+def _check_plain(argument: str, hint: Any, value: Any) -> None:
+    kind, words = _KINDS[hint]
+    if hint is str and isinstance(value, type):
+        words = f"its import path as a text, {f'{value.__module__}.{value.__qualname__}'!r}"
+        raise ConfigError(f"{argument} is the class {value.__name__}: give {words}")
+    fits = isinstance(value, kind) and isinstance(value, _KINDS[bool][0]) == (hint is bool)
+    check(fits, f"{argument} is {value!r}: give {words}")
 
 
 def _without_word(argument: str, kinds: list[Any], value: Any) -> list[Any]:
