@@ -17,6 +17,7 @@ from lit_maprops.stacked.ranks import RanksLost, answered
 from lit_maprops.system.errors import marked
 
 POLL_SECONDS = 0.5
+LAST_SECONDS = 10.0  # for ranks that know that they are to end: one may be writing why
 LAUNCHER = "LIT_MAPROPS_LAUNCHER"  # environment variable: process id of the rank that started this one
 ENDED = "lit_maprops/ended"  # key of the store: which rank ended first, and why
 RANK_0_ENDED, STORE_ENDED = "rank 0 ended", "the process that connects the ranks ended"
@@ -72,9 +73,7 @@ class Watch:
         reason = f"rank {self._rank} ended: {type(error).__name__}: {' '.join(marked(error).split())}"
         self.stop()
         self._publish(reason)
-        time.sleep(3 * POLL_SECONDS)
-        for process in self._children.values():
-            process.kill()
+        self._leave()
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
@@ -125,11 +124,18 @@ class Watch:
                 file=sys.stderr,
                 flush=True,
             )
+        self._leave()
+        os._exit(1)
+
+    def _leave(self) -> None:
+        """Rank 0, with which the store ends, goes after the others; those that it started are killed if they stay."""
         if self._rank == 0:
-            time.sleep(3 * POLL_SECONDS)  # the store ends with this process
+            time.sleep(3 * POLL_SECONDS)
+        last = time.monotonic() + LAST_SECONDS
+        while time.monotonic() < last and any(process.poll() is None for process in self._children.values()):
+            time.sleep(POLL_SECONDS / 5)
         for process in self._children.values():
             process.kill()
-        os._exit(1)
 
     def _claim_the_end(self) -> None:
         """Only one thread ends the process; another that wants to waits for that."""

@@ -348,9 +348,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from lit_maprops.cli.main import main; assert main(['sweep', '--help']) == 0; "
         "print([m for m in ('torch', 'lightning', 'wandb', 'sweeps', 'sklearn') if m in sys.modules])"
     )
-    started = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert time.perf_counter() - started < 1
     assert out.splitlines()[-1] == "[]"
     assert "--retry_failed" in out
 
