@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = $(PYTHON) tests/bench/install.py # and an environment, which it makes if need be
+# And an environment, which it makes if need be.
+INSTALL = $(PYTHON) tests/bench/install.py
 SWEEPS := 'sweeps>=0.3,<0.4' # alone: it asks for numpy below 2
 .DEFAULT_GOAL := help
 # Images set it to stay small; here every program of the tests would be compiled anew, a second each.

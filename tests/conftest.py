@@ -29,6 +29,8 @@ ROOT = Path(__file__).parent.parent
 # A program of JAX that one test had compiled serves the others, and the programs they start: 10 seconds for battles.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# They are compiled for longer than they run here: without optimizing, in half the time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 # The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
 FIRST = [

@@ -134,7 +134,7 @@ def state_of(folder: Path) -> dict:
     return {k: saved[k] for k in ("state_dict", "optimizer_states", "lit_maprops")}
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("env", "options"), CASES.values(), ids=CASES)
 def test_resumed_run_is_bit_identical(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, env: str, options: list[str]

@@ -1,4 +1,4 @@
-"""``python install.py FOLDER ARGS...``: ``pip install ARGS`` in the environment FOLDER, which is made if it is not there.
+"""``python install.py FOLDER ARGS...``: ``pip install ARGS`` in the environment FOLDER, made if it is not there.
 
 By uv, in a tenth of pip's time, from the places that pip is told of; by pip where uv is not to be had, or fails.
 """
@@ -66,13 +66,13 @@ def by_uv(folder: Path, *args: str) -> bool:
     listed = subprocess.run([python, *PIP, "config", "list"], capture_output=True, text=True).stdout
     told = settings(listed)
     env = {name: told[key] for key, name in VARIABLES.items() if key in told} | os.environ
-    uv_with = [program, "--quiet", "--no-config"]
+    quiet = (program, "--quiet", "--no-config")
     places = list(options(told))
     if not (folder / "bin" / "python").exists():
-        made = [*uv_with, "venv", "--seed", "--allow-existing", "--python", sys.executable, *places, folder]
-        if not run(*made, env=env):
+        made = ("venv", "--seed", "--allow-existing", "--python", sys.executable)
+        if not run(*quiet, *made, *places, folder, env=env):
             return False
-    return run(*uv_with, "pip", "install", "--python", folder / "bin" / "python", *places, *args, env=env)
+    return run(*quiet, "pip", "install", "--python", folder / "bin" / "python", *places, *args, env=env)
 
 
 def install(folder: Path, *args: str) -> bool:
