@@ -153,6 +153,7 @@ def one_line_error(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("options", "words"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_line_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], words: list[str]
@@ -272,6 +273,7 @@ def test_damaged_checkpoint_is_refused(fit: Callable[..., Path], capsys: pytest.
     assert (folder / "metrics.csv").read_text() == rows
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("options", "words"),
     [

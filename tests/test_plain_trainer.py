@@ -122,6 +122,7 @@ def test_the_table_has_every_argument_of_trainer() -> None:
     assert limited == REFUSED.keys()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_a_run_cannot_do_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, data = made()

@@ -95,6 +95,7 @@ VALUES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("batch", [(), (1,), (1, 1)])
 @pytest.mark.parametrize("kind", VALUES)
 def test_every_spec_of_actions_reaches_the_environment(kind, batch):
