@@ -5,6 +5,7 @@ import functools
 import inspect
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -204,6 +205,22 @@ def fit(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "runs" / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run, which nobody may change."""
+    runs = tmp_path_factory.mktemp("trained")
+    torch.set_num_threads(1)
+    args = ["fit", *SMALL["MatrixGame"], "--wandb", "disabled", "--runs_dir", str(runs), "--run_name", "x"]
+    assert main(args) == 0
+    return runs / "x"
+
+
+@pytest.fixture
+def game(trained: Path, tmp_path: Path) -> Path:
+    """A finished small run of the test's own, where only that it is one matters: not trained for each test."""
+    return shutil.copytree(trained, tmp_path / "runs" / "x")
 
 
 def end(*processes: subprocess.Popen[str], seconds: float = 60) -> None:

@@ -96,7 +96,7 @@ def test_permuting_the_seeds_permutes_the_results(name, task):
         torch.testing.assert_close(value[order], permuted_stats[key], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 @pytest.mark.parametrize("broken", ["reward", "observation"])
 @pytest.mark.parametrize("updates", [1, 2])
