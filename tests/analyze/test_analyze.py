@@ -83,6 +83,7 @@ BAD = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("options", "word"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_writes_nothing(game: Path, capsys: Any, options: list[str], word: str) -> None:
     before = files_of(game)
