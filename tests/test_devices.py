@@ -364,6 +364,7 @@ def test_every_seed_has_its_ranks(num_seeds: int, size: int) -> None:
         assert [ranks.team.first for ranks in all_ranks] == [r - r % (size // num_seeds) for r in range(size)]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("env", "options"),
     [

@@ -156,7 +156,7 @@ def prepared(feature: str, sampler: str, learner: str, seed_ids: list[int], run_
     return module
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("feature", "sampler", "learner"), [cell for cell in table() if ", " not in cell[0]])
 def test_trains_or_is_refused(feature: str, sampler: str, learner: str) -> None:
     check_cell(feature, sampler, learner)

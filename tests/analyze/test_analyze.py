@@ -34,6 +34,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 CONTINUOUS = ["--model.behavior", "GaussianAdjustment", "--model.learner", "IPPO"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("env", "options", "other"),
     [("MatrixGame", [], "TabularMAPROPS"), ("BoulderPush", [], "TabularMAPROPS"), ("TwoPeaks", CONTINUOUS, "PROPS")],

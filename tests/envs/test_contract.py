@@ -24,12 +24,13 @@ def test_extra_settings_are_of_registered_tasks():
     assert SETTINGS.keys() <= TASKS.keys()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @CONTRACT
 def test_torchrl_accepts_the_specs(name, settings):
     check_env_specs(make(name, settings))
 
 
+@pytest.mark.every(3)
 @CONTRACT
 def test_agents_are_a_group_with_names_and_actions_may_come_bounded(name, settings):
     """Bounded actions are executed as they are, whatever ``squash`` says of unbounded ones."""
@@ -171,6 +172,7 @@ def test_a_batch_step_is_the_stack_of_single_steps(name, settings, shape):
         assert_same(alone, {key: value[row] for key, value in together.items()})
 
 
+@pytest.mark.every(3)
 @CONTRACT
 def test_tasks_leave_their_arguments_alone(name, settings):
     task = TASKS[name](**settings)

@@ -17,7 +17,7 @@ def of_seed(steps, ids, seed_id):
     return steps[:, ids.index(seed_id)]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @CONTRACT
 def test_seeds_do_not_mix(name, settings):
     if TASKS[name](**settings).max_steps > LONGEST:
@@ -39,6 +39,7 @@ def test_permuting_seeds_permutes_everything(name, settings):
     )
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("fixed_start", [False, True])
 def test_seeds_do_not_mix_however_the_others_end(fixed_start):
     settings, ids = {**MANY_ENDS, "fixed_start": fixed_start}, [3, 5, 8]
@@ -125,7 +126,7 @@ def used(name, settings):
     return env
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @CONTRACT
 @pytest.mark.parametrize(
     "maker, steps",

@@ -48,6 +48,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("options", SCENARIOS.values(), ids=SCENARIOS)
 def test_steps_are_those_of_the_environment(options):
     pytest.importorskip("vmas")

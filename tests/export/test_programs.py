@@ -110,7 +110,7 @@ KINDS = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
 @pytest.mark.parametrize(
     ("kind", "name", "settings"),
