@@ -35,11 +35,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 # The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
 FIRST = [
-    "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
-    "drill/test_kills.py", "test_nodes.py", "test_slurm.py", "sweeps/test_wandb_faults.py", "test_plain_trainer.py",
-    "examples/test_examples.py", "hostile/test_config_fuzz.py", "hostile/test_checkpoints.py", "test_tutorial.py",
-    "packages/test_packages.py", "test_faults.py", "test_whole_table.py",
-    "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
+    "test_pages.py", "test_devices.py", "test_slurm.py", "test_resume.py", "sweeps/test_agent.py",
+    "examples/test_examples.py", "drill/test_readers.py", "sweeps/test_wandb_faults.py", "drill/test_kills.py",
+    "envs/test_jaxmarl.py", "envs/test_contract.py", "envs/test_contract_seeds.py", "sweeps/test_ray.py",
+    "report/test_report_browser.py", "test_studies.py", "autopsy/test_autopsy.py", "report/test_report_page.py",
+    "hostile/test_checkpoints.py", "packages/test_packages.py", "test_engine.py", "test_whole_table.py",
+    "hostile/test_config_fuzz.py", "test_tutorial.py", "test_tracking.py", "test_plain_trainer.py",
+    "export/test_export_command.py", "test_faults.py", "test_nodes.py", "autopsy/test_figure1.py", "envs/test_vmas.py",
+    "analyze/test_analyze.py", "drill/test_disk.py", "test_api.py", "test_cli.py", "test_soak.py", "test_module.py",
 ]  # fmt: skip
 
 # A run that touches everything and takes about a second. Those that are spelled out have numbers that
