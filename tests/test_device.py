@@ -111,7 +111,7 @@ def figures_of(model: LitMAPROPS) -> dict[str, Tensor]:
 WIDE = ("Overcooked", "RWARE")  # as many numbers in a state as make autograd slow
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("task", "sampler"), [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] in WIDE)) for pair in PAIRS]
 )
@@ -324,7 +324,7 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
     assert +pretending.waits == {}
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("task", "sampler", "options"),
     [
