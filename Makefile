@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := python -m pip install --quiet --disable-pip-version-check
+# And an environment, which it makes if need be.
+INSTALL = $(PYTHON) tests/bench/install.py
 SWEEPS := 'sweeps>=0.3,<0.4' # alone: it asks for numpy below 2
 .DEFAULT_GOAL := help
 # Images set it to stay small; here every program of the tests would be compiled anew, a second each.
@@ -18,20 +19,17 @@ setup: $(VENV)/.installed ## make .venv with everything the other targets need
 # torch first and alone: with it in place the other packages do not pull another build (gigabytes of CUDA).
 # The versions are those that the images install, so that the tests speak for them.
 $(VENV)/.fits: pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(VENV) torch==2.13.0
 	sed -n 's/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.lock > $(VENV)/versions.txt
-	$(BIN)/$(INSTALL) torch==2.13.0
-	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[media]'
+	$(INSTALL) $(VENV) -c $(VENV)/versions.txt -e '.[media]'
 	@touch $@
 
-# What these bring is compiled when it is imported: pip would compile all of it, for a minute.
-$(VENV)/.installed: private INSTALL += --no-compile
 $(VENV)/.installed: $(VENV)/.fits
-	$(BIN)/$(INSTALL) -c $(VENV)/versions.txt -e '.[dev]'
+	$(INSTALL) $(VENV) -c $(VENV)/versions.txt -e '.[dev]'
 	grep -v '^importlib-metadata==' $(VENV)/versions.txt > $(VENV)/older.txt # mlflow asks for one before 10
-	$(BIN)/$(INSTALL) -c $(VENV)/older.txt 'mlflow-skinny>=3'
-	$(BIN)/$(INSTALL) --no-deps $(SWEEPS)
-	$(BIN)/$(INSTALL) -c $(VENV)/older.txt -e '.[jaxmarl]' || echo "no JaxMARL: its tests are skipped"
+	$(INSTALL) $(VENV) -c $(VENV)/older.txt 'mlflow-skinny>=3'
+	$(INSTALL) $(VENV) --no-deps $(SWEEPS)
+	$(INSTALL) $(VENV) -c $(VENV)/older.txt -e '.[jaxmarl]' || echo "no JaxMARL: its tests are skipped"
 	@touch $@
 
 fit: $(VENV)/.fits ## the main job: MA-PROPS + MAPPO on BoulderPush, 16 seeds; installs what it needs alone
@@ -56,9 +54,9 @@ test-slow: setup ## the tests that "test" leaves out: many processes, requeued j
 # Not --quiet, which hides warnings from --strict, too.
 DOCS := .venv-docs
 $(DOCS)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(DOCS)
+	@mkdir -p $(DOCS)
 	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > $(DOCS)/docs.txt
-	$(DOCS)/bin/$(INSTALL) -r $(DOCS)/docs.txt
+	$(INSTALL) $(DOCS) -r $(DOCS)/docs.txt
 	@touch $@
 
 docs: $(DOCS)/.installed ## build the documentation site into build/site; a broken link or reference fails
@@ -80,10 +78,9 @@ NEWEST_TESTS := tests/test_cli.py tests/test_configs.py tests/test_health.py tes
 	tests/hostile tests/sweeps/test_sweep_files.py
 
 test-newest: ## run a part of the tests on the newest versions that pyproject.toml allows (6 GB with CUDA)
-	$(PYTHON) -m venv $(NEWEST)
-	$(NEWEST)/bin/$(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev]'
-	$(NEWEST)/bin/$(INSTALL) 'mlflow-skinny>=3'
-	$(NEWEST)/bin/$(INSTALL) --no-deps $(SWEEPS)
+	$(INSTALL) $(NEWEST) --upgrade -e '.[dev]'
+	$(INSTALL) $(NEWEST) 'mlflow-skinny>=3'
+	$(INSTALL) $(NEWEST) --no-deps $(SWEEPS)
 	$(NEWEST)/bin/python -m pip list | grep -iE '^(torch|torchrl|tensordict|lightning|jsonargparse|omegaconf|wandb) '
 	$(NEWEST)/bin/python -m pytest $(FILES) $(NEWEST_TESTS)
 
@@ -116,8 +113,7 @@ LOCK = $(BIN)/uv pip compile --quiet --no-config --generate-hashes --custom-comp
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28
 
 lock: ## pin what the images install and the tests run on: requirements*.lock
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(INSTALL) uv
+	$(INSTALL) $(VENV) uv
 	echo torch==2.13.0+cpu > $(VENV)/torch.txt
 	$(LOCK) pyproject.toml --extra media --extra report --extra continuous --extra envs --extra export --constraint $(VENV)/torch.txt --no-emit-package torch \
 		--find-links $(TORCH_CPU) --output-file requirements.lock

@@ -5,6 +5,7 @@ import functools
 import inspect
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -29,14 +30,19 @@ ROOT = Path(__file__).parent.parent
 # A program of JAX that one test had compiled serves the others, and the programs they start: 10 seconds for battles.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# They are compiled for longer than they run here: without optimizing, in half the time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 # The files that take longest, or wait most, are begun first: at the end no worker is left alone with one of them.
 FIRST = [
-    "test_devices.py", "test_pages.py", "sweeps/test_agent.py", "drill/test_readers.py", "test_resume.py",
-    "drill/test_kills.py", "test_nodes.py", "test_slurm.py", "sweeps/test_wandb_faults.py", "test_plain_trainer.py",
-    "examples/test_examples.py", "hostile/test_config_fuzz.py", "hostile/test_checkpoints.py", "test_tutorial.py",
-    "packages/test_packages.py", "test_faults.py", "test_whole_table.py",
-    "test_cli.py", "test_api.py", "test_soak.py", "test_module.py",
+    "test_pages.py", "test_devices.py", "test_slurm.py", "test_resume.py", "sweeps/test_agent.py",
+    "examples/test_examples.py", "drill/test_readers.py", "sweeps/test_wandb_faults.py", "drill/test_kills.py",
+    "envs/test_jaxmarl.py", "envs/test_contract.py", "envs/test_contract_seeds.py", "sweeps/test_ray.py",
+    "report/test_report_browser.py", "test_studies.py", "autopsy/test_autopsy.py", "report/test_report_page.py",
+    "hostile/test_checkpoints.py", "packages/test_packages.py", "test_engine.py", "test_whole_table.py",
+    "hostile/test_config_fuzz.py", "test_tutorial.py", "test_tracking.py", "test_plain_trainer.py",
+    "export/test_export_command.py", "test_faults.py", "test_nodes.py", "autopsy/test_figure1.py", "envs/test_vmas.py",
+    "analyze/test_analyze.py", "drill/test_disk.py", "test_api.py", "test_cli.py", "test_soak.py", "test_module.py",
 ]  # fmt: skip
 
 # A run that touches everything and takes about a second. Those that are spelled out have numbers that
@@ -202,6 +208,22 @@ def fit(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "runs" / name
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run, which nobody may change."""
+    runs = tmp_path_factory.mktemp("trained")
+    torch.set_num_threads(1)
+    args = ["fit", *SMALL["MatrixGame"], "--wandb", "disabled", "--runs_dir", str(runs), "--run_name", "x"]
+    assert main(args) == 0
+    return runs / "x"
+
+
+@pytest.fixture
+def game(trained: Path, tmp_path: Path) -> Path:
+    """A finished small run of the test's own, where only that it is one matters: not trained for each test."""
+    return shutil.copytree(trained, tmp_path / "runs" / "x")
 
 
 def end(*processes: subprocess.Popen[str], seconds: float = 60) -> None:

@@ -62,6 +62,7 @@ def played(small: Small, state: dict[str, torch.Tensor], pair: tuple[int, int]) 
     return [(o.state, bool(o.terminated), o.reward[0].double()) for o in outcomes]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_values_are_those_of_looping_over_single_states(small: Small, seed: int) -> None:
     """Sweep after sweep over a dictionary until nothing moves; no matrix is solved."""

@@ -37,6 +37,7 @@ def figures(model: LitMAPROPS, seed: int) -> dict[str, torch.Tensor]:
     return {name: value[seed] for name, value in (own | rows).items()}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("behavior", "learner", "kind"), PAIRS)
 def test_a_seed_repeated_alone_is_the_same_up_to_rounding(behavior: str, learner: str, kind: str) -> None:
     models = []
@@ -71,6 +72,7 @@ def test_by_kernels_alone_a_seed_has_the_same_bits(tmp_path: Path) -> None:
     assert len(nets) >= 3 and all(torch.equal(together[name][3:4], alone[name]) for name in nets)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.discrete])
 def test_parameters_of_a_matrix_game_have_the_same_bits(kind: type) -> None:
     structured = issubclass(kind, StructuredPolicy)

@@ -81,6 +81,7 @@ def same_bits(a: Path, b: Path) -> None:
         assert same(states[0][part], states[1][part]), part
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", list(RUNS))
 def test_same_settings_give_the_bits_of_the_command_line(tmp_path: Path, name: str) -> None:
     longer = RUNS[name]["total_env_steps"]

@@ -74,6 +74,7 @@ def test_a_run_is_not_continued_to_less_than_it_did(tmp_path: Path, capsys: pyte
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"changes": [{"key": "a"}]}', '{"changes": [3]}', "[" * 100_000])
 def test_a_damaged_history_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert fit(tmp_path, "--run_name", "x", *steps(16)) == 0

@@ -153,6 +153,7 @@ def one_line_error(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("options", "words"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_line_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], words: list[str]
@@ -202,14 +203,11 @@ def test_runs_dir_that_is_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_outside_a_run_is_refused(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_checkpoint_outside_a_run_is_refused(game: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Otherwise its run's files would be written beside it, wherever that is."""
-    folder = fit("x")
     stray = tmp_path / "a" / "best.ckpt"
     stray.parent.mkdir()
-    shutil.copy(folder / "checkpoints" / "last.ckpt", stray)
+    shutil.copy(game / "checkpoints" / "last.ckpt", stray)
     capsys.readouterr()
     for name in ("fit", "validate", "test"):
         line = one_line_error(capsys, [name, *SMALL["MatrixGame"], "--ckpt_path", str(stray)])
@@ -235,15 +233,14 @@ def test_unwritable_runs_dir(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert (tmp_path / "runs").read_text() == "mine"
 
 
-def test_a_run_is_never_overwritten(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    folder = fit("x")
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def test_a_run_is_never_overwritten(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.read_bytes() for p in game.rglob("*") if p.is_file()}
     capsys.readouterr()
-    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(folder.parent), "--run_name", "x"]
+    args = ["fit", *SMALL["MatrixGame"], "--runs_dir", str(game.parent), "--run_name", "x"]
     line = one_line_error(capsys, args)
     assert "--run_name" in line
     assert "--ckpt_path" in line
-    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in game.rglob("*") if p.is_file()}
 
 
 def damage(kind: str, path: Path) -> None:
@@ -261,17 +258,17 @@ def damage(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "foreign", "pickle"])
-def test_damaged_checkpoint_is_refused(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], kind: str) -> None:
-    folder = fit("x")
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+def test_damaged_checkpoint_is_refused(game: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    checkpoint = game / "checkpoints" / "last.ckpt"
     damage(kind, checkpoint)
-    rows = (folder / "metrics.csv").read_text()
+    rows = (game / "metrics.csv").read_text()
     capsys.readouterr()
     for name in ("fit", "validate", "test"):
         assert "--ckpt_path" in one_line_error(capsys, [name, "--ckpt_path", str(checkpoint)])
-    assert (folder / "metrics.csv").read_text() == rows
+    assert (game / "metrics.csv").read_text() == rows
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -285,14 +282,13 @@ def test_damaged_checkpoint_is_refused(fit: Callable[..., Path], capsys: pytest.
     ],
 )
 def test_checkpoint_of_other_settings_is_refused(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], options: list[str], words: str
+    game: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
-    folder = fit("x")
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in game.rglob("*") if p.is_file()}
     capsys.readouterr()
-    line = one_line_error(capsys, ["fit", "--ckpt_path", str(folder / "checkpoints/last.ckpt"), *options])
+    line = one_line_error(capsys, ["fit", "--ckpt_path", str(game / "checkpoints/last.ckpt"), *options])
     assert words in line
-    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in game.rglob("*") if p.is_file()}
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,11 +311,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("name", ["validate", "test"])
-def test_evaluation_commands(fit: Callable[..., Path], name: str) -> None:
-    folder = fit("x")
-    args = [name, "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
+def test_evaluation_commands(game: Path, name: str) -> None:
+    args = [name, "--ckpt_path", str(game / "checkpoints" / "last.ckpt")]
     assert main([*args, "--model.eval_episodes", "50"]) == 0
-    result = json.loads((folder / f"{name}.json").read_text())
+    result = json.loads((game / f"{name}.json").read_text())
     assert result["episodes"] == 50
     assert result["env_steps"] == 64
     # One-step episodes of one game: greedy policies always do the same, so a share is 0 or 1.

@@ -34,7 +34,7 @@ def test_config_loads_and_goes_together(config: Path) -> None:
     assert cli.datamodule.iterations > 1
 
 
-@pytest.mark.every(9)
+@pytest.mark.every(15)
 @pytest.mark.parametrize("options", named_overrides(), ids=" ".join)
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_takes_the_overrides_of_the_pages(config: Path, options: list[str]) -> None:

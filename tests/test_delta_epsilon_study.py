@@ -27,7 +27,7 @@ from studies.delta_epsilon.training import DIAGNOSTICS, ERROR, WHEN, Trained, me
 from studies.delta_epsilon.verdict import apart, missing
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("delta", DELTAS)
 @pytest.mark.parametrize(("task", "updates"), [(GAME, 60), (BOULDER, 1)])
 def test_epsilons_from_one_on_are_one_and_the_same(task: str, updates: int, delta: float) -> None:

@@ -111,6 +111,7 @@ def figures_of(model: LitMAPROPS) -> dict[str, Tensor]:
 WIDE = ("Overcooked", "RWARE")  # as many numbers in a state as make autograd slow
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("task", "sampler"), [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] in WIDE)) for pair in PAIRS]
 )
@@ -133,6 +134,7 @@ LEAVING = [
 ]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("task", "sampler"), LEAVING)
 def test_agents_may_come_and_go_on_a_device(pretending: Any, task: type[Task], sampler: str) -> None:
     assert_same_on_a_device(task, sampler, {}, "energy" if task.continuous_actions else "tabular")
@@ -155,6 +157,7 @@ def assert_same_on_a_device(
         torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("task", "sampler", "options"),
     [
@@ -169,7 +172,7 @@ def test_other_networks_on_a_device(pretending: Any, task: type[Task], sampler: 
     assert_same_on_a_device(task, sampler, {"hidden": [8], **options})
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("task", "sampler"),
     [(BoulderPush, "MAPROPS"), (Shifts, "PROPS"), (ContinuousShifts, "GaussianAdjustment"), (Shifts, "Autoregressive")],
@@ -211,6 +214,7 @@ def test_a_gpu_replays_graphs(sampler: str, monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(own[name], value, rtol=0.02, atol=0.02, equal_nan=True)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("task", "sampler"), PAIRS)
 def test_nothing_waits_while_collecting(pretending: Any, task: str, sampler: str) -> None:
     model = started(TASKS[task](), BEHAVIORS[sampler](), learner_of(task), PRETEND)
@@ -320,6 +324,7 @@ def test_the_pretended_device_counts_and_refuses(pretending: Any) -> None:
     assert +pretending.waits == {}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("task", "sampler", "options"),
     [
@@ -353,6 +358,7 @@ def test_updates_recorded_as_graphs_are_those_of_the_device(
         torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("task", "sampler", "m"),
     [

@@ -104,6 +104,7 @@ def test_an_exception_keeps_its_traceback_in_a_file(
     assert (tmp_path / "x" / "summary.json").exists() and not path.exists()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("options", "kind"), list(zip(LEARNERS.values(), [*KINDS][:3], strict=True)), ids=LEARNERS)
 def test_quarantine_leaves_the_other_seeds_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], kind: str

@@ -78,7 +78,7 @@ def test_every_sampler_has_as_many_settings() -> None:
     assert {len(grid) for grid in study.GRIDS.values()} == {4}
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize("sampler", study.GRIDS)
 def test_every_setting_can_be_run(sampler: str) -> None:
     for behavior in study.GRIDS[sampler].values():

@@ -191,7 +191,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("case", "kind"), PAIRS)
 def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
     behavior, learner, task, batches = case(kind)
@@ -215,6 +215,7 @@ def test_permuting_seeds_permutes_results(case: Any, kind: type) -> None:
             torch.testing.assert_close(a.row[name][order], b.row[name], rtol=rtol, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", [kind for kind in BEHAVIORS.values() if kind.discrete])
 @pytest.mark.parametrize("learner", [IPPO, Reinforce])
 def test_actions_an_agent_lacks_are_never_taken_and_spoil_no_number(kind: type, learner: type) -> None:

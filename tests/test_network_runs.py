@@ -20,6 +20,7 @@ TOLD = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("part", KINDS)
 def test_an_own_module_trains_and_continues_bit_for_bit(part, fit, capsys):
     kind = KINDS[part]
@@ -41,7 +42,7 @@ def test_an_own_module_trains_and_continues_bit_for_bit(part, fit, capsys):
         assert torch.equal(value, states[1][name]), name
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("behavior", sorted(BEHAVIORS))
 def test_every_sampler_takes_other_networks(fit, behavior):
     """Pictures with discrete actions; with continuous ones layer norm and normalized values."""

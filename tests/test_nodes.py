@@ -53,6 +53,7 @@ def test_two_machines_with_two_ranks_each(whole: Path) -> None:
     assert_same(whole.parent / "four", whole)
 
 
+@pytest.mark.slow  # test_slurm.py has two machines, test_devices.py what torchrun says
 def test_two_machines_under_torchrun(whole: Path) -> None:
     words = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d"]
     words += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", "--rdzv_id", "x", "-m", "lit_maprops", "fit"]

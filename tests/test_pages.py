@@ -12,6 +12,7 @@ import pages
 import pytest
 import yaml
 from conftest import ROOT, SMALL
+from forked import fork_runs
 from pages import PAGES
 
 from lit_maprops.cli.main import main
@@ -77,6 +78,7 @@ def test_what_a_page_says_runs_in_order(page: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does
+    fork_runs(monkeypatch)
     for name, text in (pages.modules(ROOT / "docs/how-to/environment.md") | pages.modules(page)).items():
         (tmp_path / name).write_text(text)
     for words in pages.lines(page):

@@ -59,6 +59,7 @@ def differing(model: LitMAPROPS, folder: Path) -> list[str]:
     return [name for name, value in own.items() if not torch.equal(value, saved[name])]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
 def test_any_number_of_epochs_gives_the_parameters_of_the_command_line(fit: Callable[..., Path], env: str) -> None:
     folder = fit("x", *FEW[env], env=env)
@@ -69,6 +70,7 @@ def test_any_number_of_epochs_gives_the_parameters_of_the_command_line(fit: Call
         assert differing(model, folder) == [], limits
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
 def test_resume_through_ckpt_path(fit: Callable[..., Path], tmp_path: Path, env: str) -> None:
     folder = fit("x", env=env)
@@ -122,6 +124,7 @@ def test_the_table_has_every_argument_of_trainer() -> None:
     assert limited == REFUSED.keys()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_a_run_cannot_do_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, data = made()

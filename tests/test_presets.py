@@ -35,7 +35,7 @@ def test_the_papers_values_are_published_ones() -> None:
     assert 5 <= PAPER["epochs"] <= 15
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("config", shipped("conf"))
 def test_a_preset_goes_over_every_configuration(config: str, preset: str) -> None:

@@ -58,6 +58,7 @@ def test_a_sampler_of_before_goes_on() -> None:
         JointSampler(make(), [2, 2], num_envs=2).load_state_dict(state)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("name", "was", "given"), STAYS, ids=str)
 def test_a_run_names_the_argument_that_differs(
     fit: Callable[..., Path], name: str, was: dict[str, Any], given: dict[str, Any]

@@ -26,6 +26,7 @@ BY_OPTION += ("many_agents_states", "mujoco_gradients", "samplers", "soak", "spa
 REBUILT = {name: ["--page"] for name in BY_OPTION} | {
     name: [] for name in ("all_games", "centralization", "random_policies", "until_decided")
 }
+LONG = ("random_policies",)  # whose ascents take as long as all the others' pages
 
 
 def run_study(study: str, options: list[str], place: Path) -> None:
@@ -130,28 +131,22 @@ def without_occasion(page: Path) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies of the repository's studies that have no runs, one for each of ``REBUILT``, in which it has run."""
-    place = tmp_path_factory.mktemp("rebuilt")
+@pytest.mark.parametrize(
+    "study", [pytest.param(s, marks=[pytest.mark.slow] * (s in LONG)) for s in REBUILT], ids=list(REBUILT)
+)
+def test_the_raw_table_gives_the_page(study: str, tmp_path: Path) -> None:
+    """Byte for byte, by the command a user gives, where there are no runs; the table stays as it is."""
     for module in ("lit_maprops.module", "matplotlib.figure"):  # once for all forks
         importlib.import_module(module)
-    for study in REBUILT:
-        shutil.copytree(ROOT / "studies", place / study / "studies")
-        (place / study / "docs" / "evidence").mkdir(parents=True)
-        run_study(study, REBUILT[study], place / study)
-    return place
-
-
-@pytest.mark.parametrize("study", REBUILT)
-def test_the_raw_table_gives_the_page(study: str, rebuilt: Path) -> None:
-    """Byte for byte, by the command a user gives; the table stays as it is."""
-    page = rebuilt / study / "docs" / "evidence" / f"{study}.md"
-    said = (rebuilt / study / "said").read_text()
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    (tmp_path / "docs" / "evidence").mkdir(parents=True)
+    run_study(study, REBUILT[study], tmp_path)
+    page = tmp_path / "docs" / "evidence" / f"{study}.md"
+    said = (tmp_path / "said").read_text()
     assert page.exists(), said  # soak ends with 1, since its page says that something grows
     assert without_occasion(page) == without_occasion(EVIDENCE / page.name)
     for table in tables_of(study):
-        assert (rebuilt / study / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
+        assert (tmp_path / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
 
 
 SAMPLERS = "OnPolicy, stratified", "MAPROPS"

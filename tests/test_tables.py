@@ -52,7 +52,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", ["metrics.csv", "eval.csv"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_table_that_is_not_the_runs_is_refused(

@@ -30,7 +30,7 @@ def results_of(folder: Path) -> Results:
     return Results(folder / "tasks.csv", folder / "curves.csv")
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("name", TASKS)
 def test_every_cell_can_be_run(name: str) -> None:
     """By the flags it is given; two seeds stand for all."""

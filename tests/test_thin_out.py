@@ -52,7 +52,16 @@ def test_what_is_asked_for_is_not_thinned_out(tmp_path: Any, args: list[str], ke
             found.append(sum(item.get_closest_marker("slow") is None for item in items))
 
     found: list[int] = []
-    options = ["--collect-only", "-qq", "-p", "no:cacheprovider", "-c", str(tmp_path / "none.ini")]
+    options = [
+        "--collect-only",
+        "-qq",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:unraisableexception",
+        "-c",
+        str(tmp_path / "none.ini"),
+    ]
     (tmp_path / "none.ini").write_text("[pytest]\nmarkers =\n  slow: x\n  every(k): x\n")
     assert pytest.main([*options, str(file)], plugins=[Plugin()]) == 0
     assert found == [left]

@@ -383,7 +383,7 @@ def test_small_runs_are_of_every_environment() -> None:
     assert set(SMALL) == set(TASKS)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @pytest.mark.parametrize("env", list(SMALL))
 def test_every_column_and_field_is_documented(fit: Callable[..., Path], env: str) -> None:
     folder = fit("x", env=env)

@@ -156,12 +156,13 @@ def prepared(feature: str, sampler: str, learner: str, seed_ids: list[int], run_
     return module
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("feature", "sampler", "learner"), [cell for cell in table() if ", " not in cell[0]])
 def test_trains_or_is_refused(feature: str, sampler: str, learner: str) -> None:
     check_cell(feature, sampler, learner)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("feature", "sampler", "learner"), [cell for cell in table() if ", " in cell[0]])
 def test_several_at_once_train_or_are_refused(feature: str, sampler: str, learner: str) -> None:
     check_cell(feature, sampler, learner)

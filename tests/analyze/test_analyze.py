@@ -34,6 +34,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 CONTINUOUS = ["--model.behavior", "GaussianAdjustment", "--model.learner", "IPPO"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("env", "options", "other"),
     [("MatrixGame", [], "TabularMAPROPS"), ("BoulderPush", [], "TabularMAPROPS"), ("TwoPeaks", CONTINUOUS, "PROPS")],
@@ -83,19 +84,17 @@ BAD = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("options", "word"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_writes_nothing(
-    fit: Callable[..., Path], capsys: Any, options: list[str], word: str
-) -> None:
-    folder = fit("x")
-    before = files_of(folder)
+def test_bad_input_is_one_line_and_writes_nothing(game: Path, capsys: Any, options: list[str], word: str) -> None:
+    before = files_of(game)
     capsys.readouterr()
-    given = [] if word == "--ckpt_path" else ["--ckpt_path", str(checkpoint_of(folder))]
+    given = [] if word == "--ckpt_path" else ["--ckpt_path", str(checkpoint_of(game))]
     assert main(["analyze", *given, *options]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.strip().splitlines()) == 1 and word in captured.err
-    assert files_of(folder) == before
+    assert files_of(game) == before
 
 
 def test_a_batch_of_no_whole_sequences_is_one_line(fit: Callable[..., Path], capsys: Any) -> None:
@@ -130,11 +129,8 @@ def test_samplers_of_the_runs_own_class_have_default_settings(fit: Callable[...,
 
 
 @pytest.mark.parametrize("kind", ["missing", "truncated", "foreign", "pickle", "outside", "other config", "no yaml"])
-def test_a_checkpoint_that_is_none_is_one_line(
-    fit: Callable[..., Path], capsys: Any, tmp_path: Path, kind: str
-) -> None:
-    folder = fit("x")
-    path = checkpoint_of(folder)
+def test_a_checkpoint_that_is_none_is_one_line(game: Path, capsys: Any, tmp_path: Path, kind: str) -> None:
+    path = checkpoint_of(game)
     if kind == "missing":
         path.unlink()
     elif kind == "truncated":
@@ -146,16 +142,16 @@ def test_a_checkpoint_that_is_none_is_one_line(
     elif kind == "outside":
         path = Path(shutil.copy(path, tmp_path / "a.ckpt"))
     elif kind == "other config":
-        config = folder / "config.yaml"
+        config = game / "config.yaml"
         config.write_text(config.read_text().replace("hidden: []", "hidden: [3]"))
     else:
-        (folder / "config.yaml").write_text("model: [")
-    before = files_of(folder)
+        (game / "config.yaml").write_text("model: [")
+    before = files_of(game)
     capsys.readouterr()
     assert main(["analyze", "--ckpt_path", str(path)]) == 2
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1 and "--ckpt_path" in err
-    assert files_of(folder) == before
+    assert files_of(game) == before
 
 
 def test_a_sampler_that_cannot_serve_the_task_is_one_line(fit: Callable[..., Path], capsys: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import SMALL
 
 from lit_maprops import keys
 from lit_maprops.autopsy import ideal, replay
@@ -48,6 +49,7 @@ RUNS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("env", "options"), RUNS.values(), ids=RUNS)
 def test_page_json_and_lines_agree_and_the_run_is_left_alone(
     fit: Fit, capsys: Any, env: str, options: list[str]
@@ -90,9 +92,18 @@ def test_the_same_once_more_is_the_same(finished: Path) -> None:
         assert first == second
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    options = ["--model.solved_threshold", "1.0", "--model.behavior", "OnPolicy", "--wandb", "disabled"]
+    assert main(["fit", *SMALL["BoulderPush"], *options, "--runs_dir", str(runs), "--run_name", "x"]) == 0
+    return runs / "x"
+
+
 @pytest.fixture
-def finished(fit: Fit) -> Path:
-    return fit("x", "--model.solved_threshold", "1.0", "--model.behavior", "OnPolicy", env="BoulderPush")
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """A run of the test's own."""
+    return shutil.copytree(trained, tmp_path / "runs" / "x")
 
 
 BAD = {
@@ -255,6 +266,7 @@ LOW_DISCREPANCY = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("engine", ["torch", "auto"])
 @pytest.mark.parametrize("options", LOW_DISCREPANCY.values(), ids=LOW_DISCREPANCY)
 def test_low_discrepancy_branches_draw_batches_of_their_own(fit: Fit, options: list[str], engine: str) -> None:

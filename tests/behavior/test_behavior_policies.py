@@ -161,6 +161,7 @@ NETWORKS = {"tanh": {}, "relu, layer norm": {"activation": "relu", "layer_norm":
 SERVED_WITH = [(*each, "tanh") for each in SERVED] + [(*each, "relu, layer norm") for each in SERVED_TRAINED]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "kind", "network"), SERVED_WITH)
 @pytest.mark.parametrize("broken", [keys.STATE, keys.OBSERVATION, keys.PARAMETERS])
 def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, network, broken):
@@ -189,6 +190,7 @@ def test_nan_in_one_seed_leaves_the_others_as_they_are(name, kind, network, brok
         torch.testing.assert_close(clean[[0, 2]], touched[[0, 2]], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("name", "kind", "network"), SERVED_WITH)
 def test_permuting_the_seeds_permutes_the_results(name, kind, network):
     task = task_of(kind, n_states=2)

@@ -190,6 +190,7 @@ def test_gradient_ratio_and_kl_are_those_of_autograd_on_torchs_distributions(nam
     torch.testing.assert_close(ratios.kl.mean(1).double(), kl.detach(), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "options", "reset_optimizer"),
     [

@@ -222,6 +222,7 @@ def prefix_kl(log_phi: Tensor, log_pi: Tensor, taken: list[int], logits: Tensor)
     return total
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "options"), STRUCTURES)
 @pytest.mark.parametrize("hidden", [[], [6], [5, 4]])
 def test_gradient_ratio_and_kl_are_those_of_autograd_on_the_enumerated_form(name, options, hidden):

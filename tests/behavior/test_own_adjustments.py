@@ -96,6 +96,7 @@ def test_props_updates_of_an_own_module_are_those_of_every_agents_own(module):
     assert delta.abs().amax((1, 2, 3)).min() > 1e-3
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("options", [name for name in OPTIONS if name != "trained_layers"])
 @pytest.mark.parametrize(("name", "actions"), SERVED_TRAINED)
 def test_an_own_module_with_our_layers_and_weights_learns_what_ours_do(name, actions, options):

@@ -227,6 +227,7 @@ def mean_joint_tv(name: str, prob: float, n: int, seeds: int, **arguments: objec
 STRONG = {"hidden": [], "learning_rate": 1.0, "clip_epsilon": 1.0}
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("prob", [0.5, 0.8, 0.95, 0.99])
 @pytest.mark.parametrize("name", [*TRAINED, CLOSED_FORM])
 def test_strong_updates_are_never_above_on_policy_sampling(name: str, prob: float) -> None:

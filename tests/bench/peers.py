@@ -1,12 +1,13 @@
 """Other packages, each in a virtual environment of its own under build/peers, so that none of them is a dependency."""
 
-import subprocess
+import shutil
 import sys
-import venv
 from pathlib import Path
 
+from install import install
+
 FOLDER = Path(__file__).parents[2] / "build" / "peers"  # no package is imported: any Python runs this
-# What pip is asked for, in order; a later line may need what an earlier one brought.
+# What is installed, in order; a later line may need what an earlier one brought.
 PEERS = {
     "lbforaging": [["lbforaging==2.0.0"]],
     "benchmarl": [["torch==2.13.0"], ["benchmarl==1.5.2", "vmas==1.5.2", "torch==2.13.0"]],
@@ -19,15 +20,13 @@ PEERS = {
 
 
 def python_of(peer: str) -> str | None:
-    """The interpreter that has the peer, installed if need be; None if pip cannot get it."""
+    """The interpreter that has the peer, installed if need be; None if it is not to be had."""
     folder = FOLDER / peer
     python, done = folder / "bin" / "python", folder / "installed"
     if not done.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        for packages in PEERS[peer]:
-            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-            if subprocess.run(command, stdout=sys.stderr).returncode:
-                return None
+        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted attempt left
+        if not all(install(folder, *packages) for packages in PEERS[peer]):
+            return None
         done.touch()
     return str(python)
 

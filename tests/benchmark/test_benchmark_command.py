@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 from conftest import command
+from forked import fork_runs
 
 from lit_maprops.benchmark.benchmark_file import SHIPPED
 from lit_maprops.cli.main import main
@@ -34,7 +35,10 @@ def arguments(file: Path, *more: str) -> list[str]:
     return [*args, "--runs_dir", str(file.parent / "runs"), *more]
 
 
-def test_from_nothing_to_a_page_and_on(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_nothing_to_a_page_and_on(
+    small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork_runs(monkeypatch)
     assert main(arguments(small, "--seeds", "2")) == 0
     folder = small.parent / "runs/small"
     rows = json.loads((folder / "results.json").read_text())["rows"]

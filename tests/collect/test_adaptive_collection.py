@@ -82,7 +82,7 @@ def end_batch(behavior: MAPROPS, batch: Any, task: Task, retained: bool) -> None
     behavior.reset(batch.select(*update_keys(task)).flatten(1, 2) if retained else None)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("retained", [False, True], ids=["", "history"])
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_the_two_in_turn(case: str, retained: bool) -> None:

@@ -75,6 +75,7 @@ CASES: dict[str, Case] = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", CASES)
 def test_every_key_is_torchrls(case: str) -> None:
     task, behavior, envs, batch, hidden, shared, vector_steps = CASES[case]

@@ -28,6 +28,7 @@ def behavior_of(one: Any) -> BehaviorPolicy:
     return one.behavior if isinstance(one, PlainCollection) else one._collector.policy.behavior
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", CASES)
 def test_every_key_is_torchrls(case: str) -> None:
     task, behavior, envs, batch, hidden, shared, vector_steps = CASES[case]

@@ -65,7 +65,7 @@ def main() -> int:
             if part == "fit":
                 drill = drill_fit(Path(place), options.kills, options.cold, options.seed)
             elif part == "toy":
-                drill = drill_toy_sweep(Path(place), max(5, options.kills * 3 // 5), options.seed)
+                drill = drill_toy_sweep(Path(place), max(2, options.kills * 3 // 5), options.seed)
             else:
                 drill = drill_real_sweep(Path(place), 6, options.seed)
             lines += report(PARTS[part], drill, time.monotonic() - started)

@@ -67,6 +67,7 @@ def limit_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action:
     monkeypatch.setattr(owner, name, limited)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("full", ["metrics.csv", "last.ckpt", "summary.json", "success.png"])
 def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_it_continues(
     tmp_path: Path,

@@ -90,6 +90,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
+@pytest.mark.slow  # test_sweep_command.py stops a sweep, and a run above has no reader
 def test_a_sweep_without_a_reader_leaves_no_run_alive(tmp_path: Path) -> None:
     sweep = {
         "name": "s",

@@ -191,6 +191,7 @@ class Replay:
             )
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("episodes", [EPISODES, MANY])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.height}x{s.width}_n{s.n_agents}_{s.direction}")
 def test_random_episodes_follow_the_oracle(setting, episodes):

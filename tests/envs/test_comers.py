@@ -157,6 +157,7 @@ def fit(runs, name, toy, **model):
     return main(["fit", *flags, "--runs_dir", str(runs), "--run_name", name])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("toy", "behavior"),
     [("visitors", "MAPROPS"), ("masked_visitors", "LowDiscrepancy"), ("visitors_in_boxes", "GaussianAdjustment")],

@@ -24,11 +24,13 @@ def test_extra_settings_are_of_registered_tasks():
     assert SETTINGS.keys() <= TASKS.keys()
 
 
+@pytest.mark.every(3)
 @CONTRACT
 def test_torchrl_accepts_the_specs(name, settings):
     check_env_specs(make(name, settings))
 
 
+@pytest.mark.every(3)
 @CONTRACT
 def test_agents_are_a_group_with_names_and_actions_may_come_bounded(name, settings):
     """Bounded actions are executed as they are, whatever ``squash`` says of unbounded ones."""
@@ -51,6 +53,7 @@ def test_agents_are_a_group_with_names_and_actions_may_come_bounded(name, settin
         torch.testing.assert_close(after[key], theirs[key], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.every(2)
 @CONTRACT
 def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
     env = make(name, settings, seed_ids=(0, 7, 4, 9), num_envs=3)
@@ -85,7 +88,7 @@ def test_shapes_and_dtypes_are_those_of_the_keys_table(name, settings):
         assert {key: (tuple(v.shape), v.dtype) for key, v in leaves(stepped).items()} == expected
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @CONTRACT
 def test_flags_agree(name, settings):
     env = make(name, settings)
@@ -116,7 +119,7 @@ def test_what_terminates_is_not_truncated_whatever_a_task_says():
     assert after["terminated"].all() and not after["truncated"].any()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @CONTRACT
 def test_no_episode_is_longer_than_the_time_limit(name, settings):
     env = make(name, settings)
@@ -154,6 +157,7 @@ def all_outputs(task, state, action, noise, start_noise):
     return out
 
 
+@pytest.mark.every(3)
 @CONTRACT
 @pytest.mark.parametrize("shape", [(), *(pytest.param(s, marks=pytest.mark.slow) for s in [(1,), (1, 1)])], ids=str)
 def test_a_batch_step_is_the_stack_of_single_steps(name, settings, shape):
@@ -168,6 +172,7 @@ def test_a_batch_step_is_the_stack_of_single_steps(name, settings, shape):
         assert_same(alone, {key: value[row] for key, value in together.items()})
 
 
+@pytest.mark.every(3)
 @CONTRACT
 def test_tasks_leave_their_arguments_alone(name, settings):
     task = TASKS[name](**settings)
@@ -180,7 +185,7 @@ def test_tasks_leave_their_arguments_alone(name, settings):
     assert state.keys() == copies.keys() - {"action", "noise", "start_noise"}
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @CONTRACT
 @pytest.mark.parametrize("told", [[[1, 0, 0], [0, 0, 0]], [[0, 1, 1], [1, 0, 1]]], ids=["one row", "some rows"])
 def test_a_reset_touches_only_the_rows_it_is_told(name, settings, told):
@@ -198,7 +203,7 @@ def test_a_reset_touches_only_the_rows_it_is_told(name, settings, told):
     assert (env.state["step"][rows] == 0).all() and (env.state["step"][~rows] > 0).all()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @CONTRACT
 def test_stepping_after_the_end_is_harmless(name, settings):
     env = make(name, settings)

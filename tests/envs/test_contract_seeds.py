@@ -17,6 +17,7 @@ def of_seed(steps, ids, seed_id):
     return steps[:, ids.index(seed_id)]
 
 
+@pytest.mark.every(4)
 @CONTRACT
 def test_seeds_do_not_mix(name, settings):
     if TASKS[name](**settings).max_steps > LONGEST:
@@ -28,7 +29,7 @@ def test_seeds_do_not_mix(name, settings):
         assert_same(alone, of_seed(together, ids, 5))
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @CONTRACT
 def test_permuting_seeds_permutes_everything(name, settings):
     ids, order = [4, 11, 0, 2], [2, 3, 1, 0]
@@ -38,6 +39,7 @@ def test_permuting_seeds_permutes_everything(name, settings):
     )
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("fixed_start", [False, True])
 def test_seeds_do_not_mix_however_the_others_end(fixed_start):
     settings, ids = {**MANY_ENDS, "fixed_start": fixed_start}, [3, 5, 8]
@@ -55,7 +57,7 @@ def test_seeds_do_not_mix_however_the_others_end(fixed_start):
     assert not torch.equal(ends[0, :, 0], ends[1, :, 0])
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @CONTRACT
 def test_runs_from_one_seed_are_equal_whatever_the_global_generator(name, settings):
     torch.manual_seed(0)
@@ -91,7 +93,7 @@ def noise_of(env, steps=6):
     return torch.cat(read, -1)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)
 @CONTRACT
 def test_seeds_run_seeds_purposes_rows_and_steps_share_no_noise(name, settings):
     ids, settings = (0, 1, 7, 8), {key: value for key, value in settings.items() if key != "fixed_start"}
@@ -124,7 +126,7 @@ def used(name, settings):
     return env
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(5)
 @CONTRACT
 @pytest.mark.parametrize(
     "maker, steps",
@@ -173,6 +175,7 @@ def test_restoring_before_every_step_changes_nothing():
     assert_same(expected, torch.cat(stepped))
 
 
+@pytest.mark.every(3)
 @CONTRACT
 @pytest.mark.parametrize("told", [pytest.param(None, marks=pytest.mark.slow, id="all"), [[1, 0, 0], [0, 1, 1]]])
 def test_a_reset_after_restoring_between_step_and_reset_is_the_same(name, settings, told):

@@ -58,7 +58,7 @@ COMPARED = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("feature", [food_and_levels, levels, first_agent_and_food, places_of_agents])
 @pytest.mark.parametrize("name", COMPARED)
 def test_starts_are_distributed_as_in_the_package(name, feature, packages_starts):
@@ -109,6 +109,7 @@ def start_chances(size, n_food):
     return chances
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("size, n_food", [(3, 1), (4, 1), (5, 2), (5, 3)])
 def test_starts_have_the_chances_of_an_enumeration(size, n_food):
     chances = start_chances(size, n_food)

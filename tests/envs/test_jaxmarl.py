@@ -62,7 +62,7 @@ def near(ours, theirs):
 STEPPED = [
     ("HeuristicEnemySMAX", "3m", {}, [8, 8, 8], 72),
     pytest.param("MPE_simple_spread_v3", None, {}, [5, 5, 5], 54, marks=pytest.mark.slow),  # so does test_mpe_ports.py
-    ("MPE_simple_speaker_listener_v4", None, {}, [3, 5], 14),
+    pytest.param("MPE_simple_speaker_listener_v4", None, {}, [3, 5], 14, marks=pytest.mark.slow),  # and here
     ("overcooked", "cramped_room", {}, [6, 6], 1040),
 ]
 

@@ -128,6 +128,7 @@ def test_steps_are_those_of_torchrls_wrapper(name, options):
     assert int(state["taken"][0]) == (50 if name == MUJOCO else 25)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("name", "options", "sizes"), PLAYED.values(), ids=PLAYED)
 def test_a_forgotten_episode_is_rebuilt_and_a_state_can_be_stepped_again(name, options, sizes):
     task, rows, steps = PettingZoo(name, options, max_steps=12), 3, 12
@@ -432,7 +433,7 @@ SAMPLERS = [(name, "survivor") for name in DISCRETE]
 SAMPLERS += [(name, "survivor_in_boxes") for name in sorted(BEHAVIORS) if BEHAVIORS[name].continuous]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(2)
 @pytest.mark.parametrize("learner", ["IPPO", pytest.param("Reinforce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("behavior", "toy"), SAMPLERS)
 def test_agents_that_left_choose_nothing_whatever_samples(behavior, toy, learner):

@@ -59,6 +59,7 @@ def count(seen, task, before, action, after, reward):
     seen["half a reward"] += 0.5 in reward
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_step_is_that_of_the_package(name, monkeypatch):
     task, ties = RWARE(**SETTINGS[name]), []

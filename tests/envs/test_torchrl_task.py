@@ -48,6 +48,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("options", SCENARIOS.values(), ids=SCENARIOS)
 def test_steps_are_those_of_the_environment(options):
     pytest.importorskip("vmas")
@@ -95,6 +96,7 @@ VALUES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("batch", [(), (1,), (1, 1)])
 @pytest.mark.parametrize("kind", VALUES)
 def test_every_spec_of_actions_reaches_the_environment(kind, batch):

@@ -76,7 +76,7 @@ STEPPED = [
 ]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
 @pytest.mark.parametrize(("scenario", "options", "numbers", "components"), STEPPED, ids=str)
 def test_steps_are_those_of_vmas(scenario, options, numbers, components, continuous):
@@ -140,6 +140,7 @@ def test_starts_are_distributed_as_in_vmas(scenario):
     assert len(ours.flatten(1).unique(dim=0)) == rows
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("scenario", ["balance", "navigation", "give_way"])
 def test_seeds_do_not_mix_over_many_episodes(scenario):
     settings, ids = {"scenario": scenario, "max_steps": 12}, [8, 3, 5, 11, 0, 2, 6]

@@ -209,9 +209,8 @@ def test_the_best_seed_is_exported_or_the_one_asked_for(
 
 
 def test_mistakes_are_one_line_and_write_nothing(
-    fit: Callable[..., Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    game: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = fit("x")
     full = tmp_path / "full"
     full.mkdir()
     (full / "note").write_text("mine")
@@ -220,7 +219,7 @@ def test_mistakes_are_one_line_and_write_nothing(
     stranger = tmp_path / "elsewhere.ckpt"
     for options, words in {
         ("--output", out): ["--ckpt_path", "required"],
-        ("--ckpt_path", str(checkpoint_of(folder))): ["--output", "required"],
+        ("--ckpt_path", str(checkpoint_of(game))): ["--output", "required"],
         ("--ckpt_path", str(stranger), "--output", out): ["--ckpt_path", "no file"],
     }.items():
         error = error_of(capsys, main(["export", *options]))
@@ -234,28 +233,27 @@ def test_mistakes_are_one_line_and_write_nothing(
         (Path(out), ["--seed", "best"], ["--seed", "'best'", "0 to 2"]),
         (Path(out), ["--format", "jax"], ["--format", "torch"]),
     ]:
-        error = error_of(capsys, export(folder, path, *options))
+        error = error_of(capsys, export(game, path, *options))
         assert all(word in error for word in words), error
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    assert "onnxscript<0.8,>=0.7" in error_of(capsys, export(folder, Path(out)))
+    assert "onnxscript<0.8,>=0.7" in error_of(capsys, export(game, Path(out)))
     assert files_of(tmp_path) == before and {p.name for p in tmp_path.iterdir()} == {"full", "runs"}
 
-    damaged = checkpoint_of(folder).with_name("damaged.ckpt")
-    damaged.write_bytes(checkpoint_of(folder).read_bytes()[:5000])
+    damaged = checkpoint_of(game).with_name("damaged.ckpt")
+    damaged.write_bytes(checkpoint_of(game).read_bytes()[:5000])
     args = ["export", "--ckpt_path", str(damaged), "--output", out, "--format", "torch"]
     assert "damaged" in error_of(capsys, main(args)) and not Path(out).exists()
 
 
 def test_a_failure_leaves_nothing_behind(
-    fit: Callable[..., Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    game: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = fit("x")
 
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(policies, "write_json", full_disk)  # the last file: the others are there by then
-    error = error_of(capsys, export(folder, tmp_path / "out", "--format", "torch", "--seed", "0"))
+    error = error_of(capsys, export(game, tmp_path / "out", "--format", "torch", "--seed", "0"))
     assert "--output" in error and "No space left" in error
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 

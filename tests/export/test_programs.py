@@ -110,7 +110,7 @@ KINDS = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
 @pytest.mark.parametrize(
     ("kind", "name", "settings"),
@@ -139,6 +139,7 @@ def test_other_networks_are_exported(kind, name, settings, share, tmp_path):
         assert_equal(dict(zip(policy.outputs, loaded(own), strict=True)), wanted)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("share", "agent", "name", "settings"),
     [

@@ -79,6 +79,7 @@ def test_of_two_configurations_the_second_wins(tmp_path: Path) -> None:
     assert (found.num_seeds, found.eval_episodes) == (9, 5)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("home", ["/proc", "/no/such/home", None])
 def test_without_a_home_nothing_foreign_is_said(tmp_path: Path, home: str | None) -> None:
     """Packages that a fit imports, and W&B's own process, find a place for their files."""

@@ -32,6 +32,7 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("flag", "value"),
     [

@@ -136,7 +136,7 @@ SPOILED: dict[str, tuple[Change, bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("change", "stays"), SPOILED.values(), ids=SPOILED)
 def test_one_spoiled_run_costs_no_other(folders: Callable[[Change], Path], change: Change, stays: bool) -> None:
     runs = folders(change)

@@ -50,6 +50,7 @@ def test_both_readers_read_what_was_written(content: dict[str, Any]) -> None:
     assert same(content, load(text))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", ["25921e05", "1e-4", "1e3", "#1", "2026-11-28", "true", "017", "12:30", "0x1f", "a b"])
 def test_a_run_of_any_name_is_configured_again(name: str, tmp_path: Path) -> None:
     options = [*SMALL["MatrixGame"], "--runs_dir", str(tmp_path / name), "--run_name", name]

@@ -71,7 +71,7 @@ def resumed(saved: dict[str, Any], *made: Any) -> LitMAPROPS:
     return resume(prepared(*made), saved)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("sampler", "learner"), EVERY, ids=lambda name: name)
 def test_every_sampler_and_learner(sampler: str, learner: str) -> None:
     if not BEHAVIORS[SAMPLERS[sampler][0]].discrete:

@@ -53,6 +53,7 @@ def run(name: str, behavior: str = "MAPROPS", learner: str = "IPPO", **arguments
     return module
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["doors", "dict_doors", "leaving_doors"])
 def test_training_takes_legal_actions_only(name: str) -> None:
     """The toys raise at others, in training and evaluation alike; agents that have left are asked for nothing."""

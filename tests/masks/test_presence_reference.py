@@ -87,7 +87,7 @@ def normalized(learner: PPO, target: dict, seed: int, agent: int) -> dict:
     return {place: (one - mean) / math.sqrt(max(variance, 1e-5)) for place, one in target.items()}
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("options", [{}, {"share_parameters": True}, {"value_norm": True}], ids=str)
 @pytest.mark.parametrize("name", ["IPPO", "MAPPO"])
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
@@ -180,7 +180,7 @@ def joint_of(parameters: Tensor, there: list[bool]) -> dict[tuple[int, ...], flo
 ENUMERATED = [name for name in SAMPLERS if BEHAVIORS[SAMPLERS[name][0]].discrete and name != "Greedy"]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize("task", [Shifts, UnequalShifts], ids=lambda task: task.__name__)
 @pytest.mark.parametrize("sampler", ENUMERATED)
 def test_joint_actions_are_those_of_the_agents_that_are_there(sampler: str, task: type[Task]) -> None:

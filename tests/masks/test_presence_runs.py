@@ -29,7 +29,7 @@ EVERY += [(MaskedShifts, "Greedy", "MAPPO")]  # with the fitted sampling error
 EVERY += [(UnequalShifts, sampler, "IPPO") for sampler in ("OnPolicy", "PROPS", "Autoregressive", "CoordinationGraph")]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(7)
 @pytest.mark.parametrize(("task", "sampler", "learner"), EVERY, ids=lambda part: getattr(part, "__name__", part))
 def test_every_sampler_and_learner(task: type[Task], sampler: str, learner: str) -> None:
     whole = prepared(sampler, learner, [0, 1, 2], task)

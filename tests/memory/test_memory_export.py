@@ -35,7 +35,7 @@ CASES = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("env", "options"), CASES.values(), ids=CASES)
 def test_programs_play_as_the_policies_do(tmp_path: Path, env: str, options: list[str]) -> None:
     """Every step of episodes, by onnxruntime and by torch.export's program, from memory that they alone keep."""

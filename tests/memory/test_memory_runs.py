@@ -72,7 +72,7 @@ def resumed(saved: dict[str, Any], *made: Any, **others: Any) -> LitMAPROPS:
     return resume(prepared(*made, **others), saved)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("sampler", "learner", "memory"), CASES, ids=lambda name: name)
 def test_every_sampler(sampler: str, learner: str, memory: str) -> None:
     if sampler in REFUSED:

@@ -189,6 +189,7 @@ def stateless(theta: Tensor, number: Tensor) -> TensorDict:
     return data_of(theta.unsqueeze(1), torch.zeros_like(number), torch.stack([number // 2, number % 2], -1))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("hidden", "native"), fits([[], [16]], [64, 64]))
 def test_fitted_kl_of_a_large_batch_is_that_of_its_frequencies(hidden, native):
     """Without states the likelihood is largest at the frequencies of D, which approach the skewed distribution.

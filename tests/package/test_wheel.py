@@ -125,8 +125,9 @@ def test_it_trains_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     ("args", "extra"),
     [
         ("fit --config continuous_game", "continuous"),
-        ("fit --config vmas_balance", "envs"),
-        ("fit --config smax", "jaxmarl"),
+        # The same lines are read in the tests of these environments.
+        pytest.param("fit --config vmas_balance", "envs", marks=pytest.mark.slow),
+        pytest.param("fit --config smax", "jaxmarl", marks=pytest.mark.slow),
         ("report .", "report"),
         ("sweep no_conflict", "sweeps"),
         ("export --ckpt_path none --output new", "export"),
@@ -147,6 +148,8 @@ def test_a_missing_extra_is_one_line(args: str, extra: str, installed: Path, tmp
 
 def test_its_types_are_seen(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text("from lit_maprops.system.errors import check\n\ncheck('yes', 3)\n")
+    own = "[mypy]\nfollow_imports = skip\n[mypy-lit_maprops.*]\nfollow_imports = normal\n"
+    (tmp_path / "mypy.ini").write_text(own)  # whose types alone are asked for: torch's take most of a minute
     mypy = [sys.executable, "-m", "mypy", "--python-executable", installed / "bin/python", "user.py"]
     found = subprocess.run(mypy, cwd=tmp_path, env=ALONE, capture_output=True, text=True).stdout
     assert found.count('to "check" has incompatible type') == 2

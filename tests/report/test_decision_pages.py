@@ -86,6 +86,7 @@ def test_differences_of_such_a_sweep_have_the_interval_of_their_last_look(tmp_pa
     assert (more.low, more.high) == pytest.approx((float(low), float(high)), abs=1e-9)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "changes",
     [{"until_decided": 3}, {"until_decided": DECISION | {"alpha": "x"}}, {"parameters": 3}, {"command": None}],

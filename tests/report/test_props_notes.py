@@ -42,6 +42,7 @@ def pair(folder: Path, joint: list[float], props: list[float], figures: tuple[An
     write_run(folder / "props", props, "PROPS", joint_tv=other, **common)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", CASES)
 def test_the_figures_name_a_cause(case: str, tmp_path: Path) -> None:
     figures, cause = CASES[case]

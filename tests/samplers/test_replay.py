@@ -93,6 +93,7 @@ def test_figure1(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert replay(events, JointSampler(policy_of(name, []), [2, 2], num_envs=1, seed=RUN_SEED)) == 16
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", DISCRETE)
 def test_states_and_observations(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     task = BoulderPush(size="tiny")

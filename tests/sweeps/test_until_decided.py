@@ -181,6 +181,7 @@ def test_a_foreign_run_in_the_journal_is_refused(sweep: Sweep, tmp_path: Path, c
     assert "as " in (line := refused(file, capsys)) and "never proposes it" in line
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
 def test_seeds_added_later_are_those_asked_for_at_once(env: str, tmp_path: Path) -> None:
     """To the bit, evaluations of every seed: six at once, and two blocks of three."""

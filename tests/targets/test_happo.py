@@ -119,6 +119,7 @@ def samples_of(learner, trajectories: TensorDict) -> list[dict[str, Tensor]]:
     return samples
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("minibatches", [1, 3])
 @pytest.mark.parametrize(("task", "native"), ENGINES)

@@ -54,7 +54,7 @@ def test_the_critic_may_be_another_network_than_the_policies():
     assert type(other.critic.net) is StackedMLP and type(other.policies.net) is not StackedMLP
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("task", [SizesTask, MaskedTask, GaussianTask])
 @pytest.mark.parametrize("kind", KINDS)

@@ -75,6 +75,7 @@ def test_statistics_of_a_stopped_seed_do_not_depend_on_the_others(name):
         torch.testing.assert_close(stats[key][:1], value, atol=1e-5, rtol=1e-4, msg=key)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 @pytest.mark.parametrize("task", TASKS)
 def test_permuting_the_seeds_permutes_the_results(name, task):
@@ -96,7 +97,7 @@ def test_permuting_the_seeds_permutes_the_results(name, task):
         torch.testing.assert_close(value[order], permuted_stats[key], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
 @pytest.mark.parametrize("broken", ["reward", "observation"])
 @pytest.mark.parametrize("updates", [1, 2])

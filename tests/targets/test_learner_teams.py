@@ -24,6 +24,7 @@ def learned(learner: Learner) -> dict[str, torch.Tensor]:
     return statistics | {f"parameter {name}": value for name, value in learner.state_dict().items()}
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_a_team_learns_what_one_process_learns(tmp_path: Path, name: str, size: int) -> None:

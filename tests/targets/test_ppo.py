@@ -128,6 +128,7 @@ def rows(data: dict[str, Tensor], part: Tensor) -> dict[str, Tensor]:
 TIGHT = SMALL | {"learning_rate": 0.02, "clip_epsilon": 0.05, "clip_value": 0.02, "max_grad_norm": 0.3}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", PPOS)
 @pytest.mark.parametrize("arguments", [{}, {"share_parameters": True}, {"clip_value": None, "entropy_coeff": 0.5}])
 @pytest.mark.parametrize("minibatches", [1, 3])

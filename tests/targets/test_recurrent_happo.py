@@ -89,7 +89,7 @@ def remembering(learner, task, seed: int = 0):
     return data
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 @pytest.mark.parametrize(("minibatches", "burn_in"), [(1, 0), (3, 0), (2, 2)])
 @pytest.mark.parametrize(

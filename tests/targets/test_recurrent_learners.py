@@ -183,7 +183,7 @@ def sequences_of(learner, trajectories: TensorDict, burn_in: int = 0, team: bool
     return samples
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @pytest.mark.parametrize(("name", "critic"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 @pytest.mark.parametrize("arguments", [{}, {"share_parameters": True}])
@@ -212,7 +212,7 @@ def test_update_is_that_of_a_from_scratch_ppo(name, critic, memory, arguments, m
             assert stats[key][seed].item() == pytest.approx(mean, rel=1e-3, abs=1e-4), key
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @pytest.mark.parametrize(("name", "critic"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 @pytest.mark.parametrize("task", [SizesTask, GaussianTask])
