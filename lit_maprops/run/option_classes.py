@@ -53,7 +53,8 @@ def import_named(options: list[str], contents: Iterable[Mapping[Any, Any]]) -> N
         given = {value for key in keys for value in values_of(options, f"--{key}")}
         given |= {str(settings(value).get("class_path")) for value in given}
         given |= {str(content[key]) for content in by_key for key in keys if key in content}
-        for name in sorted(given & registered(kind).keys() - own.keys()):
+        others = given - own.keys()
+        for name in sorted(others & registered(kind).keys()) if others else ():  # it reads every package's metadata
             load(kind, name, BASES[kind])
 
 
