@@ -55,4 +55,24 @@ inline void multiply(int rows, int columns, int depth, const float* a, long row,
   if (n < columns) tiles<1>(rows, depth, a, row, col, b + n, ldb, start ? start + n : nullptr, c + n, ldc, add);
 }
 
+// 8 V columns of the sum of all rows.
+template <int V>
+inline void totals(int rows, const float* from, long row, float* to) {
+  Vec acc[V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) acc[v] = all(0.0f);
+  for (int r = 0; r < rows; ++r, from += row)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[v] += load(from + LANES * v);
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) store(to + LANES * v, acc[v]);
+}
+
+// Sum of all rows, which are `columns` long, a multiple of 8.
+inline void sum_of_rows(int rows, const float* from, int columns, float* to) {
+  int n = 0;
+  for (; n + 8 * LANES <= columns; n += 8 * LANES) totals<8>(rows, from + n, columns, to + n);
+  for (; n < columns; n += LANES) totals<1>(rows, from + n, columns, to + n);
+}
+
 }  // namespace native

@@ -5,18 +5,6 @@ namespace native {
 
 namespace {
 
-template <int V>
-void totals(int rows, const float* upper, int width, float* to) {
-  Vec acc[V];
-#pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) acc[v] = all(0.0f);
-  for (int r = 0; r < rows; ++r, upper += width)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[v] += load(upper + LANES * v);
-#pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) store(to + LANES * v, acc[v]);
-}
-
 // 8 V columns of the sum of the weights' rows that listed inputs choose.
 template <int V>
 void gather(const Inputs& x, Rows rows, const float* w, const float* bias, int width, float* z) {
@@ -168,10 +156,10 @@ void Network::backward(const Inputs& inputs, Rows rows, const float* of_output, 
       return;
     }
     float* of_bias = g + long(l.in) * w;
-    std::fill(of_bias, of_bias + w, 0.0f);
-    int o = l.bias ? 0 : w;
-    for (; o + 8 * LANES <= w; o += 8 * LANES) totals<8>(rows.count, upper + o, w, of_bias + o);
-    for (; o < w; o += LANES) totals<1>(rows.count, upper + o, w, of_bias + o);
+    if (l.bias)
+      sum_of_rows(rows.count, upper, w, of_bias);
+    else
+      std::fill(of_bias, of_bias + w, 0.0f);
     if (n == 0) {
       of_first_layer(inputs, rows, upper, g);
       return;

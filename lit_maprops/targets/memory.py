@@ -72,6 +72,12 @@ def check_length(length: int, steps: int) -> None:
     )
 
 
+def begins(data: TensorDictBase) -> Tensor:
+    """Steps ``[R, *k, T, E]`` before which an episode has ended; the first of a batch remember that."""
+    done = data.get(("next", keys.DONE)).squeeze(-1)
+    return torch.cat([torch.zeros_like(done[..., :1, :]), done[..., :-1, :]], -2)
+
+
 class RememberingAgent(OneAgent):
     """``OneAgent`` that remembers.
 
@@ -168,16 +174,13 @@ class RecurrentPolicies(TargetPolicies):
             ConfigError: T is no multiple of their length.
         """
         check_length(self.sequence_length, data.shape[-2])
-        done = data.get(("next", keys.DONE)).squeeze(-1)
-        begins = torch.cat(
-            [torch.zeros_like(done[..., :1, :]), done[..., :-1, :]], -2
-        )  # the first remembers that itself
-        parts = done.shape[1:-2].numel() * done.shape[-2] // self.sequence_length
-        steps = steps.copy().set(keys.BEGINS, begins.flatten(1))
-        apart = steps.unflatten(1, (parts, self.sequence_length, done.shape[-1]))
+        envs = data.shape[-1]
+        parts = data.shape[1:-1].numel() // self.sequence_length
+        steps = steps.copy().set(keys.BEGINS, begins(data).flatten(1))
+        apart = steps.unflatten(1, (parts, self.sequence_length, envs))
         sequences = apart.transpose(1, 2).flatten(1)
         if self.burn_in:  # the sequence of the same environment that ends where this one begins
-            before = torch.arange(parts * done.shape[-1], device=done.device) - done.shape[-1]
+            before = torch.arange(parts * envs, device=data.device) - envs
             sequences.set(keys.BEFORE, before.repeat(self.sequence_length).expand(sequences.shape).contiguous())
         return sequences
 

@@ -7,7 +7,7 @@ torch's tensors: checkpoints do not tell which of the two has written them.
 
 import ctypes
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDictBase
@@ -21,15 +21,20 @@ from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam
+from lit_maprops.stacked.recurrent import RecurrentNet
 from lit_maprops.targets.critics import AgentSpecificCritic, Critic
+from lit_maprops.targets.memory import begins
 from lit_maprops.targets.policies import TargetPolicies
 
 FIGURES = ("policy_loss", "critic_loss", "entropy_loss", "target_kl", "clip_fraction", "entropy", "target_epochs")
-_INTS = ["seeds", "batches", "steps", "envs", "agents", "actions", "epochs", "minibatches", "threads"]
-_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "order", "turns"]
-_DATA += ["learning"]
+_INTS = ["seeds", "batches", "steps", "envs", "agents", "actions", "epochs", "minibatches"]
+_INTS += ["length", "threads"]
+_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "begins", "order"]
+_DATA += ["turns", "learning"]
 _FLOATS = ["gamma", "carried", "clip_epsilon", "lowest", "highest", "clip_value", "entropy_coeff", "critic_coeff"]
 _FLOATS += ["max_grad_norm", "kl_stop"]
+LANES = 8  # of vectors.hpp
+_KINDS = {"gru": 1, "lstm": 2}  # ``Remembers`` of cell.hpp
 _TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 2}  # ``Type`` of ppo_data.hpp; others are made float32
 
 
@@ -62,6 +67,13 @@ class _Stack(ctypes.Structure):
     ]
 
 
+class _Memory(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("kind", "units", "out", "parts")),
+        *((name, ctypes.c_void_p) for name in ("before", "after", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
+    ]
+
+
 class _Numbers(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("here", "next")),
@@ -75,6 +87,7 @@ class _Update(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in _INTS),
         *((name, _Stack) for name in ("policies", "critics")),
+        *((name, _Memory) for name in ("policies_memory", "critics_memory")),
         *((name, _Numbers) for name in ("observation", "of_critic")),
         *((name, ctypes.c_void_p) for name in _DATA),
         *((name, ctypes.c_float) for name in _FLOATS),
@@ -85,11 +98,15 @@ class _Update(ctypes.Structure):
 
 def lacks(policies: TargetPolicies, critic: Critic) -> str | None:
     """What of these networks the kernel does not know, in words; None: nothing."""
-    if policies.remembered:
-        return "policies and critic remember (<learner.memory>), and the kernel goes back through no time"
     for name, net in (("policies are", policies.net), ("the critic is", critic.net)):
-        if type(net) is not StackedMLP:
+        if type(below(net)) is not StackedMLP:
             return f"the kernel knows plain tanh networks, and {name} of another kind"
+        if isinstance(net, RecurrentNet) and net.cell.units % LANES:
+            return f"<learner.memory_size> is {net.cell.units}, and the kernel knows multiples of {LANES}"
+    if getattr(policies, "burn_in", 0):
+        return (
+            "sequences begin with what the present networks remember (<learner.burn_in>), which the kernel has not got"
+        )
     if isinstance(critic, AgentSpecificCritic):
         return "the kernel knows critics of the state or of observations, not of both"
     if not isinstance(policies.family, Categorical):
@@ -108,17 +125,19 @@ def update(
     Args:
         learner: whose parameters and optimizer it changes.
         data: D, ``[R, k, T, E]``.
-        orders: of each epoch, in which order the steps of D come, ``[R, B]``.
+        orders: of each epoch, in which order the rows of D come, ``[R, B]``: its steps, or of memories the
+            sequences of ``RecurrentPolicies.rows``.
         turns: in which order the agents update, as ``HAPPO``'s, ``[R, A]``; None: all at once.
     """
     held = _Held()
+    policies, critic, optimizer = learner.policies, learner.critic, learner.optimizer
     seeds, *sizes = data.shape
     agents, actions = data.get(keys.PARAMETERS).shape[-2:]
     figures = torch.empty(len(FIGURES), seeds)
-    rows = orders[0].shape[1]
-    central = keys.STATE in learner.critic.in_keys
+    sequences, length = orders[0].shape[1], policies.sequence_length
+    central = keys.STATE in critic.in_keys
     observation = held.numbers(data, keys.OBSERVATION)
-    following, mask = data.get("next"), learner.policies.family.mask
+    following, mask = data.get("next"), policies.family.mask
     arrays = {
         "reward": (following.get(keys.REWARD), torch.float32),
         "done": (own_done(following), torch.bool),
@@ -128,26 +147,33 @@ def update(
         "log_prob": (data.get(keys.LOG_PROB), torch.float32),
         "weight": (weights(data.flatten(1, 3)), torch.float32),
         "mask": (mask, torch.bool),
+        "begins": (begins(data) if policies.remembered else None, torch.bool),
         "order": (torch.stack(list(orders)), torch.int64),
         "turns": (turns, torch.int64),
         "learning": (learner.learning, torch.bool),
     }
     call = _Update(
-        *(seeds, *sizes, agents, actions, len(orders), min(learner.minibatches, rows), worker_threads()),
-        held.stack(learner.policies.net, learner.optimizer),
-        held.stack(learner.critic.net, learner.optimizer),
+        *(seeds, *sizes, agents, actions, len(orders), min(learner.minibatches, sequences), length, worker_threads()),
+        *(held.stack(below(net), optimizer) for net in (policies.net, critic.net)),
+        held.memory(policies.net, optimizer, data, keys.MEMORY),
+        held.memory(critic.net, optimizer, data, keys.CRITIC_MEMORY),
         observation,
         held.numbers(data, keys.STATE) if central else observation,
         *(held.array(*arrays[name]) for name in _DATA),
         *_numbers(learner),
-        AdamNumbers(*learner.optimizer.settings),
+        AdamNumbers(*optimizer.settings),
         figures.data_ptr(),
     )
     run("ppo", call)
     held.give_back()
-    for net in (learner.policies.net, learner.critic.net):
-        torch.autograd.graph.increment_version(net.flat)  # torch has not seen it change
+    for weight in (*policies.net.parameters(), *critic.net.parameters()):
+        torch.autograd.graph.increment_version(weight)  # torch has not seen it change
     return dict(zip(FIGURES, figures.unbind(), strict=True))
+
+
+def below(net: StackedNet) -> StackedNet:
+    """What of a network comes before its cell, if it has one."""
+    return net.encoder if isinstance(net, RecurrentNet) else net
 
 
 def _numbers(learner: Trained) -> list[float]:
@@ -182,15 +208,29 @@ class _Held:
         assert isinstance(net, StackedMLP)  # ``lacks`` says so of others
         shapes = shape_numbers(net.shapes)
         self._kept.append(shapes)
-        state = optimizer.state[net.flat]
-        tensors = [net.flat, *(state[name] for name in ("exp_avg", "exp_avg_sq", "steps_taken"))]
+        networks = net.flat[0].numel() // net.flat.shape[-1]
+        clocks = optimizer.state[net.flat]["steps_taken"][0].numel()
+        return _Stack(networks, len(net.shapes), clocks, ctypes.addressof(shapes), *self.learned(net.flat, optimizer))
+
+    def memory(self, net: StackedNet, optimizer: SeedAdam, data: TensorDictBase, key: Any) -> _Memory:
+        """What the networks remember in D, and the cells that do, which the call changes; nothing of others."""
+        if not isinstance(net, RecurrentNet):
+            return _Memory()
+        before, after = data.get(key), data.get("next").get(key)
+        return _Memory(
+            *(_KINDS[net.cell.kind], net.cell.units, net.out_dim, before.shape[-2]),
+            *(self.array(tensor, torch.float32) for tensor in (before, after)),
+            *self.learned(net.flat, optimizer),
+        )
+
+    def learned(self, flat: Tensor, optimizer: SeedAdam) -> list[int | None]:
+        """Addresses of weights and of their moments and step counts."""
+        state = optimizer.state[flat]
+        tensors = [flat, *(state[name] for name in ("exp_avg", "exp_avg_sq", "steps_taken"))]
         whole = [tensor.contiguous() for tensor in tensors]
         self._kept += whole
         self._changed += zip(tensors, whole, strict=True)
-        networks = net.flat[0].numel() // net.flat.shape[-1]
-        addresses = [address(tensor, torch.float32) for tensor in whole]
-        clocks = state["steps_taken"][0].numel()
-        return _Stack(networks, len(net.shapes), clocks, ctypes.addressof(shapes), *addresses)
+        return [address(tensor, torch.float32) for tensor in whole]
 
     def numbers(self, data: TensorDictBase, key: str | tuple[str, str]) -> _Numbers:
         """Observations or states, and those that follow."""

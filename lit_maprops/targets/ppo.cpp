@@ -11,8 +11,8 @@ using namespace ppo;
 class Seed {
  public:
   explicit Seed(const Update& u)
-      : u_(u), policies_(u, u.policies, u.observation), critics_(u, u.critics, u.of_critic), agents_(u.agents),
-        eight_(u.actions) {}
+      : u_(u), policies_(u, u.policies, u.policies_memory, u.observation),
+        critics_(u, u.critics, u.critics_memory, u.of_critic), agents_(u.agents), eight_(u.actions) {}
 
   void operator()(int seed) {
     for (int a = 0; a < u_.agents; ++a) agents_[a].read(u_, seed, a);
@@ -35,13 +35,13 @@ class Seed {
 
   // Policies go up the surrogate, the critic goes down the error of its values.
   auto ascent(Losses& losses) {
-    return [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
-      policy_gradient(u_, agents_[a], eight_, rows, count, output, of_output, policies_.stride(), losses);
+    return [&](int a, Rows rows, const float* output, float* of_output) {
+      policy_gradient(u_, agents_[a], eight_, rows, output, of_output, policies_.stride(), losses);
     };
   }
   auto descent(Losses& losses) {
-    return [&](int a, const int64_t* rows, int count, const float* output, float* of_output) {
-      critic_gradient(agents_[a], rows, count, output, of_output, losses);
+    return [&](int a, Rows rows, const float* output, float* of_output) {
+      critic_gradient(agents_[a], rows, output, of_output, losses);
     };
   }
 
@@ -92,9 +92,9 @@ class Seed {
   bool asks(int epochs) const { return u_.kl_stop < INFINITY || epochs == u_.epochs || !policies_.finite(); }
 
   // Of the squared error of values; with `clip_value` of the larger one of it and that of the clipped value.
-  void critic_gradient(const Agent& agent, const int64_t* rows, int count, const float* output, float* of_output,
-                       Losses& losses) const {
+  void critic_gradient(const Agent& agent, Rows rows, const float* output, float* of_output, Losses& losses) const {
     const long stride = critics_.stride();
+    const int count = rows.count;
     double total = 0.0;
     for (int r = 0; r < count; ++r) {
       const int64_t row = rows[r];
@@ -119,9 +119,9 @@ class Seed {
   Drift drift_of(int seed) {
     Drift drift;
     const int64_t start = int64_t(seed) * u_.rows() * u_.agents;
-    policies_.all_rows([&](int a, int first, int count, const float* output) {
-      add_drift(u_, agents_[a], u_.parameters + (start + a) * u_.actions, eight_, first, count, output,
-                policies_.stride(), drift);
+    policies_.all_sequences([&](int a, Rows rows, const float* output) {
+      add_drift(u_, agents_[a], u_.parameters + (start + a) * u_.actions, eight_, rows, output, policies_.stride(),
+                drift);
     });
     const double numbers = double(u_.rows()) * u_.agents;
     return {drift.kl / numbers, drift.clipped / numbers, drift.entropy / numbers};
@@ -131,10 +131,9 @@ class Seed {
   double moved(int seed, int agent, float* compound) {
     Drift drift;
     const int64_t start = int64_t(seed) * u_.rows() * u_.agents + agent;
-    policies_.rows_of(agent, [&](int a, int first, int count, const float* output) {
-      add_drift(u_, agents_[a], u_.parameters + start * u_.actions, eight_, first, count, output, policies_.stride(),
-                drift);
-      if (compound) multiply_ratios(agents_[a], eight_, first, count, output, policies_.stride(), compound);
+    policies_.sequences_of(agent, [&](int a, Rows rows, const float* output) {
+      add_drift(u_, agents_[a], u_.parameters + start * u_.actions, eight_, rows, output, policies_.stride(), drift);
+      if (compound) multiply_ratios(agents_[a], eight_, rows, output, policies_.stride(), compound);
     });
     return drift.kl / u_.rows();
   }
@@ -145,11 +144,11 @@ class Seed {
     const long stride = critics_.stride();
     following_.resize(u_.agents);
     for (auto& values : following_) values.resize(rows);
-    critics_.all_rows([&](int a, int first, int count, const float* output) {
-      for (int r = 0; r < count; ++r) agents_[a].value[first + r] = output[r * stride];
+    critics_.all_rows([&](int a, Rows rows, const float* output) {
+      for (int r = 0; r < rows.count; ++r) agents_[a].value[rows[r]] = output[r * stride];
     });
-    critics_.all_following([&](int a, int first, int count, const float* output) {
-      for (int r = 0; r < count; ++r) following_[a][first + r] = output[r * stride];
+    critics_.all_following([&](int a, Rows rows, const float* output) {
+      for (int r = 0; r < rows.count; ++r) following_[a][rows[r]] = output[r * stride];
     });
     for (int a = 0; a < u_.agents; ++a) {
       Agent& agent = agents_[a];

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "adam.hpp"
+#include "cell.hpp"
 
 namespace ppo {
 
@@ -17,6 +18,15 @@ struct Stack {
   float* steps_taken;              // [seeds][clocks]
 };
 
+// What networks carry from step to step, in its place: before every row of D and after it, [seeds][rows][parts][carried].
+// The weights are those of the cells and of what is behind them; a `Stack` then has what is below.
+struct Memory {
+  int32_t kind, units, out, parts;  // kind: of `Remembers`
+  const float *before, *after;
+  float *flat, *exp_avg, *exp_avg_sq;  // [seeds][networks][P]
+  float* steps_taken;                  // [seeds][clocks]
+};
+
 enum Type : int32_t { FLOATS, BYTES, SIGNED_BYTES };
 
 // Inputs of networks, [seeds][rows][parts][width]: of this step and of the one that follows.
@@ -27,22 +37,27 @@ struct Numbers {
 
 // `rows` = batches * steps * envs, in this order. Everything else is [seeds][rows][agents].
 struct Update {
-  int32_t seeds, batches, steps, envs, agents, actions, epochs, minibatches, threads;
+  int32_t seeds, batches, steps, envs, agents, actions, epochs, minibatches, length, threads;
   Stack policies, critics;
+  Memory policies_memory, critics_memory;
   Numbers observation, of_critic;
   const float* reward;
   const uint8_t *done, *terminated;
   const int64_t* action;
   const float *parameters, *log_prob, *weight;  // parameters [...][actions]; weight null: 1
   const uint8_t* mask;                          // [agents][actions]
-  const int64_t* order;                         // [epochs][seeds][rows]
+  const uint8_t* begins;                        // [seeds][rows], before which everything is forgotten; null: none
+  const int64_t* order;                         // [epochs][seeds][sequences], see `steps_of`
   const int64_t* turns;                         // [seeds][agents], who updates when; null: all at once
   const uint8_t* learning;                      // [seeds]
   float gamma, carried, clip_epsilon, lowest, highest, clip_value, entropy_coeff, critic_coeff, max_grad_norm, kl_stop;
   AdamSettings adam;
   float* figures;  // [7][seeds], see `Seed::report`
   int rows() const { return batches * steps * envs; }
-  const int64_t* order_of(int epoch, int seed) const { return order + (int64_t(epoch) * seeds + seed) * rows(); }
+  int sequences() const { return rows() / length; }
+  const int64_t* order_of(int epoch, int seed) const { return order + (int64_t(epoch) * seeds + seed) * sequences(); }
+  // The first row of a sequence: `length` steps of an environment, its rows `envs` apart. Without memory a row is one.
+  int64_t first_of(int64_t sequence) const { return sequence / envs * length * envs + sequence % envs; }
 };
 
 // What one agent did in D of one seed, row by row.

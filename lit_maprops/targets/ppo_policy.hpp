@@ -54,28 +54,29 @@ struct Lanes {
   Vec log_prob, advantage, weight;
 
   // Of `count` rows those from `start` on; lanes beyond the last weigh nothing.
-  Lanes(const Agent& agent, const float* of_first, int stride, const int64_t* rows, int64_t first, int start, int count) {
+  Lanes(const Agent& agent, const float* of_first, int stride, Rows rows, int start) {
     for (int i = 0; i < LANES; ++i) {
-      const int r = std::min(start + i, count - 1);
-      row[i] = rows ? rows[r] : first + r;
+      const int r = std::min(start + i, rows.count - 1);
+      row[i] = rows[r];
       output[i] = of_first + long(r) * stride;
       action[i] = agent.action[row[i]], log_prob[i] = agent.log_prob[row[i]];
       advantage[i] = agent.advantage[row[i]];
-      weight[i] = start + i < count ? agent.weight[row[i]] : 0.0f;
+      weight[i] = start + i < rows.count ? agent.weight[row[i]] : 0.0f;
     }
   }
   Vec weigh(Vec value) const { return weight == 0.0f ? all(0.0f) : value * weight; }
 };
 
-// Gradient of the clipped loss and the entropy bonus in the agent's outputs, means over `count` rows; adds the losses.
+// Gradient of the clipped loss and the entropy bonus in the agent's outputs, means over the rows; adds the losses.
 // Not inlined: which products and sums are fused, so how it rounds, would hang on what the compiler sees around it.
 __attribute__((noinline)) inline void policy_gradient(const Update& u, const Agent& agent, Policies& policies,
-                                                      const int64_t* rows, int count, const float* output,
-                                                      float* of_output, int stride, Losses& losses) {
+                                                      Rows rows, const float* output, float* of_output, int stride,
+                                                      Losses& losses) {
+  const int count = rows.count;
   const float at_lowest = exp(all(u.lowest))[0], at_highest = exp(all(u.highest))[0];
   Vec loss = all(0.0f), entropies = all(0.0f);
   for (int start = 0; start < count; start += LANES) {
-    const Lanes l(agent, output, stride, rows, 0, start, count);
+    const Lanes l(agent, output, stride, rows, start);
     policies.normalize(l.output, agent.legal);
     const Vec moved = policies.of_action(l.action, agent.legal) - l.log_prob;
     const Vec ratio = exp(moved);
@@ -100,12 +101,12 @@ __attribute__((noinline)) inline void policy_gradient(const Update& u, const Age
   losses.entropy -= double(u.entropy_coeff) * double(sum(entropies)) / count;
 }
 
-// Exact KL(old || new), clipped ratios and entropies of rows [first, first + count), summed into `drift`.
-inline void add_drift(const Update& u, const Agent& agent, const float* old, Policies& policies, int first, int count,
+// Exact KL(old || new), clipped ratios and entropies of the rows, summed into `drift`.
+inline void add_drift(const Update& u, const Agent& agent, const float* old, Policies& policies, Rows rows,
                       const float* output, int stride, Drift& drift) {
   Vec kl = all(0.0f), clipped = all(0.0f), entropies = all(0.0f);
-  for (int start = 0; start < count; start += LANES) {
-    const Lanes l(agent, output, stride, nullptr, first, start, count);
+  for (int start = 0; start < rows.count; start += LANES) {
+    const Lanes l(agent, output, stride, rows, start);
     policies.normalize(l.output, agent.legal);
     Vec divergence = all(0.0f);
     for (int k : agent.legal) {
@@ -122,14 +123,14 @@ inline void add_drift(const Update& u, const Agent& agent, const float* old, Pol
   drift.kl += sum(kl), drift.clipped += sum(clipped), drift.entropy += sum(entropies);
 }
 
-// Multiplies pi_new / pi_old of the actions of rows [first, first + count) into `compound`, 1 where the agent has left.
-inline void multiply_ratios(const Agent& agent, Policies& policies, int first, int count, const float* output,
-                            int stride, float* compound) {
-  for (int start = 0; start < count; start += LANES) {
-    const Lanes l(agent, output, stride, nullptr, first, start, count);
+// Multiplies pi_new / pi_old of the actions of the rows into `compound`, 1 where the agent has left.
+inline void multiply_ratios(const Agent& agent, Policies& policies, Rows rows, const float* output, int stride,
+                            float* compound) {
+  for (int start = 0; start < rows.count; start += LANES) {
+    const Lanes l(agent, output, stride, rows, start);
     policies.normalize(l.output, agent.legal);
     const Vec ratio = exp(policies.of_action(l.action, agent.legal) - l.log_prob);
-    for (int i = 0; i < std::min(LANES, count - start); ++i)
+    for (int i = 0; i < std::min(LANES, rows.count - start); ++i)
       if (l.weight[i] != 0.0f) compound[l.row[i]] *= ratio[i];
   }
 }

@@ -41,8 +41,9 @@ class Recurrent(nn.Module):
         assert isinstance(net.encoder, StackedMLP)
         number = entry[0] if len(net.stack) == 1 else entry[0] * net.stack[1] + entry[1]
         (first, offset), (gates, gates_offset) = [(w[number], b[number]) for w, b in net.encoder.layers()]
-        self.first, self.last = nn.Linear(first.shape[1], first.shape[0]), nn.Linear(UNITS, net.out_dim)
-        self.cell = (nn.GRUCell if net.cell.kind == "gru" else nn.LSTMCell)(gates.shape[1], UNITS)
+        self.units = net.cell.units
+        self.first, self.last = nn.Linear(first.shape[1], first.shape[0]), nn.Linear(self.units, net.out_dim)
+        self.cell = (nn.GRUCell if net.cell.kind == "gru" else nn.LSTMCell)(gates.shape[1], self.units)
         inner, bias, last, last_bias = net.weights_of(*entry)
         pairs = [(self.first.weight, first), (self.first.bias, offset), (self.last.weight, last)]
         pairs += [(self.last.bias, last_bias), (self.cell.weight_ih, gates), (self.cell.bias_ih, gates_offset)]
@@ -62,7 +63,7 @@ class Recurrent(nn.Module):
         for row, own, begin in zip(inputs, memory, begins, strict=True):
             for seen, new in zip(row, begin, strict=True):
                 own = self.after(seen, torch.zeros_like(own) if new else own)
-                outputs.append(self.last(own[:UNITS]))
+                outputs.append(self.last(own[: self.units]))
         return torch.stack(outputs).unflatten(0, inputs.shape[:2])
 
 
@@ -190,9 +191,13 @@ def sequences_of(learner, trajectories: TensorDict, burn_in: int = 0, team: bool
 @pytest.mark.parametrize("minibatches", [1, 3])
 @pytest.mark.parametrize("task", TASKS)
 def test_update_is_that_of_a_from_scratch_ppo(name, critic, memory, arguments, minibatches, task):
-    own = {"memory": memory, "memory_size": UNITS, "sequence_length": LENGTH}
-    learner = built(name, task=task, **TIGHT | arguments | own | critic, epochs=2, minibatches=minibatches)
-    learner.task = task()
+    check_update(name, task, minibatches, memory=memory, memory_size=UNITS, **arguments | critic)
+
+
+def check_update(name: str, task: type, minibatches: int, native: bool = False, **arguments) -> None:
+    learner = built(name, task=task, **TIGHT | arguments, sequence_length=LENGTH, epochs=2, minibatches=minibatches)
+    learner.task, learner.native = task(), native
+    assert not native or learner.why_not_native() is None
     randomize_heads(learner)
     buffer = filled(remembering_batch(learner))
     samples = sequences_of(learner, buffer.trajectories())
