@@ -51,7 +51,7 @@ def unsupported(
     if native is None:
         return f"{type(task).__name__} has no compiled rules"
     if policies.remembered:
-        return "policies remember (<learner.memory>), which no kernel does"
+        return "policies remember (<learner.memory>), which the rollout's kernel does not"
     if type(policies) is not TargetPolicies:
         return f"{type(policies).__name__} are policies of your own"
     if type(policies.net) is not StackedMLP:

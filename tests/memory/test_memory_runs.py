@@ -15,11 +15,13 @@ from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import choose
-from lit_maprops.envs import Task, TaskEnv, TMaze, TwoPeaks
+from lit_maprops.envs import MatrixGame, Task, TaskEnv, TMaze, TwoPeaks
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.native.build import why_none
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
+KERNELS_LACK = why_none()
 N, ITERATIONS = 16, 3  # n, and target iterations of a run
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in BEHAVIORS},
@@ -38,6 +40,7 @@ REFUSED = {
     "MAPROPS, merged states": "merge_states",
     "MAPROPS, auto": "kl_cutoff auto",
 }
+SIZE = {"gru": 4, "lstm": 8}  # the kernel of target updates knows multiples of 8
 CASES = [(sampler, "MAPPO", "gru") for sampler in SAMPLERS]
 CASES += [(sampler, "IPPO", "lstm") for sampler in ("MAPROPS", "PROPS", "OnPolicy", "ordered by value")]
 
@@ -51,7 +54,7 @@ def prepared(sampler: str, learner: str, memory: str | None, seed_ids: list[int]
         arguments = small | {"adam_epsilon": 1e-3} | arguments
     policy: dict[str, Any] = {"hidden": [4], "learning_rate": 0.05, "epochs": 2, "minibatches": 2}
     if memory is not None:
-        policy |= {"memory": memory, "memory_size": 4, "sequence_length": 4}
+        policy |= {"memory": memory, "memory_size": SIZE[memory], "sequence_length": 4}
     task: Task = others.pop("task", None) or (TMaze(2, max_steps=7) if kind.discrete else TwoPeaks())
     data = {"num_envs": 2, "behavior_batch_size": 4, "target_batch_size": N} | others.pop("data", {})
     module = LitMAPROPS(
@@ -65,6 +68,8 @@ def prepared(sampler: str, learner: str, memory: str | None, seed_ids: list[int]
     )
     module.seed_ids = seed_ids
     module.prepare(MultiAgentData(task, **data))
+    if memory == "lstm" and module.learner.why_not_native() is None:
+        module.learner.use_kernel()
     return module
 
 
@@ -189,12 +194,12 @@ def test_evaluation_remembers() -> None:
     torch.testing.assert_close(found.success_rate, success.mean(1))
 
 
+@pytest.mark.skipif(KERNELS_LACK is not None, reason=f"no kernels: {KERNELS_LACK}")
 def test_engines_say_why() -> None:
-    module = prepared("MAPROPS", "MAPPO", "gru", [0])
-    line = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner).line()
-    assert "rollout in torch" in line and "target updates in torch" in line
-    assert line.count("<learner.memory>") == 2 or "no compiled rules" in line
-    assert "remember" in line
+    for memory, of_targets in (("gru", "target updates in torch (<learner.memory_size> is 4"), ("lstm", "native for behavior updates, target updates")):
+        module = prepared("MAPROPS", "MAPPO", memory, [0], task=MatrixGame("figure1"), data={"target_batch_size": 8})
+        line = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner).line()
+        assert "rollout in torch (policies remember (<learner.memory>)" in line and of_targets in line, line
 
 
 @pytest.mark.parametrize(
