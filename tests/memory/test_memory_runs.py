@@ -196,7 +196,8 @@ def test_evaluation_remembers() -> None:
 
 @pytest.mark.skipif(KERNELS_LACK is not None, reason=f"no kernels: {KERNELS_LACK}")
 def test_engines_say_why() -> None:
-    for memory, of_targets in (("gru", "target updates in torch (<learner.memory_size> is 4"), ("lstm", "native for behavior updates, target updates")):
+    says = {"gru": "target updates in torch (<learner.memory_size> is 4", "lstm": "behavior updates, target updates;"}
+    for memory, of_targets in says.items():
         module = prepared("MAPROPS", "MAPPO", memory, [0], task=MatrixGame("figure1"), data={"target_batch_size": 8})
         line = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner).line()
         assert "rollout in torch (policies remember (<learner.memory>)" in line and of_targets in line, line

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from targets_helpers import SEEDS, STEPS, MaskedTask, SizesTask, built, filled, randomize_heads
+from targets_helpers import STEPS, MaskedTask, SizesTask, built, filled, randomize_heads
 from tensordict import TensorDict
-from test_native_ppo import NATIVE, left_early, may
+from test_native_ppo import NATIVE, assert_strangers, left_early, may, trained
 from test_recurrent_happo import check_two_updates, remembering
 from test_recurrent_learners import LENGTH, TIGHT, check_update, remembering_batch
-from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.native.build import why_none
@@ -40,15 +39,6 @@ def pair(name: str, memory: str, task: type = SizesTask, **arguments: object) ->
     both[1].native = True
     assert both[1].why_not_native() is None
     return both[0], both[1]
-
-
-def trained(learner: Learner) -> list[Tensor]:
-    """All that an update changes."""
-    weights = [*learner.policies.parameters(), *learner.critic.parameters()]
-    names = ("exp_avg", "exp_avg_sq", "steps_taken")
-    return [weight.detach() for weight in weights] + [
-        learner.optimizer.state[w][name] for w in weights for name in names
-    ]
 
 
 def assert_same_updates(torch_one: Learner, native_one: Learner, data: TensorDict, *more: TensorDict) -> dict:
@@ -126,23 +116,7 @@ def test_quarantined_seeds_stay_and_broken_ones_break_no_other(name: str) -> Non
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_seeds_are_strangers_on_any_number_of_threads(name: str) -> None:
-    """Bit for bit: two threads as one, and permuted seeds permute the results."""
-    data, order = remembering_batch(pair(name, "gru")[0]), torch.tensor([2, 0, 1])
-    results, threads = [], torch.get_num_threads()
-    for count, own in ((1, torch.arange(SEEDS)), (2, torch.arange(SEEDS)), (1, order)):
-        _, learner = pair(name, "gru")
-        with torch.no_grad():
-            for weight in learner.parameters():
-                weight.copy_(weight[own])
-        learner.minibatch_streams.generators = [learner.minibatch_streams.generators[seed] for seed in own]
-        torch.set_num_threads(count)
-        try:
-            stats = learner.update(filled(data[own].contiguous()))
-        finally:
-            torch.set_num_threads(threads)
-        results.append([*trained(learner), *stats.values()])
-    for one, two, turned in zip(*results, strict=True):
-        assert torch.equal(one, two) and torch.equal(one[order], turned)
+    assert_strangers(lambda: pair(name, "gru")[1], remembering_batch(pair(name, "gru")[0]))
 
 
 def test_the_kernel_says_what_it_lacks() -> None:

@@ -1,5 +1,7 @@
 """PPO's compiled kernel against ``ppo.py`` on the same batches; its gradient against autograd in double precision."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from stacked_layers import biases, weights
@@ -61,12 +63,16 @@ def pair(name: str, task: type = SizesTask, **arguments: object) -> tuple[Learne
 
 
 def moments(learner: Learner, name: str) -> list[Tensor]:
-    return [learner.optimizer.state[net.flat][name] for net in (learner.policies.net, learner.critic.net)]
+    return [learner.optimizer.state[weight][name] for weight in weights_of(learner)]
+
+
+def weights_of(learner: Learner) -> list[Tensor]:
+    return [*learner.policies.net.parameters(), *learner.critic.net.parameters()]
 
 
 def trained(learner: Learner) -> list[Tensor]:
     """All that an update changes."""
-    return [learner.policies.net.flat.detach(), learner.critic.net.flat.detach()] + [
+    return [weight.detach() for weight in weights_of(learner)] + [
         tensor for name in ("exp_avg", "exp_avg_sq", "steps_taken") for tensor in moments(learner, name)
     ]
 
@@ -211,14 +217,18 @@ def test_a_broken_seed_breaks_no_other_and_stops(name: str) -> None:
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_seeds_are_strangers_on_any_number_of_threads(name: str) -> None:
+    assert_strangers(lambda: pair(name)[1], random_batch(pair(name)[0]))
+
+
+def assert_strangers(made: Callable[[], Learner], data: TensorDict) -> None:
     """Bit for bit: two threads as one, and permuted seeds permute the results."""
-    data, order = random_batch(pair(name)[0]), torch.tensor([2, 0, 1])
+    order = torch.tensor([2, 0, 1])
     results, threads = [], torch.get_num_threads()
     for count, own in ((1, torch.arange(SEEDS)), (2, torch.arange(SEEDS)), (1, order)):
-        _, learner = pair(name)
+        learner = made()
         with torch.no_grad():
-            for net in (learner.policies.net, learner.critic.net):
-                net.flat.copy_(net.flat[own])
+            for weight in learner.parameters():
+                weight.copy_(weight[own])
         learner.minibatch_streams.generators = [learner.minibatch_streams.generators[seed] for seed in own]
         torch.set_num_threads(count)
         try:
