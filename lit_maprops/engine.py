@@ -69,8 +69,6 @@ def choose(
     general = "asked for" if engine == TORCH else None
     if general is None and device.type != "cpu":
         general = f"kernels are for the CPU, the run is on {device.type}"
-    if general is None and task.masks_actions:
-        general = f"which actions are legal in {type(task).__name__} depends on the state, which no kernel is told"
     general = general or why_none()
     parts = Engines(general, general, general)
     if general is None:

@@ -29,8 +29,8 @@ from lit_maprops.targets.policies import TargetPolicies
 FIGURES = ("policy_loss", "critic_loss", "entropy_loss", "target_kl", "clip_fraction", "entropy", "target_epochs")
 _INTS = ["seeds", "batches", "steps", "envs", "agents", "actions", "epochs", "minibatches"]
 _INTS += ["length", "threads"]
-_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "begins", "order"]
-_DATA += ["turns", "learning"]
+_DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "weight", "mask", "legal", "begins"]
+_DATA += ["order", "turns", "learning"]
 _FLOATS = ["gamma", "carried", "clip_epsilon", "lowest", "highest", "clip_value", "entropy_coeff", "critic_coeff"]
 _FLOATS += ["max_grad_norm", "kl_stop"]
 LANES = 8  # of vectors.hpp
@@ -147,6 +147,7 @@ def update(
         "log_prob": (data.get(keys.LOG_PROB), torch.float32),
         "weight": (weights(data.flatten(1, 3)), torch.float32),
         "mask": (mask, torch.bool),
+        "legal": (data.get(keys.ACTION_MASK, None), torch.bool),
         "begins": (begins(data) if policies.remembered else None, torch.bool),
         "order": (torch.stack(list(orders)), torch.int64),
         "turns": (turns, torch.int64),

@@ -45,7 +45,8 @@ struct Update {
   const uint8_t *done, *terminated;
   const int64_t* action;
   const float *parameters, *log_prob, *weight;  // parameters [...][actions]; weight null: 1
-  const uint8_t* mask;                          // [agents][actions]
+  const uint8_t* mask;                          // [agents][actions], which exist
+  const uint8_t* legal;                         // [...][actions], which are in this state; null: all that exist
   const uint8_t* begins;                        // [seeds][rows], before which everything is forgotten; null: none
   const int64_t* order;                         // [epochs][seeds][sequences], see `steps_of`
   const int64_t* turns;                         // [seeds][agents], who updates when; null: all at once
@@ -62,7 +63,9 @@ struct Update {
 
 // What one agent did in D of one seed, row by row.
 struct Agent {
-  std::vector<int> legal;  // the actions it has
+  std::vector<int> actions;  // those that it has
+  const uint8_t* legal;      // of each row, `between` apart: which of all actions are; null: all of its own
+  int64_t between;
   std::vector<int32_t> action;
   std::vector<float> log_prob, weight, value, advantage, target;
 
@@ -70,9 +73,11 @@ struct Agent {
     const int rows = u.rows();
     const int64_t first = int64_t(seed) * rows * u.agents + agent;
     for (auto* numbers : {&log_prob, &weight, &value, &advantage, &target}) numbers->resize(rows);
-    legal.clear(), action.resize(rows);
+    actions.clear(), action.resize(rows);
     for (int k = 0; k < u.actions; ++k)
-      if (u.mask[agent * u.actions + k]) legal.push_back(k);
+      if (u.mask[agent * u.actions + k]) actions.push_back(k);
+    between = int64_t(u.agents) * u.actions;
+    legal = u.legal ? u.legal + first * u.actions : nullptr;
     for (int r = 0; r < rows; ++r) {
       const int64_t from = first + int64_t(r) * u.agents;
       action[r] = int32_t(u.action[from]), log_prob[r] = u.log_prob[from];

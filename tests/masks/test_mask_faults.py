@@ -21,6 +21,7 @@ from lit_maprops.collect import step_bytes
 from lit_maprops.envs import TaskEnv
 from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.sampling_error import likelihood_error, tabular_error
+from lit_maprops.native.build import why_none
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import EnvironmentFault
 from lit_maprops.system.tables import read_table
@@ -76,14 +77,12 @@ def test_masks_of_another_kind_say_what_was_expected(flaw: torch.Tensor, monkeyp
         TaskEnv(Doors(), 0, [0, 1, 2], 2).reset()
 
 
-def test_the_engine_says_why_it_is_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(tmp_path, "x", "--model.total_env_steps", "8")[0] == 0
-    why = "which actions are legal in Doors depends on the state, which no kernel is told"
-    assert f"engine: torch ({why})" in capsys.readouterr().err
-    assert fit(tmp_path, "y", "--model.engine", "native")[0] == 2
-    error = capsys.readouterr().err.splitlines()
-    assert len(error) == 1 and f"--model.engine is native and {why}: use auto or torch" in error[0]
-    assert not (tmp_path / "y").exists()
+@pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+def test_the_engine_says_what_is_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for engine in ("auto", "native"):
+        assert fit(tmp_path, engine, "--model.total_env_steps", "8", "--model.engine", engine)[0] == 0
+        line = "updates; rollout in torch (Doors has no compiled rules)"
+        assert line in capsys.readouterr().err
 
 
 def masked_data(seeds: int = 2, rows: int = 40) -> tuple[TensorDict, torch.Tensor]:

@@ -14,6 +14,7 @@ from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import Task
 from lit_maprops.module import LitMAPROPS
+from lit_maprops.native.build import why_none
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
@@ -113,3 +114,24 @@ def test_every_sampler_and_learner(sampler: str, learner: str) -> None:
                 equal_nan=True,
                 msg=lambda text, name=name: f"{name}: {text}",
             )
+
+
+@pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+@pytest.mark.parametrize("learner", ["IPPO", "MAPPO", "HAPPO"])
+@pytest.mark.parametrize("sampler", ["MAPROPS", "MAPROPS, merged states", "MAPROPS, auto", "PROPS", "OnPolicy"])
+def test_kernels_are_told_which_actions_are_legal(sampler: str, learner: str) -> None:
+    """Both engines measure and learn the same, in two iterations from the same random numbers."""
+    both = [prepared(sampler, learner, [0, 1, 2]) for _ in range(2)]
+    parts = [both[1].learner, *([] if sampler == "OnPolicy" else [both[1].behavior])]
+    for part in parts:
+        assert part.why_not_native() is None
+        part.use_kernel()
+    rows = []
+    for module in both:
+        module.on_fit_start()
+        rows.append(iterate(module, 2))
+    for expected, found in zip(*rows, strict=True):
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-4, equal_nan=True, msg=f"{name}: {value}")
+    for expected, found in zip(*(module.parameters() for module in both), strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-4)

@@ -6,10 +6,12 @@ from masked_game import LEGAL, REWARD, ROOMS, Doors, legal_joint
 from targets_helpers import PPOS, SMALL, SizesTask, built, filled, generator, random_batch, randomize_heads
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
+from test_native_ppo import NATIVE, TIGHT, assert_equal_up_to_rounding, left_early
 from torchrl.modules import MaskedCategorical, ProbabilisticActor
 
 from lit_maprops import keys
 from lit_maprops.metrics.gradients import policy_gradient
+from lit_maprops.native.build import why_none
 from lit_maprops.stacked.agents import per_agent
 from lit_maprops.targets import TargetPolicies, ppo_gradient
 
@@ -70,6 +72,27 @@ def test_ppos_loss_and_gradient_are_those_of_torchrls_distribution(name: str, sh
     for key in expected:
         torch.testing.assert_close(again[key], losses[key], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(learner.policies.net.flat.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+@pytest.mark.parametrize(
+    ("name", "share"), [(name, share) for name in NATIVE for share in (False, True) if name != "HAPPO" or not share]
+)
+def test_the_kernel_makes_the_same_update(name: str, share: bool) -> None:
+    """Also of an agent that has left and may do nothing any more."""
+    tight = TIGHT | {"entropy_coeff": 0.3, "share_parameters": share}
+    both = [built(name, task=MaskedSizes, **tight) for _ in range(2)]
+    for learner in both:
+        randomize_heads(learner)
+    both[1].native = True
+    assert both[1].why_not_native() is None
+    data = left_early(masked_batch(both[0]), both[0])
+    data.get(keys.ACTION_MASK)[:, 2:, 1, 0] = False
+    expected, found = (learner.update(filled(data)) for learner in both)
+    for key, value in expected.items():
+        assert value.isfinite().all()
+        torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-6, msg=f"{key}: {value}")
+    assert_equal_up_to_rounding(*both)
 
 
 @pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from targets_helpers import STEPS, MaskedTask, SizesTask, built, filled, randomize_heads
+from targets_helpers import STEPS, MaskedTask, SizesTask, built, filled, generator, randomize_heads
 from tensordict import TensorDict
+from test_masked_learners import MaskedSizes
 from test_native_ppo import NATIVE, assert_strangers, left_early, may, trained
 from test_recurrent_happo import check_two_updates, remembering
 from test_recurrent_learners import LENGTH, TIGHT, check_update, remembering_batch
@@ -92,6 +93,17 @@ def test_what_follows_is_looked_up_only_where_all_of_it_is_the_next_row(name: st
     assert_same_updates(*both, data)
     for key in names[2:]:
         data.get("next").get(key)[:, 2, 1, -1, -1] += 1.0
+    assert_same_updates(*both, data)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_states_that_forbid_actions(name: str) -> None:
+    both = pair(name, "gru", MaskedSizes)
+    data = remembering_batch(both[0])
+    legal = torch.rand(*data.batch_size, 2, 3, generator=generator(7)) < 0.6
+    data.set(keys.ACTION_MASK, legal.scatter(-1, data.get(keys.ACTION).unsqueeze(-1), True))
+    with torch.no_grad():
+        data.set(keys.PARAMETERS, both[0].policies.parameters_in(data))
     assert_same_updates(*both, data)
 
 
