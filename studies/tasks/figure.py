@@ -5,6 +5,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from lit_maprops.metrics.reliability import wilson_interval
@@ -28,7 +29,8 @@ def draw(results: Results) -> None:
     names = [name for name in TASKS if any(cell in results.curves for cell in cells([name]))]
     if not names:
         return
-    figure = Figure(figsize=(11, 0.6 + 2.5 * len(names)), dpi=110, layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.08)
+    figure = Figure(figsize=(11, 0.6 + 2.5 * len(names)), dpi=110, layout=layout)
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(names), len(LEARNERS), squeeze=False, sharey="row", sharex="row")
     labelled: dict[str, object] = {}
@@ -39,7 +41,7 @@ def draw(results: Results) -> None:
                     labelled.setdefault(sampler, _curve(axes, results, cell))
             axes.set_title(f"{name}, {learner}", fontsize=10)
             axes.tick_params(labelsize=8)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # a label at the edge meets the next panel's
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.3)
             if not axes.lines:
