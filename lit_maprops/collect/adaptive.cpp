@@ -61,7 +61,7 @@ class Learner {
     algorithm2_.read(seed);
     seed_->start(seed, algorithm2_.net().weights.data());
     const int width = c_.rollout->state_dim;
-    table_.clear(width, seed_->joint(), old.steps + c_.rollout->steps * c_.rollout->envs, c_.training.systematic);
+    table_.clear(width, seed_->joint(), old.steps + c_.rollout->steps * c_.rollout->envs, c_.training);
     taken_ = old.steps, restart_ = true;
     for (int n = 0; n < old.steps; ++n) {
       const int64_t row = old.row[int64_t(seed) * old.steps + n];

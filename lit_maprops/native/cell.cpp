@@ -90,14 +90,14 @@ const float* Cell::backward(const float* of_output, float* gradient) {
   const int rows = steps_ * side_, width = weights.width(), wide = gates(), carry = carried();
   const float *v = weights.weights.data(), *behind = v + long(wide) * (units_ + 1);
   float* of_behind = gradient + long(wide) * (units_ + 1);
-  multiply(units_, width, rows, p.after.data(), 1, carry, of_output, width, nullptr, of_behind, width);
+  multiply_transposed(rows, units_, width, p.after.data(), carry, of_output, width, of_behind);
   sum_of_rows(rows, of_output, width, of_behind + long(units_) * width);
   p.behind.resize(size_t(width) * units_);
   transpose(units_, width, behind, width, p.behind.data(), units_);
   multiply(rows, units_, width, of_output, width, 1, p.behind.data(), units_, nullptr, p.of_hidden.data(), units_);
   through_time(v);
   const Floats& of_inner = kind_ == GRU ? p.of_inner : p.of_gates;
-  multiply(units_, wide, rows, p.before.data(), 1, carry, of_inner.data(), wide, nullptr, gradient, wide);
+  multiply_transposed(rows, units_, wide, p.before.data(), carry, of_inner.data(), wide, gradient);
   sum_of_rows(rows, of_inner.data(), wide, gradient + long(units_) * wide);
   return p.of_gates.data();
 }

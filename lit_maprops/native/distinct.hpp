@@ -32,23 +32,23 @@ class DistinctRows {
  private:
   // Polynomials of the bits, eight side by side.
   uint64_t hash(const float* row) const {
-    Ints part{};
+    Bits part{};
     int i = 0;
-    for (; i + LANES <= length_; i += LANES) part = mixed(part, (Ints)load(row + i));
+    for (; i + LANES <= length_; i += LANES) part = mixed(part, (Bits)load(row + i));
     if (i < length_) {
       float rest[LANES] = {};
       std::memcpy(rest, row + i, sizeof(float) * (length_ - i));
-      part = mixed(part, (Ints)load(rest));
+      part = mixed(part, (Bits)load(rest));
     }
     uint64_t all = 0;
     for (int lane = 0; lane < LANES; ++lane) {
-      all = (all ^ uint32_t(part[lane])) * 0x9E3779B97F4A7C15u;
+      all = (all ^ part[lane]) * 0x9E3779B97F4A7C15u;
       all ^= all >> 29;
     }
     return all;
   }
-  static Ints mixed(Ints part, Ints bits) {
-    return (part ^ bits ^ (bits >> 15)) * 0x2C1B3C6D;  // 1.0 ends in 23 zeros, which a product alone would keep
+  static Bits mixed(Bits part, Bits bits) {
+    return (part ^ bits ^ (bits >> 15)) * 0x2C1B3C6Du;  // 1.0 ends in 23 zeros, which a product alone would keep
   }
 
   int length_ = 0;

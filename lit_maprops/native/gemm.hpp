@@ -55,6 +55,16 @@ inline void multiply(int rows, int columns, int depth, const float* a, long row,
   if (n < columns) tiles<1>(rows, depth, a, row, col, b + n, ldb, start ? start + n : nullptr, c + n, ldc, add);
 }
 
+// C = A^T B, sums over many rows: [a_columns][columns] of A [rows][a_columns] and B, their rows `lda` and `ldb` apart. A part
+// of the rows at a time, which the cache holds; the order of the sums is that of `multiply`.
+inline void multiply_transposed(int rows, int a_columns, int columns, const float* a, long lda, const float* b, long ldb,
+                                float* c) {
+  constexpr int PART = 256;
+  for (int first = 0; first == 0 || first < rows; first += PART)
+    multiply(a_columns, columns, std::min(PART, rows - first), a + first * lda, 1, lda, b + first * ldb, ldb, nullptr, c,
+             columns, first > 0);
+}
+
 // 8 V columns of the sum of all rows.
 template <int V>
 inline void totals(int rows, const float* from, long row, float* to) {

@@ -165,7 +165,7 @@ void Network::backward(const Inputs& inputs, Rows rows, const float* of_output, 
       return;
     }
     const int below = layers_[n - 1].width();
-    multiply(l.in, w, rows.count, passes_->hidden[n - 1].data(), 1, below, upper, w, nullptr, g, w);
+    multiply_transposed(rows.count, l.in, w, passes_->hidden[n - 1].data(), below, upper, w, g);
     if (only_last) continue;
     Floats &up = passes_->upright[n], &s = passes_->slope[n - 1];
     up.resize(size_t(l.out) * below);
@@ -209,7 +209,7 @@ void Network::of_first_layer(const Inputs& x, Rows rows, const float* upper, flo
   const int width = l.width();
   if (!x.sparse) {
     const float* from = rows.index ? passes_->chosen.data() : x.dense.data() + rows.start * x.in;
-    multiply(l.in, width, rows.count, from, 1, l.in, upper, width, nullptr, g, width);
+    multiply_transposed(rows.count, l.in, width, from, l.in, upper, width, g);
     return;
   }
   int o = 0;

@@ -12,6 +12,7 @@ namespace native {
 constexpr int LANES = 8;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 
 inline int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 inline Vec all(float x) { return Vec{x, x, x, x, x, x, x, x}; }

@@ -26,6 +26,7 @@ from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.errors import EnvironmentFault
 from lit_maprops.system.tables import read_table
 
+KERNELS = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
 # Three seeds, two environments each, eight iterations of four vector steps.
 GAME = [*SMALL["MatrixGame"], "--data.env", "masked_game.Doors", "--model.sampling_error", "null",
         "--data.num_envs", "2", "--data.behavior_batch_size", "2"]  # fmt: skip
@@ -77,7 +78,7 @@ def test_masks_of_another_kind_say_what_was_expected(flaw: torch.Tensor, monkeyp
         TaskEnv(Doors(), 0, [0, 1, 2], 2).reset()
 
 
-@pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
+@KERNELS
 def test_the_engine_says_what_is_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for engine in ("auto", "native"):
         assert fit(tmp_path, engine, "--model.total_env_steps", "8", "--model.engine", engine)[0] == 0
@@ -118,16 +119,20 @@ def test_tabular_sampling_error_by_enumeration() -> None:
     assert all(value.isfinite().all() for value in found.values())
 
 
-def test_likelihood_sampling_error_counts_legal_actions_only() -> None:
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=KERNELS)])
+def test_likelihood_sampling_error_counts_legal_actions_only(native: bool) -> None:
     """In rooms with a single legal joint action nothing can be wrong; elsewhere what is lopsided shows."""
     data, _ = masked_data(rows=200)
-    found = likelihood_error(data, SeedStreams(0, [0, 1], "test"), [8])
+    found = likelihood_error(data, SeedStreams(0, [0, 1], "test"), [8], native=native)
+    for name, value in likelihood_error(data, SeedStreams(0, [0, 1], "test"), [8]).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
     assert all(value.isfinite().all() for value in found.values())
     assert (found["joint_kl"] > 0.05).all() and (found["joint_kl"] > found["joint_kl_on_policy"]).all()
     only = data.get(keys.STATE_INDEX).squeeze(-1) == 3
     assert LEGAL[3].sum() == 2
     single = torch.stack([data[seed][only[seed]][:30] for seed in range(2)])
-    assert (likelihood_error(single, SeedStreams(0, [0, 1], "test"), [8])["joint_kl"].abs() < 1e-6).all()
+    found = likelihood_error(single, SeedStreams(0, [0, 1], "test"), [8], native=native)
+    assert (found["joint_kl"].abs() < 1e-6).all()
 
 
 @pytest.mark.parametrize("history", ["1", "2"])

@@ -51,7 +51,7 @@ class Entry {
     const bool as_it_stands = u_.minibatch[0].rows != nullptr;
     transpose(u_.actions, u_.rows, u_.target + entry * u_.target_entry, u_.target_action, target_.data(), width_);
     transpose(u_.actions, u_.rows, u_.share + entry * u_.share_entry, u_.share_action, share_.data(), width_);
-    table_.clear(u_.width, u_.actions, as_it_stands ? 0 : u_.rows, u_.training.systematic);
+    table_.clear(u_.width, u_.actions, as_it_stands ? 0 : u_.rows, u_.training);
     table_.of_count = float(u_.steps);
     const float *x = u_.inputs + entry * u_.inputs_entry, *target = target_.data(), *share = share_.data();
     for (int r = 0; r < u_.rows; ++r, x += u_.inputs_row, target += width_, share += width_) {

@@ -12,7 +12,9 @@ constexpr float TINY = 1e-30f;     // likewise
 
 // Delta of all entries, and how it is trained. Everything is float32; `[...]` are shapes.
 struct Training {
-  int32_t layers, from_zero, systematic;  // the last: updates stop where systematic sampling would, see systematic.py
+  int32_t layers, from_zero;
+  int32_t systematic;  // updates stop where systematic sampling would, see systematic.py
+  int32_t masked;      // states are equal only if the same actions are possible in them
   const int32_t* shapes;  // [layers][3]: out, in, has a bias
   float *flat, *exp_avg, *exp_avg_sq, *steps_taken;  // [entries], `flat_stride` apart; steps [entries]
   int64_t flat_stride, moment_stride;
@@ -27,14 +29,15 @@ struct Table {
   Floats target, share;       // [rows][width]
   float of_share = 1.0f;      // what shares are multiplied by: 1 / steps where they count steps
   float of_count = 1.0f;      // what they are multiplied by to count steps
-  std::vector<int> state;     // [rows] if they are numbered: equal inputs, equal states
+  std::vector<int> state;     // [rows] if they are numbered: by inputs, and where masked by which actions are possible
   DistinctRows states;
 
   // `most`: rows to come at most, if equal ones are to become one; then their states can be numbered, too.
-  void clear(int in, int actions, int most = 0, bool number_states = false) {
+  void clear(int in, int actions, int most, const Training& training) {
     width = padded(actions);
-    state.clear(), numbers_states_ = number_states;
-    if (number_states) states.clear(most, in);
+    state.clear(), numbers_states_ = training.systematic, masked_ = training.masked;
+    name_.assign(in + (masked_ ? width : 0), 0.0f);
+    if (numbers_states_) states.clear(most, int(name_.size()));
     inputs.clear(in);
     target.clear(), share.clear();
     key_.assign(in + width, 0.0f);
@@ -51,7 +54,7 @@ struct Table {
     const int row = merges_ ? distinct_.number(key_.data()) : inputs.rows;
     if (row == inputs.rows) {
       inputs.add(next_inputs(), int(key_.size()) - width);
-      if (numbers_states_) state.push_back(states.number(next_inputs()));
+      if (numbers_states_) state.push_back(states.number(name_of_state()));
       target.insert(target.end(), next_target(), next_target() + width);
       share.resize(share.size() + width, 0.0f);
     }
@@ -59,9 +62,17 @@ struct Table {
   }
 
  private:
-  Floats key_;  // of one row: inputs and target, which make rows equal
+  const float* name_of_state() {
+    if (!masked_) return next_inputs();
+    const int in = int(key_.size()) - width;
+    std::copy_n(next_inputs(), in, name_.data());
+    for (int k = 0; k < width; ++k) name_[in + k] = next_target()[k] > 0.0f ? 1.0f : 0.0f;
+    return name_.data();
+  }
+
+  Floats key_, name_;  // of one row: inputs and target, which make rows equal; what makes states equal
   DistinctRows distinct_;
-  bool merges_ = false, numbers_states_ = false;
+  bool merges_ = false, numbers_states_ = false, masked_ = false;
 };
 
 // Rows of a gradient step: null for all of D, else with what their shares are multiplied by.

@@ -29,7 +29,7 @@ class Training(ctypes.Structure):
     """``Training`` of algorithm2.hpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("layers", "from_zero", "systematic")),
+        *((name, ctypes.c_int32) for name in ("layers", "from_zero", "systematic", "masked")),
         *((name, ctypes.c_void_p) for name in ("shapes", "flat", "exp_avg", "exp_avg_sq", "steps_taken")),
         *((name, ctypes.c_int64) for name in ("flat_stride", "moment_stride")),
         *((name, ctypes.c_float) for name in ("clip_epsilon", "kl_cutoff")),
@@ -47,6 +47,7 @@ class Training(ctypes.Structure):
         last_layer: bool = False,
         from_zero: bool = False,
         systematic: bool = False,
+        masked: bool = False,
     ) -> "Training":
         """Delta as it stands in memory, and how it is trained; see ``update_behavior``."""
         assert isinstance(net, StackedMLP)  # ``EnumeratedPolicy.why_not_native`` says so of others
@@ -54,7 +55,7 @@ class Training(ctypes.Structure):
         arrays = trained_of(net, optimizer, size_of(shapes))
         layers, (flat, exp_avg, *_) = shape_numbers(shapes), arrays
         call = cls(
-            *(len(shapes), from_zero, systematic, ctypes.addressof(layers)),
+            *(len(shapes), from_zero, systematic, masked, ctypes.addressof(layers)),
             *(address(tensor, torch.float32) for tensor in arrays),
             *(flat.stride()[0], exp_avg.stride()[0]),
             *(clip_epsilon, kl_cutoff),
@@ -90,6 +91,7 @@ def update_behavior(
     measure: bool = True,
     keep_moments: bool = True,
     steps_of_data: int = 0,
+    masked: bool = False,
 ) -> dict[str, Tensor]:
     """As ``fused.update_behavior``, on the CPU; entries are shared out to ``worker_threads``.
 
@@ -108,8 +110,9 @@ def update_behavior(
         keep_moments: write Adam's moments back; not needed if the next update sets them to 0.
         steps_of_data: how many D has: the update stops where systematic sampling would, which the kernel works out by
             itself (every step has to take all of D); 0: it does not.
+        masked: there states are equal only if the same actions are possible in them.
     """
-    training = Training.of(net, optimizer, clip_epsilon, kl_cutoff, last_layer, from_zero, steps_of_data > 0)
+    training = Training.of(net, optimizer, clip_epsilon, kl_cutoff, last_layer, from_zero, steps_of_data > 0, masked)
     inputs, target, share = (_inner_contiguous(tensor) for tensor in samples[:3])
     entries, rows, width = inputs.shape
     kept = [_contiguous(minibatch) for minibatch in minibatches]  # alive during the call

@@ -114,7 +114,7 @@ class TableTrainer(DeltaTrainer):
         own: dict[str, Any] = {"compiled": options.compile, "steps": self._steps if masked else None}
         if self.native:
             own = {"keep_moments": not settings.reset_optimizer}
-            own |= {"steps_of_data": self.store.steps} if settings.systematic else {}
+            own |= {"steps_of_data": self.store.steps, "masked": self.masked} if settings.systematic else {}
         stats = (native if self.native else fused).update_behavior(
             self.net,
             self.optimizer,
