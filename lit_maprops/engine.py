@@ -36,11 +36,20 @@ class Engines(NamedTuple):
 
     def line(self) -> str:
         """What a user is told at the start."""
-        reasons = {part: reason for part, reason in self._asdict().items() if reason and reason != NOTHING}
         if not self.native():
-            return f"engine: torch ({next(iter(reasons.values()))})"
-        by_torch = "".join(f"; {NAMES[part]} in torch ({reason})" for part, reason in reasons.items())
+            return f"engine: torch ({self.reasons()})"
+        by_torch = "".join(f"; {NAMES[part]} in torch ({reason})" for part, reason in self._by_torch().items())
         return f"engine: native for {', '.join(NAMES[part] for part in self.native())}{by_torch}"
+
+    def reasons(self) -> str:
+        """Why torch runs what it runs; part by part, unless it is the same for all."""
+        own = self._by_torch()
+        if len({*own.values()}) == 1:
+            return next(iter(own.values()))
+        return "; ".join(f"{NAMES[part]}: {reason}" for part, reason in own.items())
+
+    def _by_torch(self) -> dict[str, str]:
+        return {part: reason for part, reason in self._asdict().items() if reason and reason != NOTHING}
 
 
 def choose(
@@ -78,7 +87,9 @@ def choose(
             HEARD if heard else learner.why_not_native(),
         )
     if engine == NATIVE and not parts.native():
-        raise ConfigError(f"<model.engine> is native and {parts.rollout}: use auto or torch")
+        raise ConfigError(
+            f"<model.engine> is native and no part can have a kernel ({parts.reasons()}): use auto or torch"
+        )
     for part, reason in ((behavior, parts.behavior), (learner, parts.targets)):
         if reason is None:
             part.use_kernel()

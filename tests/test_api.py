@@ -333,6 +333,29 @@ def test_trained_policies_act(tmp_path: Path) -> None:
         policies.act([1.0], seed=7, agent=0)
 
 
+def test_policies_of_ones_own_code_act(tmp_path: Path) -> None:
+    """What this program has named itself is known; of a folder it says whom it trusts."""
+    learner = lm.IPPO(network="own_modules.Residual", memory="gru", memory_size=8, sequence_length=4, minibatches=1)
+    env = lm.PettingZoo("pettingzoo_toys.doors")
+    sizes = {"num_seeds": 2, "total_env_steps": 32, "num_envs": 2, "target_batch_size": 16, "behavior_batch_size": 16}
+    run = lm.fit(env=env, behavior=lm.OnPolicy(), learner=learner, runs_dir=tmp_path, wandb="disabled", **sizes)
+    trusted = ["own_modules", "pettingzoo_toys"]
+    assert list(run.trust) == trusted
+    again = lm.load_run(run.folder, trust=trusted)
+    for policies in (run.policies, again.policies, again.resume(total_env_steps=48).policies):
+        agent = policies.agent(seed=1, agent=0)
+        seen, memory = torch.zeros(1, agent.n_observed), torch.zeros(1, agent.remembered)
+        legal = torch.ones(1, agent.n_actions, dtype=torch.bool)
+        log_prob, _, memory = agent(seen, legal, memory=memory)
+        assert log_prob.exp().sum().item() == pytest.approx(1.0, abs=1e-5) and memory.any()
+    with pytest.raises(lm.ConfigError, match=r"if you trust it, give trust (own_modules|pettingzoo_toys)"):
+        _ = lm.load_run(run.folder).policies
+    with pytest.raises(lm.ConfigError, match="trust is 'own_modules': give a list of packages"):
+        lm.load_run(run.folder, trust="own_modules")
+    with pytest.raises(lm.ConfigError, match="trust is 'os', which is Python's own"):
+        lm.load_run(run.folder, trust=["os"])
+
+
 def test_lines_for_the_user_have_no_flags(capsys: pytest.CaptureFixture[str]) -> None:
     say("raise <behavior.kl_cutoff>")
     assert capsys.readouterr().out == "raise kl_cutoff\n"

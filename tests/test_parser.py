@@ -79,6 +79,7 @@ def test_an_option_that_a_file_has_given_names_the_file(content, says, tmp_path,
         ("--data.epochs", " (did you mean model.behavior.epochs or model.learner.epochs?)"),
         ("--model.behavior.gae_lambda", " (did you mean model.learner.gae_lambda?)"),
         ("--model.behavior.adjustment.hidden", " of the chosen class"),
+        ("--data.env.map_nam.size", " of the chosen class (did you mean map_name?)"),
     ],
 )
 def test_an_option_in_the_wrong_place_is_told_the_right_one(flag, says, tmp_path, capsys):

@@ -25,6 +25,7 @@ from lit_maprops.report import Report, make_report, returns
 from lit_maprops.report.load import Run, Unreadable, read_run
 from lit_maprops.report.solved import criterion_of
 from lit_maprops.run.last_words import short
+from lit_maprops.run.option_classes import trusting
 from lit_maprops.system.errors import ConfigError, check
 from lit_maprops.system.extras import install
 from lit_maprops.system.tables import read_table
@@ -64,19 +65,22 @@ class RunResult:
 
     Args:
         folder: that ``fit`` wrote.
+        trust: packages that its configuration may name, beyond those that this program has imported.
 
     Raises:
         ConfigError: it is no run's folder.
 
     Attributes:
         folder: of the run.
+        trust: likewise, for ``policies`` and ``resume``.
         checkpoint: the newest one, for the commands of the command line.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trust: Sequence[str] = ()) -> None:
         check((folder / "config.yaml").is_file(), f"{folder} is not a run's folder: give one that fit wrote")
         self.folder = folder.absolute()  # wherever the process goes
         self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
+        self.trust = tuple(trust)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -165,7 +169,7 @@ class RunResult:
             ConfigError: there is none, or the environment cannot be made here.
         """
         with as_it_was():
-            return Policies(load(self.checkpoint))
+            return Policies(load(self.checkpoint, trusting(self.trust)))
 
     def resume(
         self,
@@ -189,8 +193,10 @@ class RunResult:
             ConfigError: a setting that a run cannot change, or no checkpoint.
         """
         objects = {"behavior": behavior, "learner": learner}
-        config = configuration(continued(self.checkpoint), objects, settings)
-        return RunResult(start(config, callbacks, loggers))
+        base = continued(self.checkpoint)
+        base["trust"] = [*self.trust]
+        config = configuration(base, objects, settings)
+        return RunResult(start(config, callbacks, loggers), config["trust"])
 
     def report(self, path: str | Path | None = None, beside: Sequence["RunResult"] = ()) -> Report:
         """The page that ``python -m lit_maprops report`` makes; a notebook shows it.

@@ -13,6 +13,8 @@ from lit_maprops.api.settings import Settings, configuration, continued, laid_ov
 from lit_maprops.api.start import start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.envs import Task
+from lit_maprops.run.option_classes import check_trust, named_packages
+from lit_maprops.system.errors import check
 from lit_maprops.system.files import home_path
 from lit_maprops.targets import Learner
 
@@ -66,7 +68,9 @@ def fit(
         base = reduce(laid_over, [read_configuration("<config>", each) for each in given], {})
         base |= {"ckpt_path": None if ckpt_path is None else str(ckpt_path)}
     objects = {"env": env, "behavior": behavior, "learner": learner}
-    return RunResult(start(configuration(base, objects, settings), callbacks, loggers))
+    made = configuration(base, objects, settings)
+    trust = made["trust"] if "trust" in made else named_packages(made)  # the program's own words, or a folder's
+    return RunResult(start(made, callbacks, loggers), trust)
 
 
 def resume(
@@ -82,10 +86,17 @@ def resume(
     return load_run(folder).resume(behavior=behavior, learner=learner, callbacks=callbacks, loggers=loggers, **settings)
 
 
-def load_run(folder: str | Path) -> RunResult:
+def load_run(folder: str | Path, trust: Sequence[str] = ()) -> RunResult:
     """The run in a folder, finished or not.
 
+    Args:
+        folder: that ``fit`` wrote.
+        trust: packages that its configuration may name, beyond those that this program has imported; the folder may be
+            somebody else's.
+
     Raises:
-        ConfigError: it is no run's folder.
+        ConfigError: it is no run's folder, or ``trust`` is no list of packages.
     """
-    return RunResult(home_path(folder))
+    check(not isinstance(trust, str), f"<trust> is {trust!r}: give a list of packages")
+    check_trust(trust)
+    return RunResult(home_path(folder), trust)

@@ -20,7 +20,7 @@ from lit_maprops.run.training import train
 from lit_maprops.system.errors import check, printable, with_names
 from lit_maprops.system.memory import keep_freed_memory
 
-WAY_ON = 'lm.resume("{folder}")'
+WAY_ON = 'lm.resume("{folder}"{trust})'
 QUIETED = ("lightning.pytorch", "lightning.fabric", "matplotlib.font_manager")
 
 

@@ -82,7 +82,7 @@ class AdjustedPolicy(BehaviorPolicy):
         self.clip_epsilon, self.kl_cutoff = clip_epsilon, kl_cutoff
         self.epochs, self.minibatches, self.reset_optimizer = epochs, minibatches, reset_optimizer
         self.learning_rate, self.adam_epsilon, self.hidden = learning_rate, adam_epsilon, list(hidden)
-        told = "<behavior.network_args> is given without <behavior.network>, whose arguments they are"
+        told = "<behavior.network_args> is given without <behavior.network>, whose arguments they are: leave it out"
         check(network_args is None or network is not None, told)
         self.network, self.network_args = network, network_args
         # Here, where somebody else's words are not trusted: this imports what it names.

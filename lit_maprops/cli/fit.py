@@ -25,7 +25,7 @@ from lit_maprops.system.errors import check, printable
 from lit_maprops.system.files import write_json
 from lit_maprops.system.threads import chosen_by_us
 
-WAY_ON = "python -m lit_maprops fit --ckpt_path {checkpoint}"
+WAY_ON = "python -m lit_maprops fit --ckpt_path {checkpoint}{flags}"
 ONE_THREAD = (
     "threads: torch takes one, which is near the best on any machine, idle or busy; OMP_NUM_THREADS sets another"
 )

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import callbacks
 
+from lit_maprops.envs.pettingzoo.packages import EXTRA
 from lit_maprops.run.option_errors import BASES, CLASS_CHOICES, imported
 from lit_maprops.system.entry_points import IMPORT_PATH, load, packages, registered, root_of
 from lit_maprops.system.errors import check
@@ -29,6 +30,7 @@ PLAIN_CALLBACKS = (
     callbacks.TQDMProgressBar,
     callbacks.Timer,
 )
+_PLAIN_NAMES = {kind.__name__ for kind in PLAIN_CALLBACKS}
 # Arguments below a class's flag that name code, and the one of the Trainer that does not.
 FOLDER = "--trainer.default_root_dir"
 TRUST = "--trust"
@@ -79,6 +81,28 @@ def trusted_packages(options: list[str], trust: Iterable[str] = ()) -> set[str]:
     return plain | found - (sys.stdlib_module_names - {"__main__"})
 
 
+def named_packages(config: Mapping[str, Any]) -> list[str]:
+    """The import packages that a run's configuration names and that are to be trusted by name to read it again.
+
+    Args:
+        config: with the user's own words, or from them.
+    """
+    by_key = flat(config)
+    named = [by_key.get(f"{kind}{argument}") for kind in CLASS_CHOICES for argument in NAMING]
+    named += [path for path in _class_paths(config.get("trainer")) if path.rpartition(".")[2] not in _PLAIN_NAMES]
+    roots = {root_of(path) for path in named if isinstance(path, str)} - {OWN_PACKAGE, *EXTRA} - sys.stdlib_module_names
+    roots = {root for root in roots if root.isidentifier() and find_spec(root) is not None}
+    return sorted(roots - packages()) if roots else []  # it reads every package's metadata
+
+
+def _class_paths(value: Any) -> list[str]:
+    """All of a part of a configuration."""
+    if isinstance(value, Mapping):
+        own = [value["class_path"]] if isinstance(value.get("class_path"), str) else []
+        return [*own, *(path for part in value.values() for path in _class_paths(part))]
+    return [path for part in value for path in _class_paths(part)] if isinstance(value, list) else []
+
+
 def packages_in(text: str) -> list[str]:
     """The import packages of this installation, none of Python's own, whose import paths stand in a text."""
     roots = {root_of(path) for path in IMPORT_PATH.findall(text)} - sys.stdlib_module_names - {"__main__"}
@@ -103,6 +127,11 @@ def without_trust(options: Sequence[str]) -> tuple[list[str], list[str]]:
             others.append(word)
     check_trust(trust)
     return others, trust
+
+
+def trusting(packages: Iterable[str]) -> list[str]:
+    """The options of a command that trusts these."""
+    return [f"{TRUST}={package}" for package in packages]
 
 
 def check_trust(trust: Iterable[str]) -> None:

@@ -234,10 +234,13 @@ def _did_you_mean(name: str) -> str:
     owner, _, field = name.rpartition(".")
     fields = {place: set().union(*map(arguments_of, imported(base))) for place, base in OWNERS.items()}
     holders = [place for place, known in fields.items() if field in known]
-    below = owner not in OWNERS and owner.startswith(tuple(CLASS_CHOICES))  # what a class among the arguments has
+    kind = next((kind for kind in CLASS_CHOICES if owner.startswith(f"{kind}.")), None)
+    if kind is not None:
+        argument = name.removeprefix(f"{kind}.").removeprefix("init_args.").partition(".")[0]
+        return " of the chosen class" + ("" if argument in fields[kind] else did_you_mean(argument, fields[kind]))
     if holders:
         at = " or ".join(f"{place}.{field}" for place in holders)
-        return " of the chosen class" if owner in holders or below else f" (did you mean {at}?)"
+        return " of the chosen class" if owner in holders else f" (did you mean {at}?)"
     return "" if field in OPTIONS else did_you_mean(field, {*OPTIONS, *set().union(*fields.values())})
 
 

@@ -1,5 +1,6 @@
 """A fit with everything around it: the run's folder, loggers, callbacks, and how it ends."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from lit_maprops.run.callbacks import Checkpoints, Recorder, Say
 from lit_maprops.run.end_media import PageMaker
 from lit_maprops.run.failures import one_line_failures
 from lit_maprops.run.folder import RunFolder
+from lit_maprops.run.option_classes import named_packages
 from lit_maprops.run.options import RunCLI
 from lit_maprops.run.resume import check_resumes
 from lit_maprops.run.strategy import RankStrategy, ranks_of
@@ -39,7 +41,8 @@ def train(
     Args:
         cli: the run's settings, its classes built.
         say: prints one line.
-        way_on: how a run that stopped is continued, with ``{folder}`` or ``{checkpoint}`` for its path.
+        way_on: how a run that stopped is continued, with ``{folder}`` or ``{checkpoint}`` for its path, and ``{flags}``
+            or ``{trust}`` for the packages that it names and that must be trusted again, on the command line or not.
         callbacks: in addition to those of ``cli``.
         loggers: likewise.
         next_step: what to do with a finished run, with ``{runs}`` for the folder of runs; said last.
@@ -104,8 +107,14 @@ def _train(
     trainer: Any = cli.trainer  # its lists of callbacks and loggers are not in its type
     trainer.loggers = [*own_loggers, *given]
     checkpoints = _add_callbacks(trainer, folder, config, tell, callbacks)
-    way_on = f"continue with: {way_on.format(folder=folder.path, checkpoint=folder.checkpoint)}"
+    way_on = f"continue with: {_filled(way_on, folder, named_packages(config))}"
     return _fit(cli, folder, checkpoints, wandb, tell, way_on)
+
+
+def _filled(way_on: str, folder: RunFolder, named: list[str]) -> str:
+    flags = "".join(f" --trust {package}" for package in named)
+    trust = f", trust={json.dumps(named)}" if named else ""
+    return way_on.format(folder=folder.path, checkpoint=folder.checkpoint, flags=flags, trust=trust)
 
 
 def _hush(message: str) -> None:

@@ -122,5 +122,6 @@ def class_at(argument: str, given: str, base: Any) -> Any:
     check(not reason, f"<{argument}> is {given}, which cannot be imported ({reason}): give another, or mend it")
     found: Any = getattr(module, name, None)
     check(found is not None, f"<{argument}> is {given}: {path} has no {name}{did_you_mean(name, vars(module))}")
-    check(isinstance(found, type) and issubclass(found, base), f"<{argument}> is {given}, which is no {base.__name__}")
+    fits = isinstance(found, type) and issubclass(found, base)
+    check(fits, f"<{argument}> is {given}, which is no {base.__name__}: give a class that extends it")
     return found

@@ -103,7 +103,10 @@ class Networks(NamedTuple):
         """
         for name in ("network", "critic_network"):
             alone = getattr(self, f"{name}_args") is not None and getattr(self, name) is None
-            check(not alone, f"<learner.{name}_args> is given without <learner.{name}>, whose arguments they are")
+            check(
+                not alone,
+                f"<learner.{name}_args> is given without <learner.{name}>, whose arguments they are: leave it out",
+            )
         for name in [field for field in self._fields if field.startswith("critic_")]:
             given = getattr(self, name) is not None
             check(has_critic or not given, f"<learner.{name}> is given and this learner has no critic: leave it out")

@@ -222,7 +222,11 @@ BEGINNING = {"network": "own_modules.Plain"}
             {"network": "own_modules.Plane"},
             "network is own_modules.Plane: own_modules has no Plane",
         ),
-        ("MAPROPS", {"network_args": {}}, "network_args is given without network, whose arguments they are"),
+        (
+            "MAPROPS",
+            {"network_args": {}},
+            "network_args is given without network, whose arguments they are: leave it out",
+        ),
         ("MAPROPS", BEGINNING | {"activation": "relu"}, "activation is relu and has no effect: .* leave it out$"),
         ("Autoregressive", BEGINNING | {"layer_norm": True}, "layer_norm is True and has no effect: .* leave it out$"),
         ("PROPS", BEGINNING | {"cnn": [[1, 1, 1]]}, r"cnn is \[\[1, 1, 1\]\] and has no effect: .* leave it out$"),

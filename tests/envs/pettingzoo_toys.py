@@ -281,6 +281,18 @@ class Stuck(Doors):
         return super().mask(agent) * (not (agent == "b" and self.count == 3 and self.odd))
 
 
+class StuckFromTheStart(Doors):
+    """The second agent has no legal action at the first step."""
+
+    def mask(self, agent):
+        return super().mask(agent) * (agent != "b" or self.count > 0)
+
+
+class NoSpaces(Toy):
+    def observation_space(self, agent):
+        return Discrete(0)
+
+
 class DoorsInBoxes(Boxes):
     def reset(self, seed=None, options=None):
         seen, _ = super().reset(seed)
@@ -364,6 +376,7 @@ judged, judged_leaving = (SimpleNamespace(parallel_env=each) for each in (Judged
 doors, dict_doors, leaving_doors, stuck, doors_in_boxes = (
     SimpleNamespace(parallel_env=each) for each in (Doors, DictDoors, LeavingDoors, Stuck, DoorsInBoxes)
 )
+stuck_from_the_start, no_spaces = (SimpleNamespace(parallel_env=each) for each in (StuckFromTheStart, NoSpaces))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))
 remembers, unseeded = (SimpleNamespace(parallel_env=each) for each in (Remembers, Unseeded))

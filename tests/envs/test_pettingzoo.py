@@ -351,6 +351,14 @@ BAD = {
     "a broken state": ({"name": "pettingzoo_toys.broken_state"}, ["has a state() that fails", "concatenate"]),
     "a state broken later": ({"name": "pettingzoo_toys.broken_state_later"}, ["its state() fails", "concatenate"]),
     "a mask of another size": ({"name": "pettingzoo_toys.masked"}, ["action_mask of agent b is [1 0], expected 3"]),
+    "no legal action": (
+        {"name": "pettingzoo_toys.stuck_from_the_start"},
+        ["starts without a legal action of agent b: mend its action_mask"],
+    ),
+    "spaces that raise": (
+        {"name": "pettingzoo_toys.no_spaces"},
+        ["--data.env.name", "raises when asked for an observation_space", "have to be positive"],
+    ),
     "masks later": ({"name": "pettingzoo_toys.masked_later"}, ["cannot be played", "reset had given none"]),
     "masked boxes": ({"name": "pettingzoo_toys.doors_in_boxes"}, ["action_mask", "boxes"]),
     "whole numbers": ({"name": "pettingzoo_toys.whole_numbers"}, ["whole numbers (int64)", "Discrete"]),

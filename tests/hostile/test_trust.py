@@ -199,3 +199,26 @@ def test_the_environment_is_there_for_others() -> None:
     """The resolver is that of the whole process: a program around us may use it."""
     run(["fit", *SMALL["MatrixGame"], "--run_name", "${oc.env:HOME}"])
     assert OmegaConf.create({"a": "${oc.env:NO_SUCH_VARIABLE,fallback}"}).a == "fallback"
+
+
+def test_the_command_that_goes_on_trusts_what_the_stopped_one_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pasted as it is printed, in a program that has imported nothing yet."""
+    own = ["--model.learner.network", "own_modules.Plain", "--trainer.callbacks", f"{EVIL}.Stop"]
+    (tmp_path / f"{EVIL}.py").write_text(
+        "from lightning.pytorch import Callback\n\n\n"
+        "class Stop(Callback):\n"
+        "    def on_train_batch_end(self, trainer, *args):\n"
+        "        trainer.should_stop = True\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        args = ["fit", *SMALL["MatrixGame"], "--model.learner", "IPPO", "--wandb", "disabled", *own]
+        assert main([*args, "--runs_dir", str(tmp_path), "--run_name", "own"]) == 0
+        printed = capsys.readouterr().err.partition("continue with: python -m lit_maprops ")[2].splitlines()[0]
+        assert printed.endswith(f"last.ckpt --trust {EVIL} --trust own_modules")
+        sys.modules.pop(EVIL, None)
+        assert run(printed.split()[:-4])[0] == 2  # without
+        assert run(printed.split())[0] == 0
+    sys.modules.pop(EVIL, None)

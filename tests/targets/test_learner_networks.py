@@ -213,7 +213,7 @@ def test_a_critic_with_the_policies_convolutions_by_name_is_the_one_without_a_na
         ("MAPPO", SizesTask, {"network_args": {}}, "network_args is given without network"),
         ("MAPPO", SizesTask, {"network": "Plain"}, "network is 'Plain': give the import path"),
         ("MAPPO", SizesTask, {"network": "own_modules.Plane"}, "has no Plane .did you mean Plain"),
-        ("MAPPO", SizesTask, {"network": "torch.optim.Adam"}, "which is no Module"),
+        ("MAPPO", SizesTask, {"network": "torch.optim.Adam"}, "which is no Module: give a class that extends it"),
         ("MAPPO", SizesTask, {"critic_network": "no.such"}, "critic_network is no.such, which cannot be imp"),
     ],
 )

@@ -9,11 +9,12 @@ import numpy as np
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.actions import ActionSpaces
-from lit_maprops.envs.pettingzoo.masks import Masks, seen_space
+from lit_maprops.envs.pettingzoo.masks import MASK, Masks, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
 from lit_maprops.envs.pettingzoo.presence import Presence
 from lit_maprops.envs.pettingzoo.spaces import WHITE, ObservationSpaces, Pictures
 from lit_maprops.envs.pettingzoo.verdicts import Verdicts
+from lit_maprops.system.entry_points import tried
 from lit_maprops.system.errors import ConfigError, check
 
 
@@ -59,10 +60,10 @@ class Agents:
     def __init__(self, env: Any, named: str, pictures: Pictures = "auto", tells_presence: bool | None = None) -> None:
         self.names: list[Any] = list(getattr(env, "possible_agents", []))
         check(bool(self.names), f"{named} has no fixed set of agents (possible_agents): choose another")
-        spaces = [env.action_space(name) for name in self.names]
+        spaces = self._asked_for("action_space", env, named)
         self._does = ActionSpaces(spaces, named)
         self.continuous, self.action_sizes = self._does.continuous, self._does.sizes
-        whole_spaces = [env.observation_space(name) for name in self.names]
+        whole_spaces = self._asked_for("observation_space", env, named)
         self._sees = ObservationSpaces(self.names, [seen_space(space) for space in whole_spaces], named, pictures)
         self.observation_dim, self.picture = self._sees.width, self._sees.picture
         self._pixels = pictures != "none"
@@ -74,6 +75,12 @@ class Agents:
         self.verdicts = Verdicts()
         self.has_state = _gives_state(env, named)
         self.state_size = len(self._state(env, observation, end == RUNS))
+
+    def _asked_for(self, kind: str, env: Any, named: str) -> list[Any]:
+        """A space of every agent."""
+        spaces, reason = tried(lambda: [getattr(env, kind)(name) for name in self.names])
+        check(not reason, f"{named} raises when asked for an {kind} ({reason}): mend it")
+        return spaces
 
     def _first_sight(self, env: Any, named: str, spaces: list[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
@@ -95,12 +102,17 @@ class Agents:
         self.masks = Masks(self.names, self.action_sizes, spaces, infos, self._does.components)
         self.masks.check(named, self.continuous)
         try:
-            self.masks.legal(seen, infos)
-            return self._stacked(self._of_those(end == RUNS, end == RUNS, seen)), end
+            legal = self.masks.legal(seen, infos)
+            observation = self._stacked(self._of_those(end == RUNS, end == RUNS, seen))
         except Exception as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
             ) from error
+        stuck = [
+            name for name, *rest in zip(self.names, legal.any(1), end == RUNS, strict=True) if rest == [False, True]
+        ]
+        check(not stuck, f"{named} starts without a legal action of agent {(*stuck, '')[0]}: mend its {MASK}")
+        return observation, end
 
     def interface(self, number: int) -> Interface:
         """What an agent sees and does, in the package's own numbers."""

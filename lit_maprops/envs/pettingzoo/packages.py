@@ -15,7 +15,7 @@ from lit_maprops.system.errors import ConfigError, check, did_you_mean
 from lit_maprops.system.extras import install
 from lit_maprops.system.named_code import check_named
 
-_EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
+EXTRA = {"gymnasium", "gymnasium_robotics", "mpe2", "mujoco", "pettingzoo"}  # what the extra `envs` installs
 
 # What packages call their time limits, and the environments that wrappers hold.
 _LIMITS = ("max_cycles", "max_episode_steps", "max_steps", "max_iter", "episode_limit", "time_limit", "horizon")
@@ -28,13 +28,13 @@ def found(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is no such module, it cannot be imported, or has no ``parallel_env``.
     """
-    check_named("<env.name>", name, also=_EXTRA)
+    check_named("<env.name>", name, also=EXTRA)
     named = f"<env.name> is {name!r}"
     try:
         thing = _imported(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        if missing in _EXTRA:
+        if missing in EXTRA:
             fix = install("envs")
         elif f"{name}.".startswith(f"{missing}."):
             fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
