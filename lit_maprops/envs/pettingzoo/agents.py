@@ -108,9 +108,8 @@ class Agents:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
             ) from error
-        stuck = [
-            name for name, *rest in zip(self.names, legal.any(1), end == RUNS, strict=True) if rest == [False, True]
-        ]
+        without = (legal.any(1) < np.equal(end, RUNS)).tolist()
+        stuck = [name for name, lacks in zip(self.names, without, strict=True) if lacks]
         check(not stuck, f"{named} starts without a legal action of agent {(*stuck, '')[0]}: mend its {MASK}")
         return observation, end
 
