@@ -118,7 +118,7 @@ def cost_of_memory() -> list[dict[str, str | float]]:
     rows = []
     flags = [*WIDE, "--model.learner.sequence_length", "8", "--model.learner.hidden", "[64]"]
     cases = {"feed-forward": WIDE, "GRU": [*flags, "--model.learner.memory", "gru"]}
-    for engine, bar in (("torch", "2.5 or less"), ("auto", "")):
+    for engine in ("torch", "auto"):
         calls = {
             name: lambda given=given, engine=engine: iteration(*given, "--model.engine", engine)[0]
             for name, given in cases.items()
@@ -126,7 +126,7 @@ def cost_of_memory() -> list[dict[str, str | float]]:
         t = in_turn(calls, ROUNDS)
         place = f"16 seeds x 8 envs, n = 512, MAPROPS, sequences of 8, {engine}"
         rows += [row(f"{place}: {name}, one iteration", times, "s") for name, times in t.items()]
-        rows.append(ratio(f"{place}: GRU / feed-forward", t["GRU"], t["feed-forward"], bar))
+        rows.append(ratio(f"{place}: GRU / feed-forward", t["GRU"], t["feed-forward"], "2.5 or less"))
     return rows
 
 
