@@ -217,6 +217,7 @@ def test_classes_of_a_notebook_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for kind in (Louder, Own):
         kind.__module__, kind.__qualname__ = "__main__", kind.__name__
         monkeypatch.setattr(sys.modules["__main__"], kind.__name__, kind, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as in a notebook and in a script
     base = np.array([[2.0, 0.0], [0.0, 1.0]])
     run = fit(tmp_path, "MatrixGame", env=Louder(np.int64(3), base=base), behavior=Own(draws="low_discrepancy"))
     assert run.config["data"]["env"] == {

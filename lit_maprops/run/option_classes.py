@@ -91,7 +91,7 @@ def named_packages(config: Mapping[str, Any]) -> list[str]:
     named = [by_key.get(f"{kind}{argument}") for kind in CLASS_CHOICES for argument in NAMING]
     named += [path for path in _class_paths(config.get("trainer")) if path.rpartition(".")[2] not in _PLAIN_NAMES]
     roots = {root_of(path) for path in named if isinstance(path, str)} - {OWN_PACKAGE, *EXTRA} - sys.stdlib_module_names
-    roots = {root for root in roots if root.isidentifier() and find_spec(root) is not None}
+    roots = {root for root in roots if root.isidentifier() and _is_there(root)}
     return sorted(roots - packages()) if roots else []  # it reads every package's metadata
 
 
@@ -103,10 +103,15 @@ def _class_paths(value: Any) -> list[str]:
     return [path for part in value for path in _class_paths(part)] if isinstance(value, list) else []
 
 
+def _is_there(package: str) -> bool:
+    """Whether it can be imported; of ``__main__``, a script or a notebook, nobody can say from where."""
+    return package in sys.modules or find_spec(package) is not None
+
+
 def packages_in(text: str) -> list[str]:
     """The import packages of this installation, none of Python's own, whose import paths stand in a text."""
     roots = {root_of(path) for path in IMPORT_PATH.findall(text)} - sys.stdlib_module_names - {"__main__"}
-    return sorted(root for root in roots if find_spec(root) is not None)
+    return sorted(root for root in roots if _is_there(root))
 
 
 def without_trust(options: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -145,7 +150,7 @@ def check_trust(trust: Iterable[str]) -> None:
         check(name.isidentifier(), f"{named}: give the name of an import package, such as mypkg")
         own = name in sys.stdlib_module_names
         check(not own, f"{named}, which is Python's own and no package of environments or policies: leave it out")
-        check(find_spec(name) is not None, f"{named} and Python finds no such package: install it, or set PYTHONPATH")
+        check(_is_there(name), f"{named} and Python finds no such package: install it, or set PYTHONPATH")
 
 
 def values_of(options: list[str], flag: str) -> list[str]:
