@@ -87,9 +87,7 @@ def choose(
             HEARD if heard else learner.why_not_native(),
         )
     if engine == NATIVE and not parts.native():
-        raise ConfigError(
-            f"<model.engine> is native and no part can have a kernel ({parts.reasons()}): use auto or torch"
-        )
+        raise ConfigError(f"<model.engine> is native and no part has a kernel ({parts.reasons()}): use auto or torch")
     for part, reason in ((behavior, parts.behavior), (learner, parts.targets)):
         if reason is None:
             part.use_kernel()

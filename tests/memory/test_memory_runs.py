@@ -201,6 +201,13 @@ def test_engines_say_why() -> None:
         module = prepared("MAPROPS", "MAPPO", memory, [0], task=MatrixGame("figure1"), data={"target_batch_size": 8})
         line = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner).line()
         assert "rollout in torch (policies remember (<learner.memory>)" in line and of_targets in line, line
+    alone = prepared("OnPolicy", "MAPPO", "gru", [0])
+    parts = torch.device("cpu"), alone.task, alone.behavior, alone.learner
+    reasons = "rollout: TMaze has no compiled rules; target updates: <learner.memory_size> is 4"
+    assert choose("auto", *parts).line().startswith(f"engine: torch ({reasons}")
+    with pytest.raises(ConfigError) as error:
+        choose("native", *parts)
+    assert error.value.marked.startswith(f"<model.engine> is native and no part has a kernel ({reasons}")
 
 
 @pytest.mark.parametrize(
