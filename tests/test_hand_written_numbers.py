@@ -79,6 +79,10 @@ def tasks(task: str, learner: str, sampler: str) -> Count:
     return sum(share >= 0.8 for share in shares), len(shares)
 
 
+def sight(cells: str, policies: str) -> Count:
+    return count("partial_sight", part=f"sight {cells}", setting=policies)
+
+
 def compared(sampler: str, setting: str, seed: str) -> Count:
     return count("samplers", part="compared", setting=setting, sampler=sampler, **{"run seed": seed})
 
@@ -148,6 +152,7 @@ def pair(study: str, own: Count, base: Count, digits: int = 0, away: bool = Fals
     return study, spelled(own, base, digits, away)
 
 
+LONGER = ", 409600 env steps"
 STRONG, THIRD = ", strong updates", ("4 agents x 3 actions", "32")
 CASES: list[Callable[[], tuple[str, str]]] = [
     lambda: pair("all_games", games("MA-PROPS", "8", CHANCE), games("on-policy", "8", CHANCE)),
@@ -167,6 +172,9 @@ CASES: list[Callable[[], tuple[str, str]]] = [
     lambda: pair("many_agents_states", staged("PROPS", "8"), staged("CoordinationGraph", "8"), away=True),
     lambda: pair("tasks", tasks("Foraging", "MAPPO", "OnPolicy"), tasks("Foraging", "IPPO", "OnPolicy")),
     lambda: pair("tasks", tasks("StagedGame", "HAPPO", "LowDiscrepancy"), tasks("StagedGame", "HAPPO", "OnPolicy")),
+    lambda: pair("partial_sight", sight(f"1 cell{LONGER}", "GRU"), sight(f"1 cell{LONGER}", "feed-forward")),
+    lambda: pair("partial_sight", sight("1 cell", "GRU"), sight("1 cell", "feed-forward")),
+    lambda: pair("partial_sight", sight("2 cells", "GRU"), sight("2 cells", "feed-forward")),
     lambda: pair("samplers", compared("TabularMAPROPS", "IPPO", "42"), compared("MAPROPS", "IPPO", "42")),
     lambda: pair("learners", learned("IPPO", "LowDiscrepancy"), learned("MAPPO", "LowDiscrepancy")),
     lambda: pair("learners", learned("IPPO", "TabularMAPROPS"), learned("MAPPO", "TabularMAPROPS")),
