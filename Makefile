@@ -147,7 +147,7 @@ evidence-centralization: setup ## measure docs/evidence/centralization.md: PROPS
 evidence-batches: setup ## measure docs/evidence/batch_sizes.md: m against n on BoulderPush; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.batch_sizes
 
-evidence-sight: setup ## measure docs/evidence/partial_sight.md: Foraging with little sight, with memory and without (about half an hour)
+evidence-sight: setup ## measure docs/evidence/partial_sight.md: Foraging with little sight, with memory and without (about two hours)
 	$(BIN)/python -m studies.partial_sight
 
 evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by both engines (about a quarter of an hour)
