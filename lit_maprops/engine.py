@@ -82,7 +82,7 @@ def choose(
     parts = Engines(general, general, general)
     if general is None:
         parts = Engines(
-            unsupported(task, learner.policies, behavior, device, team),
+            unsupported(task, learner.policies, behavior, device, team, learner.acting_critic()),
             NOTHING if behavior.optimizer is None else behavior.why_not_native(),
             HEARD if heard else learner.why_not_native(),
         )

@@ -103,7 +103,8 @@ def _batch(model: Replica, times: int) -> TensorDictBase:
     actor = BehaviorActor(policies, behavior, model.learner.acting_critic())
     place = task, model.run_seed, seeds, envs, f"{purposes} environment"
     env = environment(actor.remembered, *place, start_ids=model.start_ids)
-    kind = NativeCollection if unsupported(task, policies, behavior, env.device) is None else Collection
+    reason = unsupported(task, policies, behavior, env.device, critic=actor.critic)
+    kind = Collection if reason else NativeCollection
     collection = kind(env, actor, data.target_batch_size * times)
     stands = model.collection.checkpoint_state()
     stands["env"].pop("next_start_noise", None)

@@ -22,21 +22,29 @@ from lit_maprops.collect.native_call import (
     Batch,
     Game,
     Rollout,
-    Weights,
     behavior_number,
 )
+from lit_maprops.collect.native_networks import ActingNetworks, Weights
 from lit_maprops.collect.native_sequences import NativeSequences
 from lit_maprops.envs import State, Task, TaskEnv
 from lit_maprops.native.build import run, why_none
+from lit_maprops.native.networks import unknown
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
+from lit_maprops.targets.critics import Critic
+from lit_maprops.targets.memory import RecurrentCentralCritic, RecurrentIndependentCritic, RecurrentPolicies
 
 SHARED_FROM = 256  # env steps per call from which seeds are shared out to threads; below, starting one takes longer
 
 
 def unsupported(
-    task: Task, policies: TargetPolicies, behavior: BehaviorPolicy, device: torch.device, team: int = 1
+    task: Task,
+    policies: TargetPolicies,
+    behavior: BehaviorPolicy,
+    device: torch.device,
+    team: int = 1,
+    critic: Critic | None = None,
 ) -> str | None:
     """Why a ``NativeCollection`` cannot serve; None: it can.
 
@@ -46,16 +54,17 @@ def unsupported(
         behavior: pi_phi.
         device: where tensors live.
         team: ranks that share the environments of a seed.
+        critic: as that of ``BehaviorActor``.
     """
     native = TASKS.get(type(task))
     if native is None:
         return f"{type(task).__name__} has no compiled rules"
-    if policies.remembered:
-        return "policies remember (<learner.memory>), which the rollout's kernel does not"
-    if type(policies) is not TargetPolicies:
+    if type(policies) not in (TargetPolicies, RecurrentPolicies):
         return f"{type(policies).__name__} are policies of your own"
-    if type(policies.net) is not StackedMLP:
-        return "the policies are no plain tanh networks"
+    if critic is not None and type(critic) not in (RecurrentIndependentCritic, RecurrentCentralCritic):
+        return "the kernel knows critics that remember the state or observations, not both"
+    if reason := unknown(policies.net, "policies are") or (critic and unknown(critic.net, "the critic is")):
+        return reason
     if not behavior.discrete:
         return f"{type(behavior).__name__} is for continuous actions"
     if device.type != "cpu":
@@ -87,14 +96,11 @@ class NativeCollection:
         self._call = call = Rollout()
         self._game = Game(call, env.task, seeds, envs, env.fixed_start_noise)
         call.steps = self._steps = behavior_batch_size // envs
-        self._batch = Batch(env.task, seeds, self._steps, envs)
+        self._batch = Batch(env.task, seeds, self._steps, envs, actor.remembered)
         self._batch.enter(call)
-        policies = actor.policies.net
-        assert isinstance(policies, StackedMLP)  # ``unsupported`` says so of others
-        self._policies = Weights(policies, call.policies, True)
+        self._networks = ActingNetworks(call, self._batch.data, actor.policies, actor.critic)
         self._delta: Weights | None = None
         self._sequences: NativeSequences | None = None
-        call.shared = len(policies.stack) == 1
         self._noise_count = envs * (env.task.step_noise + env.task.start_noise)
         self._over_threads = seeds * behavior_batch_size >= SHARED_FROM
         call.threads, call.phases = 1, LOOK | CHOOSE | ACT
@@ -112,7 +118,7 @@ class NativeCollection:
             self._sequences = NativeSequences(source, call)
         if isinstance(behavior, MAPROPS) and call.behavior != ASKED:
             assert isinstance(behavior.net, StackedMLP)  # ``behavior_number`` says so of others
-            self._delta = Weights(behavior.net, call.delta, False)
+            self._delta = Weights(behavior.net, behavior.net.shapes, call.delta, False)
         elif call.behavior == ASKED:
             data = self._batch.data.select(keys.OBSERVATION, keys.STATE, keys.STATE_INDEX, strict=False)
             self._seen = data.unbind(1)  # of each vector step
@@ -131,7 +137,7 @@ class NativeCollection:
         call.noise, call.noise_seed = at, _ = noise.data_ptr() + 4 * first, noise.shape[1]
         if self._over_threads:
             call.threads = worker_threads()
-        self._policies.renew()
+        self._networks.renew()
         if call.behavior == ASKED:
             self._ask(at)
         else:
@@ -158,7 +164,7 @@ class NativeCollection:
         for step, seen in enumerate(self._seen):
             call.first, call.noise, call.phases = step, noise + 4 * step * self._noise_count, LOOK
             run("rollout", call)
-            self._policies.renew()
+            self._networks.renew()
             choice = self.behavior.choose(seen, arrays["parameters"][:, step])
             arrays["action"][:, step] = choice.action
             arrays["behavior_log_prob"][:, step] = choice.behavior_log_prob
@@ -189,6 +195,8 @@ class NativeCollection:
         shown.set(keys.OBSERVATION, observation)
         if index is not None:
             shown.set(keys.STATE_INDEX, index.unsqueeze(-1))
+        for key, remembered in self._networks.now.items():
+            shown.set(key, remembered.clone())
         for flag in (keys.SUCCESS, keys.DONE, keys.TERMINATED, keys.TRUNCATED):
             shown.set(flag, torch.zeros(*batch, 1, dtype=torch.bool, device=env.device))
         return shown
@@ -196,6 +204,8 @@ class NativeCollection:
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a ``checkpoint_state``, of a ``Collection`` or of this."""
         self._own_state(saved["env"])
+        for key, remembered in self._networks.now.items():
+            remembered.copy_(saved["carried"]["/".join((key,) if isinstance(key, str) else key)])
 
     def close(self) -> None:
         """Release the environments."""

@@ -1,7 +1,8 @@
 """What ``rollout.cpp`` is called with: a task, networks, and the memory that a batch is written to."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +18,7 @@ from lit_maprops.envs.boulder_push import native as boulder_push
 from lit_maprops.envs.foraging import native as foraging
 from lit_maprops.envs.games import native as games
 from lit_maprops.envs.vmas import native as vmas
-from lit_maprops.native.arrays import address, shape_numbers
-from lit_maprops.stacked.mlp import size_of
-from lit_maprops.stacked.nets import StackedMLP
+from lit_maprops.native.arrays import address
 
 JOINTLY, ASKED = 1, 2  # ASKED: actions come from Python
 MOST_PROBABLE = 3  # every agent's, as an evaluation plays
@@ -59,11 +58,21 @@ _RESULTS = [
 
 
 class Stack(ctypes.Structure):
-    """``Stack`` of rollout.cpp."""
+    """``Stack`` of acting.hpp."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("layers", "each", "stale")),
         *((name, ctypes.c_void_p) for name in ("shapes", "flat", "held", "last")),
+    ]
+
+
+class Memory(ctypes.Structure):
+    """``Memory`` of acting.hpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("kind", "units", "parts")),
+        ("cells", Stack),
+        *((name, ctypes.c_void_p) for name in ("now", "before", "after")),
     ]
 
 
@@ -76,8 +85,9 @@ class Rollout(ctypes.Structure):
         ("state", ctypes.c_void_p * 4),
         *((name, ctypes.c_void_p) for name in ("step_count", "rests", "fixed", "noise", "uniform")),
         *((name, ctypes.c_int64) for name in ("noise_seed", "uniform_seed")),
-        ("policies", Stack),
-        ("delta", Stack),
+        *((name, Stack) for name in ("policies", "delta", "critics")),
+        *((name, Memory) for name in ("policies_memory", "critics_memory")),
+        ("central", ctypes.c_int32),
         ("sequences", ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in _RESULTS),
     ]
@@ -121,45 +131,25 @@ class Game:
         self._call.step_count = address(state["step"], torch.int32)
 
 
-class Weights:
-    """Weights of a ``StackedMLP`` for the kernel: as they are, or also rearranged and kept while they stay the same.
+class Batch:
+    """The memory of a batch ``[R, T, E]``, as TorchRL's collector lays out its keys, and as the kernel sees it.
 
     Args:
-        net: whose parameters may change in place, and move, between calls.
-        stack: the part of a call that describes it.
-        kept: rearrange them.
+        task: says what is observed.
+        seeds: R.
+        steps: T.
+        envs: E.
+        remembered: as ``BehaviorActor.remembered``.
     """
 
-    def __init__(self, net: StackedMLP, stack: Stack, kept: bool) -> None:
-        self._net, self._stack = net, stack
-        self._shapes = shape_numbers(net.shapes)
-        self._at: tuple[int, int] | None = None
-        networks = net.flat.shape[:-1].numel()
-        stack.layers, stack.each = len(net.shapes), networks // net.stack[0]
-        stack.shapes = ctypes.addressof(self._shapes)
-        if kept:
-            held = sum(-(-n_out // 8) * 8 * (n_in + 1) for n_out, n_in, _ in net.shapes)
-            self._held, self._last = torch.empty(networks, held), torch.empty(networks, size_of(net.shapes[-1:]))
-            stack.held, stack.last = self._held.data_ptr(), self._last.data_ptr()
-
-    def renew(self) -> None:
-        """Before a call.
-
-        Whoever writes to parameters where torch does not see it calls ``torch.autograd.graph.increment_version``; the
-        kernel itself notices only that a last layer has changed.
-        """
-        flat = self._net.flat
-        at = flat.data_ptr(), flat._version
-        self._stack.stale = at != self._at
-        if at != self._at:
-            assert flat.is_contiguous()
-            self._stack.flat, self._at = address(flat, torch.float32), at
-
-
-class Batch:
-    """The memory of a batch ``[R, T, E]``, as TorchRL's collector lays out its keys, and as the kernel sees it."""
-
-    def __init__(self, task: Task, seeds: int, steps: int, envs: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        seeds: int,
+        steps: int,
+        envs: int,
+        remembered: Mapping[Any, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
         shape, agents = (seeds, steps, envs), task.n_agents
         self.steps = steps
         self.arrays: dict[str, Tensor] = {}
@@ -172,7 +162,8 @@ class Batch:
             index = {keys.STATE_INDEX: new(f"{prefix}index", 1, dtype=torch.int64)} if task.numbers_states() else {}
             observation = new(f"{prefix}observation", agents, task.observation_dim, dtype=task.observation_dtype)
             state = new(f"{prefix}everything", task.state_dim, dtype=task.observation_dtype)
-            return {keys.OBSERVATION: observation, keys.STATE: state, **index}
+            memories = {key: new(f"{prefix}{name_of(key)}", *size) for key, size in remembered.items()}
+            return {keys.OBSERVATION: observation, keys.STATE: state, **index, **memories}
 
         def flags(prefix: str) -> dict[Any, Tensor]:
             names = keys.DONE, keys.TERMINATED, keys.TRUNCATED, keys.SUCCESS
@@ -198,6 +189,11 @@ class Batch:
         for name in _RESULTS:
             if name in self.arrays:
                 setattr(call, name, self.arrays[name].data_ptr())
+
+
+def name_of(key: str | tuple[str, str]) -> str:
+    """The last part of a key."""
+    return key if isinstance(key, str) else key[-1]
 
 
 def _nested(values: dict[Any, Tensor], shape: tuple[int, int, int]) -> TensorDict:

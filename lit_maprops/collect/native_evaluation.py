@@ -7,13 +7,13 @@ from torch import Tensor
 
 from lit_maprops.behavior import OnPolicy
 from lit_maprops.collect.native import SHARED_FROM
-from lit_maprops.collect.native_call import ACT, BEHAVIORS, CHOOSE, LOOK, MOST_PROBABLE, Batch, Game, Rollout, Weights
+from lit_maprops.collect.native_call import ACT, BEHAVIORS, CHOOSE, LOOK, MOST_PROBABLE, Batch, Game, Rollout
+from lit_maprops.collect.native_networks import ActingNetworks
 from lit_maprops.envs import Task
 from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.evaluate import Evaluation
 from lit_maprops.native.build import run
 from lit_maprops.native.threads import worker_threads
-from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
 
@@ -84,12 +84,11 @@ class _Play:
             fixed = SeedStreams(run_seed, starts, "start").uniform(1, task.start_noise)
         self._game = Game(call, task, seeds, episodes, fixed)
         self._game.enter(self._first_state(task, fixed))
-        self._batch = Batch(task, seeds, 1, episodes)  # nobody wants more than the newest step
+        self._batch = Batch(task, seeds, 1, episodes, policies.remembered)  # nobody wants more than the newest step
         self._batch.enter(call)
-        assert isinstance(policies.net, StackedMLP)  # ``unsupported`` says so of others
-        self._weights = Weights(policies.net, call.policies, True)
-        self._weights.renew()
-        call.shared, call.phases = len(policies.net.stack) == 1, LOOK | CHOOSE | ACT
+        self._networks = ActingNetworks(call, self._batch.data, policies)
+        self._networks.renew()
+        call.phases = LOOK | CHOOSE | ACT
         call.behavior = MOST_PROBABLE if greedy else BEHAVIORS[OnPolicy]
         call.rests = self.over.data_ptr()
         self._noises, self._draws = episodes * (task.step_noise + task.start_noise), episodes * task.n_agents

@@ -11,8 +11,9 @@
 namespace native {
 
 Seed::Seed(const Rollout& c)
-    : c_(c), seen_(size_t(c.agents) * c.envs), all_(c.envs), policy_(layers_of(c.policies.layers, c.policies.shapes)),
-      delta_(layers_of(c.delta.layers, c.delta.shapes)), copier_(policy_.layers()), sequences_(c.sequences) {
+    : c_(c), seen_(size_t(c.agents) * c.envs), all_(c.envs), policies_(c.policies, c.policies_memory, c.envs),
+      delta_(layers_of(c.delta.layers, c.delta.shapes)), sequences_(c.sequences) {
+  if (c.critics_memory.kind != NOTHING) critics_.emplace(c.critics, c.critics_memory, c.envs);
   joint_ = 1;
   for (int i = 0; i < c.agents && c.behavior == JOINT; ++i) joint_ *= c.actions;
   const int width = padded(std::max(joint_, c.actions));
@@ -27,7 +28,8 @@ void Seed::operator()(int seed) {
 
 void Seed::start(int seed, const float* held_delta) {
   seed_ = seed, held_delta_ = held_delta;
-  if (c_.phases & LOOK) keep_weights();
+  policies_.start(seed, c_.phases & LOOK);
+  if (critics_) critics_->start(seed, c_.phases & LOOK);
   if (c_.draws == LOW_DISCREPANCY) sequences_.start(seed, c_.steps * c_.envs);
 }
 
@@ -36,7 +38,17 @@ void Seed::play(int from, int to) {
     const int64_t place = at(t);
     if (c_.phases & LOOK) look(t, place);
     if (c_.phases & CHOOSE) choose(t, place);
-    if (c_.phases & ACT) act(t, place);
+    if (c_.phases & ACT) act(t, place), forget(place);
+  }
+}
+
+// What is remembered of episodes that are over.
+void Seed::forget(int64_t place) {
+  if (!critics_ && !policies_.remembers()) return;
+  for (int e = 0; e < c_.envs; ++e) {
+    if (rests(e) || !c_.done[place + e]) continue;
+    policies_.forget(e);
+    if (critics_) critics_->forget(e);
   }
 }
 
@@ -50,36 +62,27 @@ int64_t Seed::facts(int t, int env, float* state, float* target) {
   return taken;
 }
 
-void Seed::keep_weights() {
-  const Stack& s = c_.policies;
-  const long last = policy_.layers().back().size();
-  for (int64_t n = int64_t(seed_) * s.each; n < int64_t(seed_ + 1) * s.each; ++n) {
-    const float* flat = s.flat + n * copier_.size();
-    const float* tail = flat + copier_.size() - last;
-    if (!s.stale && std::memcmp(tail, s.last + n * last, last * sizeof(float)) == 0) continue;
-    copier_.read(flat, s.held + n * copier_.held());
-    std::copy_n(tail, last, s.last + n * last);
-  }
-}
-
 // What the policies see at a step, and their log-probabilities.
 void Seed::look(int t, int64_t place) {
   if (t == c_.first)
     for (int e = 0; e < c_.envs; ++e)
       if (!rests(e)) observe(e, place + e, c_.observation, c_.everything, c_.index);
-  rows_.clear();
-  for (int r = 0; r < (c_.shared ? c_.agents * c_.envs : c_.envs); ++r)
-    if (!rests(r % c_.envs)) rows_.push_back(r);
+  rows_.clear(), states_.clear();
+  for (int e = 0; e < c_.envs; ++e)
+    if (!rests(e)) states_.push_back(e);
+  for (int i = 0; i < (c_.shared ? c_.agents : 1); ++i)
+    for (int e : states_) rows_.push_back(i * c_.envs + e);
+  for (int n = 0; critics_ && n < c_.critics.each; ++n)
+    (*critics_)(n, c_.central ? all_.data() : &seen_[n * c_.envs], c_.central ? states_ : rows_, place);
   for (int n = 0; n < c_.policies.each; ++n) {
-    const float* held = c_.policies.held + (int64_t(seed_) * c_.policies.each + n) * copier_.held();
-    const float* output = policy_.held(held, &seen_[n * c_.envs], int(rows_.size()), rows_.data());
+    const float* output = policies_(n, &seen_[n * c_.envs], rows_, place);
     for (int r : rows_) {
       const int env = r % c_.envs, agent = n + r / c_.envs;
       float* to = c_.parameters + ((place + env) * c_.agents + agent) * c_.actions;
       std::copy_n(output, c_.actions, row_.begin());
       const float total = log_sum_exp(row_.data(), padded(c_.actions));
       for (int k = 0; k < c_.actions; ++k) to[k] = row_[k] - total;
-      output += policy_.width();
+      output += policies_.width();
     }
   }
 }

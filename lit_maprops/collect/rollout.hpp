@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "few_rows.hpp"
+#include "acting.hpp"
 #include "sequences.hpp"
 
 namespace native {
@@ -10,15 +10,6 @@ namespace native {
 enum Behavior { ON_POLICY, JOINT, ASKED, GREEDY };  // ASKED: actions come from Python, between `look` and `act`
 enum Draws { INDEPENDENT, STRATIFIED, LOW_DISCREPANCY };
 enum Phase { LOOK = 1, CHOOSE = 2, ACT = 4 };
-
-// Equal networks, `each` per seed. Where `held` is given, weights are kept there in the layout of `Network`, and anew
-// where they are `stale` or their last layer [.][last] is not what it was.
-struct Stack {
-  int32_t layers, each, stale;
-  const int32_t* shapes;  // [layers][3]: out, in, has a bias
-  const float* flat;      // [seeds][each][size]
-  float *held, *last;
-};
 
 // `[...]` are shapes. Results have room for `room` vector steps of each seed, [seeds][room][envs][...]; where more are
 // played, they take the places of the first ones again.
@@ -34,7 +25,9 @@ struct Rollout {
   const float* noise;    // [steps][envs][step_noise + start_noise] for each seed, `noise_seed` apart
   const float* uniform;  // [steps][2 if STRATIFIED][envs][A, or 1 for joint actions], `uniform_seed` apart
   int64_t noise_seed, uniform_seed;
-  Stack policies, delta;
+  Stack policies, delta, critics;
+  Memory policies_memory, critics_memory;  // the critic is not given where it remembers nothing
+  int32_t central;                         // it sees the state
   const Sequences* sequences;  // where draws are LOW_DISCREPANCY
   void *observation, *everything;
   int64_t *index, *action;
@@ -82,7 +75,6 @@ class Seed {
   std::vector<Nonzeros> seen_, all_;  // [agents][envs], [envs]
 
  private:
-  void keep_weights();
   void look(int t, int64_t place);
   void choose(int t, int64_t place);
   const float* of_agent(int64_t at, int agent) const { return c_.parameters + (at * c_.agents + agent) * c_.actions; }
@@ -93,12 +85,15 @@ class Seed {
   const float* in_sequence(const float* uniform, int columns, int64_t place);
   long delta_size() const;
 
-  FewRows policy_, delta_;
-  Network copier_;
+  void forget(int64_t place);
+
+  Acting policies_;
+  std::optional<Acting> critics_;
+  FewRows delta_;
   StateSequences sequences_;
   const float* held_delta_ = nullptr;
   int joint_;
-  std::vector<int> rows_;  // of the networks' inputs
+  std::vector<int> rows_, states_;  // of the networks' inputs
   std::vector<float> row_, target_, pi_phi_, chance_, drawn_, state_;
 };
 

@@ -33,10 +33,10 @@ float* Cell::start(int steps, int side) {
   return p.before.data();
 }
 
-const float* Cell::forward(const float* given) {
+const float* Cell::forward(const float* given, const float* held) {
   CellPasses& p = *passes_;
   const int carry = carried(), wide = gates();
-  const float *v = weights.weights.data(), *bias = v + long(units_) * wide;
+  const float *v = held ? held : weights.weights.data(), *bias = v + long(units_) * wide;
   given_ = given;
   for (int t = 0; t < steps_; ++t) {
     float* before = p.before.data() + long(t) * side_ * carry;

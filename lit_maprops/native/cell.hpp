@@ -28,8 +28,10 @@ class Cell {
   float* start(int steps, int side);
   std::vector<char>& forgets() { return passes_->forgets; }
 
-  // Output [steps][side][width] of the map behind the cell, where `given` [steps][side][gates] comes from below.
-  const float* forward(const float* given);
+  // Output [steps][side][width] of the map behind the cell, where `given` [steps][side][gates] comes from below; with
+  // weights that are held elsewhere, if they are given.
+  const float* forward(const float* given, const float* held = nullptr);
+  const float* after() const { return passes_->after.data(); }  // what is remembered then, [steps][side][carried]
 
   // After it: sets `gradient`, held as `weights`, and returns that of what was given. Nothing goes back beyond the first
   // step.

@@ -36,8 +36,6 @@ class FewRows {
       const float* bias = w + long(l.in) * width;
       if (n == 0)
         for (int r = 0; r < rows; ++r) sum_of_rows(inputs[which ? which[r] : r], width, w, bias, &z[size_t(r) * width]);
-      else if (rows == 1)
-        multiply_row(width, l.in, outputs_[(n - 1) % 2].data(), w, bias, z.data());
       else
         multiply(rows, width, l.in, outputs_[(n - 1) % 2].data(), layers_[n - 1].width(), 1, w, width, bias, z.data(),
                  width);
@@ -78,16 +76,6 @@ class FewRows {
       for (int e = 0; e < count; ++e) total += x.value[e] * load(w + long(x.column[e]) * width + o);
       store(z + o, total);
     }
-  }
-
-  // Many columns at a time: the sums of one tile wait for nobody.
-  static void multiply_row(int columns, int depth, const float* a, const float* b, const float* start, float* c) {
-    int n = 0;
-    for (; n + 8 * LANES <= columns; n += 8 * LANES)
-      tile<1, 8>(depth, a, 0, 1, b + n, columns, start + n, c + n, 0, false);
-    for (; n + 4 * LANES <= columns; n += 4 * LANES)
-      tile<1, 4>(depth, a, 0, 1, b + n, columns, start + n, c + n, 0, false);
-    for (; n < columns; n += LANES) tile<1, 1>(depth, a, 0, 1, b + n, columns, start + n, c + n, 0, false);
   }
 
   static void sum_of_columns(const Nonzeros& x, const Layer& l, const float* w, const float* bias, float* z) {

@@ -46,9 +46,20 @@ inline void tiles(int rows, int depth, const float* a, long row, long col, const
   }
 }
 
+// C = A B of one row of A, or as `multiply` says. Many columns at a time: the sums of one tile wait for nobody.
+inline void multiply_row(int columns, int depth, const float* a, long col, const float* b, long ldb, const float* start,
+                         float* c, bool add) {
+  int n = 0;
+  const auto from = [&] { return start ? start + n : nullptr; };
+  for (; n + 8 * LANES <= columns; n += 8 * LANES) tile<1, 8>(depth, a, 0, col, b + n, ldb, from(), c + n, 0, add);
+  for (; n + 4 * LANES <= columns; n += 4 * LANES) tile<1, 4>(depth, a, 0, col, b + n, ldb, from(), c + n, 0, add);
+  for (; n < columns; n += LANES) tile<1, 1>(depth, a, 0, col, b + n, ldb, from(), c + n, 0, add);
+}
+
 // C = A B, or with `start` [columns] in every row C = start + A B, or with `add` C += A B. `columns` is a multiple of 8.
 inline void multiply(int rows, int columns, int depth, const float* a, long row, long col, const float* b, long ldb,
                      const float* start, float* c, long ldc, bool add = false) {
+  if (rows == 1) return multiply_row(columns, depth, a, col, b, ldb, start, c, add);
   int n = 0;
   for (; n + 2 * LANES <= columns; n += 2 * LANES)
     tiles<2>(rows, depth, a, row, col, b + n, ldb, start ? start + n : nullptr, c + n, ldc, add);

@@ -18,6 +18,7 @@ from lit_maprops.distributions.families import Categorical
 from lit_maprops.envs.ends import own_done, own_terminated, weights
 from lit_maprops.native.arrays import AdamNumbers, address, shape_numbers
 from lit_maprops.native.build import run
+from lit_maprops.native.networks import KINDS, below, unknown
 from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.optimizer import SeedAdam
@@ -33,8 +34,6 @@ _DATA = ["reward", "done", "terminated", "action", "parameters", "log_prob", "we
 _DATA += ["order", "turns", "learning"]
 _FLOATS = ["gamma", "carried", "clip_epsilon", "lowest", "highest", "clip_value", "entropy_coeff", "critic_coeff"]
 _FLOATS += ["max_grad_norm", "kl_stop"]
-LANES = 8  # of vectors.hpp
-_KINDS = {"gru": 1, "lstm": 2}  # ``Remembers`` of cell.hpp
 _TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 2}  # ``Type`` of ppo_data.hpp; others are made float32
 
 
@@ -99,10 +98,8 @@ class _Update(ctypes.Structure):
 def lacks(policies: TargetPolicies, critic: Critic) -> str | None:
     """What of these networks the kernel does not know, in words; None: nothing."""
     for name, net in (("policies are", policies.net), ("the critic is", critic.net)):
-        if type(below(net)) is not StackedMLP:
-            return f"the kernel knows plain tanh networks, and {name} of another kind"
-        if isinstance(net, RecurrentNet) and net.cell.units % LANES:
-            return f"<learner.memory_size> is {net.cell.units}, and the kernel knows multiples of {LANES}"
+        if reason := unknown(net, name):
+            return reason
     if getattr(policies, "burn_in", 0):
         return (
             "sequences begin with what the present networks remember (<learner.burn_in>), which the kernel has not got"
@@ -172,11 +169,6 @@ def update(
     return dict(zip(FIGURES, figures.unbind(), strict=True))
 
 
-def below(net: StackedNet) -> StackedNet:
-    """What of a network comes before its cell, if it has one."""
-    return net.encoder if isinstance(net, RecurrentNet) else net
-
-
 def _numbers(learner: Trained) -> list[float]:
     """``_FLOATS``; the bounds of the log ratio as TorchRL's loss has them."""
     clip = learner.clip_epsilon
@@ -219,7 +211,7 @@ class _Held:
             return _Memory()
         before, after = data.get(key), data.get("next").get(key)
         return _Memory(
-            *(_KINDS[net.cell.kind], net.cell.units, net.out_dim, before.shape[-2]),
+            *(KINDS[net.cell.kind], net.cell.units, net.out_dim, before.shape[-2]),
             *(self.array(tensor, torch.float32) for tensor in (before, after)),
             *self.learned(net.flat, optimizer),
         )

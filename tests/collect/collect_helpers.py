@@ -10,10 +10,15 @@ from torch import Tensor
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.collect import BehaviorActor, Collection, NativeCollection
 from lit_maprops.collect.native_call import ACT, ASKED
-from lit_maprops.envs import Task, TaskEnv
+from lit_maprops.envs import Task
+from lit_maprops.envs.remembering import environment
 from lit_maprops.native.build import run, why_none
+from lit_maprops.stacked.cells import Cell
+from lit_maprops.stacked.layers import Architecture
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets import TargetPolicies
+from lit_maprops.targets.critics import Critic
+from lit_maprops.targets.memory import RecurrentPolicies, critic_of
 
 native = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
 Engine = type[Collection] | type[NativeCollection]
@@ -28,17 +33,28 @@ def collection(
     batch: int,
     hidden: tuple[int, ...] = (16, 16),
     shared: bool = False,
+    memory: tuple[Cell, type[Critic]] | None = None,
 ) -> Any:
-    """Policies and adjustment are random, each seed's by its own stream."""
+    """Policies, a critic that remembers and adjustment are random, each seed's by its own stream."""
     behavior.build(task, 0, seeds)
-    policies = TargetPolicies(task, hidden, shared, SeedStreams(0, seeds, "weights").generators)
+    weights, critic = SeedStreams(0, seeds, "weights").generators, None
+    if memory is None:
+        policies = TargetPolicies(task, hidden, shared, weights)
+    else:
+        made = Architecture(hidden, cell=memory[0])
+        policies = RecurrentPolicies(task, made, shared, weights, None, 1)
+        critic = critic_of(memory[1], 1, task, made, shared, weights)
     behavior.reset(None)
     generators = SeedStreams(0, seeds, "noise").generators
     with torch.no_grad():
-        for parameter in [*policies.parameters(), *behavior.parameters()]:
+        own = [] if critic is None else critic.parameters()
+        for parameter in [*policies.parameters(), *behavior.parameters(), *own]:
             noise = [torch.randn(parameter.shape[1:], generator=generator) for generator in generators]
             parameter += 0.3 * torch.stack(noise)
-    return engine(TaskEnv(task, 0, seeds, envs), BehaviorActor(policies, behavior), batch)
+    actor = BehaviorActor(policies, behavior, critic)
+    made: Any = engine(environment(actor.remembered, task, 0, seeds, envs), actor, batch)
+    made.actor = actor
+    return made
 
 
 def pair(task: Task, behavior: Callable[[], BehaviorPolicy], *sizes: Any, **more: Any) -> tuple[Any, Any]:
@@ -62,7 +78,8 @@ def assert_same_steps(one: Any, other: Any, rounding: float = 1e-5) -> None:
     for name in one.keys(True, True):
         expected, value = one.get(name), other.get(name)
         assert value.dtype == expected.dtype and value.shape == expected.shape, name
-        if name[-1] in ("parameters", "log_prob") or "log_prob" in name or name == "behavior_kl":
+        last = name if isinstance(name, str) else name[-1]
+        if any(rounds in last for rounds in ("parameters", "log_prob", "behavior_kl", "memory")):
             torch.testing.assert_close(
                 value, expected, atol=rounding, rtol=rounding, msg=lambda said, name=name: f"{name}: {said}"
             )
@@ -71,11 +88,13 @@ def assert_same_steps(one: Any, other: Any, rounding: float = 1e-5) -> None:
 
 
 def assert_same_state(one: Any, other: Any, path: str = "") -> None:
-    """Checkpoints bit for bit, keys in their order included."""
+    """Checkpoints bit for bit, keys in their order included; what is remembered, up to rounding."""
     if isinstance(one, dict):
         assert list(one) == list(other), path
         for name in one:
             assert_same_state(one[name], other[name], f"{path}/{name}")
+    elif isinstance(one, Tensor) and "memory" in path:
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)
     elif isinstance(one, Tensor):
         assert one.dtype == other.dtype and torch.equal(one, other), path
     else:

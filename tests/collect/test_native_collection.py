@@ -223,7 +223,7 @@ def test_a_broken_seed_breaks_no_other(behavior: str) -> None:
     sound, broken = (
         collection(NativeCollection, BoulderPush(), BEHAVIORS[behavior](), [0, 1, 2], 2, 8) for _ in range(2)
     )
-    policies = broken._policies._net
+    policies = broken.actor.policies.net
     with torch.no_grad():
         policies.flat[1] = torch.nan
     for _ in range(10):
@@ -238,7 +238,7 @@ def test_a_broken_seed_breaks_no_other(behavior: str) -> None:
 def test_new_weights_are_noticed_however_they_come() -> None:
     task = BoulderPush()
     oracle, own = pair(task, OnPolicy, [0, 1], 1, 1)
-    theirs, ours = oracle._collector.policy.policies.net, own._policies._net
+    theirs, ours = oracle._collector.policy.policies.net, own.actor.policies.net
     assert_same_steps(oracle.collect(), own.collect())
     with torch.no_grad():
         for net in (theirs, ours):

@@ -8,7 +8,7 @@ from lit_maprops.envs import BoulderPush, Coordination, Foraging, MatrixGame, St
 from lit_maprops.envs.faults import Faults
 from lit_maprops.metrics.evaluate import evaluate
 from lit_maprops.native.build import why_none
-from lit_maprops.targets import MAPPO
+from lit_maprops.targets import IPPO, MAPPO
 
 pytestmark = pytest.mark.skipif(why_none() is not None, reason="kernels need a C++ compiler")
 SEEDS = [4, 0, 7]
@@ -39,6 +39,27 @@ def test_the_same_episodes_are_played(task, greedy, numbers, monkeypatch):
         torch.testing.assert_close(other, one, equal_nan=True, atol=1e-6, rtol=1e-5)
         assert one.isnan().tolist() == [False, True, False]
     assert faults[0].env_steps == faults[1].env_steps == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_policies_remember_the_episode(cell, greedy, shared, monkeypatch):
+    """Over calls of few steps each, while episodes end one after the other."""
+    monkeypatch.setattr("lit_maprops.collect.native_evaluation.NUMBERS", 150)
+    game, seeds = StagedGame("climbing", stages=6, advance="best"), [4, 0, 7, 5, 1, 2]
+    learner = IPPO(hidden=[8], memory=cell, memory_size=16, sequence_length=4, share_parameters=shared)
+    learner.build(game, 3, seeds)
+    with torch.no_grad():
+        for weights in learner.policies.parameters():
+            torch.nn.init.normal_(weights, std=0.7, generator=torch.Generator().manual_seed(1))
+        learner.policies.net.flat[1] = torch.nan
+    arguments = learner.policies, game, 3, seeds, 6, greedy, "evaluation 5"
+    expected, found = evaluate(*arguments, Faults("Game", seeds)), natively(*arguments, Faults("Game", seeds))
+    for one, other in zip(expected[:2], found[:2], strict=True):
+        torch.testing.assert_close(other, one, equal_nan=True, atol=1e-6, rtol=1e-5)
+        assert one.isnan().tolist() == [False, True, False, False, False, False]
+    assert len(found.episode_return.unique()) > 2
 
 
 def test_steps_of_an_evaluation_shift_no_draw_of_training():

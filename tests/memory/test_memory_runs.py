@@ -21,7 +21,7 @@ from lit_maprops.native.build import why_none
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import LEARNERS
 
-KERNELS_LACK = why_none()
+native = pytest.mark.skipif(why_none() is not None, reason=f"no kernels: {why_none()}")
 N, ITERATIONS = 16, 3  # n, and target iterations of a run
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in BEHAVIORS},
@@ -194,13 +194,17 @@ def test_evaluation_remembers() -> None:
     torch.testing.assert_close(found.success_rate, success.mean(1))
 
 
-@pytest.mark.skipif(KERNELS_LACK is not None, reason=f"no kernels: {KERNELS_LACK}")
+@native
 def test_engines_say_why() -> None:
-    says = {"gru": "target updates in torch (<learner.memory_size> is 4", "lstm": "behavior updates, target updates;"}
-    for memory, of_targets in says.items():
+    size = "in torch (<learner.memory_size> is 4, and the kernel knows multiples of 8)"
+    says = {
+        "gru": f"engine: native for behavior updates; rollout {size}; target updates {size}",
+        "lstm": "engine: native for rollout, behavior updates, target updates",
+    }
+    for memory, said in says.items():
         module = prepared("MAPROPS", "MAPPO", memory, [0], task=MatrixGame("figure1"), data={"target_batch_size": 8})
         line = choose("auto", torch.device("cpu"), module.task, module.behavior, module.learner).line()
-        assert "rollout in torch (policies remember (<learner.memory>)" in line and of_targets in line, line
+        assert line == said
     alone = prepared("OnPolicy", "MAPPO", "gru", [0])
     parts = torch.device("cpu"), alone.task, alone.behavior, alone.learner
     reasons = "rollout: TMaze has no compiled rules; target updates: <learner.memory_size> is 4"
@@ -239,19 +243,28 @@ def test_options_without_effect_are_refused(learner: str, options: dict[str, Any
         LEARNERS[learner](**options)
 
 
-def test_whole_runs_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("5", "rollout in torch (--model.learner.memory_size is 5, and"),
+        pytest.param("8", "native for rollout, behavior updates, target updates\n", marks=native),
+    ],
+)
+def test_whole_runs_from_the_command_line(
+    size: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Stopped in the middle and continued: the last checkpoint is the same; then ``analyze``."""
     options = [
         "--model.learner.memory",
         "gru",
         "--model.learner.memory_size",
-        "5",
+        size,
         "--model.learner.sequence_length",
         "4",
     ]
     given = ["fit", *SMALL["BoulderPush"], *options, "--runs_dir", str(tmp_path)]
     assert main([*given, "--run_name", "whole"]) == 0
-    assert "remember (--model.learner.memory)" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert main([*given, "--run_name", "half", "--model.total_env_steps", "96"]) == 0
     half = tmp_path / "half/checkpoints/last.ckpt"
     assert main(["fit", "--ckpt_path", str(half), "--model.total_env_steps", "192"]) == 0
