@@ -15,7 +15,7 @@ from lit_maprops.behavior.adjusted import AdjustedPolicy
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import choose
-from lit_maprops.envs import MatrixGame, Task, TaskEnv, TMaze, TwoPeaks
+from lit_maprops.envs import Foraging, MatrixGame, Task, TaskEnv, TMaze, TwoPeaks
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.native.build import why_none
 from lit_maprops.system.errors import ConfigError
@@ -45,7 +45,9 @@ CASES = [(sampler, "MAPPO", "gru") for sampler in SAMPLERS]
 CASES += [(sampler, "IPPO", "lstm") for sampler in ("MAPROPS", "PROPS", "OnPolicy", "ordered by value")]
 
 
-def prepared(sampler: str, learner: str, memory: str | None, seed_ids: list[int], **others: Any) -> LitMAPROPS:
+def prepared(
+    sampler: str, learner: str, memory: str | None, seed_ids: list[int], kernels: bool = False, **others: Any
+) -> LitMAPROPS:
     """A run that has not begun, with two environments per seed: target batches of 8 steps cut episodes of 7."""
     name, arguments = SAMPLERS[sampler]
     kind = BEHAVIORS[name]
@@ -68,7 +70,10 @@ def prepared(sampler: str, learner: str, memory: str | None, seed_ids: list[int]
     )
     module.seed_ids = seed_ids
     module.prepare(MultiAgentData(task, **data))
-    if memory == "lstm" and module.learner.why_not_native() is None:
+    if kernels:
+        module.engines = choose("native", torch.device("cpu"), module.task, module.behavior, module.learner)
+        assert module.engines.rollout is None and module.engines.targets is None
+    elif memory == "lstm" and module.learner.why_not_native() is None:
         module.learner.use_kernel()
     return module
 
@@ -85,7 +90,26 @@ def test_every_sampler(sampler: str, learner: str, memory: str) -> None:
             prepared(sampler, learner, memory, [0, 1, 2])
         return
     likelihood = {"sampling_error": "likelihood"} if sampler == "MAPROPS" else {}
-    whole = prepared(sampler, learner, memory, [0, 1, 2], **likelihood)
+    assert_resumes_and_permutes(sampler, learner, memory, **likelihood)
+
+
+@native
+@pytest.mark.every(2)
+@pytest.mark.parametrize("learner", ["IPPO", "MAPPO", "HAPPO"])
+@pytest.mark.parametrize(
+    "sampler", ["OnPolicy", "MAPROPS", "PROPS", "LowDiscrepancy", "stratified", "MAPROPS, fewer states"]
+)
+def test_every_sampler_by_kernels(sampler: str, learner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollout, behavior and target updates; ``MAPROPS`` of the first kind plays and updates in one call."""
+    monkeypatch.setattr("lit_maprops.module.steps_are_heard", lambda *given: False)
+    monkeypatch.setattr(LitMAPROPS, "trainer", None)  # whose callbacks could listen
+    memory = "gru" if learner == "IPPO" else "lstm"
+    task = Foraging(max_steps=7, sight=1)
+    assert_resumes_and_permutes(sampler, learner, memory, kernels=True, task=task, options={"memory_size": 8})
+
+
+def assert_resumes_and_permutes(sampler: str, learner: str, memory: str, **others: Any) -> None:
+    whole = prepared(sampler, learner, memory, [0, 1, 2], **others)
     whole.on_fit_start()
     rows = iterate(whole, 2)
     half = checkpoint_of(whole)
@@ -97,13 +121,13 @@ def test_every_sampler(sampler: str, learner: str, memory: str) -> None:
     assert unknown <= {"train/success_rate"}, unknown
     assert all(p.isfinite().all() for p in whole.parameters())
 
-    again = resumed(half, sampler, learner, memory, [0, 1, 2], **likelihood)
+    again = resumed(half, sampler, learner, memory, [0, 1, 2], **others)
     rows_again = iterate(again, ITERATIONS - 2)
     assert differences(checkpoint_of(again), checkpoint_of(whole)) == []
     assert differences(rows_again, rows[2:]) == []
 
     order = [2, 0, 1]
-    permuted = prepared(sampler, learner, memory, order, **likelihood)
+    permuted = prepared(sampler, learner, memory, order, **others)
     permuted.on_fit_start()
     for row, expected in zip(iterate(permuted, ITERATIONS), rows, strict=True):
         for name, value in row.items():
