@@ -7,7 +7,7 @@ m = 1 and n = 256. Finished runs are in batch_sizes.csv and are not run again.
 import argparse
 from itertools import product
 
-from studies.cells import difference, share
+from studies.cells import adjusted_p, difference, holm, p_value, points, share, share_of
 from studies.ledger import Ledger
 from studies.low_discrepancy.regimes import MAPROPS_OPTIONS, RATE, RELIABILITY, options
 from studies.page import write_page
@@ -72,6 +72,34 @@ def table(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
+def over_batches(ledger: Ledger) -> str:
+    """Every m with the three n together, against on-policy sampling and m = 1."""
+    lines = ["| sampler | m | solved | to on-policy, points | to m = 1, points |", "|---" * 5 + "|"]
+
+    def solved(m: int, sampler: str) -> int:
+        return sum(result.solved for n in BATCHES if (result := found(ledger, n, m, sampler)))
+
+    runs = len(BATCHES) * SEEDS
+    for sampler, m in product(SAMPLERS, INTERVALS):
+        own, base, first = solved(m, sampler), solved(INTERVALS[0], BASE), solved(INTERVALS[0], sampler)
+        if sampler == BASE or not own:
+            continue
+        to_first = "" if m == INTERVALS[0] else points(own, runs, first, runs)
+        lines.append(f"| {sampler} | {m} | {share_of(own, runs)} | {points(own, runs, base, runs)} | {to_first} |")
+    return "\n".join(lines)
+
+
+def smallest_p(ledger: Ledger) -> str:
+    """Of all comparisons with on-policy sampling, corrected for their number."""
+    pairs = [(found(ledger, *cell), found(ledger, cell[0], INTERVALS[0], BASE)) for cell in cells() if cell[2] != BASE]
+    return adjusted_p(min(holm([p_value(own, base) for own, base in pairs if own and base])))
+
+
+def figures(ledger: Ledger) -> dict[str, str]:
+    """What the page takes from the table."""
+    return {"cells": table(ledger), "over_batches": over_batches(ledger), "smallest_p": smallest_p(ledger)}
+
+
 def main() -> None:
     """Run what is missing and write batch_sizes.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,7 +111,7 @@ def main() -> None:
         ledger.fill({key_of(*cell): run_of(*cell) for cell in cheapest_first()}, given.workers)
     count = sum(found(ledger, *cell) is not None for cell in cells())
     missing = "" if count == len(cells()) else f" Of {len(cells())} planned runs {count} have been made."
-    write_page("batch_sizes", missing=missing, run_seed=RUN_SEED, seeds=SEEDS, cells=table(ledger))
+    write_page("batch_sizes", missing=missing, run_seed=RUN_SEED, seeds=SEEDS, **figures(ledger))
 
 
 if __name__ == "__main__":
