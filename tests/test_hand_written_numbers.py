@@ -83,6 +83,13 @@ def sight(cells: str, policies: str) -> Count:
     return count("partial_sight", part=f"sight {cells}", setting=policies)
 
 
+def batches(sampler: str, n: str | None = None, m: str = "1") -> Count:
+    """With one n, or with all of them together."""
+    sizes = [n] if n else ["128", "256", "512"]
+    found = [count("batch_sizes", part=f"n = {size}", setting=f"m = {m}", sampler=sampler) for size in sizes]
+    return sum(solved for solved, _ in found), sum(seeds for _, seeds in found)
+
+
 def compared(sampler: str, setting: str, seed: str) -> Count:
     return count("samplers", part="compared", setting=setting, sampler=sampler, **{"run seed": seed})
 
@@ -175,6 +182,8 @@ CASES: list[Callable[[], tuple[str, str]]] = [
     lambda: pair("partial_sight", sight(f"1 cell{LONGER}", "GRU"), sight(f"1 cell{LONGER}", "feed-forward")),
     lambda: pair("partial_sight", sight("1 cell", "GRU"), sight("1 cell", "feed-forward")),
     lambda: pair("partial_sight", sight("2 cells", "GRU"), sight("2 cells", "feed-forward")),
+    lambda: pair("batch_sizes", batches("OnPolicy", "512"), batches("OnPolicy", "128")),
+    lambda: pair("batch_sizes", batches("TabularMAPROPS", m="8"), batches("TabularMAPROPS", m="1")),
     lambda: pair("samplers", compared("TabularMAPROPS", "IPPO", "42"), compared("MAPROPS", "IPPO", "42")),
     lambda: pair("learners", learned("IPPO", "LowDiscrepancy"), learned("MAPPO", "LowDiscrepancy")),
     lambda: pair("learners", learned("IPPO", "TabularMAPROPS"), learned("MAPPO", "TabularMAPROPS")),
