@@ -26,6 +26,15 @@ def between(a: str, b: str, sampler: str = measure.ON_POLICY) -> str:
     return "" if own is None or base is None else signed(*gains.gain(own, base))
 
 
+def more_gain(name: str, than: str) -> str:
+    """Points that the closed form adds to one learner more than to another, where all four have been run."""
+    counts = [solved_by(learner, s) for learner in (name, than) for s in (measure.CLOSED_FORM, measure.ON_POLICY)]
+    own, base, other, other_base = counts
+    if own is None or base is None or other is None or other_base is None:
+        return ""
+    return signed(*gains.less(gains.gain(own, base), gains.gain(other, other_base)))
+
+
 def told() -> Iterator[list[str]]:
     """Learners that know more, beside IPPO and MAPPO, by sampler."""
     for name in (*measure.LEARNERS, *measure.TOLD):
@@ -66,6 +75,9 @@ def fields() -> dict[str, object]:
         "ippo_from_zero": between(measure.FROM_ZERO[0], measure.LEARNERS[0]),
         "mappo_from_zero": between(measure.FROM_ZERO[1], measure.LEARNERS[1]),
         "true_values": between(measure.TRUE_VALUES, measure.LEARNERS[1]),
+        "true_advantages": between(measure.TRUE_ADVANTAGES, measure.LEARNERS[1]),
+        "more_gain": more_gain(measure.TRUE_ADVANTAGES, measure.LEARNERS[1]),
+        "more_gain_values": more_gain(measure.TRUE_VALUES, measure.LEARNERS[1]),
         "told_runs": ", ".join(map(str, measure.TOLD_RUNS)),
     }
 

@@ -27,7 +27,7 @@ TOLD = {
     "true values": ("ExactValues", 32),
     "true advantages": ("ExactAdvantages", 32),
 }
-FROM_ZERO, TRUE_VALUES = tuple(TOLD)[:2], tuple(TOLD)[2]
+FROM_ZERO, TRUE_VALUES, TRUE_ADVANTAGES = tuple(TOLD)[:2], *tuple(TOLD)[2:4]
 TOLD_RUNS = (771, 772, 773, 774)  # run seeds
 # Before the batches of a sampler are looked at: a sampler, and the learners that are trained with it.
 FIRST = {
