@@ -33,7 +33,12 @@ from lit_maprops.native.threads import worker_threads
 from lit_maprops.stacked.nets import StackedMLP
 from lit_maprops.targets import TargetPolicies
 from lit_maprops.targets.critics import Critic
-from lit_maprops.targets.memory import RecurrentCentralCritic, RecurrentIndependentCritic, RecurrentPolicies
+from lit_maprops.targets.memory import (
+    RecurrentAgentSpecificCritic,
+    RecurrentCentralCritic,
+    RecurrentIndependentCritic,
+    RecurrentPolicies,
+)
 
 SHARED_FROM = 256  # env steps per call from which seeds are shared out to threads; below, starting one takes longer
 
@@ -61,9 +66,7 @@ def unsupported(
         return f"{type(task).__name__} has no compiled rules"
     if type(policies) not in (TargetPolicies, RecurrentPolicies):
         return f"{type(policies).__name__} are policies of your own"
-    if critic is not None and type(critic) not in (RecurrentIndependentCritic, RecurrentCentralCritic):
-        return "the kernel knows critics that remember the state or observations, not both"
-    if reason := unknown(policies.net, "policies are") or (critic and unknown(critic.net, "the critic is")):
+    if reason := unknown(policies.net, "policies are") or _unknown_critic(policies, critic):
         return reason
     if not behavior.discrete:
         return f"{type(behavior).__name__} is for continuous actions"
@@ -72,6 +75,18 @@ def unsupported(
     if team > 1:
         return f"{team} ranks share the environments of a seed"
     return native.why_not(task) or why_none()
+
+
+def _unknown_critic(policies: TargetPolicies, critic: Critic | None) -> str | None:
+    if critic is None:
+        return None
+    if isinstance(critic, RecurrentAgentSpecificCritic):
+        return "the kernel knows critics that remember the state or observations, not both"
+    if type(critic) not in (RecurrentIndependentCritic, RecurrentCentralCritic):
+        return f"{type(critic).__name__} is a critic of your own"
+    if isinstance(critic, RecurrentIndependentCritic) and len(critic.net.stack) != len(policies.net.stack):
+        return "either policies or critics share their parameters, and the kernel knows both or neither"
+    return unknown(critic.net, "the critic is")
 
 
 class NativeCollection:

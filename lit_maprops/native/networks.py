@@ -19,7 +19,7 @@ def unknown(net: StackedNet, named: str) -> str | None:
         net: any.
         named: such as "policies are".
     """
-    if type(below(net)) is not StackedMLP:
+    if type(below(net)) is not StackedMLP or type(net) not in (StackedMLP, RecurrentNet):
         return f"the kernel knows plain tanh networks, and {named} of another kind"
     if isinstance(net, RecurrentNet) and net.cell.units % LANES:
         return f"<learner.memory_size> is {net.cell.units}, and the kernel knows multiples of {LANES}"

@@ -13,8 +13,11 @@ from lit_maprops.behavior import MAPROPS, PROPS, BehaviorPolicy, LowDiscrepancy,
 from lit_maprops.collect import Collection, NativeCollection, unsupported
 from lit_maprops.envs import BoulderPush, Foraging, MatrixGame, StagedGame, Task
 from lit_maprops.stacked.cells import Cell
+from lit_maprops.stacked.layers import Architecture
 from lit_maprops.stacked.recurrent import RecurrentNet
+from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.targets.critics import AgentSpecificCritic, CentralCritic, Critic, IndependentCritic
+from lit_maprops.targets.memory import RecurrentCentralCritic, critic_of
 
 pytestmark = native
 GRU, LSTM = Cell("gru", 16), Cell("lstm", 8)
@@ -130,14 +133,38 @@ def test_weights_that_change_are_seen() -> None:
             assert_same_steps(oracle.collect(), own.collect())
 
 
+class Mine(RecurrentNet):
+    """Might unroll otherwise."""
+
+
+class MyCritic(RecurrentCentralCritic):
+    """Might see something else."""
+
+
 def test_what_the_kernel_does_not_remember() -> None:
-    """Sizes that are not whole vectors, critics of both state and observations."""
-    for cell, critic, words in (
-        (Cell("gru", 12), CentralCritic, "<learner.memory_size> is 12, and the kernel knows multiples of 8"),
-        (GRU, AgentSpecificCritic, "the kernel knows critics that remember the state or observations, not both"),
-        (GRU, CentralCritic, None),
-    ):
-        made = collection(Collection, MatrixGame(), OnPolicy(), [0], 1, 4, memory=(cell, critic))
-        actor = made.actor
-        device = torch.device("cpu")
-        assert unsupported(MatrixGame(), actor.policies, actor.behavior, device, critic=actor.critic) == words
+    """Sizes that are not whole vectors, critics of both state and observations, what might be something else."""
+    game, device = MatrixGame(), torch.device("cpu")
+
+    def said(cell: Cell, critic: type[Critic], changed: Callable[[Any], Any] = lambda actor: None) -> str | None:
+        made = collection(Collection, game, OnPolicy(), [0], 1, 4, memory=(cell, critic))
+        changed(made.actor)
+        return unsupported(game, made.actor.policies, made.actor.behavior, device, critic=made.actor.critic)
+
+    def share(actor: Any) -> None:
+        weights = SeedStreams(0, [0], "weights").generators
+        actor.critic = critic_of(IndependentCritic, 1, game, Architecture((8,), cell=GRU), True, weights)
+
+    def change(net: Any) -> None:
+        net.__class__ = Mine
+
+    assert said(GRU, CentralCritic) is None and said(LSTM, IndependentCritic) is None
+    assert said(Cell("gru", 12), CentralCritic) == "<learner.memory_size> is 12, and the kernel knows multiples of 8"
+    both = "the kernel knows critics that remember the state or observations, not both"
+    assert said(GRU, AgentSpecificCritic) == both
+    one = "either policies or critics share their parameters, and the kernel knows both or neither"
+    assert said(GRU, IndependentCritic, share) == one
+    of_another_kind = "the kernel knows plain tanh networks, and {} of another kind"
+    assert said(GRU, CentralCritic, lambda a: change(a.policies.net)) == of_another_kind.format("policies are")
+    assert said(GRU, CentralCritic, lambda a: change(a.critic.net)) == of_another_kind.format("the critic is")
+    mine = said(GRU, CentralCritic, lambda actor: setattr(actor.critic, "__class__", MyCritic))
+    assert mine == "MyCritic is a critic of your own"
