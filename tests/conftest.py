@@ -65,6 +65,9 @@ SMALL = {
 }  # fmt: skip
 # An environment that is in no file of conf/, or not with these arguments.
 WITHOUT_CONFIG = {
+    "Gymnasium": ("foraging", [
+        "--data.env", "Gymnasium", "--data.env.name", "lbforaging:Foraging-5x5-2p-1f-coop-v3",
+    ]),
     "JaxMARL": ("smax", [  # whose program is compiled in a third of the time
         "--data.env.scenario", "MPE_simple_spread_v3", "--data.env.map_name", "null", "--model.behavior", "PROPS",
     ]),

@@ -57,7 +57,7 @@ INSIDE = {
     ],
     "envs": [
         ["__init__"],
-        ["torchrl"],
+        ["gymnasium", "torchrl"],
         ["boulder_push", "foraging", "games", "jaxmarl", "overcooked", "pettingzoo", "rware", "vmas"],
         ["remembering"],
         ["task_env"],

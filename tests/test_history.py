@@ -261,7 +261,7 @@ def test_without_history_there_is_no_staleness():
 # memory
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name not in ("TorchRL", "VMAS")])
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in ("Gymnasium", "TorchRL", "VMAS")])
 def test_bytes_per_step_are_those_of_a_real_collection(name):
     task, seeds = TASKS[name](), [0, 1, 2]
     behavior, learner = OnPolicy(), IPPO(hidden=[4])

@@ -7,6 +7,7 @@ from lit_maprops.envs.games.matrix_game import Coordination, MatrixGame
 from lit_maprops.envs.games.staged_game import StagedGame
 from lit_maprops.envs.games.t_maze import TMaze
 from lit_maprops.envs.games.two_peaks import TwoPeaks
+from lit_maprops.envs.gymnasium.task import Gymnasium
 from lit_maprops.envs.jaxmarl.task import JaxMARL
 from lit_maprops.envs.overcooked.task import Overcooked
 from lit_maprops.envs.pettingzoo.reacher import SparseReacher
@@ -20,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
     "BoulderPush": BoulderPush,
     "Coordination": Coordination,
     "Foraging": Foraging,
+    "Gymnasium": Gymnasium,
     "JaxMARL": JaxMARL,
     "MatrixGame": MatrixGame,
     "Overcooked": Overcooked,
@@ -40,6 +42,7 @@ __all__ = [
     "BoulderPush",
     "Coordination",
     "Foraging",
+    "Gymnasium",
     "Interface",
     "JaxMARL",
     "MatrixGame",

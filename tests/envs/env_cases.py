@@ -9,7 +9,10 @@ import torch
 from lit_maprops.envs import TASKS, TaskEnv
 
 # Where there are no defaults, what to test in their place.
-NEEDED = {"TorchRL": {"name": "torchrl_toys.make", "options": {"state": True, "ends": "groups"}, "max_steps": 7}}
+NEEDED = {
+    "Gymnasium": {"name": "gymnasium_toys.Counting", "options": {"ends": [2, 4], "masks": "infos"}, "max_steps": 5},
+    "TorchRL": {"name": "torchrl_toys.make", "options": {"state": True, "ends": "groups"}, "max_steps": 7},
+}
 # Settings to test besides the defaults.
 SETTINGS = {
     "BoulderPush": [
@@ -29,6 +32,10 @@ SETTINGS = {
         {"size": 5, "n_agents": 1, "max_num_food": 1, "force_coop": False, "fixed_start": True, "max_steps": 7},
         {"size": 7, "n_agents": 9, "max_num_food": 4, "sight": 1, "normalize_reward": False, "max_steps": 5},
         {"size": 20, "n_agents": 6, "min_food_level": 2, "max_food_level": 9, "force_coop": False, "max_steps": 6},
+    ],
+    "Gymnasium": [
+        {"name": "lbforaging:Foraging-5x5-2p-1f-coop-v3", "max_steps": 6},
+        {"name": "gymnasium_toys.Counting", "options": {"rewards": "all", "state": True}, "fixed_start": True},
     ],
     "JaxMARL": [
         {"scenario": "HeuristicEnemySMAX", "map_name": "3m", "max_steps": 9},
@@ -73,7 +80,7 @@ SETTINGS = {
     ],
 }
 PACKAGES = {"PettingZoo": ["mpe2", "pettingzoo"], "SparseReacher": ["gymnasium_robotics", "mujoco"], "VMAS": ["vmas"]}
-PACKAGES |= {"TorchRL": ["gymnasium"], "JaxMARL": ["jaxmarl"]}
+PACKAGES |= {"Gymnasium": ["gymnasium", "lbforaging"], "TorchRL": ["gymnasium"], "JaxMARL": ["jaxmarl"]}
 NEEDS = {
     name: pytest.mark.skipif(any(find_spec(one) is None for one in packages), reason=f"needs {packages}")
     for name, packages in PACKAGES.items()

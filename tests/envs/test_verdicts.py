@@ -54,7 +54,7 @@ def test_agents_that_left_have_said_their_word() -> None:
 
 def test_tasks_say_whether_they_tell_success() -> None:
     assert {name: task.tells_success for name, task in TASKS.items()} == {
-        name: name not in ("PettingZoo", "RWARE", "TorchRL") for name in TASKS
+        name: name not in ("Gymnasium", "PettingZoo", "RWARE", "TorchRL") for name in TASKS
     }  # VMAS by its scenario, see test_vmas.py
 
 

@@ -29,15 +29,33 @@ def found(name: str) -> Callable[..., Any]:
         ConfigError: there is no such module, it cannot be imported, or has no ``parallel_env``.
     """
     check_named("<env.name>", name, also=EXTRA)
-    named = f"<env.name> is {name!r}"
+    thing = imported(name, f"<env.name> is {name!r}", "a PettingZoo module, such as mpe2.simple_spread_v3")
+    if _extends(thing, "ParallelEnv"):
+        return thing
+    makes = getattr(thing, "parallel_env", None)
+    check(callable(makes), f"<env.name> is {name!r}, which has no parallel_env: {_instead(thing, name)}")
+    return makes  # type: ignore[return-value]
+
+
+def imported(name: str, named: str, wanted: str) -> Any:
+    """A module, or what is in one, by its import path.
+
+    Args:
+        name: the import path.
+        named: the argument that gave it, for messages.
+        wanted: what it should be the path of.
+
+    Raises:
+        ConfigError: there is no such module, or it cannot be imported.
+    """
     try:
-        thing = _imported(name)
+        return _imported(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
         if missing in EXTRA:
             fix = install("envs")
         elif f"{name}.".startswith(f"{missing}."):
-            fix = "give the import path of a PettingZoo module, such as mpe2.simple_spread_v3"
+            fix = f"give the import path of {wanted}"
         else:
             fix = f"install {missing}"
         path, _, last = missing.rpartition(".")
@@ -47,11 +65,6 @@ def found(name: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{named}, which cannot be imported ({_kind_and_text(error)}): give another, or mend it"
         ) from error
-    if _extends(thing, "ParallelEnv"):
-        return thing
-    makes = getattr(thing, "parallel_env", None)
-    check(callable(makes), f"{named}, which has no parallel_env: {_instead(thing, name)}")
-    return makes  # type: ignore[return-value]
 
 
 def _instead(thing: Any, name: str) -> str:
