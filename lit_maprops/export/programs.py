@@ -24,6 +24,7 @@ from lit_maprops.export.remembering import Remembering
 from lit_maprops.stacked.modules import StackedModule
 from lit_maprops.stacked.nets import StackedMLP, StackedNet
 from lit_maprops.stacked.recurrent import RecurrentNet
+from lit_maprops.system.errors import ConfigError
 from lit_maprops.targets import TargetPolicies
 
 INPUT, MASK, MEMORY, NEW_MEMORY = "observation", "action_mask", "memory", "new_memory"
@@ -76,7 +77,16 @@ class AgentPolicy(nn.Module):
     def forward(
         self, observation: Tensor, action_mask: Tensor | None = None, memory: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """The tensors named in ``outputs``."""
+        """The tensors named in ``outputs``.
+
+        Raises:
+            ConfigError: ``memory`` is not given, and the policy remembers.
+        """
+        if self.remembered and memory is None:
+            raise ConfigError(
+                f"<memory> is not given and the policy remembers: give zeros [{len(observation)}, {self.remembered}] "
+                "before the first step of an episode, then what the step before gave last"
+            )
         found = self.layers(observation, memory) if self.remembered else (self.layers(observation),)
         outputs = found[0].unsqueeze(1)  # [batch, 1, K]: families want a dimension of agents
         legal = None if action_mask is None else action_mask.unsqueeze(1)

@@ -115,6 +115,18 @@ def test_the_example_plays_as_our_evaluation_does(fit: Callable[..., Path], tmp_
     assert returns.count("1.00") >= EPISODES / 2
 
 
+def test_the_example_plays_policies_that_remember(fit: Callable[..., Path], tmp_path: Path) -> None:
+    """With one cell in sight, for which lbforaging has no registered name."""
+    words = ["--data.env.name", "Foraging-1s-5x5-2p-1f-coop", "--model.learner.memory", "lstm"]
+    words += ["--model.learner.memory_size", "8", "--model.learner.sequence_length", "4"]
+    folder = fit("remembering", "--data.env.max_steps", "50", *words, env="Foraging")
+    assert export(folder, tmp_path / "out", "--seed", "1", "--format", "onnx") == 0
+    args = [sys.executable, str(ROOT / "docs/examples/run_exported.py"), str(tmp_path / "out")]
+    played = subprocess.run(args, capture_output=True, text=True, cwd=tmp_path)
+    assert played.returncode == 0, played.stderr
+    assert len(played.stdout.splitlines()) == EPISODES
+
+
 @torch.no_grad()
 def episode_return(task: Foraging, trained: Any, sessions: list[Any], seed: int) -> float:
     """Of seed 1's greedy policies in our environment, which is compared with lbforaging at every step."""

@@ -91,6 +91,8 @@ def test_act_says_how_to_act_with_memory(tmp_path: Path) -> None:
         policies.act([1.0, 0, 0, 0, 0], 0, 0)
     policy = policies.agent(0, 0)
     seen, memory = torch.eye(5)[:2], torch.zeros(2, policy.remembered)
+    with pytest.raises(ConfigError, match=rf"^memory is not given and .* give zeros \[2, {policy.remembered}\] before"):
+        policy(seen)
     log_prob, action, memory = policy(seen, memory=memory)
     assert memory.any() and torch.equal(action, log_prob.argmax(-1))
     drawn = policy.draw(seen.repeat(500, 1), torch.Generator().manual_seed(0), memory=memory.repeat(500, 1))
