@@ -88,12 +88,15 @@ def _boulder_answer(training: Kept, fixed: Fixed) -> str:
             f"intervals and {fewer} fewer, and the final sampling error differs from on-policy actions' by "
             f"{min(changes):+.3f} to {max(changes):+.3f}"
         )
-    ratios = at_fixed_policies(fixed, lambda cell, ages: fixed.ratio(cell, ages, "variance"))
-    values = [ratio.value for ratio in ratios.values()]
-    if values:
+    by_age = {}
+    for age in sorted(AGES, key=lambda name: AGES[name]):
+        values = [fixed.ratio(cell, [age], "variance").value for cell in CELLS if cell != BASE and fixed.has(cell, age)]
+        if values:
+            by_age[age] = f"{min(values):.2f} to {max(values):.2f} {age}"
+    if by_age:
         text += (
-            f"; at fixed policies of it the variance of the gradient is {min(values):.2f} to {max(values):.2f} of "
-            "on-policy sampling's"
+            "; at fixed policies of it the variance of the gradient is, in multiples of on-policy sampling's, "
+            + ", ".join(by_age.values())
         )
     return text
 
