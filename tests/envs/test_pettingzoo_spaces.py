@@ -13,6 +13,7 @@ from lit_maprops import keys
 from lit_maprops.behavior import BEHAVIORS
 from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import PettingZoo, TaskEnv
+from lit_maprops.envs.faults import Faults
 from lit_maprops.envs.pettingzoo.packages import found
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.flags import with_flags
@@ -162,6 +163,28 @@ FAULTS = {
 def test_what_is_not_of_its_space_names_seed_and_step(name):
     message = stopped(name)
     assert all(words in message for words in FAULTS[name]), message
+
+
+@pytest.mark.parametrize("name", ["changing", "rearmed"])
+def test_seeds_whose_spaces_change_are_left_out_and_the_others_play_on(name):
+    """With one start for all episodes of a seed, seeds with an odd number of the package's meet the fault."""
+
+    def played(seed_ids):
+        faults = Faults("PettingZoo", seed_ids, "quarantine")
+        task = PettingZoo(f"pettingzoo_space_toys.{name}", fixed_start=True)
+        env, steps = TaskEnv(task, 3, seed_ids, 2, faults=faults), []
+        current = env.reset()
+        for _ in range(8):
+            current.set(keys.ACTION, torch.ones(len(seed_ids), 2, 2, dtype=torch.int64))
+            stepped, current = env.step_and_maybe_reset(current)
+            steps.append(stepped.get(("next", *keys.OBSERVATION)))
+        return torch.stack(steps, 1), {fault["seed"]: fault["reason"] for fault in faults.state_dict()}
+
+    together, broken = played(list(range(6)))
+    assert 0 < len(broken) < 6 and all("space of agent" in reason for reason in broken.values())
+    sound = [seed for seed in range(6) if seed not in broken]
+    alone, none = played(sound)
+    assert none == {} and torch.equal(together[sound], alone)
 
 
 BAD = {

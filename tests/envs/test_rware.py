@@ -166,7 +166,7 @@ def test_layouts_and_names_are_those_of_the_package():
     "settings, parts",
     [
         ({"name": "rware-huge-2ag"}, ["name", "rware-tiny-2ag"]),
-        ({"name": "rware-tiny-2ag", "n_agents": 3}, ["n_agents", "leave out"]),
+        ({"name": "rware-tiny-2ag", "n_agents": 3}, ["n_agents", "give another name"]),
         ({"name": "rware-tiny-1ag-hard"}, ["request_queue_size", "at least 1"]),
         ({"shelf_columns": 2}, ["shelf_columns", "odd"]),
         ({"shelf_columns": 1}, ["request_queue_size", "0 shelves", "shelf_columns"]),
