@@ -63,6 +63,8 @@ class Gymnasium(PettingZoo):
         anew: bool = True,
     ) -> None:
         self.anew = anew
+        if not anew:
+            self._fix = "leave <env.anew> at true, or choose another"
         super().__init__(name, options, max_steps, fixed_start, squash, pictures)
 
     @property

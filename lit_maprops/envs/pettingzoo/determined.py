@@ -13,13 +13,14 @@ from lit_maprops.system.errors import check
 _TRIED = 12  # steps of the episodes that are played several times
 
 
-def check_determined(task: Task, named: str, forget: Callable[[], None]) -> None:
+def check_determined(task: Task, named: str, forget: Callable[[], None], fix: str) -> None:
     """Play two episodes together and alone, with new objects and used ones, and with others' random numbers.
 
     Args:
         task: of the package.
         named: the argument that gave it, for messages.
         forget: has episodes under way played again, by other objects.
+        fix: what to do if episodes differ.
 
     Raises:
         ConfigError: episodes differ, or hold NaN.
@@ -55,5 +56,5 @@ def check_determined(task: Task, named: str, forget: Callable[[], None]) -> None
     check(
         same,
         f"{named} plays different episodes for equal seeds and actions, so that no run could be continued or "
-        "repeated: choose another",
+        f"repeated: {fix}",
     )

@@ -88,6 +88,7 @@ class PettingZoo(Task):
     starts_on_cpu = True
     agents_leave = True
     tells_success = False  # until the package has
+    _fix = "choose another"  # where seed and actions do not determine an episode
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class PettingZoo(Task):
         self.observation_dim, self.state_dim = self._agents.observation_dim, self._agents.state_size
         self.observation_shape = self._agents.picture
         try:
-            check_determined(self, self._named, self._live.forget)
+            check_determined(self, self._named, self._live.forget, self._fix)
         except RowsFailed as failed:
             error = next(iter(failed.errors.values()))
             raise ConfigError(f"{self._named} cannot be played: {one_line(error)}") from error
@@ -288,8 +289,7 @@ class PettingZoo(Task):
         return outcome
 
     def _judged(self, env: Any, outcome: Outcome) -> Outcome:
-        """What becomes of an outcome by rules beside the package's; here nothing."""
-        return outcome
+        return outcome  # subclasses have rules beside the package's
 
     @override
     def observe(self, state: State) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ def settings(name: str | None, given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         check(
             value is None or value == named[key],
-            f"<env.{key}> is {value}, but <env.name> {name} stands for {named[key]}: give another name, or <env.name> null",
+            f"<env.{key}> is {value}, but <env.name> {name} has {named[key]}: give another name, or <env.name> null",
         )
     return named
 
