@@ -176,7 +176,8 @@ class LitMAPROPS(ResumableRun):
         self.behavior.build(data.env, self.run_seed, self.own_seeds)
         self.learner.build(data.env, self.run_seed, self.own_seeds)
         self.behavior.follow(self.learner)
-        self.learner.check_batches(n // data.num_envs, data.history == "growing" or data.history_batches > 1)
+        keeps_older = data.history == "growing" or data.history_batches > 1
+        self.learner.check_batches(n // data.num_envs, data.num_envs, keeps_older)
         actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
         if actor.remembered:  # then D takes more
             data.check_memory(seeds_here, actor.remembered)

@@ -84,6 +84,7 @@ class Learner(Configurable, nn.Module, ABC):
     optimizer: torch.optim.Optimizer
     stepper: Any = None
     learning: Tensor | None = None
+    minibatches: int = 1  # parts of a pass over D, where it makes such passes
     has_critic: bool = False
     has_memory: bool = False
     native: bool = False
@@ -159,24 +160,34 @@ class Learner(Configurable, nn.Module, ABC):
         length = self.sequence_length
         self.policies = TargetPolicies(*made) if length is None else RecurrentPolicies(*made, length, self.burn_in)
 
-    def check_batches(self, steps: int, keeps_older: bool) -> None:
+    def check_batches(self, steps: int, envs: int, keeps_older: bool) -> None:
         """Refuse data that cannot be learned from.
 
         Args:
             steps: of one environment in a target batch, T.
+            envs: environments of a seed.
             keeps_older: D keeps batches of older policies.
 
         Raises:
             ConfigError: says what to change.
         """
-        if self.sequence_length is None:
-            return
+        rows, kind = steps * envs, "env steps (<data.target_batch_size>)"
+        if self.sequence_length is not None:
+            self._check_sequences(steps, keeps_older)
+            rows //= self.sequence_length
+            kind = f"sequences of {self.sequence_length} env steps (<learner.sequence_length>)"
+        check(
+            self.minibatches <= rows,
+            f"<learner.minibatches> is {self.minibatches} and a target batch has {rows} {kind}: give at most {rows}",
+        )
+
+    def _check_sequences(self, steps: int, keeps_older: bool) -> None:
         check(
             not keeps_older,
             f"<learner.memory> is {self.memory} and D keeps older batches, in which what was remembered is that of "
             "older policies: leave <data.history_batches> and <data.history> at 1 and fixed, or memory out",
         )
-        check_length(self.sequence_length, steps)
+        check_length(self.policies.sequence_length, steps)
 
     def acting_critic(self) -> Critic | None:
         """The critic that must see every step of the collection, because it remembers; None: there is none."""

@@ -242,6 +242,10 @@ def test_engines_say_why() -> None:
     ("made", "words"),
     [
         ({"options": {"sequence_length": 5}}, "sequence_length is 5 and a batch has 8 steps"),
+        (
+            {"options": {"minibatches": 5}},
+            "minibatches is 5 and a target batch has 4 sequences of 4 env steps .*at most 4",
+        ),
         ({"data": {"history_batches": 2}}, "memory is gru and D keeps older batches"),
         ({"data": {"history": "growing"}}, "memory is gru and D keeps older batches"),
         ({"sampling_error": "tabular"}, "sampling_error is tabular.*memory"),
@@ -250,6 +254,15 @@ def test_engines_say_why() -> None:
 def test_refusals(made: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{words}[^\n]*$"):
         prepared("OnPolicy", "MAPPO", "gru", [0], **made)
+
+
+def test_more_minibatches_than_env_steps_are_refused() -> None:
+    """They would be as many as there are env steps, whatever the option says."""
+    prepared("OnPolicy", "MAPPO", None, [0], options={"minibatches": N})
+    with pytest.raises(
+        ConfigError, match=rf"^minibatches is 17 and a target batch has {N} env steps .*give at most {N}$"
+    ):
+        prepared("OnPolicy", "MAPPO", None, [0], options={"minibatches": N + 1})
 
 
 @pytest.mark.parametrize(
