@@ -15,7 +15,7 @@ KINDS = {
     "behavior": ["--model.behavior", "MAPROPS", "--model.behavior.network", "own_modules.Residual"],
 }
 TOLD = {
-    "targets": "rollout in torch (the policies are no plain tanh networks)",
+    "targets": "rollout in torch (the kernel knows plain tanh networks, and policies are of another kind)",
     "behavior": "behavior updates in torch (the adjustment is no plain tanh network)",
 }
 

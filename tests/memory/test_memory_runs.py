@@ -244,7 +244,7 @@ def test_engines_say_why() -> None:
         ({"options": {"sequence_length": 5}}, "sequence_length is 5 and a batch has 8 steps"),
         (
             {"options": {"minibatches": 5}},
-            "minibatches is 5 and a target batch has 4 sequences of 4 env steps .*at most 4",
+            "minibatches is 5 and a target batch has 4 sequences of 4 env .*at most 4",
         ),
         ({"data": {"history_batches": 2}}, "memory is gru and D keeps older batches"),
         ({"data": {"history": "growing"}}, "memory is gru and D keeps older batches"),
