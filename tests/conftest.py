@@ -72,7 +72,9 @@ WITHOUT_CONFIG = {
         "--data.env.scenario", "MPE_simple_spread_v3", "--data.env.map_name", "null", "--model.behavior", "PROPS",
     ]),
     "PettingZoo": ("reacher_sparse", ["--data.env", "PettingZoo", "--data.env.options", "{continuous_actions: true}"]),
-    "TMaze": ("tmaze", ["--model.learner.sequence_length", "16"]),  # a small run's batches are shorter
+    "TMaze": ("tmaze", [  # a small run's batches are shorter
+        "--model.learner.sequence_length", "16", "--model.learner.minibatches", "2",
+    ]),
     "TorchRL": ("vmas_balance", [
         "--data.env", "TorchRL", "--data.env.name", "torchrl.envs.VmasEnv", "--model.behavior", "PROPS",
         "--data.env.options", "{scenario: simple_spread, num_envs: 1, continuous_actions: false, n_agents: 2}",

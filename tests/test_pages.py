@@ -67,6 +67,8 @@ def run(words: list[str], folder: Path) -> None:
         small_sweep(folder / args[1])
     if args[0] == "fit" and "--config" in args:
         small = SMALLER["MatrixGame" if "matrix_game" in args[2] else "BoulderPush"]
+        if "foraging_1s" in args[2]:  # as few sequences as a small batch has
+            small = [*small, "--model.learner.minibatches", "2"]
     elif args[0] == "fit" and "--ckpt_path" not in args:
         small = SMALLER["MatrixGame"]
     head = args[:3] if "--config" in args else args[:1]
