@@ -144,10 +144,10 @@ evidence-random: setup ## measure docs/evidence/random_policies.md: the games of
 evidence-centralization: setup ## measure docs/evidence/centralization.md: PROPS against MA-PROPS with 3 and 4 agents (about a quarter of an hour)
 	$(BIN)/python -m studies.centralization
 
-evidence-batches: setup ## measure docs/evidence/batch_sizes.md: m against n on BoulderPush; continues where it was interrupted (about half an hour)
+evidence-batches: setup ## measure docs/evidence/batch_sizes.md: m against n on BoulderPush; continues where it was interrupted (about an hour)
 	$(BIN)/python -m studies.batch_sizes
 
-evidence-sight: setup ## measure docs/evidence/partial_sight.md: Foraging with little sight, with memory and without (about two hours)
+evidence-sight: setup ## measure docs/evidence/partial_sight.md: Foraging with little sight, with memory and without (about an hour and a half)
 	$(BIN)/python -m studies.partial_sight
 
 evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by both engines (about a quarter of an hour)
@@ -156,10 +156,10 @@ evidence-engines: setup ## measure docs/evidence/engines.md: the same runs by bo
 evidence-envs: setup ## measure docs/evidence/parallel_envs.md: environments side by side, stratified draws (about 5 minutes)
 	$(BIN)/python -m studies.parallel_envs
 
-evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where it was interrupted (about half a day)
+evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where it was interrupted (about 19 hours of one core)
 	$(BIN)/python -m studies.low_discrepancy
 
-evidence-samplers: setup ## measure docs/evidence/samplers.md; continues where it was interrupted (several hours)
+evidence-samplers: setup ## measure docs/evidence/samplers.md; continues where it was interrupted (about 13 hours of one core)
 	$(BIN)/python -m studies.samplers
 
 evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon over three decades; continues where it was interrupted (about an hour)
@@ -168,7 +168,7 @@ evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
 	$(BIN)/python -m studies.cost_options
 
-evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about an hour, growing histories of BoulderPush most of it)
+evidence-history: setup ## measure docs/evidence/history.md; continues where it was interrupted (about two hours, growing histories of BoulderPush most of it)
 	$(BIN)/python -m studies.history
 
 evidence-gradients: setup ## measure docs/evidence/gradients.md; continues where it was interrupted (about 10 minutes)
@@ -180,10 +180,10 @@ evidence-mujoco: setup ## measure docs/evidence/mujoco_gradients.md: the gradien
 evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of BoulderPush fail; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.autopsy
 
-evidence-advantages: setup ## measure docs/evidence/advantages.md: IPPO's and MAPPO's advantages beside the true ones; continues where it was interrupted (about three quarters of an hour)
+evidence-advantages: setup evidence-samplers evidence-low ## measure docs/evidence/advantages.md: IPPO's and MAPPO's advantages beside the true ones; continues where it was interrupted (about three quarters of an hour)
 	$(BIN)/python -m studies.advantages
 
-evidence-visits: setup ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
+evidence-visits: setup evidence-low ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
 	$(BIN)/python -m studies.first_visits
 
 evidence-sparse: setup ## measure docs/evidence/sparse_reward.md: a delayed reward on a rarely reached branch (about 5 minutes)
@@ -210,7 +210,7 @@ evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the READ
 evidence-foraging: setup ## measure docs/evidence/foraging.md (about 10 minutes)
 	$(BIN)/python -m studies.foraging
 
-evidence-learners: setup ## measure docs/evidence/learners.md: IPPO, MAPPO, its paper's preset, HAPPO; continues where it was interrupted (about an hour)
+evidence-learners: setup ## measure docs/evidence/learners.md: IPPO, MAPPO, its paper's preset, HAPPO; continues where it was interrupted (about two hours)
 	$(BIN)/python -m studies.learners
 
 evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memory and without (about 10 minutes)
@@ -219,12 +219,12 @@ evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memor
 # Minutes of a core for a cell of 32 seeds, from the CPU time of short runs (IPPO or MAPPO; with HAPPO updates cost four times as much):
 # StagedGame 0.3, TMaze 1 to 2, Foraging 5 to 8 (HAPPO 17 to 20), Overcooked 11 (HAPPO about 25), RWARE 7 (HAPPO about 25), MPE spread 17,
 # the two others of MPE about 11. A part of it: $(BIN)/python -m studies.tasks --tasks StagedGame --learners IPPO --workers 2
-evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (13 hours of one core)
+evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (about 18 hours of one core)
 	$(BIN)/python -m studies.tasks
 
 # To measure a study anew, delete the rows of its tables (studies/<name>/*.csv) first.
 EVIDENCE := $(shell grep -ohE '^evidence-[a-z-]+' $(firstword $(MAKEFILE_LIST)))
-evidence: setup ## all of these, two studies at a time, the others going on if one fails; what tables hold is not measured again (about a day for everything)
+evidence: setup ## all of these, two studies at a time, the others going on if one fails; those that continue measure only what their tables lack (about a day and a half for everything)
 	$(MAKE) --keep-going --jobs 2 $(EVIDENCE)
 
 leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing

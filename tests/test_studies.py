@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from studies import page
+
 EVIDENCE = ROOT / "docs" / "evidence"
 STUDIES = sorted({path.parent.name for path in (ROOT / "studies").glob("*/*") if path.is_file()} - {"__pycache__"})
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -190,3 +192,20 @@ def test_without_a_gpu_the_study_says_so(capsys: pytest.CaptureFixture[str], mon
     gpu = importlib.import_module("studies.gpu.__main__")
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     assert gpu.main() == 0 and capsys.readouterr().out == "no GPU here: nothing to test or to measure\n"
+
+
+def test_a_page_has_the_date_of_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written anew without a measurement, it does not become younger."""
+    table = tmp_path / "studies/some/some.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("solved\n1\n")
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    monkeypatch.setattr(page, "table_of", lambda study: table)
+    assert page.last_measured("some") == page.today()  # no repository
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "m"]):
+        when = {"GIT_COMMITTER_DATE": "2020-02-03T00:00:00"}
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, env=os.environ | when)
+    assert page.last_measured("some") == "2020-02-03"
+    table.write_text("solved\n2\n")
+    assert page.last_measured("some") == page.today()

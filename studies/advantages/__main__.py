@@ -76,6 +76,8 @@ def fields() -> dict[str, object]:
         "mappo_from_zero": between(measure.FROM_ZERO[1], measure.LEARNERS[1]),
         "true_values": between(measure.TRUE_VALUES, measure.LEARNERS[1]),
         "true_advantages": between(measure.TRUE_ADVANTAGES, measure.LEARNERS[1]),
+        "told_ippo": between(measure.TRUE_ADVANTAGES, measure.LEARNERS[0]),
+        "values_ippo": between(measure.TRUE_VALUES, measure.LEARNERS[0]),
         "more_gain": more_gain(measure.TRUE_ADVANTAGES, measure.LEARNERS[1]),
         "more_gain_values": more_gain(measure.TRUE_VALUES, measure.LEARNERS[1]),
         "told_runs": ", ".join(map(str, measure.TOLD_RUNS)),

@@ -85,14 +85,17 @@ def _boulder_answer(training: Kept, fixed: Fixed) -> str:
         changes = [interval.value for interval in errors.values()]
         text = (
             f"on BoulderPush {more} of {len(found)} cells solve more seeds than on-policy sampling by more than their "
-            f"intervals and {fewer} fewer, and the final sampling error differs from on-policy actions' by "
+            f"intervals and {fewer} fewer, and the final sampling error differs from that of on-policy actions in the "
+            "same states by "
             f"{min(changes):+.3f} to {max(changes):+.3f}"
         )
     by_age = {}
     for age in sorted(AGES, key=lambda name: AGES[name]):
-        values = [fixed.ratio(cell, [age], "variance").value for cell in CELLS if cell != BASE and fixed.has(cell, age)]
+        ratios = [fixed.ratio(cell, [age], "variance") for cell in CELLS if cell != BASE and fixed.has(cell, age)]
+        values = [ratio.value for ratio in ratios]
         if values:
-            by_age[age] = f"{min(values):.2f} to {max(values):.2f} {age}"
+            apart = sum(not low <= 1 <= high for _, low, high in ratios)
+            by_age[age] = f"{min(values):.2f} to {max(values):.2f} {age} ({apart} of {len(values)} intervals without 1)"
     if by_age:
         text += (
             "; at fixed policies of it the variance of the gradient is, in multiples of on-policy sampling's, "
