@@ -17,7 +17,8 @@ class Counting(gymnasium.Env):
         masks: where legal actions are said: nowhere, in infos, or by a method.
         rewards: one for each agent, or what everybody gets.
         verdict: what infos say under ``success``; None: nothing.
-        broken: what is given in no order: "rewards", "reset", "step" or "observations".
+        broken: what is given in no order: "rewards", "reset", "step", "observations", "names" or "infos".
+        how: "list", "array" or "numbers" of agents are given their masks and rewards by.
         state: there is a global state.
     """
 
@@ -29,23 +30,37 @@ class Counting(gymnasium.Env):
         verdict: Any = None,
         broken: str | None = None,
         state: bool = False,
+        how: str = "list",
     ) -> None:
         self.action_space = Tuple([Discrete(3, start=1), Discrete(2)])
         self.observation_space = Tuple([SIGHT, SIGHT])
         self._ends, self._masks, self._rewards, self._verdict, self._broken = ends, masks, rewards, verdict, broken
+        self._how = how
         if masks == "method":
             self.get_avail_actions = lambda: self._legal()
         if state:
             self.get_state = lambda: np.array([self._step, 7.0])
 
-    def _legal(self) -> list[list[int]]:
-        return [[1, 0, 1], [self._step % 2, 1]]
+    def _legal(self) -> Any:
+        legal = [[1, 0, 1], [self._step % 2, 1]]
+        return self._given(legal if self._how != "array" else np.array([legal[0], [*legal[1], 0]]))
+
+    def _given(self, each: Any) -> Any:
+        kinds = {"list": list, "array": np.array, "numbers": lambda own: dict(enumerate(own))}
+        return kinds[self._how](each)
+
+    def _over(self) -> Any:
+        if self._ends == "__all__":
+            return {"__all__": self._step >= 3, 0: self._step >= 1, 1: False}
+        return self._given([self._step >= e for e in self._ends])
 
     def _seen(self) -> list[np.ndarray]:
         seen = [np.array([self._step, self._number + agent], np.float32) for agent in range(2)]
         return seen[:1] if self._broken == "observations" and self._step else seen
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> Any:
+        if self._broken == "infos" and self._step:
+            return "nothing"
         info = {"action_mask": self._legal()} if self._masks == "infos" else {}
         return info if self._verdict is None else info | {"success": self._verdict}
 
@@ -61,9 +76,17 @@ class Counting(gymnasium.Env):
         self._step += 1
         reward: Any = [float(one) for one in action] if self._rewards == "each" else float(sum(action))
         reward = [*reward, 0.0] if self._broken == "rewards" else reward
-        over: Any = self._step >= self._ends if isinstance(self._ends, int) else [self._step >= e for e in self._ends]
+        reward = {"red": 1.0} if self._broken == "names" else self._given(reward) if self._rewards == "each" else reward
+        over: Any = self._step >= self._ends if isinstance(self._ends, int) else self._over()
         answer = self._seen(), reward, over, False, self._info()
         return answer[:4] if self._broken == "step" else answer
+
+
+class Listed(Counting):
+    """Infos of each agent in a list."""
+
+    def _info(self) -> Any:
+        return [{"action_mask": [0, 1, 1], "success": True}, {"action_mask": [1, 1], "success": self._step > 1}]
 
 
 class Named(gymnasium.Env):

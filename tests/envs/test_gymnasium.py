@@ -82,13 +82,18 @@ def test_rewards_and_starts_of_actions(rewards: str, expected: list[float]) -> N
     assert stepped(task, begun(task), 1, 1).reward.tolist() == [expected] * 2
 
 
-def test_ends_of_each_agent_and_of_all() -> None:
-    task = Gymnasium(TOY, {"ends": [1, 3]})
+@pytest.mark.parametrize("how", ["list", "array", "numbers"])
+def test_ends_of_each_agent_and_of_all(how: str) -> None:
+    task = Gymnasium(TOY, {"ends": [1, 3], "how": how})
     found = stepped(task, begun(task), 0, 0)
     assert task.agent_ends(found.state).tolist() == [[TERMINATED, RUNS]] * 2 and not found.terminated.any()
     found = stepped(task, found.state, 2, 1)
     assert found.reward.tolist() == [[0.0, 1.0]] * 2  # who has left gets nothing
     assert stepped(task, found.state, 0, 0).terminated.all()
+    by_word = Gymnasium(TOY, {"ends": "__all__"})
+    found = stepped(by_word, stepped(by_word, begun(by_word), 0, 0).state, 0, 0)
+    assert by_word.agent_ends(found.state).tolist() == [[TERMINATED, RUNS]] * 2
+    assert stepped(by_word, found.state, 0, 0).terminated.all()
     whole = Gymnasium(TOY, {"ends": 2})
     assert stepped(whole, stepped(whole, begun(whole), 0, 0).state, 0, 0).terminated.all()
 
@@ -101,9 +106,10 @@ def test_the_registrys_time_limit_truncates() -> None:
     assert Gymnasium("Counting-v0").max_steps == 2  # known by now
 
 
+@pytest.mark.parametrize("how", ["list", "array", "numbers"])
 @pytest.mark.parametrize("where", ["infos", "method"])
-def test_masks(where: str) -> None:
-    task = Gymnasium(TOY, {"masks": where})
+def test_masks(where: str, how: str) -> None:
+    task = Gymnasium(TOY, {"masks": where, "how": how})
     state = begun(task, 1)
     first = [[True, False, True], [False, True, False]]
     assert task.masks_actions and task.legal_actions(state).tolist() == [first]
@@ -115,6 +121,14 @@ def test_masks(where: str) -> None:
 def test_verdicts(verdict: Any, succeeds: bool) -> None:
     task = Gymnasium(TOY, {"ends": 1, "verdict": verdict})
     assert stepped(task, begun(task), 0, 0).success.tolist() == [succeeds] * 2
+
+
+def test_infos_in_a_list_are_those_of_the_agents() -> None:
+    task = Gymnasium("gymnasium_toys.Listed", {"ends": 2})
+    first = stepped(task, begun(task), 0, 0)
+    legal = [[False, True, True], [True, True, False]]
+    assert task.masks_actions and task.legal_actions(first.state).tolist() == [legal] * 2
+    assert stepped(task, first.state, 1, 0).success.tolist() == [True] * 2
 
 
 def test_agents_by_name() -> None:
@@ -160,11 +174,17 @@ def test_a_global_state() -> None:
         (TOY, {"speed": 3}, r"cannot be built with speed 3 \(options\): .*unexpected keyword argument 'speed'"),
         (TOY, {"broken": "reset"}, "fails at its reset: its reset gives no observations and infos, as Gymnasium's"),
         (TOY, {"broken": "step"}, "cannot be played: its step does not give five things, as Gymnasium's does since"),
-        (TOY, {"broken": "rewards"}, "cannot be played: its rewards are 3, expected one for each of 2 agents"),
+        (
+            TOY,
+            {"broken": "rewards"},
+            "its rewards have 3 entries, expected one for each of 2 agents: mend it",
+        ),
+        (TOY, {"broken": "names"}, "its rewards have an entry of 'red', which is no agent: name agent_0 and agent_1"),
+        (TOY, {"broken": "infos"}, "its infos are of the kind str, expected a dict: mend it"),
         (
             TOY,
             {"broken": "observations"},
-            "cannot be played: its observations are 1, expected one for each of 2 agents",
+            "its observations have 1 entries, expected one for each of 2 agents: mend",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from lit_maprops.system.errors import check
 _MASK, _SUCCESS = "action_mask", ("success", "is_success")
 _MASKS_OF = "get_avail_actions"  # EPyMARL's, a list of flags for each agent
 _STATES_OF = ("state", "get_state")
+_ALL = "__all__"  # RLlib's, of all agents
 
 
 class EntryEnv:
@@ -73,7 +74,7 @@ class EntryEnv:
             self._env = self._make()
         self._used = True
         first = self._env.reset(seed=seed)
-        if not isinstance(first, tuple) or len(first) != 2 or not isinstance(first[1], Mapping):
+        if not isinstance(first, tuple) or len(first) != 2:
             raise ValueError("its reset gives no observations and infos, as Gymnasium's has since 0.26")
         self.agents = self.possible_agents[:]
         return self._each("observations", first[0]), self._infos(first[1])
@@ -127,38 +128,71 @@ class EntryEnv:
 
         Args:
             what: it is, for messages.
-            given: a sequence with an entry for each, or a mapping from names.
-            common: a single one is everybody's.
-        """
-        if isinstance(given, Mapping):
-            return {str(name): value for name, value in given.items()}
-        if common and np.ndim(given) == 0:
-            return dict.fromkeys(self.possible_agents, given)
-        count = len(given) if hasattr(given, "__len__") else None
-        if count != len(self.possible_agents):
-            raise ValueError(
-                f"its {what} are {'no sequence' if count is None else f'{count}'}, expected one for each of "
-                f"{len(self.possible_agents)} agents"
-            )
-        return dict(zip(self.possible_agents, given, strict=True))
+            given: a sequence with an entry for each, or a mapping from names or numbers of agents.
+            common: a single one is everybody's, and so is what a mapping has under ``__all__`` if it is true.
 
-    def _infos(self, infos: Mapping[Any, Any]) -> dict[str, Any]:
+        Raises:
+            ValueError: it has entries of others, or not of all.
+        """
+        names = self.possible_agents
+        if isinstance(given, Mapping):
+            every = given.get(_ALL, False) if common else False
+            found = {self._named(what, key): value for key, value in given.items() if key != _ALL}
+            return dict.fromkeys(names, every) if every else found
+        if common and _single(given):
+            return dict.fromkeys(names, given)
+        count = len(given) if hasattr(given, "__len__") else None
+        if count != len(names):
+            has = f"are of the kind {type(given).__name__}" if count is None else f"have {count} entries"
+            raise ValueError(f"its {what} {has}, expected one for each of {len(names)} agents: mend it")
+        return dict(zip(names, given, strict=True))
+
+    def _named(self, what: str, key: Any) -> str:
+        """The agent that a mapping names, or that has this number."""
+        names = self.possible_agents
+        if str(key) in names:
+            return str(key)
+        if not isinstance(key, int | np.integer) or not 0 <= key < len(names):
+            raise ValueError(f"its {what} have an entry of {key!r}, which is no agent: name {' and '.join(names)}")
+        return names[int(key)]
+
+    def _infos(self, infos: Any) -> dict[str, Any]:
         """By agent, as far as they are of agents; a verdict of all stands beside them."""
+        if isinstance(infos, list | tuple):
+            infos = self._each("infos", infos)
+        elif infos is not None and not isinstance(infos, Mapping):
+            raise ValueError(f"its infos are of the kind {type(infos).__name__}, expected a dict: mend it")
+        infos = infos or {}
         found: dict[str, Any] = {name: {} for name in self.possible_agents}
-        found |= {name: dict(infos[name]) for name in found if isinstance(infos.get(name), Mapping)}
-        masks = infos.get(_MASK, None)
-        if masks is None and callable(self._own(_MASKS_OF)):
-            masks = self._own(_MASKS_OF)()
-        given = {_MASK: masks} | {name: infos.get(name) for name in _SUCCESS}
-        for key, value in given.items():
-            if value is None:
-                continue
-            if key in _SUCCESS and not isinstance(value, Mapping) and np.ndim(value) == 0:
-                found[key] = value
-            else:
-                for name, own in self._each(key, value).items():
-                    found[name] = found.get(name, {}) | {key: own}
+        for number, name in enumerate(self.possible_agents):
+            own = infos.get(name, infos.get(number))
+            found[name] |= self._info_of(name, own) if isinstance(own, Mapping) else {}
+        for key in (_MASK, *_SUCCESS):
+            given = infos.get(key)
+            given = self._legal() if given is None and key == _MASK else given
+            if key in _SUCCESS and _single(given):
+                found[key] = given
+            elif given is not None:
+                for name, own in self._each(key, given).items():
+                    found[name] |= self._info_of(name, {key: own})
         return found
+
+    def _info_of(self, name: str, info: Mapping[Any, Any]) -> dict[Any, Any]:
+        """With a mask that is as long as the agent's actions: rows of a rectangle are filled up with zeros."""
+        mask, count = info.get(_MASK), getattr(self._acts[name], "n", None)
+        if mask is None or np.ndim(mask) != 1 or not isinstance(count, int | np.integer) or np.any(mask[count:]):
+            return dict(info)
+        return dict(info) | {_MASK: mask[:count]}
+
+    def _legal(self) -> Any:
+        """What ``get_avail_actions`` says; None: there is no such method."""
+        method = self._own(_MASKS_OF)
+        if not callable(method):
+            return None
+        try:
+            return method()
+        except TypeError as error:
+            raise ValueError(f"its {_MASKS_OF}() fails, {error}: it is asked for all agents at once") from error
 
 
 def _entries(space: Any) -> dict[str, Any]:
@@ -174,3 +208,8 @@ def _nothing(space: Any) -> Any:
     from gymnasium.spaces import Discrete
 
     return space.start if isinstance(space, Discrete) else np.zeros(space.shape, dtype=space.dtype)
+
+
+def _single(given: Any) -> bool:
+    """Whether it is one number or flag, or an array of one."""
+    return isinstance(given, bool | int | float | np.generic) or (isinstance(given, np.ndarray) and given.size == 1)
