@@ -75,6 +75,9 @@ TASKS = {
         "foraging_8x8", 614_400, 30, "Foraging-2s-8x8-2p-2f-coop, half of the file's env steps.",
         ["--data.env.name", "Foraging-2s-8x8-2p-2f-coop"],
     ),
+    "Foraging, sight 1": Task(
+        "foraging_1s", 102_400, 10, "Foraging-1s-5x5-2p-1f-coop, GRU policies, a quarter of the file's env steps.",
+    ),
     "Overcooked": Task(
         "overcooked", 640_000, 10, "cramped_room with shaped rewards, env steps as in the file.",
     ),
