@@ -38,6 +38,7 @@ PARTS = {
     "start": ["fits.py", "start"],
     "memory": ["fits.py", "memory"],
     "engines": ["engines.py", "engines"],
+    "plain": ["engines.py", "plain"],
     "happo": ["engines.py", "happo"],
     "cores": ["engines.py", "cores"],
     "shares": ["shares.py"],

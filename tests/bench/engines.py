@@ -9,6 +9,8 @@ from fits import OPTION, RELIABILITY, iteration
 
 ROUNDS = 2  # of three programs
 BEFORE = "906a27e"  # the last commit without kernels
+BEFORE_MASKS = "5f538ec"  # the last one without masks that depend on the state, agents that leave and memory
+PLAIN_ROUNDS = 5  # of two programs, which differ by little
 SHORT = ["--model.sampling_error", "null"]
 BOULDERPUSH = ["conf/boulderpush.yaml", "--model.total_env_steps", "2048", *SHORT]
 Bars = tuple[str, str]
@@ -31,13 +33,29 @@ CASES: dict[str, tuple[list[str], Bars]] = {  # flags, and what was asked for: b
 }
 
 
-def before() -> Path:
-    """A working tree of ``BEFORE``."""
-    tree = ROOT / "build" / "before"
+def before(commit: str = BEFORE) -> Path:
+    """A working tree of a commit."""
+    tree = ROOT / "build" / (f"before_{commit}" if commit != BEFORE else "before")
     if not tree.exists():
         subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
-        subprocess.run(["git", "worktree", "add", "--detach", str(tree), BEFORE], cwd=ROOT, check=True)
+        subprocess.run(["git", "worktree", "add", "--detach", str(tree), commit], cwd=ROOT, check=True)
     return tree
+
+
+def plain() -> list[dict[str, str | float]]:
+    """Runs without masks, leavers and memory, beside those of before there were any."""
+    old, rows = before(BEFORE_MASKS), []
+    names = ("boulderpush.yaml", "foraging.yaml", "matrix_game.yaml, 200 seeds")
+    cases = {name: CASES[name][0] for name in names}
+    cases["boulderpush_reliability.yaml, OnPolicy"] = CASES["boulderpush_reliability.yaml, OnPolicy"][0]
+    for name, flags in cases.items():
+        calls = {
+            "today": lambda flags=flags: iteration(*flags)[0],
+            "before": lambda flags=flags: iteration(*flags, root=old)[0],
+        }
+        t = in_turn(calls, PLAIN_ROUNDS)
+        rows.append(ratio(f"{name}: today / before masks and memory", t["today"], t["before"], "1.03 or less"))
+    return rows
 
 
 def engines() -> list[dict[str, str | float]]:
@@ -81,6 +99,6 @@ def cores() -> list[dict[str, str | float]]:
 
 
 if __name__ == "__main__":
-    parts = {"engines": engines, "happo": happo, "cores": cores}
+    parts = {"engines": engines, "plain": plain, "happo": happo, "cores": cores}
     for part in sys.argv[1:] or parts:
         hand_over(parts[part]())
