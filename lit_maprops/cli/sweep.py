@@ -131,6 +131,7 @@ def _work(
     except FolderLost:
         raise
     except WriteError as error:
+        journal.check_held()  # the folder may have been removed in the middle of a write
         raise WriteError(f"{error.marked}; runs at work go on: make room, then give the same command again") from None
 
 

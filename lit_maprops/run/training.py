@@ -180,6 +180,7 @@ def _fit(
     except FolderLost:
         raise
     except WriteError as error:
+        folder.check_held()  # it may have been removed in the middle of a write
         again = "no checkpoint was saved yet, start the run again"
         way = f"make room, then {way_on}" if folder.checkpoint.exists() else again
         raise WriteError(f"{error.marked}; {way}") from None

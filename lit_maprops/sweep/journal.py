@@ -124,12 +124,12 @@ class Journal:
             FolderLost: there is no such folder any more.
             WriteError: the turn cannot be taken.
         """
-        self._check_folder()
+        self.check_held()
         turn = leases.take(TURN)
         while turn is None:
             time.sleep(TURN_SECONDS)
             leases.keep_alive()
-            self._check_folder()
+            self.check_held()
             turn = leases.take(TURN)
         self._turn = turn
         try:
@@ -161,13 +161,18 @@ class Journal:
         Raises:
             FolderLost: it would not be that of this sweep.
         """
-        self._check_folder()
+        self.check_held()
         if self._turn is None or not self._turn.is_held():
             raise FolderLost(f"{self.path} is written by another sweep command now: this one was away for too long")
         write_json(self.path, {"sweep": self._meaning, "runs": [asdict(entry) for entry in self.entries]})
         self._read = _version(self.path.stat())
 
-    def _check_folder(self) -> None:
+    def check_held(self) -> None:
+        """Refuse to write in a folder that is no longer the one that this sweep locked.
+
+        Raises:
+            FolderLost: it was removed or made anew.
+        """
         if not is_held(self.path.with_name(LOCK), self._held):
             folder = self.path.parent
             raise FolderLost(f"{folder} was removed or made anew while this sweep was at work in it: give it again")

@@ -107,3 +107,27 @@ def test_a_sweep_that_slept_leaves_the_folder_alone(
     assert (sweep / "sweep.json").read_text() == "of another"
     assert {path.name for path in sweep.iterdir()} == {"sweep.json", "sweep.lock"}
     assert "was removed or made anew while this sweep" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep"])
+def test_a_folder_that_goes_in_the_middle_of_a_write_is_said_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Not that a disk failed, or that a checkpoint was never there."""
+    monkeypatch.chdir(tmp_path)
+    content = {"name": "x", "method": "grid", "command": ["true"], "parameters": {"a": {"values": [1]}}}
+    (tmp_path / "x.yaml").write_text(json.dumps(content))
+    given = fit(tmp_path) if command == "fit" else ["sweep", "x.yaml", "--runs_dir", str(tmp_path)]
+    name, part = {"fit": ("last.ckpt", b""), "sweep": ("sweep.json", b'"finished"')}[command]
+    replace = os.replace
+
+    def remove_before(source: Path, target: Path) -> None:
+        if target.name == name and part in source.read_bytes():
+            shutil.rmtree(tmp_path / "x")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", remove_before)
+    assert main(given) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "was removed or made anew while this" in line and "could not be written" not in line
+    assert not (tmp_path / "x").exists()
