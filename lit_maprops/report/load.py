@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lit_maprops.metrics.reliability import Criterion
 from lit_maprops.report.find import MARKS, LeftOut, find
-from lit_maprops.report.settings import TARGET_BATCH, Key, planned_env_steps, sampler_key, setting_key
+from lit_maprops.report.settings import TARGET_BATCH, Key, leave_unsaid, planned_env_steps, sampler_key, setting_key
 from lit_maprops.report.solved import SOLVED_ON, SOLVED_THRESHOLD, criterion_of, spell_out
 from lit_maprops.run.changes import FILE, Change, parse, until
 from lit_maprops.system.errors import printable
@@ -202,6 +202,7 @@ def _config(path: Path) -> dict[str, Hashable]:
             raise Unreadable(f"{path.name} is empty or holds no settings")
         config = {printable(k): printable(v) if isinstance(v, str) else v for k, v in flatten(content).items()}
         spell_out(config)
+        leave_unsaid(config)
         if len(config) > MOST_KEYS:
             raise Unreadable(f"{path.name} has {len(config):,} settings, a run has no more than {MOST_KEYS:,}")
     except yaml.YAMLError as error:

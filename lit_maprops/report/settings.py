@@ -36,8 +36,28 @@ POOLED = {
     "model.sampling_error_interval",
     "model.checkpoint_interval",
 } | LABELS
+# What null stands for, where that is one value or what another option has.
+UNSAID: Mapping[str, Hashable] = {
+    "model.learner.burn_in": 0,
+    "model.learner.hidden_gain": 2**0.5,
+    "model.learner.huber_delta": 10.0,
+    "model.learner.initial_std": 0.5,
+    "model.learner.memory_size": 64,
+    "model.learner.policy_gain": 0.01,
+    "model.learner.sequence_length": 16,
+}
+UNSAID_AS = {
+    f"model.learner.critic_{name}": f"model.learner.{name}" for name in ("activation", "cnn", "hidden", "layer_norm")
+}
 MOST_DETAILS = 12  # settings in a name
 NAMES_OF_THE_RUN = {"run_name", "runs_dir"} | LABELS
+
+
+def leave_unsaid(config: dict[str, Hashable]) -> None:
+    """Write null where a run was given in words what null stands for: it is no other setting."""
+    for key in (UNSAID.keys() | UNSAID_AS.keys()) & config.keys():
+        if config[key] == (UNSAID[key] if key in UNSAID else config.get(UNSAID_AS[key])):
+            config[key] = None
 
 
 def sampler_key(config: Config) -> Key:
