@@ -61,6 +61,15 @@ def weights(data: TensorDictBase) -> Tensor | None:
     return present * (present.shape[dim] / own)
 
 
+def agents_with_steps(weight: Tensor | None, n_agents: int) -> Tensor | int:
+    """How many of the agents a mean over agents is one of, from ``weights`` ``[R, T, A]``: those with a step of D.
+
+    Returns:
+        ``[R]`` int64, at least 1; ``n_agents`` if there are no weights.
+    """
+    return n_agents if weight is None else (weight.amax(1) > 0).sum(-1).clamp(min=1)
+
+
 def weighted(value: Tensor, weight: Tensor | None) -> Tensor:
     """Values times ``weights``; 0 where the weight is 0, whatever the value."""
     return value if weight is None else torch.where(weight == 0, 0.0, value * weight)

@@ -28,9 +28,9 @@ ROWS_AT_ONCE = 1024  # of D, whose distances to all others stand in memory
 def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> dict[str, Tensor]:
     """``joint_energy``, ``agent_energy`` of D ``[R, B]``, and of on-policy actions (``_on_policy``): each ``[R]``.
 
-    The first is that of all J components together, the second the mean over agents of their own components'; both in
-    standard deviations. Takes B^2 operations where there is more than one component. Components of an agent that left
-    before the others are those of the on-policy batch.
+    The first is that of all J components together, the second the mean of their own components' over agents that have a
+    step; both in standard deviations. Takes B^2 operations where there is more than one component. Components of an
+    agent that left before the others are those of the on-policy batch.
 
     Args:
         data: D with ``ACTION`` and ``PARAMETERS``.
@@ -46,7 +46,9 @@ def energy_error(data: TensorDictBase, family: Family, streams: SeedStreams) -> 
     for suffix, z in {"": own, "_on_policy": fresh}.items():
         result[f"joint_energy{suffix}"] = energy_distance(z)
         of_agents = z.split(family.mask.sum(-1).tolist(), -1)
-        result[f"agent_energy{suffix}"] = torch.stack([energy_distance(part) for part in of_agents]).mean(0)
+        each = torch.stack([energy_distance(part) for part in of_agents], -1)
+        there = torch.ones_like(each) if present is None else present.any(1).to(each.dtype)
+        result[f"agent_energy{suffix}"] = (each * there).sum(-1) / there.sum(-1).clamp(min=1)
     return result
 
 

@@ -27,7 +27,7 @@ from lit_maprops import keys
 from lit_maprops.distributions import joint
 from lit_maprops.distributions.families import Family
 from lit_maprops.envs import Task
-from lit_maprops.envs.ends import living, weights
+from lit_maprops.envs.ends import agents_with_steps, living, weights
 from lit_maprops.metrics.energy import energy_error
 from lit_maprops.metrics.likelihood import fitted_kl
 from lit_maprops.stacked.streams import SeedStreams
@@ -118,16 +118,18 @@ def tabular_error(data: TensorDictBase, streams: SeedStreams) -> dict[str, Tenso
         taken = joint.joint_index(action, logits.shape[-1])
         result[f"joint_tv{suffix}"] = _variation(states, taken, log_prob.sum(-1))
         per_agent = [_variation(states, action[..., i], log_prob[..., i]) for i in range(action.shape[-1])]
-        result[f"agent_tv{suffix}"] = _own_steps(torch.stack(per_agent, -1), data).mean(-1)
+        result[f"agent_tv{suffix}"] = _mean_over_agents(torch.stack(per_agent, -1), data)
         if action.shape[-1] > 2:
             result[f"pairwise_tv{suffix}"] = _pairwise_variation(states, action, log_prob, logits.shape[-1], present)
     return result
 
 
-def _own_steps(figure: Tensor, data: TensorDictBase) -> Tensor:
-    """Means over D ``[R, B]`` of figures ``[R, A]`` that are 0 after an agent has left, as means over its own steps."""
+def _mean_over_agents(figure: Tensor, data: TensorDictBase) -> Tensor:
+    """Means over D ``[R, B]`` of figures ``[R, A]`` that are 0 where an agent is not there, as one of its own steps."""
     weight = weights(data)
-    return figure if weight is None else figure * weight.amax(1)
+    if weight is None:
+        return figure.mean(-1)
+    return (figure * weight.amax(1)).sum(-1) / agents_with_steps(weight, figure.shape[-1])
 
 
 def _pairwise_variation(
@@ -141,22 +143,25 @@ def _pairwise_variation(
         log_prob: log pi_theta_i of them, ``[R, B, A]`` (nats).
         n_actions: of each agent.
         present: which agents have not left, ``[R, B, A]`` bool, the same in equal states; None: all. A pair is compared
-            where both are there.
+            where both are there; one that never meets is none.
     """
     n_agents, total = action.shape[-1], torch.zeros(len(action), device=action.device)
+    pairs: Tensor | int = 0
     for first in range(n_agents - 1):  # with each of the agents after it, which stand in for more seeds
         others = slice(first + 1, None)
         pair = action[..., first, None] * n_actions + action[..., others]
         joint_log_prob = log_prob[..., first, None] + log_prob[..., others]
         scale: Tensor | float = 1.0
+        met: Tensor | int = n_agents - 1 - first
         if present is not None:  # elsewhere they have no choice, which adds 0
             both = present[..., first, None] & present[..., others]
             pair, joint_log_prob = torch.where(both, pair, 0), torch.where(both, joint_log_prob, 0.0)
-            scale = both.shape[1] / both.sum(1).clamp(min=1)
+            scale, met = both.shape[1] / both.sum(1).clamp(min=1), both.any(1).sum(-1)
         rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (pair, joint_log_prob)]
         of_pairs = _variation(states.repeated(pair.shape[-1]), *rows)
         total += (of_pairs.unflatten(0, (len(action), -1)) * scale).sum(1)
-    return total / (n_agents * (n_agents - 1) / 2)
+        pairs = pairs + met
+    return total / (pairs if isinstance(pairs, int) else pairs.clamp(min=1))
 
 
 def total_variation(state: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
@@ -260,7 +265,7 @@ def likelihood_error(
         held_out = streams.permutation(action.shape[1]) < action.shape[1] // 5  # [R, B]
         of_agents = logits.transpose(1, 2), action.mT, held_out.unsqueeze(1).expand(-1, n_agents, -1)
         agent = fitted_kl(observation, *of_agents, hidden, *own)
-        result[f"agent_kl{suffix}"] = _own_steps(agent, data).mean(-1)
+        result[f"agent_kl{suffix}"] = _mean_over_agents(agent, data)
         if n_actions**n_agents <= max_joint_actions:
             result[f"joint_kl{suffix}"] = fitted_kl(
                 data.get(keys.STATE),

@@ -115,7 +115,7 @@ class Seed {
     losses.critic += double(u_.critic_coeff) * total / count;
   }
 
-  // Over D, means over rows and agents.
+  // Over D, means over rows and agents, of those that have a step.
   Drift drift_of(int seed) {
     Drift drift;
     const int64_t start = int64_t(seed) * u_.rows() * u_.agents;
@@ -123,8 +123,15 @@ class Seed {
       add_drift(u_, agents_[a], u_.parameters + (start + a) * u_.actions, eight_, rows, output, policies_.stride(),
                 drift);
     });
-    const double numbers = double(u_.rows()) * u_.agents;
+    const double numbers = double(u_.rows()) * std::max(1, with_steps());
     return {drift.kl / numbers, drift.clipped / numbers, drift.entropy / numbers};
+  }
+
+  int with_steps() const {
+    int agents = 0;
+    for (const Agent& agent : agents_)
+      agents += std::any_of(agent.weight.begin(), agent.weight.end(), [](float weight) { return weight != 0.0f; });
+    return agents;
   }
 
   // Mean KL(old || new) of one agent over D; with `compound` its ratios are multiplied into it.

@@ -21,7 +21,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
-from lit_maprops.envs.ends import own_done, own_terminated, weighted, weights
+from lit_maprops.envs.ends import agents_with_steps, own_done, own_terminated, weighted, weights
 from lit_maprops.stacked.graphs import can_record
 from lit_maprops.stacked.optimizer import SeedAdam, clip_grad_norm
 from lit_maprops.stacked.streams import SeedStreams
@@ -265,15 +265,15 @@ class PPO(Learner):
     @torch.no_grad()
     def _drift(self, data: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Exact KL(old || new), share of clipped ratios and entropy over D, means over agents: each ``[R]``."""
-        rows, data = data.shape[1], self.policies.share(begun(self.policies, data, self.burn_in), self.team.every)
+        rows, agents = data.shape[1], agents_with_steps(data.get(keys.WEIGHT, None), data.get(keys.PARAMETERS).shape[2])
+        data = self.policies.share(begun(self.policies, data, self.burn_in), self.team.every)
         new, family = self.policies.parameters_in(data), self.policies.family
         kl = family.kl_divergence(data.get(keys.PARAMETERS), new)
         log_prob = family.log_prob(new, data.get(keys.ACTION))
         ratio = (log_prob - data.get(keys.LOG_PROB)).exp()
         clipped = ((ratio - 1).abs() > self.clip_epsilon).float()
-        weight = data.get(keys.WEIGHT, None)
-        figures = (weighted(value, weight) for value in (kl, clipped, family.entropy(new)))
-        means = [value.sum((1, 2)) / (rows * value.shape[2]) for value in figures]
+        figures = (weighted(value, data.get(keys.WEIGHT, None)) for value in (kl, clipped, family.entropy(new)))
+        means = [value.sum((1, 2)) / (rows * agents) for value in figures]
         self.team.add_(means)
         return means[0], means[1], means[2]
 

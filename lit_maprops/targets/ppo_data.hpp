@@ -1,5 +1,6 @@
 // What a call of ppo.cpp hands over, and the parts of it that one seed needs.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "adam.hpp"

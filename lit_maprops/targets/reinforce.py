@@ -11,7 +11,7 @@ from typing_extensions import override
 from lit_maprops import keys
 from lit_maprops.buffer import Buffer
 from lit_maprops.envs import Task
-from lit_maprops.envs.ends import own_done, weighted, weights
+from lit_maprops.envs.ends import agents_with_steps, own_done, weighted, weights
 from lit_maprops.system.argument_types import ClosedUnitInterval, Count, LearningRate
 from lit_maprops.targets.learner import Learner
 
@@ -60,7 +60,7 @@ class Reinforce(Learner):
         loss.sum().backward()
         entropy = self.policies.family.entropy(parameters)
         entropy = weighted(entropy, None if weight is None else weight[:, own])
-        entropy = entropy.sum((1, 2)) / (rows * entropy.shape[2])
+        entropy = entropy.sum((1, 2)) / (rows * agents_with_steps(weight, entropy.shape[2]))
         stats = {"policy_loss": loss.detach(), "entropy": entropy.detach()}
         self.sum_over_team(stats)
         if self.learning is not None:

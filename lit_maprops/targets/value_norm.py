@@ -1,8 +1,9 @@
 """Value normalization: the critic learns value targets on one scale, whatever the size of returns.
 
 MAPPO's (Yu et al. 2022, appendix; its code's ``ValueNorm``, TorchRL's ``PopArtValueNorm``): mean and mean square of the
-targets, averaged exponentially and without bias. The critic's last layer stays as it is when they move; ``PopArt``
-rescales it, so that values stay what they were (van Hasselt et al. 2016, arXiv 1602.07714).
+targets, averaged exponentially and without bias, here in double precision: in single, mean square minus squared mean
+leaves nothing of a deviation that is a hundredth of the mean. The critic's last layer stays as it is when they move;
+``PopArt`` rescales it, so that values stay what they were (van Hasselt et al. 2016, arXiv 1602.07714).
 """
 
 import torch
@@ -13,25 +14,27 @@ from lit_maprops.envs.ends import weighted
 from lit_maprops.stacked.nets import StackedNet
 
 BETA = 0.99999  # of the average, per target update
-SMALLEST = 1e-5  # variance, and share of the average that is not the 0 it began with (as in MAPPO's code)
+SMALLEST = (
+    1e-5  # share of the average that is not the 0 it began with (MAPPO's code), variance (TorchRL; MAPPO's: 1e-2)
+)
 
 
 class ValueNorm(nn.Module):
-    """Statistics of value targets, every seed's and agent's own.
+    """Statistics of value targets, every seed's and agent's own; an agent's stay in updates without a step of it.
 
     Args:
         n_seeds: R.
         n_agents: A.
     """
 
-    mean: Tensor  # [R, A], averages that begin with 0
-    square: Tensor  # [R, A]
-    share: Tensor  # [R, A], what is not that 0
+    mean: Tensor  # [R, A] float64, averages that begin with 0
+    square: Tensor  # [R, A] float64
+    share: Tensor  # [R, A] float64, what is not that 0
 
     def __init__(self, n_seeds: int, n_agents: int) -> None:
         super().__init__()
         for name in ("mean", "square", "share"):
-            self.register_buffer(name, torch.zeros(n_seeds, n_agents))
+            self.register_buffer(name, torch.zeros(n_seeds, n_agents, dtype=torch.float64))
 
     @torch.no_grad()
     def update(self, target: Tensor, weight: Tensor | None, learning: Tensor | None) -> None:
@@ -42,16 +45,17 @@ class ValueNorm(nn.Module):
             weight: of each, ``[R, B, A]``, with mean 1; None: all 1. See ``envs.ends.weights``.
             learning: ``[R]`` bool, seeds that take part; None: all.
         """
-        target = target.squeeze(-1)
-        new = *self._means(target, weight), torch.ones_like(self.share)
+        mean, square, moves = self._newest(target.squeeze(-1).double(), weight)
+        if learning is not None:
+            moves = moves & learning.to(moves.device).unsqueeze(1)
+        new = (mean, square, torch.ones_like(self.share))
         for average, value in zip((self.mean, self.square, self.share), new, strict=True):
-            moved = BETA * average + (1 - BETA) * value
-            taken = moved if learning is None else torch.where(learning.to(moved.device).unsqueeze(1), moved, average)
-            average.copy_(taken)
+            average.copy_(torch.where(moves, BETA * average + (1 - BETA) * value, average))
 
-    def _means(self, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Of targets ``[R, B, A]`` and of their squares, ``[R, A]``."""
-        return weighted(target, weight).mean(1), weighted(target.square(), weight).mean(1)
+    def _newest(self, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Means of targets ``[R, B, A]`` and of their squares, and bool: whose there are any. ``[R, A]`` each."""
+        there = torch.ones_like(self.share).bool() if weight is None else weight.amax(1) > 0
+        return weighted(target, weight).mean(1), weighted(target.square(), weight).mean(1), there
 
     def normalize(self, value: Tensor) -> Tensor:
         """From units of return to the critic's: ``[R, *B, A, 1]``."""
@@ -65,12 +69,12 @@ class ValueNorm(nn.Module):
 
     def _for(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, in a shape that goes with ``value``."""
-        mean, deviation = self.statistics()
+        mean, deviation = (figure.to(value.dtype) for figure in self.statistics())
         shape = (len(mean), *(1,) * (value.dim() - 3), mean.shape[1], 1)
         return mean.view(shape), deviation.view(shape)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of value targets so far, ``[R, A]`` (return)."""
+        """Mean and standard deviation of value targets so far, ``[R, A]`` float64 (return)."""
         share = self.share.clamp(min=SMALLEST)
         mean = self.mean / share
         return mean, (self.square / share - mean.square()).clamp(min=SMALLEST).sqrt()
@@ -104,16 +108,19 @@ class PopArt(ValueNorm):
         new_mean, new_deviation = self.statistics()
         weights, bias = self._last_layer()
         own = slice(bias.shape[1])  # of a shared output, any agent's
-        scale = (deviation / new_deviation)[:, own]
+        scale = (deviation / new_deviation)[:, own].to(weights.dtype)
         weights.mul_(scale.unsqueeze(-1))
-        bias.mul_(scale).add_(((mean - new_mean) / new_deviation)[:, own])
+        bias.mul_(scale).add_(((mean - new_mean) / new_deviation)[:, own].to(bias.dtype))
 
     @override
-    def _means(self, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        each = super()._means(target, weight)
+    def _newest(self, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        mean, square, there = super()._newest(target, weight)
         if self._last_layer()[1].shape[1] == target.shape[2]:
-            return each
-        return each[0].mean(1, keepdim=True).expand_as(each[0]), each[1].mean(1, keepdim=True).expand_as(each[1])
+            return mean, square, there
+        agents = there.sum(1, keepdim=True).clamp(min=1)  # the mean of one that is not there is 0
+        of_all = (figure.sum(1, keepdim=True) / agents for figure in (mean, square))
+        mean, square = (figure.expand_as(there) for figure in of_all)
+        return mean, square, there.any(1, keepdim=True).expand_as(there)
 
     @override
     def statistics(self) -> tuple[Tensor, Tensor]:

@@ -65,11 +65,29 @@ def test_the_fitted_error_of_an_agent_is_over_its_own_steps():
     assert all((value > -1e-6).all() for value in error.values()), error  # up to rounding
     plain = likelihood_error(data.exclude(keys.END), streams(SEEDS), [8], steps=10)
     share = (data.get(keys.END)[..., 1] == RUNS).float().mean(1)
-    # Agent 0 adds 0 to both sums; agent 1's figure grows by the reciprocal of its share of the steps, agent 2's not.
-    difference = (error["agent_kl"] - plain["agent_kl"]) * AGENTS
+    # Agent 0 adds 0 and is counted in one mean; agent 1's figure grows by the reciprocal of its share, agent 2's not.
+    difference = error["agent_kl"] * (AGENTS - 1) - plain["agent_kl"] * AGENTS
     assert (difference >= -1e-7).all() and (share < 1).all()
     bound = plain["agent_kl"] * AGENTS * (1 / share - 1)
     assert (difference <= bound + 1e-6).all()
+
+
+def test_an_agent_that_is_never_there_is_in_no_mean():
+    """Figures are those of the others by themselves, who are four agents: three and one pair more to be left out."""
+    _, few = random_data(SEEDS, STATES, AGENTS, ACTIONS, ROWS)
+    end = torch.zeros(SEEDS, ROWS, AGENTS, dtype=torch.uint8)
+    few.set(keys.END, end)
+    many, batch = few.empty(), [SEEDS, ROWS]
+    idle = torch.full((*batch, 1, ACTIONS), -torch.inf)
+    idle[..., 0] = 0.0
+    many.set(keys.STATE_INDEX, few.get(keys.STATE_INDEX))
+    many.set(keys.END, torch.cat([end, torch.full((*batch, 1), TERMINATED, dtype=torch.uint8)], -1))
+    many.set(keys.PARAMETERS, torch.cat([few.get(keys.PARAMETERS), idle], 2))
+    many.set(keys.ACTION, torch.cat([few.get(keys.ACTION), torch.zeros(*batch, 1, dtype=torch.int64)], -1))
+    alone, beside = tabular_error(few, streams(SEEDS)), tabular_error(many, streams(SEEDS))
+    for name in ("joint_tv", "agent_tv", "pairwise_tv"):
+        assert (alone[name] > 0).all()
+        torch.testing.assert_close(beside[name], alone[name])
 
 
 def test_components_of_agents_that_left_do_not_count():

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from lit_maprops import keys
 from lit_maprops.distributions.families import Categorical
-from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED, weighted, weights
+from lit_maprops.envs.ends import ABSENT, RUNS, TERMINATED, TRUNCATED, weighted, weights
 from lit_maprops.metrics.gradients import policy_gradient
+from lit_maprops.native.build import why_none
 
 LEARNED = {"Reinforce": {"hidden": [8]}, "IPPO": SMALL | {"minibatches": 1, "epochs": 2}}
 
@@ -78,6 +79,36 @@ def test_where_nobody_leaves_nothing_changes_to_the_bit(name):
     watched.update(filled(data.copy().set(keys.END, end).set(("next", *keys.END), end.clone())))
     for expected, found in zip(plain.parameters(), watched.parameters(), strict=True):
         assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.parametrize("name", [*PPOS, "HAPPO", "Reinforce"])
+def test_an_agent_without_a_step_is_in_no_figure(name, engine):
+    """KL and entropy are those of the agent that is there, by whose KL the update stops."""
+    learner = built(name, **{} if name == "Reinforce" else SMALL | {"epochs": 2})
+    if name != "Reinforce":
+        randomize_heads(learner)
+    data = leaving(learner)
+    end = torch.zeros(*data.batch_size, 2, dtype=torch.uint8)
+    end[..., 0] = ABSENT
+    data.set(keys.END, end).set(("next", *keys.END), end.clone())
+    family = learner.policies.family
+    data.set(keys.PARAMETERS, family.idle(data.get(keys.PARAMETERS), end != RUNS))
+    data.get(keys.ACTION)[..., 0] = 0
+    data.set(keys.LOG_PROB, family.log_prob(data.get(keys.PARAMETERS), data.get(keys.ACTION)))
+    if engine == "native":
+        if reason := why_none() or learner.why_not_native():
+            pytest.skip(reason)
+        learner.native = True
+    before = family.entropy(learner.policies.parameters_in(data))
+    figures = learner.update(filled(data))
+    new = learner.policies.parameters_in(data)
+    entropy = before if name == "Reinforce" else family.entropy(new)
+    torch.testing.assert_close(figures["entropy"], entropy[..., 1].flatten(1).mean(1), rtol=1e-5, atol=1e-6)
+    if name != "Reinforce":
+        kl = family.kl_divergence(data.get(keys.PARAMETERS), new)[..., 1].flatten(1).mean(1)
+        assert (kl > 0).all()
+        torch.testing.assert_close(figures["target_kl"], kl, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PPOS)

@@ -49,7 +49,7 @@ def test_values_stay_when_the_statistics_move(kind):
         assert (moved <= 1e-5 * (mean.abs() + deviation)).all()  # what a float32 in these units can hold
     mean, deviation = learner.normalizer.statistics()
     seen = torch.cat([targets(round_) for round_ in range(4)], 1).squeeze(-1)
-    wanted, square = seen.mean(1), seen.square().mean(1)
+    wanted, square = seen.double().mean(1), seen.double().square().mean(1)
     if "shared" in kind:  # by all agents, who have one output
         wanted, square = (value.mean(1, keepdim=True).expand(-1, 2) for value in (wanted, square))
     torch.testing.assert_close(mean, wanted, rtol=1e-3, atol=0)
@@ -86,6 +86,28 @@ def test_seeds_that_do_not_learn_keep_their_bits():
     assert changed.tolist() == [True, False, True] and learner.critic.net.flat.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", ["central", "own, shared"])
+def test_an_agent_without_a_step_moves_nothing(kind):
+    """With one output for all agents the statistics are those of the agents that are there."""
+    name, arguments = KINDS[kind]
+    learner = built(name, **SMALL | arguments, value_norm="popart")
+    randomize_heads(learner)
+    learner.normalizer.update(targets(0), None, None)
+    mean, deviation = learner.normalizer.statistics()
+    weight = torch.ones_like(targets(1)[..., 0])
+    weight[..., 1] = 0.0
+    learner.normalizer.update(targets(1), weight, None)
+    new_mean, new_deviation = learner.normalizer.statistics()
+    assert ((new_mean - mean)[:, 0].abs() > 0.01).all()
+    if "shared" not in kind:
+        assert torch.equal(new_mean[:, 1], mean[:, 1]) and torch.equal(new_deviation[:, 1], deviation[:, 1])
+        return
+    before = targets(0).double().mean((1, 2, 3))
+    torch.testing.assert_close(
+        new_mean[:, 1], (before + targets(1)[:, :, 0].double().mean((1, 2))) / 2, rtol=1e-3, atol=0
+    )
+
+
 @pytest.mark.parametrize("kind", ["central", "own, shared", "in turn"])
 def test_an_update_learns_in_the_new_units(kind):
     """Its targets are normalized by what they are part of, and what the critic put out is said in the same units."""
@@ -97,7 +119,7 @@ def test_an_update_learns_in_the_new_units(kind):
     data = filled(batch).trajectories()
     value, _, target = learner._estimates(data)
     prepared = learner._prepare(data)
-    mean, deviation = (each.view(SEEDS, 1, 2, 1) for each in learner.normalizer.statistics())
+    mean, deviation = (each.float().view(SEEDS, 1, 2, 1) for each in learner.normalizer.statistics())
     wanted = (target.flatten(1, 3) - mean) / deviation
     torch.testing.assert_close(prepared.get(keys.VALUE_TARGET), wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(

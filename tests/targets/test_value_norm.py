@@ -27,6 +27,35 @@ def test_it_is_torchrls_for_every_seed_and_agent():
     torch.testing.assert_close(own.denormalize(own.normalize(value)), value)
 
 
+@pytest.mark.parametrize(("mean", "deviation", "updates"), [(99, 0.5, 7_000), (1_000, 1.0, 2_000), (0.5, 2.0, 2_000)])
+def test_a_deviation_far_smaller_than_the_mean_lasts(mean, deviation, updates):
+    """Against plain averages, which the exponential ones nearly are in as many updates; single precision ends at 0."""
+    own, draws = ValueNorm(1, 1), generator(0)
+    seen = []
+    for _ in range(updates):
+        seen.append(mean + deviation * torch.randn(1, 64, 1, 1, generator=draws))
+        own.update(seen[-1], None, None)
+    values = torch.cat(seen, 1).double()
+    found_mean, found = own.statistics()
+    assert found_mean.item() == pytest.approx(values.mean().item(), rel=1e-5, abs=0.001)
+    assert found.item() == pytest.approx(values.std().item(), rel=0.01)
+    assert own.normalize(seen[-1]).dtype == torch.float32
+
+
+def test_an_agent_without_a_step_keeps_its_statistics():
+    """Units 10 and 3 of two agents, of whom the second is in the first update alone, as if it were the only one."""
+    both = torch.tensor([10.0, 3.0]).view(2, 1) + torch.randn(1, 50, 2, 1, generator=generator(1))
+    own, once = ValueNorm(1, 2), ValueNorm(1, 2)
+    once.update(both, None, None)
+    weight = torch.ones(1, 50, 2)
+    own.update(both, weight, None)
+    weight[..., 1] = 0.0
+    for round_ in range(3):
+        own.update(both + round_, weight, None)
+    for found, expected in zip(own.statistics(), once.statistics(), strict=True):
+        assert torch.equal(found[:, 1], expected[:, 1]) and not torch.equal(found[:, 0], expected[:, 0])
+
+
 def test_steps_without_weight_count_for_nothing_and_seeds_that_do_not_learn_stay():
     target = torch.randn(2, 6, 2, 1, generator=generator())
     own, few = ValueNorm(2, 2), ValueNorm(2, 2)
