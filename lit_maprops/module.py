@@ -147,9 +147,13 @@ class LitMAPROPS(ResumableRun):
         """Check that the settings go together, and build the networks; writes nothing. Idempotent.
 
         Raises:
-            ConfigError: settings that cannot go together.
+            ConfigError: settings that cannot go together, or other data than before.
         """
         if hasattr(self, "task"):
+            told = (
+                "this LitMAPROPS has been given another MultiAgentData before, whose task its networks were made for: "
+            )
+            check(data is self.data, f"{told}give that one (its attribute data), or make a new LitMAPROPS")
             return
         total, n = self.total_env_steps, data.target_batch_size
         check(
@@ -215,7 +219,12 @@ class LitMAPROPS(ResumableRun):
 
     @override
     def on_fit_start(self) -> None:
-        """Start, or continue from a checkpoint, the collection."""
+        """Start the collection, or continue it from a checkpoint or from where an earlier fit of this module ended.
+
+        Raises:
+            ConfigError: an earlier fit was broken off in the middle of an iteration.
+        """
+        self.take_up()
         for part in (self.behavior, self.learner):
             part.move_streams(self.device)
         self.behavior.reset(None)
@@ -269,7 +278,8 @@ class LitMAPROPS(ResumableRun):
 
     @override
     def on_train_end(self) -> None:
-        """Give back what ``on_train_start`` took."""
+        """Give back what ``on_train_start`` took; another fit of this module goes on from here."""
+        self.fit_ended()
         if self.clock is not None:
             self.clock.stop()
         self.clock, self.learner.stepper, self._steppers = None, None, []

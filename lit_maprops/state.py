@@ -21,6 +21,7 @@ from lit_maprops.envs.faults import Faults
 from lit_maprops.stacked.ranks import Ranks
 from lit_maprops.stacked.streams import SeedStreams
 from lit_maprops.system.checkpoint import CHECKPOINT_KEY, check_continues, check_fits, check_head, own_state
+from lit_maprops.system.errors import check
 from lit_maprops.targets import Learner
 
 SEED_PARTS = ("state_dict", "optimizer_states", CHECKPOINT_KEY)  # of a checkpoint, whose tensors start with R
@@ -60,7 +61,8 @@ class ResumableRun(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self._saved: dict[str, Any] | None = None  # of a checkpoint, until the fit starts
+        self._saved: dict[str, Any] | None = None  # of a checkpoint, or of an earlier fit's end, until the fit starts
+        self._has_ended = False  # a fit of this module, between two target iterations
 
     @property
     def env_steps(self) -> int:
@@ -96,8 +98,24 @@ class ResumableRun(LightningModule):
             "quarantined": self.quarantined,
         }
 
+    def fit_ended(self) -> None:
+        """Let another fit of this module continue from here."""
+        self._has_ended = True
+
+    def take_up(self) -> None:
+        """Before the parts of a fit are made: where no checkpoint was loaded, remember how an earlier fit left them.
+
+        Raises:
+            ConfigError: it was broken off in the middle of a target iteration.
+        """
+        if self._saved is None and self._has_ended:
+            self._saved = self.run_state()
+        told = "an earlier fit of this LitMAPROPS was broken off: continue with the <ckpt_path> of a checkpoint, or "
+        check(self._saved is not None or self.iteration == 0, f"{told}make a new LitMAPROPS")
+        self._has_ended = False
+
     def restore_saved(self) -> None:
-        """Continue from the checkpoint that was loaded, if any, once the parts of a fit are there."""
+        """Continue from the checkpoint that was loaded, or the last fit's end, once the parts of a fit are there."""
         saved, self._saved = self._saved, None
         if saved is None:
             return

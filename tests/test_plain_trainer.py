@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_maprops.cli.main import main
 from lit_maprops.data import MultiAgentData
+from lit_maprops.envs import MatrixGame
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.options import parsed
 from lit_maprops.system.errors import ConfigError
@@ -83,6 +84,52 @@ def test_resume_through_ckpt_path(fit: Callable[..., Path], tmp_path: Path, env:
     assert resumed.iteration == resumed.data.iterations and differing(resumed, folder) == []
     # A checkpoint of the command line continues on a plain Trainer, too, and a complete one has nothing left to do.
     assert differing(trained(env=env, ckpt_path=str(folder / "checkpoints/last.ckpt")), folder) == []
+
+
+@pytest.mark.parametrize("env", ["MatrixGame", "BoulderPush"])
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_another_fit_goes_on_where_the_last_one_ended(fit: Callable[..., Path], env: str, engine: str) -> None:
+    """Bit for bit, without a checkpoint, also after an evaluation."""
+    options = ["--model.engine", engine]
+    folder = fit("x", *options, env=env)
+    model, data = made(env, *options)
+    n = data.target_batch_size
+    for steps in (2, 3):
+        Trainer(**QUIET, **NOTHING, max_steps=steps * n).fit(model, datamodule=data)
+        Trainer(**QUIET, **NOTHING).validate(model, datamodule=data, verbose=False)
+        assert model.iteration == steps and differing(model, folder)
+    Trainer(**QUIET, **NOTHING).fit(model, datamodule=data)
+    assert model.iteration == data.iterations and differing(model, folder) == []
+    Trainer(**QUIET, **NOTHING).fit(model, datamodule=data)  # nothing is left to do
+    assert differing(model, folder) == []
+
+
+def test_a_fit_that_was_broken_off_is_not_taken_up_in_the_middle(tmp_path: Path) -> None:
+    class Breaks(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+            if pl_module.iteration == 3:
+                raise RuntimeError("of a callback")
+
+    model, data = made()
+    saved = ModelCheckpoint(tmp_path, save_last=True)
+    with pytest.raises(RuntimeError, match="of a callback"):
+        Trainer(**QUIET, **NOTHING | {"enable_checkpointing": True}, callbacks=[saved, Breaks()]).fit(
+            model, datamodule=data
+        )
+    with pytest.raises(ConfigError, match="was broken off: continue with the ckpt_path of a checkpoint, or make a new"):
+        Trainer(**QUIET, **NOTHING).fit(model, datamodule=data)
+    Trainer(**QUIET, **NOTHING).fit(model, datamodule=data, ckpt_path=saved.last_model_path, weights_only=True)
+    assert model.iteration == data.iterations
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_module_stays_with_its_data(stage: str) -> None:
+    """It was made for another task, and would play and tell of that one."""
+    model, data = made()
+    Trainer(**QUIET, **NOTHING).fit(model, datamodule=data)
+    other = MultiAgentData(MatrixGame([[0.0, 0.0], [0.0, 5.0]]), target_batch_size=8)
+    with pytest.raises(ConfigError, match=r"another MultiAgentData before.*: give that one \(its attribute data\), or"):
+        getattr(Trainer(**QUIET, **NOTHING), stage)(model, datamodule=other)
 
 
 def test_the_learning_rate_ends_above_zero() -> None:
