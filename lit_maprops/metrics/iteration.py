@@ -1,5 +1,7 @@
 """What one target iteration reports, and its means over seeds; formulas in docs/metrics.md."""
 
+import math
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -85,11 +87,10 @@ def _standard_errors(row: PerSeed) -> dict[str, float]:
 
 
 def _evaluation_means(evaluations: dict[str, Evaluation] | None) -> dict[str, float]:
+    """Of returns over the seeds that have one; of success rates over all, or a seed that diverges would raise them."""
     means = {}
     for kind in ("greedy", "stochastic"):
-        for field in ("success_rate", "episode_return"):
-            value = float("nan")
-            if evaluations is not None:
-                value = Evaluation.mean(getattr(evaluations[kind], field))
-            means[f"eval/{kind}_{field}"] = value
+        found = None if evaluations is None else evaluations[kind]
+        means[f"eval/{kind}_success_rate"] = math.nan if found is None else found.mean_success_rate
+        means[f"eval/{kind}_episode_return"] = math.nan if found is None else Evaluation.mean(found.episode_return)
     return means

@@ -9,7 +9,8 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from lit_maprops import keys
-from lit_maprops.metrics.iteration import batch_metrics, behavior_metrics
+from lit_maprops.metrics.evaluate import Evaluation
+from lit_maprops.metrics.iteration import batch_metrics, behavior_metrics, means_over_seeds
 
 SEEDS, STEPS, ENVS, AGENTS = 4, 7, 3, 2
 
@@ -91,3 +92,14 @@ def test_every_statistic_of_behavior_updates_is_averaged_under_its_own_name() ->
         expected = [mean([float(values[seed]) for values in updates[name]]) for seed in range(SEEDS)]
         assert found[column].tolist() == pytest.approx(expected), column
     assert behavior_metrics({}) == {}
+
+
+def test_a_seed_that_diverged_raises_no_success_rate() -> None:
+    """What early stopping looks at is what summary.json says."""
+    figures = Evaluation(torch.tensor([1.0, math.nan, 0.0, 1.0]), torch.tensor([3.0, math.nan, 1.0, 2.0]))
+    silent = Evaluation(torch.full((4,), math.nan), torch.tensor([3.0, math.nan, 1.0, 2.0]))
+    means = means_over_seeds({}, {"greedy": figures, "stochastic": silent})
+    assert means["eval/greedy_success_rate"] == figures.mean_success_rate == 0.5
+    assert means["eval/greedy_episode_return"] == means["eval/stochastic_episode_return"] == 2.0
+    assert math.isnan(means["eval/stochastic_success_rate"])  # the task tells none
+    assert all(math.isnan(mean) for mean in means_over_seeds({}, None).values())
