@@ -18,7 +18,7 @@ collected batch adds time: the buffer holds ``[R, T, E, ...]`` in time order and
 | ``LOG_PROB`` | [R, E, A] f32 | log pi_theta_i of the action: PPO's denominator (nats) |
 | ``TARGET_LOG_PROB`` | [R, E] f32 | log pi_theta of the joint action (nats) |
 | ``BEHAVIOR_LOG_PROB`` | [R, E] f32 | log pi_phi of the joint action (nats) |
-| ``BEHAVIOR_KL`` | [R, E] f32 | KL(pi_theta, pi_phi) in the state, exact (nats) |
+| ``BEHAVIOR_KL`` | [R, E] f32 | KL(pi_theta, pi_phi) in the state (nats), see ``Choice`` |
 | ``REWARD`` (under ``"next"``) | [R, E, A, 1] f32 | reward of each agent |
 | ``DONE`` (under ``"next"``) | [R, E, 1] bool | episode over |
 | ``TERMINATED``, ``TRUNCATED`` (likewise) | [R, E, 1] bool | by the task's rules; by the time limit |

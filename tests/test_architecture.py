@@ -63,7 +63,7 @@ INSIDE = {
         ["task_env"],
         ["watched"],
         ["pictures"],
-        ["base", "ends", "faults", "global_generators"],
+        ["base", "ends", "faults", "global_generators", "one_hot"],
     ],
 }
 

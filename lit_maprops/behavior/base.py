@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
     action: Tensor  # [R, E, A] int64, or [R, E, A, D] float32
     behavior_log_prob: Tensor  # [R, E], log pi_phi of the joint action (nats)
-    kl: Tensor  # [R, E], KL(pi_theta || pi_phi) in each state, exact (nats)
+    kl: Tensor  # [R, E], KL(pi_theta || pi_phi) in each state (nats): exact or without bias; NaN where infinite
 
 
 class BehaviorPolicy(Configurable, nn.Module, ABC):

@@ -15,6 +15,7 @@ from typing_extensions import TypeAliasType, override
 from lit_maprops.envs.base import Interface, State, Task, Transition
 from lit_maprops.envs.foraging import names as foraging_names
 from lit_maprops.envs.foraging import render as foraging_render
+from lit_maprops.envs.one_hot import one_hot
 from lit_maprops.stacked.device_cache import DeviceCache
 from lit_maprops.system.argument_types import Cost, Count, NonNegativeInt, Range
 from lit_maprops.system.errors import check, check_count
@@ -244,9 +245,9 @@ class Foraging(Task):
     def _state_vector(self, state: State) -> Tensor:
         cells = torch.cat([state["agents"], state["food"]], -2)
         vectors = [
-            _one_hot(cells, 0, self.size).flatten(-2),
-            _one_hot(state["agent_level"], 1, self.max_player_level + 1),
-            _one_hot(state["food_level"], 1, self.top_food_level + 1),
+            one_hot(cells, 0, self.size).flatten(-2),
+            one_hot(state["agent_level"], 1, self.max_player_level + 1),
+            one_hot(state["food_level"], 1, self.top_food_level + 1),
         ]
         return torch.cat([vector.flatten(-2) for vector in vectors], -1)
 
@@ -286,9 +287,3 @@ def _random_cell(free: Tensor, chance: Tensor) -> Tensor:
     count = free.cumsum(-1, dtype=torch.int16)
     skipped = (chance * count[..., -1]).short()
     return (count <= skipped.unsqueeze(-1)).sum(-1)
-
-
-def _one_hot(values: Tensor, first: int, end: int) -> Tensor:
-    """``[*B] -> [*B, end - first]`` int8, columns from ``first`` on; zeros where the value is none of them."""
-    columns = torch.arange(first, end, dtype=values.dtype, device=values.device)
-    return (values.unsqueeze(-1) == columns).to(torch.int8)

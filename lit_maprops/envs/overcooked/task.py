@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
+from lit_maprops.envs.one_hot import one_hot
 from lit_maprops.envs.overcooked import render as overcooked_render
 from lit_maprops.envs.overcooked.layouts import LAYOUTS
 from lit_maprops.stacked.device_cache import DeviceCache
@@ -180,8 +181,8 @@ class Overcooked(Task):
         """Layers and numbers as in the docstring of the class."""
         agent, cooked, onions = state["agent"], state["cooked"], state["onions"]
         batch, pots = agent.shape[:-1], self._pots.on(agent.device)
-        places = _one_hot(agent, 0, self.cells)  # [*B, 2, cells]
-        facing = _one_hot(state["facing"], 0, 4)
+        places = one_hot(agent, 0, self.cells)  # [*B, 2, cells]
+        facing = one_hot(state["facing"], 0, 4)
         looks = places.unsqueeze(-2) * facing.unsqueeze(-1)  # [*B, 2, 4, cells]
         things = state["lying"].scatter(-1, agent, state["held"])
         soups = (things - _SOUP).clamp(min=0)
@@ -212,14 +213,14 @@ class Overcooked(Task):
     def _state_vector(self, state: State, facing: Tensor, left: Tensor, hurry: Tensor) -> Tensor:
         lying = state["lying"][..., self._counters.on(left.device)]
         parts = [
-            _one_hot(state["agent"] // self.width, 0, self.height),
-            _one_hot(state["agent"] % self.width, 0, self.width),
+            one_hot(state["agent"] // self.width, 0, self.height),
+            one_hot(state["agent"] % self.width, 0, self.width),
             facing,
-            _one_hot(state["held"], 1, 1 + _SOUP + _FULL),
-            _one_hot(lying, 1, 1 + _SOUP + _FULL),
-            _one_hot(state["onions"], 1, 1 + _FULL),
-            _one_hot(left, 1, 1 + _COOK_TIME),
-            _one_hot(state["cooked"], _COOK_TIME, 1 + _COOK_TIME),  # ready
+            one_hot(state["held"], 1, 1 + _SOUP + _FULL),
+            one_hot(lying, 1, 1 + _SOUP + _FULL),
+            one_hot(state["onions"], 1, 1 + _FULL),
+            one_hot(left, 1, 1 + _COOK_TIME),
+            one_hot(state["cooked"], _COOK_TIME, 1 + _COOK_TIME),  # ready
         ]
         return torch.cat([*(part.flatten(-2) for part in parts), hurry], -1)
 
@@ -234,8 +235,3 @@ class Overcooked(Task):
         pot = state["onions"] + 20 * (state["cooked"] >= _COOK_TIME)
         agent, facing, held = state["agent"], state["facing"], state["held"]
         return overcooked_render.draw(self.kitchen, self.pots, agent, facing, held, state["lying"], pot)
-
-
-def _one_hot(values: Tensor, first: int, end: int) -> Tensor:
-    """``[*B] -> [*B, end - first]`` int8, columns from ``first`` on; zeros where the value is none of them."""
-    return (values.unsqueeze(-1) == torch.arange(first, end, device=values.device)).to(torch.int8)

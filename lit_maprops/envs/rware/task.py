@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import TypeAliasType, override
 
 from lit_maprops.envs.base import Interface, State, Task, Transition
+from lit_maprops.envs.one_hot import one_hot
 from lit_maprops.envs.rware import names as rware_names
 from lit_maprops.envs.rware import render as rware_render
 from lit_maprops.envs.rware.movement import movers
@@ -232,7 +233,7 @@ class RWARE(Task):
         """Numbers as in the docstring of the class."""
         agent, reach = state["agent"], self.sensor_range
         batch, device = agent.shape[:-1], agent.device
-        looks = _one_hot(state["direction"], len(DIRECTIONS))  # [*B, A, 4]
+        looks = one_hot(state["direction"], 0, len(DIRECTIONS))  # [*B, A, 4]
         blank = _NOTHING.on(device).repeat(*batch, self.cells, 1)
         robots = torch.cat([torch.ones_like(looks[..., :1]), looks], -1)
         blank[..., :5] = blank[..., :5].scatter(-2, agent.unsqueeze(-1).expand(*agent.shape, 5), robots)
@@ -252,7 +253,7 @@ class RWARE(Task):
         loaded = (state["carried"] >= 0).to(torch.int8).unsqueeze(-1)
         own = torch.stack([column, row], -1).to(torch.int8)
         highway = self._highway.on(device)[agent].to(torch.int8).unsqueeze(-1)
-        each = [_one_hot(row, self.height), _one_hot(column, self.width), looks, loaded]
+        each = [one_hot(row, 0, self.height), one_hot(column, 0, self.width), looks, loaded]
         each.append(state["delivered"].to(torch.int8).unsqueeze(-1))
         vector = torch.cat([torch.cat(each, -1).flatten(-2), has_shelf, wanted], -1)
         return torch.cat([own, loaded, looks, highway, seen], -1), vector
@@ -281,8 +282,3 @@ def _chosen(taken: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
         chosen.append((count <= skipped.unsqueeze(-1)).sum(-1))
         taken = taken.scatter(-1, chosen[-1].unsqueeze(-1), True)
     return torch.stack(chosen, -1), taken
-
-
-def _one_hot(values: Tensor, classes: int) -> Tensor:
-    """``[*B] -> [*B, classes]`` int8."""
-    return (values.unsqueeze(-1) == torch.arange(classes, device=values.device)).to(torch.int8)
