@@ -59,9 +59,7 @@ from lit_maprops.targets import Learner
 
 FirstSeed = TypeAliasType("FirstSeed", Annotated[int, Range(0, 10**15)])
 TotalEnvSteps = TypeAliasType("TotalEnvSteps", Annotated[int, Range(1, 10**15)])
-MEASURED_UPDATES = (
-    8  # of an iteration, evenly spaced, that also measure what they reached; 8 to 15 if it has them
-)
+MEASURED_UPDATES = 8  # of an iteration, evenly spaced, that also measure what they reached; 8 to 15 if it has them
 
 
 class LitMAPROPS(ResumableRun):

@@ -82,6 +82,22 @@ class Counting(gymnasium.Env):
         return answer[:4] if self._broken == "step" else answer
 
 
+class Resting(Counting):
+    """The first agent's end comes after a step; then its last action alone is legal, and others raise."""
+
+    def __init__(self) -> None:
+        super().__init__(ends=[1, 3], masks="infos")
+
+    def _legal(self) -> Any:
+        return [[self._step < 1, self._step < 1, 1], [1, 1]]
+
+    def step(self, action: tuple[int, int]) -> Any:
+        """As Gymnasium's."""
+        if not self._legal()[0][action[0] - 1]:
+            raise ValueError("an illegal action")
+        return super().step(action)
+
+
 class Listed(Counting):
     """Infos of each agent in a list."""
 

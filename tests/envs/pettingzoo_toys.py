@@ -288,6 +288,47 @@ class StuckFromTheStart(Doors):
         return super().mask(agent) * (agent != "b" or self.count > 0)
 
 
+class Resting(Doors):
+    """The first agent's end comes after 2 steps, and it stays in agents; then its last action alone is legal."""
+
+    def mask(self, agent):
+        n = self.action_space(agent).n
+        return np.array([agent != "a" or self.count < 2] * (n - 1) + [True], dtype=np.int8)
+
+    def step(self, actions):
+        *answer, infos = super().step(actions)
+        if self.count < 4:
+            self.agents = self.possible_agents[:]
+        return *answer, {agent: {"action_mask": self.mask(agent)} for agent in infos}
+
+    def over(self, agent):
+        return agent == "a" and self.count >= 2
+
+
+class DictResting(Resting):
+    """As ``Resting``, with the mask beside the observation."""
+
+    sees = DictDoors.sees
+
+    def seen(self, actions):
+        plain = super().seen(actions)
+        return {agent: {"observation": seen, "action_mask": self.mask(agent)} for agent, seen in plain.items()}
+
+    def infos(self):
+        return {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        *rest, infos = super().step(actions)
+        return *rest, {agent: {} for agent in infos}
+
+
+class StuckSoon(Doors):
+    """The second agent has no legal action after 3 steps."""
+
+    def mask(self, agent):
+        return super().mask(agent) * (agent != "b" or self.count < 3)
+
+
 class NoSpaces(Toy):
     def observation_space(self, agent):
         return Discrete(0)
@@ -376,6 +417,7 @@ judged, judged_leaving = (SimpleNamespace(parallel_env=each) for each in (Judged
 doors, dict_doors, leaving_doors, stuck, doors_in_boxes = (
     SimpleNamespace(parallel_env=each) for each in (Doors, DictDoors, LeavingDoors, Stuck, DoorsInBoxes)
 )
+resting, dict_resting, stuck_soon = (SimpleNamespace(parallel_env=each) for each in (Resting, DictResting, StuckSoon))
 stuck_from_the_start, no_spaces = (SimpleNamespace(parallel_env=each) for each in (StuckFromTheStart, NoSpaces))
 masked, masked_later, old_reset = (SimpleNamespace(parallel_env=each) for each in (Masked, MaskedLater, OldReset))
 long, cycles, endless = (SimpleNamespace(parallel_env=each) for each in (Long, Cycles, Endless))

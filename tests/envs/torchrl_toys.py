@@ -159,6 +159,24 @@ class Groups(EnvBase):
         return TensorDict({**out, **groups}, lead)
 
 
+class Resting(Groups):
+    """The talker terminates after 2 steps; then its last action alone is legal, and others raise."""
+
+    def __init__(self):
+        super().__init__(ends="groups")
+        self.observation_spec["talker", "action_mask"] = Categorical(2, shape=(1, 3), dtype=torch.bool)
+
+    def look(self, flags, rewards=None):
+        seen = super().look(flags, rewards)
+        seen["talker", "action_mask"] = torch.tensor([[self.count < 2, self.count < 2, True]])
+        return seen
+
+    def _step(self, tensordict):
+        if self.count >= 2 and tensordict["talker", "action"] != 2:
+            raise ValueError("an illegal action")
+        return super()._step(tensordict)
+
+
 def make(**options) -> EnvBase:
     return Groups(**options)
 

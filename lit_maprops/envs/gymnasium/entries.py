@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_maprops.envs.pettingzoo.masks import idle_action
 from lit_maprops.system.errors import check
 
 _MASK, _SUCCESS = "action_mask", ("success", "is_success")
@@ -21,8 +22,8 @@ class EntryEnv:
     """One Gymnasium environment, played as PettingZoo's parallel interface says.
 
     A reward, an end or a verdict of success that is a single one is every agent's. An agent whose own end has come acts
-    no more: the environment is given the first of its actions, or zeros. Legal actions are the ``action_mask`` of the
-    infos, an entry for each agent, or what ``get_avail_actions`` says; the global state is that of a method ``state``
+    no more: the environment is given the first of its legal actions, or zeros. Legal actions are the ``action_mask``
+    of the infos, an entry for each agent, or what ``get_avail_actions`` says; the global state is that of ``state``
     or ``get_state``.
 
     Args:
@@ -47,6 +48,7 @@ class EntryEnv:
         self._acts, self._sees = acts, sees
         self.possible_agents = list(acts)
         self.agents: list[str] = []
+        self._newest: dict[str, Any] = {}
 
     @property
     def max_episode_steps(self) -> int | None:
@@ -77,7 +79,8 @@ class EntryEnv:
         if not isinstance(first, tuple) or len(first) != 2:
             raise ValueError("its reset gives no observations and infos, as Gymnasium's has since 0.26")
         self.agents = self.possible_agents[:]
-        return self._each("observations", first[0]), self._infos(first[1])
+        self._newest = self._infos(first[1])
+        return self._each("observations", first[0]), self._newest
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """Step under the actions of ``agents``.
@@ -85,7 +88,11 @@ class EntryEnv:
         Raises:
             ValueError: something is not given for each agent, or an agent acts after its end.
         """
-        each = {name: actions.get(name, _nothing(space)) for name, space in self._acts.items()}
+        masks = {name: info.get(_MASK) for name, info in self._newest.items() if name in self._acts}
+        each = {
+            name: actions[name] if name in actions else idle_action(space, masks[name])
+            for name, space in self._acts.items()
+        }
         stepped = self._env.step(each if self._by_name else tuple(each.values()))
         if not isinstance(stepped, tuple) or len(stepped) != 5:
             raise ValueError("its step does not give five things, as Gymnasium's does since 0.26")
@@ -102,7 +109,8 @@ class EntryEnv:
         answers = (
             {name: given[name] for name in acting if name in given} for given in (rewards, terminated, truncated)
         )
-        return self._each("observations", seen), *answers, self._infos(infos)
+        self._newest = self._infos(infos)
+        return self._each("observations", seen), *answers, self._newest
 
     def state(self) -> Any:
         """The environment's own.
@@ -201,13 +209,6 @@ def _entries(space: Any) -> dict[str, Any]:
     if isinstance(inner, Mapping):
         return {str(name): one for name, one in inner.items()}
     return {f"agent_{number}": one for number, one in enumerate(inner or ())}
-
-
-def _nothing(space: Any) -> Any:
-    """Any action, for an agent that has left."""
-    from gymnasium.spaces import Discrete
-
-    return space.start if isinstance(space, Discrete) else np.zeros(space.shape, dtype=space.dtype)
 
 
 def _single(given: Any) -> bool:

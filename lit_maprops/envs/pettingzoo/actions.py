@@ -34,7 +34,7 @@ class ActionSpaces:
     def __init__(self, spaces: Sequence[Any], named: str) -> None:
         from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-        self._spaces = spaces
+        self.spaces = spaces
         kinds = sorted({type(space).__name__ for space in spaces})
         self.continuous = all(isinstance(space, Box) for space in spaces)
         check(
@@ -60,7 +60,7 @@ class ActionSpaces:
         )
 
     def _check_boxes(self, named: str) -> None:
-        spaces = self._spaces
+        spaces = self.spaces
         whole = next((space.dtype for space in spaces if not np.issubdtype(space.dtype, np.floating)), None)
         check(
             whole is None,
@@ -72,7 +72,7 @@ class ActionSpaces:
 
     def given(self, number: int, action: np.ndarray) -> Any:
         """An agent's action as the package takes it, from its number, or from ``[D]`` in [-1, 1]."""
-        space = self._spaces[number]
+        space = self.spaces[number]
         if self.continuous:
             chosen = action[: self.sizes[number]].reshape(space.shape)
             scaled = self._middle[number] + self._half[number] * chosen
@@ -82,7 +82,7 @@ class ActionSpaces:
         return self._combination(number, int(action))
 
     def _combination(self, number: int, action: int) -> np.ndarray:
-        space = self._spaces[number]
+        space = self.spaces[number]
         chosen = np.array(np.unravel_index(action, self.components[number]), dtype=np.int64).reshape(space.shape)
         return np.asarray(chosen + getattr(space, "start", 0), dtype=space.dtype)
 
@@ -91,14 +91,14 @@ class ActionSpaces:
         if self.continuous:
             return [f"action[{component}]" for component in range(self.sizes[number])]
         if self._single[number]:
-            first = int(self._spaces[number].start)
+            first = int(self.spaces[number].start)
             return [f"action[{action}]" for action in range(first, first + self.sizes[number])]
         each = (self._combination(number, action).flatten().tolist() for action in range(self.sizes[number]))
         return [f"action[{', '.join(map(str, map(int, combination)))}]" for combination in each]
 
     def bounds(self, number: int) -> tuple[list[float], list[float]]:
         """What -1 and 1 stand for in each component of an agent's box; empty for numbered actions."""
-        space = self._spaces[number]
+        space = self.spaces[number]
         return (space.low.flatten().tolist(), space.high.flatten().tolist()) if self.continuous else ([], [])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from lit_maprops.envs.base import Interface
 from lit_maprops.envs.ends import RUNS, TERMINATED, TRUNCATED
 from lit_maprops.envs.pettingzoo.actions import ActionSpaces
-from lit_maprops.envs.pettingzoo.masks import MASK, Masks, seen_space
+from lit_maprops.envs.pettingzoo.masks import MASK, Masks, idle_action, seen_space
 from lit_maprops.envs.pettingzoo.packages import one_line
 from lit_maprops.envs.pettingzoo.presence import Presence
 from lit_maprops.envs.pettingzoo.spaces import WHITE, ObservationSpaces, Pictures
@@ -69,6 +69,7 @@ class Agents:
         self._pixels = pictures != "none"
         self._spaces, self.state_size = [*whole_spaces, *spaces], 0
         self._known: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # spaces that were found unchanged
+        self._newest: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()  # observations and infos
         self.presence = Presence(self.names)
         observation, end = self._first_sight(env, named, whole_spaces)
         self._tells_presence = bool((end != RUNS).any()) if tells_presence is None else tells_presence
@@ -129,10 +130,11 @@ class Agents:
         end = self.presence.begin(env)
         self.verdicts.begin(env)
         observation = self._stacked(self._of_those(end == RUNS, end == RUNS, seen))
+        self._newest[env] = seen, infos
         return observation, self._state(env, observation, end == RUNS), self.masks.legal(seen, infos)
 
     def step(self, env: Any, action: np.ndarray) -> Outcome:
-        """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; those of agents that left count for nothing.
+        """Step under ``action`` ``[A]`` integers or ``[A, D]`` in [-1, 1]; agents that left do what they may.
 
         An agent whose end came before the others', or that has not come yet, sees zeros and gets no reward, whatever
         the package says of it; one that the package drops without a word is terminated. The episode is over when the
@@ -142,10 +144,11 @@ class Agents:
         Raises:
             ValueError: an answer is not of its kind, or an agent acts after its end.
         """
-        acting = {name: self._does.given(number, action[number]) for number, name in enumerate(self.names)
+        before = self.presence.ends(env)
+        acting = {name: self._done_by(env, number, action, before[number]) for number, name in enumerate(self.names)
                   if name in env.agents}  # fmt: skip
         seen, reward, terminated, truncated, infos = env.step(acting)
-        before = self.presence.ends(env)
+        self._newest[env] = seen, infos
         end, rewards = before.copy(), np.zeros(len(self.names), dtype=np.float32)
         living = {name: number for number, name in enumerate(self.names) if before[number] == RUNS}
         gone = [name for name, flag in zip(self.names, before, strict=True) if flag in (TERMINATED, TRUNCATED)]
@@ -169,6 +172,11 @@ class Agents:
         # Who is truncated is there in the state that its value is asked of.
         state = self._state(env, observation, (end == RUNS) | ((end == TRUNCATED) & (before == RUNS)))
         return Outcome(observation, state, rewards, over and not cut, cut, end, legal, success)
+
+    def _done_by(self, env: Any, number: int, action: np.ndarray, end: int) -> Any:
+        if end != RUNS and self.masks.given:
+            return idle_action(self._does.spaces[number], self.masks.of(number, *self._newest[env]))
+        return self._does.given(number, action[number])
 
     def _of_those(self, there: np.ndarray, runs: np.ndarray, seen: dict[Any, Any]) -> dict[Any, Any]:
         """What those agents see, of ``there`` ``[A]`` bool; agents of ``runs`` act on it.

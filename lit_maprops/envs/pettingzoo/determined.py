@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lit_maprops.envs.base import Task
+from lit_maprops.envs.base import State, Task, Transition
+from lit_maprops.envs.ends import RUNS
 from lit_maprops.envs.global_generators import generators_kept, seed_all
-from lit_maprops.envs.pettingzoo.masks import nth_legal
+from lit_maprops.envs.pettingzoo.masks import MASK, nth_legal
 from lit_maprops.system.errors import check
 
 _TRIED = 12  # steps of the episodes that are played several times
@@ -23,7 +24,7 @@ def check_determined(task: Task, named: str, forget: Callable[[], None], fix: st
         fix: what to do if episodes differ.
 
     Raises:
-        ConfigError: episodes differ, or hold NaN.
+        ConfigError: episodes differ, hold NaN, or come to a state in which an agent has no legal action.
         RowsFailed: the package raised.
     """
     rows, steps = 2, min(_TRIED, task.max_steps)
@@ -38,14 +39,14 @@ def check_determined(task: Task, named: str, forget: Callable[[], None], fix: st
         with generators_kept():
             seed_all(salt)
             state = task.initial_state(noise[some])
-            states = [*state.values()]
+            states, over = [*state.values()], torch.zeros(len(some)).bool()
             for step, action in enumerate(actions[:, some]):
                 if salt == 3 and step == steps // 2:
                     forget()
                 if not task.continuous_actions:
-                    action = nth_legal(task.legal_actions(state).expand(*action.shape, -1), action)
+                    action = nth_legal(_legal(task, named, state, over, step).expand(*action.shape, -1), action)
                 outcome = task.transition(state, action, noise[some, :0])
-                state = outcome.state
+                state, over = outcome.state, over | _over(outcome)
                 states += [*state.values(), *(value for value in outcome[1:] if value is not None)]
         for place, row in enumerate(some):
             numbers = torch.cat([value[place].double().flatten() for value in states])
@@ -58,3 +59,19 @@ def check_determined(task: Task, named: str, forget: Callable[[], None], fix: st
         f"{named} plays different episodes for equal seeds and actions, so that no run could be continued or "
         f"repeated: {fix}",
     )
+
+
+def _over(outcome: Transition) -> Tensor:
+    return outcome.terminated if outcome.truncated is None else outcome.terminated | outcome.truncated
+
+
+def _legal(task: Task, named: str, state: State, over: Tensor, step: int) -> Tensor:
+    """Which actions are legal in states ``[B]`` whose episode may be ``over``: ``[B, A, N]``, or for all ``[A, N]``."""
+    legal = task.legal_actions(state)
+    stuck = ~legal.any(-1).expand(len(over), -1) & ~over.unsqueeze(1)
+    if task.agents_leave:
+        stuck = stuck & (task.agent_ends(state) == RUNS)
+    agents = stuck.any(0).nonzero().flatten().tolist()
+    who = task.interface(agents[0]).name if agents else ""
+    check(not agents, f"{named} leaves agent {who} without a legal action after {step} steps: mend its {MASK}")
+    return legal

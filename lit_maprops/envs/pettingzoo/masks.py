@@ -9,11 +9,13 @@ Of ``MultiDiscrete`` it is such flags for each component: one array per componen
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from lit_maprops.envs.pettingzoo.actions import ActionSpaces
 from lit_maprops.system.errors import check
 
 MASK, OBSERVATION = "action_mask", "observation"
@@ -78,6 +80,12 @@ class Masks:
         """
         return _entry(self._names[number], seen, OBSERVATION) if self._alone[number] else seen
 
+    def of(self, number: int, seen: Any, infos: Any) -> Any:
+        """The mask of one agent as the package gives it; None: there is none."""
+        name = self._names[number]
+        given = seen.get(name) if self._in_dict[number] and isinstance(seen, Mapping) else None
+        return given.get(MASK) if isinstance(given, Mapping) else _in_infos(infos).get(name)
+
     def legal(self, seen: dict[Any, Any], infos: Any) -> np.ndarray:
         """Which actions are legal next, ``[A, N]`` bool: all those of agents that no mask is given for.
 
@@ -98,6 +106,22 @@ class Masks:
                 flags = _combined(name, found[name], components)
                 legal[number, : len(flags)] = flags
         return legal
+
+
+def idle_action(space: Any, mask: Any = None) -> Any:
+    """What an agent does that has left: the first action that its newest mask allows, zeros of a box.
+
+    Args:
+        space: of its actions.
+        mask: as packages give it; without one, or with one that cannot be read, all actions are legal.
+    """
+    does = ActionSpaces([space], "")
+    if does.continuous:
+        return np.zeros(space.shape, dtype=space.dtype)
+    flags = np.zeros(1)
+    with suppress(ValueError):
+        flags = flags if mask is None else _combined("", mask, does.components[0])
+    return does.given(0, np.asarray(flags.argmax()))
 
 
 def _entry(name: Any, seen: Any, key: str) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
+from lit_maprops.envs.pettingzoo.masks import idle_action
 from lit_maprops.envs.torchrl.specs import GroupActions, seen, seen_space
 from lit_maprops.system.errors import check
 
@@ -121,7 +122,7 @@ class GroupedAgents:
         return self._looked(self._newest), self._infos(self._newest)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        """Step under the actions of ``agents``; others take the first of theirs.
+        """Step under the actions of ``agents``; others take the first legal one of theirs.
 
         Raises:
             ValueError: an agent that was done is not done any more; something that its specs have is not there, or not
@@ -129,9 +130,10 @@ class GroupedAgents:
         """
         assert self._newest is not None
         given = self._newest
+        infos = {} if len(actions) == len(self.possible_agents) else self._infos(given)
         for group in self._groups:
             each = [
-                actions.get(name, _nothing(space))
+                actions[name] if name in actions else idle_action(space, infos[name].get(_MASK))
                 for name, space in zip(group.names, group.actions.spaces, strict=True)
             ]
             given.set(group.action_key, group.actions.tensor(each))
@@ -270,10 +272,3 @@ def _one_or_all(parts: dict[str, Any]) -> Any:
     if set(parts) == {_SEEN}:
         return parts[_SEEN]
     return Dict(parts) if any(isinstance(part, Space) for part in parts.values()) else parts
-
-
-def _nothing(space: Any) -> Any:
-    """Any action, for an agent that has left."""
-    from gymnasium.spaces import Discrete
-
-    return 0 if isinstance(space, Discrete) else np.zeros(space.shape, dtype=space.dtype)
