@@ -36,6 +36,7 @@ from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
 from lit_maprops.envs import TaskEnv
+from lit_maprops.envs.declared import check_declared
 from lit_maprops.envs.ends import check_ends
 from lit_maprops.envs.faults import STOP, Faults
 from lit_maprops.envs.remembering import environment
@@ -155,6 +156,7 @@ class LitMAPROPS(ResumableRun):
             )
             check(data is self.data, f"{told}give that one (its attribute data), or make a new LitMAPROPS")
             return
+        check_declared(data.env)
         total, n = self.total_env_steps, data.target_batch_size
         check(
             total >= n,

@@ -62,7 +62,7 @@ INSIDE = {
         ["remembering"],
         ["task_env"],
         ["watched"],
-        ["pictures"],
+        ["declared", "pictures"],
         ["base", "ends", "faults", "global_generators", "one_hot"],
     ],
 }

@@ -70,8 +70,13 @@ class OwnNetwork:
 
     def _try(self, in_dim: int, out_dim: int) -> None:
         """Whether it does what a network must, on random rows."""
+        torch.manual_seed(1)
+        self._made(in_dim, out_dim)
+        after_other = torch.get_rng_state()
         torch.manual_seed(0)
         module = self._made(in_dim, out_dim)
+        seeds = torch.equal(torch.get_rng_state(), after_other)
+        self._check(not seeds, "seeds torch's generator itself, so that all seeds would start with the same weights")
         torch.manual_seed(0)
         again = self._made(in_dim, out_dim)
         self._try_weights(module, again)
@@ -87,16 +92,25 @@ class OwnNetwork:
         self._check(output.dtype == torch.float32, f"puts out {kind}, not float32")
         self._check(_close(self._output(module, inputs), output), "puts out other numbers for the same rows")
         self._check(not draws, "draws random numbers when it is called, which all seeds would share")
-        for rows in (_ROWS, *_OTHER_ROWS):
-            others = torch.cat([inputs[:1], torch.rand(rows - 1, in_dim, generator=generator)])
-            found = self._output(module, others)
-            self._check_shape(found, (rows, out_dim))
-            self._check(_close(found[0], output[0]), "mixes the rows of a batch, such as BatchNorm")
+        self._try_rows(module, inputs[0], output[0], generator)
         wide = torch.randn(len(_SCALES), in_dim, generator=generator) * _SCALES.unsqueeze(1)
         self._called(module, torch.cat([torch.zeros(1, in_dim), wide]))
         self._check(_same(module, again), "changes its own buffers or weights when it is called")
         self._try_beside(module, inputs, output)
         self._try_stacked(again, inputs, output)
+
+    def _try_rows(self, module: nn.Module, row: Tensor, output: Tensor, generator: torch.Generator) -> None:
+        """Whether it puts out the same for a row at any place among any others, also among large ones."""
+        for rows in (_ROWS, *_OTHER_ROWS):
+            for place in {0, rows // 2, rows - 1}:
+                others = torch.rand(rows, len(row), generator=generator)
+                others[place] = row
+                found = self._output(module, others)
+                self._check_shape(found, (rows, len(output)))
+                large = torch.where(torch.arange(rows).unsqueeze(1) == place, others, 100 * others)
+                among_large, reason = self._called(module, large)  # which it need not know
+                same = _close(found[place], output) and (bool(reason) or _close(among_large[place].detach(), output))
+                self._check(same, "mixes the rows of a batch, such as BatchNorm")
 
     def _check_shape(self, output: Any, shape: tuple[int, int]) -> None:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

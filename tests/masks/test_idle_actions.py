@@ -48,7 +48,9 @@ def test_an_agent_that_left_does_what_its_newest_mask_allows(kind: str) -> None:
     """The toys raise at another action."""
     env, name = ENVIRONMENTS[kind]
     module = LitMAPROPS(OnPolicy(), IPPO(), num_seeds=2, total_env_steps=64, eval_episodes=2, engine="torch")
-    module.prepare(MultiAgentData(TASKS[env](name, max_steps=8), num_envs=2, behavior_batch_size=32, target_batch_size=32))
+    module.prepare(
+        MultiAgentData(TASKS[env](name, max_steps=8), num_envs=2, behavior_batch_size=32, target_batch_size=32)
+    )
     module.on_fit_start()
     module.training_step(0, 0)
     ends = module.buffer._stored().get(("agents", "end"))

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,36 @@ GAME = [*SMALL["MatrixGame"], "--data.env", "masked_game.Doors", "--model.sampli
 
 def fit(runs: Path, name: str, *options: str) -> tuple[int, Path]:
     return main(["fit", *GAME, "--runs_dir", str(runs), "--run_name", name, *options]), runs / name
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (lambda self: torch.tensor([[True, True, True], [False, False, False]]),
+         "action_mask() leaves agent 1 without any action: give it one"),
+        (lambda self: torch.ones(3, 3).bool(), "action_mask() gives [3, 3] bool, expected [2, 3] bool: mend it"),
+        (lambda self: torch.ones(2, 3), "action_mask() gives [2, 3] float32, expected [2, 3] bool: mend it"),
+        (lambda self: [[True] * 3] * 2, "action_mask() gives list, expected [2, 3] bool: mend it"),
+        (lambda self, state: torch.ones(2, 3).bool(), "say in legal_actions(state) what they may do in a state"),
+    ],
+)  # fmt: skip
+def test_a_mask_of_what_agents_have_is_looked_at_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mask: Any, words: str
+) -> None:
+    monkeypatch.setattr(Doors, "action_mask", mask)
+    code, folder = fit(tmp_path, "x")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 2 and line.startswith("lit_maprops: error: --data.env Doors: action_mask() ") and words in line
+    assert not folder.exists()
+
+
+def test_a_picture_larger_than_the_observation_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Doors, "observation_shape", (1, 9, 9))
+    assert fit(tmp_path, "x")[0] == 2
+    line = capsys.readouterr().err
+    assert "observation_shape (1, 9, 9) is a picture of 81 numbers, and an observation has " in line
 
 
 def test_no_legal_action_stops_the_run_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,6 +227,9 @@ def test_what_cannot_be_is_one_line(name, task, arguments, words):
     [
         ("MixesRows", "mixes the rows of a batch"),
         ("Centers", "mixes the rows of a batch"),
+        ("LooksAtTheFirst", "mixes the rows of a batch"),
+        ("LooksAtTheLast", "mixes the rows of a batch"),
+        ("Seeded", "seeds torch's generator itself, so that all seeds would start with the same weights"),
         ("Drops", "has dropout"),
         ("Counts", "changes its own buffers"),
         ("CountsUnsaved", "changes its own buffers"),
