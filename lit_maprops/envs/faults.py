@@ -39,7 +39,7 @@ class RowsFailed(Exception):
         outcome: what the task would have returned; in rows that raised, anything of the right shape.
     """
 
-    def __init__(self, errors: Mapping[int, Exception], outcome: Any) -> None:
+    def __init__(self, errors: Mapping[int, BaseException], outcome: Any) -> None:
         super().__init__(f"{len(errors)} rows raised")
         self.errors, self.outcome = errors, outcome
 
@@ -65,7 +65,7 @@ class Faults:
         self.learning: Tensor | None = None
         self._rows: Tensor | None = None  # [R], whose environments each seed plays
 
-    def found(self, what: str, seed: int, env: int, env_step: int, cause: Exception | None = None) -> None:
+    def found(self, what: str, seed: int, env: int, env_step: int, cause: BaseException | None = None) -> None:
         """Quarantine the seed with this place in the batch, or stop the run.
 
         Raises:

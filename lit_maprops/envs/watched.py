@@ -158,13 +158,13 @@ class Watched:
             return read(answer)
         except (EnvironmentFault, ConfigError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whatever a package raises
             if is_out_of_memory(error):
                 raise
             what = f"{_described(error)} in {method}{self._place}, which serves all seeds at once"
             raise self.faults.unattributed(what) from error
 
-    def _row_failed(self, method: str, row: int, error: Exception, over: Tensor | None) -> None:
+    def _row_failed(self, method: str, row: int, error: BaseException, over: Tensor | None) -> None:
         own_envs = self._own.stop - self._own.start
         seed, env = divmod(row, own_envs) if over is None else over.nonzero()[row].tolist()
         env += self._own.start
@@ -179,6 +179,6 @@ class Watched:
             raise self.faults.unattributed(what)
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -124,6 +124,32 @@ class Enormous(Spaces):
         return {agent: np.full(3, 1e300) for agent in seen} if self.count == 3 and self.seed % 2 else seen
 
 
+class Quits(Spaces):
+    """Ends the whole program at the third step of every second episode."""
+
+    def look(self):
+        if self.count == 3 and self.seed % 2:
+            raise SystemExit(3)
+        return super().look()
+
+
+class NoFlags(Spaces):
+    """At the third step of every second episode nothing says whose part has ended."""
+
+    def step(self, actions):
+        seen, rewards, terminated, *others = super().step(actions)
+        return seen, rewards, None if self.count == 3 and self.seed % 2 else terminated, *others
+
+
+class OtherFlags(Spaces):
+    """At the third step of every second episode a flag is neither 0 nor 1."""
+
+    sees = (MultiBinary(3),) * 2
+
+    def look(self):
+        return {agent: np.array([7 * (self.count == 3 and self.seed % 2), 1, 0]) for agent in super().look()}
+
+
 class Longer(Spaces):
     """At the third step of every second episode the second agent sees a number more."""
 
@@ -214,5 +240,6 @@ binary_and_box = spaces(does=(MultiBinary(2), Box(-1, 1, (2,))))
 shuffled, no_infos, unusual, enormous = (spaces(each) for each in (Shuffled, NoInfos, Unusual, Enormous))
 longer, changing, rearmed, rebuilt = (spaces(each) for each in (Longer, Changing, Rearmed, Rebuilt))
 beyond, half, missing = (spaces(NotOfItsSpace, what=what) for what in ("beyond", "half", "missing"))
+quits, no_flags, other_flags = (spaces(each) for each in (Quits, NoFlags, OtherFlags))
 masked_components, masked_row = (spaces(MaskedComponents, row=row) for row in (False, True))
 mask_in_dict = spaces(MaskInDict)

@@ -155,6 +155,9 @@ FAULTS = {
     "longer": ["transition", "the observation of agent b has the shape (4,), expected (3,)"],
     "changing": ["initial_state", "the observation space of agent b has changed", "(3,)", "(4,)"],
     "rearmed": ["initial_state", "the action space of agent a has changed from Discrete(2) to Discrete(3)"],
+    "quits": ["SystemExit: 3 in transition"],
+    "no_flags": ["its terminations are of the kind NoneType, expected a dict by agents"],
+    "other_flags": ["the observation of agent a is [7 1 0], which is not of its space"],
     "enormous": ["inf in the observation of agent 0"],
 }
 

@@ -87,7 +87,7 @@ class Agents:
         """Observations ``[A, O]`` and ends ``[A]`` at a start, or a refusal. Sets ``masks``."""
         try:
             first = env.reset(seed=0)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             lacks = isinstance(error, TypeError) and "seed" in str(error)
             how = "cannot be reset with a seed" if lacks else "fails at its reset"
             raise ConfigError(f"{named} {how}: {one_line(error)}") from error
@@ -105,7 +105,7 @@ class Agents:
         try:
             legal = self.masks.legal(seen, infos)
             observation = self._stacked(self._of_those(end == RUNS, end == RUNS, seen))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"{named} starts with observations or masks that are not of their spaces: {one_line(error)}"
             ) from error
@@ -193,8 +193,10 @@ class Agents:
         """An agent's entry, which it need not have.
 
         Raises:
-            ValueError: it has none, and somebody has who is no agent: a name is misspelt.
+            ValueError: it has none, and somebody has who is no agent: a name is misspelt; or nothing is given by name.
         """
+        if not isinstance(given, Mapping):
+            raise ValueError(f"its {what} are of the kind {type(given).__name__}, expected a dict by agents")
         if name not in given:
             others = [other for other in given if other not in self.names and not str(other).startswith("__")]
             if others:
@@ -226,7 +228,7 @@ class Agents:
         if self.has_state:
             try:
                 state = np.concatenate([self._numbers(env.state()), *flags])
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ValueError(f"its state() fails, {one_line(error)}") from error
             if len(state) != (self.state_size or len(state)):
                 had = self.state_size - len(state)
@@ -266,7 +268,7 @@ def _short(value: Any) -> str:
 def _gives_state(env: Any, named: str) -> bool:
     try:
         return bool(np.asarray(env.state(), dtype=np.float32).size)
-    except Exception as error:  # wrappers of packages without a state fail in ways of their own
+    except (Exception, SystemExit) as error:  # wrappers of packages without a state fail in ways of their own
         its_own = getattr(type(getattr(env, "unwrapped", env)), "state", None)
         without = isinstance(error, NotImplementedError) or its_own is None
         check(

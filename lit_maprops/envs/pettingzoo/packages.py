@@ -126,7 +126,7 @@ def _attribute(thing: Any, name: str) -> Any:
         return None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What went wrong in another package, as one line; a KeyError's text is the key alone."""
     return (
         _kind_and_text(error) if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__

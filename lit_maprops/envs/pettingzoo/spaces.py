@@ -33,10 +33,11 @@ class Leaf:
     """
 
     def __init__(self, space: Any, way: tuple[Any, ...]) -> None:
-        from gymnasium.spaces import Discrete, MultiDiscrete
+        from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
         self._way, self.name = way, ".".join(["observation", *map(str, way)])
         self._counts: list[int] | None = None
+        self._flags = isinstance(space, MultiBinary)
         self._start: np.ndarray = np.zeros(0, dtype=np.int64)
         self.shape: tuple[int, ...] = tuple(space.shape)
         if isinstance(space, Discrete | MultiDiscrete):
@@ -88,6 +89,8 @@ class Leaf:
         numbers = seen if isinstance(seen, np.ndarray) else np.asarray(seen)
         if numbers.shape != self.shape and _filled(numbers.shape) != _filled(self.shape):
             raise ValueError(f"the {self.name} of agent {agent} has the shape {numbers.shape}, expected {self.shape}")
+        if self._flags and not np.isin(numbers, (0, 1)).all():
+            raise ValueError(f"the {self.name} of agent {agent} is {str(seen)[:60]}, which is not of its space")
         if as_picture and self.turned:
             numbers = np.moveaxis(numbers.reshape(self.shape), -1, 0)
         row = numbers.reshape(-1)

@@ -134,7 +134,7 @@ class PettingZoo(Task):
             return self._parallel_env(**self.options)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             given = ", ".join(f"{name} {value}" for name, value in self.options.items()) or "no options"
             raise ConfigError(
                 f"{self._named} cannot be built with {given} (<env.options>): {one_line(error)}"
@@ -199,12 +199,12 @@ class PettingZoo(Task):
         self._live.expect(rows)
         legal = self._mask.expand(rows, -1, -1).clone()
         agents_end = torch.full((rows, self.n_agents), RUNS, dtype=torch.uint8)
-        errors: dict[int, Exception] = {}
+        errors: dict[int, BaseException] = {}
         with generators_kept():
             for row, number in enumerate(seed.tolist()):
                 try:
                     env, seen, everything, allowed = self._live.start(number)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._lost(row, error, errors)
                     continue
                 observation[row], vector[row] = torch.from_numpy(seen), torch.from_numpy(everything)
@@ -238,13 +238,13 @@ class PettingZoo(Task):
         reward, success = torch.zeros(rows, self.n_agents), torch.zeros(rows, dtype=torch.bool)
         past = {name: value.numpy() for name, value in following.items()}
         self._live.expect(rows)
-        errors: dict[int, Exception] = {}
+        errors: dict[int, BaseException] = {}
         with generators_kept():
             for row in range(rows):
                 if past["end"][row] == RUNS and past["taken"][row] < self.max_steps:
                     try:
                         outcome = self._step(past, row, chosen[row])
-                    except Exception as error:
+                    except (Exception, SystemExit) as error:
                         self._lost(row, error, errors)
                         continue
                     reward[row], success[row] = torch.from_numpy(outcome.reward), outcome.success
@@ -260,7 +260,7 @@ class PettingZoo(Task):
             raise RowsFailed(errors, answer)
         return answer
 
-    def _lost(self, row: int, error: Exception, errors: dict[int, Exception]) -> None:
+    def _lost(self, row: int, error: BaseException, errors: dict[int, BaseException]) -> None:
         """Note what the environment of a row has raised; the others are played on."""
         if is_out_of_memory(error):
             raise error
