@@ -307,6 +307,11 @@ def test_results_are_what_the_files_say(tmp_path: Path) -> None:
     expected = score_interval([a.solved], [5], [b.solved], [9])  # which has its own tests
     assert difference.value == pytest.approx(a.solved / 5 - b.solved / 9)
     assert (difference.low, difference.high) == pytest.approx(expected, abs=1e-9)
+    other = fit(tmp_path, "MatrixGame", run_name="other", env=lm.MatrixGame([[1.0, 0.0], [0.0, 1.0]]))
+    with pytest.raises(
+        lm.ConfigError, match=r"are runs of different environments \(data.env.payoff\): compare runs of"
+    ):
+        a.compare(other)
     assert f"solved {a.solved} of 5 seeds" in repr(a)
     assert a._repr_html_().count("<tr>") == 6
     page = tmp_path / "report.html"

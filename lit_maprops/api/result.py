@@ -23,6 +23,7 @@ from lit_maprops.metrics.reliability import wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import Report, make_report, returns
 from lit_maprops.report.load import Run, Unreadable, read_run
+from lit_maprops.report.settings import other_environments
 from lit_maprops.report.solved import criterion_of
 from lit_maprops.run.last_words import short
 from lit_maprops.run.option_classes import trusting
@@ -217,9 +218,13 @@ class RunResult:
         """Share of solved seeds minus the other run's, with its interval; mean returns if neither has such a share.
 
         Raises:
-            ConfigError: one run has seeds solved by success and the other by return, or none.
+            ConfigError: the runs are of different environments, or one has seeds solved by success and the other by
+                return, or none.
         """
         own, others = self._run, other._run
+        odd = other_environments(own.config, others.config)
+        what = f"{self.folder} and {other.folder} are runs of different environments ({', '.join(odd[:3])})"
+        check(not odd, f"{what}: compare runs of the same")
         told = own.tells_success or others.tells_success  # a verdict of either says that the task has them
         judged = [criterion_of(run.config, told) for run in (own, others)]
         check(

@@ -81,7 +81,7 @@ def _use(task: Task, dtype: str) -> dict[str, str]:
     kind = "" if dtype == "float32" else f" Training held it as {dtype}: the same numbers, not scaled."
     seen = f"The agent's own observation, flat, in the order of `observation`, as float32.{kind}{padding}"
     there = (
-        "Agents may come and go: ask an agent's program only while it is there. It was trained on those steps alone."
+        "Where agents come and go, ask an agent's program only while it is there. It was trained on those steps alone."
     )
     presence = {"presence": there} if task.agents_leave else {}
     legal = "Which of `actions` are legal in the state, in order. Log-probabilities of the others are -inf."

@@ -10,7 +10,7 @@ import numpy as np
 from lit_maprops.metrics.reliability import Criterion, mean_interval, share_text, wilson_interval
 from lit_maprops.report import returns
 from lit_maprops.report.load import Floats, Run, Unreadable, read_run
-from lit_maprops.report.settings import NAMES_OF_THE_RUN, natural, show
+from lit_maprops.report.settings import NAMES_OF_THE_RUN, natural, other_environments, show
 from lit_maprops.report.solved import criterion_of
 from lit_maprops.report.statistics import share_difference
 from lit_maprops.report.svg import shorten
@@ -20,7 +20,6 @@ from lit_maprops.system.tables import read_table
 MOST_SETTINGS = 60  # in the table
 MEASURES = ("joint_tv", "joint_kl", "joint_energy")
 NOTHING = "-"
-ENVIRONMENT = "data.env"
 Row = tuple[str, str, str]
 
 
@@ -119,7 +118,11 @@ def _number(value: float) -> str:
 
 def _error(run: Run, suffix: str = "") -> str:
     known = [(name, run.mean(f"sampling_error/{name}{suffix}")) for name in MEASURES]
-    return next((f"{_number(value)} ({name})" for name, value in known if np.isfinite(value)), NOTHING)
+    measured = next(((name, value) for name, value in known if np.isfinite(value)), None)
+    if measured is None:
+        return NOTHING
+    fitted = ", fitted: small ones count as 0" if measured[0].endswith("_kl") else ""
+    return f"{_number(measured[1])} ({measured[0]}{fitted})"
 
 
 def _speed(run: Run) -> str:
@@ -144,9 +147,7 @@ CELLS: dict[str, Callable[[Run], str]] = {
 
 def _difference(runs: Sequence[Run], names: Sequence[str]) -> str:
     """The last line: the difference of solved shares, or of mean returns, unless the runs cannot be compared."""
-    tasks = [{k: v for k, v in run.config.items() if k.split(".")[:2] == ENVIRONMENT.split(".")} for run in runs]
-    if tasks[0] != tasks[1]:
-        odd = sorted(k for k in {**tasks[0], **tasks[1]} if tasks[0].get(k, NOTHING) != tasks[1].get(k, NOTHING))
+    if odd := other_environments(runs[0].config, runs[1].config):
         return f"No difference is told: the runs are of different environments ({', '.join(odd[:3])})."
     told = any(run.tells_success for run in runs)  # a verdict of either says that the task has them
     judged = [criterion_of(run.config, told) for run in runs]

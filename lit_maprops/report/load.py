@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lit_maprops.metrics.reliability import Criterion
+from lit_maprops.metrics.reliability import SUCCESS, Criterion
 from lit_maprops.report.find import MARKS, LeftOut, find
 from lit_maprops.report.settings import TARGET_BATCH, Key, leave_unsaid, planned_env_steps, sampler_key, setting_key
 from lit_maprops.report.solved import SOLVED_ON, SOLVED_THRESHOLD, criterion_of, spell_out
@@ -161,6 +161,8 @@ def read_run(folder: Path) -> Run:
         raise Unreadable("eval.csv: no evaluation is complete")
     env_steps, arranged = env_steps[whole], {name: values[whole] for name, values in arranged.items()}
     success = arranged.pop("greedy_success_rate")
+    if config[SOLVED_ON] == SUCCESS and np.isfinite(success).any():
+        config[SOLVED_ON] = None  # what null is where success is told
     # An evaluation without any verdict says nothing of a seed; one that ended in NaN has no return either.
     ended = success[-1] if np.isfinite(success[-1]).any() else arranged["greedy_return"][-1]
     return Run(

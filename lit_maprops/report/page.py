@@ -62,7 +62,8 @@ class Report:
         text = f"{finished} finished runs with {sum(len(run.seeds) for run in self.runs if run.finished)} seeds"
         text += f", {len(self.runs) - finished} unfinished" if finished < len(self.runs) else ""
         text += f", {self.outside} seeds of other packages" if self.outside else ""
-        return text + (f", {len(self.left_out)} folders left out" if self.left_out else "")
+        folders = f"{len(self.left_out)} folder{'s' * (len(self.left_out) > 1)}"
+        return text + (f", {folders} left out" if self.left_out else "")
 
     def save(self, path: str | Path) -> None:
         """Write the page.

@@ -21,7 +21,7 @@ BEHAVIOR_BATCH = "data.behavior_batch_size"
 TARGET_BATCH = "data.target_batch_size"
 KL_CUTOFF, CLIP_EPSILON = "model.behavior.kl_cutoff", "model.behavior.clip_epsilon"
 
-# Differences that change neither the task nor the learner: which seeds, where to, how often to look.
+# Differences that change neither the task nor the learner: which seeds, where to, how often to look, what computes.
 POOLED = {
     "seed_everything",
     "run_name",
@@ -35,6 +35,7 @@ POOLED = {
     "model.sampling_error",
     "model.sampling_error_interval",
     "model.checkpoint_interval",
+    "model.engine",  # equal numbers up to rounding
 } | LABELS
 # What null stands for, where that is one value or what another option has.
 UNSAID: Mapping[str, Hashable] = {
@@ -92,6 +93,16 @@ def differing(configs: Iterable[Config]) -> list[str]:
         for key, value in config.items():
             values.setdefault(key, set()).add(value)
     return [key for key, found in values.items() if len(found) > 1 and key not in NAMES_OF_THE_RUN]
+
+
+def other_environments(one: Config, other: Config) -> list[str]:
+    """Keys that say that two runs play different environments, sorted; none if they play the same one."""
+    own, others = (
+        {k: v for k, v in config.items() if k == ENVIRONMENT or k.startswith(f"{ENVIRONMENT}.")}
+        for config in (one, other)
+    )
+    missing = object()
+    return sorted(k for k in own.keys() | others.keys() if own.get(k, missing) != others.get(k, missing))
 
 
 def environment(config: Config) -> str:

@@ -21,17 +21,15 @@ def criterion_of(config: Mapping[str, Hashable], tells_success: bool) -> Criteri
 
 
 def spell_out(config: dict[str, Hashable]) -> None:
-    """Write what is the default as null, or leave it out: runs of versions before ``solved_on`` have equal settings.
+    """Write what is the default as null: runs of versions before ``solved_on`` have equal settings.
 
     Raises:
         KeyError: there is no threshold.
         ValueError: it is no such setting.
     """
-    on = config.pop(SOLVED_ON, None)
+    on = config.setdefault(SOLVED_ON, None)
     if on not in (None, SUCCESS, RETURN):
         raise ValueError(f"{SOLVED_ON} is {on}")
-    if on is not None:
-        config[SOLVED_ON] = on
     given = config[SOLVED_THRESHOLD]
     if given is not None and float(str(given)) == SUCCESS_THRESHOLD and on != RETURN:
         config[SOLVED_THRESHOLD] = None

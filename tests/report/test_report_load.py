@@ -47,6 +47,28 @@ def test_a_copied_run_is_left_out(tmp_path: Path) -> None:
     assert "repeats seeds of a" in left_out[0].reason
 
 
+def test_engines_make_no_other_setting(tmp_path: Path) -> None:
+    """They compute the same up to rounding: the same seeds twice are repeats, others are pooled."""
+    write_run(tmp_path / "a", [1, 0, 1], model__engine="native")
+    write_run(tmp_path / "b", [1, 0], model__engine="torch")
+    write_run(tmp_path / "c", [1, 0], model__engine="torch", seed_everything=1)
+    write_run(tmp_path / "d", [0, 1], "MAPROPS", model__engine="auto")
+    runs, left_out = load_runs([tmp_path])
+    assert "repeats seeds of a" in left_out[0].reason and len(left_out) == 1
+    (setting,) = by_setting(runs)
+    assert sorted(len(group.runs) for group in setting.groups) == [1, 2]
+
+
+def test_solved_on_success_is_the_default_where_success_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1, 0], model__solved_on="success")
+    write_run(tmp_path / "b", [1, 0], model__solved_on=None, seed_everything=1)
+    write_run(tmp_path / "c", [1, 0], seed_everything=2)  # of a version before
+    write_run(tmp_path / "d", [1, 0], seed_everything=3, model__solved_on="return", model__solved_threshold=0.5)
+    runs, _ = load_runs([tmp_path])
+    assert [run.config["model.solved_on"] for run in runs] == [None, None, None, "return"]
+    assert len({run.setting for run in runs}) == 2
+
+
 BROKEN = {
     "eval.csv is truncated: its last": ("eval.csv", lambda text: text[: text.rindex("\n", 0, -8)] + "\n"),
     "eval.csv is truncated: it does": ("eval.csv", lambda text: "\n".join(text.splitlines()[:3]) + "\n"),
