@@ -74,7 +74,7 @@ class CoordinationGraph(StructuredPolicy):
         of_pair = target[:, parents].unsqueeze(3) * target[:, children].unsqueeze(2)
         return messages, messages.log_z - (target * unary).sum((1, 2)) - (of_pair * pair).sum((1, 2, 3))
 
-    def _taken(self, action: Tensor) -> Tensor:
+    def _places_of(self, action: Tensor) -> Tensor:
         """Where the terms of joint actions ``[R, A, U]`` stand among the outputs: ``[R, A + edges, U]`` int64."""
         n_agents, n_actions = self.task.n_agents, self.task.n_actions
         parents, children = self.forest.ends.on(action.device)
@@ -89,7 +89,7 @@ class CoordinationGraph(StructuredPolicy):
         """Exact."""
         log_target, action = rows.facts
         messages, kl = self._evaluated(delta, log_target)
-        taken = self._taken(action)
+        taken = self._places_of(action)
 
         def vjp(grad: Tensor) -> Tensor:
             expected = torch.cat([marginal.flatten(1, -2) for marginal in messages.marginals()], 1)
@@ -103,7 +103,7 @@ class CoordinationGraph(StructuredPolicy):
         """Of every agent's actions and of every edge's pairs of them, in the state."""
         log_target, action = rows.facts
         target = log_target.exp()
-        held = target.new_zeros(len(action), self.n_terms, action.shape[-1]).scatter_(1, self._taken(action), 1.0)
+        held = target.new_zeros(len(action), self.n_terms, action.shape[-1]).scatter_(1, self._places_of(action), 1.0)
         counts = self._terms(counts_in_state(fingerprint(rows.inputs), held))
         parents, children = self.forest.ends.on(target.device)
         of_pair = target[:, parents].unsqueeze(3) * target[:, children].unsqueeze(2)
@@ -117,7 +117,7 @@ class CoordinationGraph(StructuredPolicy):
         delta = self.delta(data.get(keys.STATE))
         messages, kl = self._evaluated(delta, parameters.permute(0, 2, 3, 1))
         action = messages.sample(self.draw(data))
-        log_ratio = delta.gather(1, self._taken(action.mT)).sum(1) - messages.log_z
+        log_ratio = delta.gather(1, self._places_of(action.mT)).sum(1) - messages.log_z
         log_target = parameters.gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
         return Choice(action, log_target + log_ratio, kl)
 

@@ -48,7 +48,7 @@ class BurnIn:
     @torch.no_grad()
     def starts(self, rows: Tensor) -> dict[Any, Tensor]:
         """Before the sequences ``rows`` ``[R, b]``, by key, each ``[R, b, ., H]``."""
-        stored = {key: _chosen(memory, rows) for key, memory in self._stored.items()}
+        stored = {key: _memories_of(memory, rows) for key, memory in self._stored.items()}
         if not self._steps:
             return stored
         before = self._before.gather(1, rows)
@@ -85,6 +85,6 @@ def begun(policies: Any, data: TensorDictBase, steps: int) -> TensorDictBase:
     return burn_in.begin(data, torch.arange(count, device=data.device).expand(len(data), -1))
 
 
-def _chosen(memory: Tensor, rows: Tensor) -> Tensor:
+def _memories_of(memory: Tensor, rows: Tensor) -> Tensor:
     """``[R, C, ., H]`` to ``[R, b, ., H]``."""
     return memory.gather(1, rows[:, :, None, None].expand(-1, -1, *memory.shape[2:]))

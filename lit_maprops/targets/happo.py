@@ -34,7 +34,6 @@ from lit_maprops.targets.critics import CentralCritic
 from lit_maprops.targets.losses import UncheckedMAPPOLoss
 from lit_maprops.targets.policies import OneAgent
 from lit_maprops.targets.ppo import PPO
-from lit_maprops.targets.recorded import RecordedUpdate
 
 COMPOUND = "compound_ratio"  # [R, B, 1], product of the ratios of the agents that were at their turn
 
@@ -91,6 +90,7 @@ class HAPPO(PPO):
 
     critic_class = CentralCritic
     loss_class = UncheckedMAPPOLoss
+    optimizer_class = TurnAdam
     known_to_kernel = True
     optimizer: TurnAdam
 
@@ -105,9 +105,6 @@ class HAPPO(PPO):
     @override
     def build(self, task: Task, run_seed: int, seed_ids: list[int]) -> None:
         super().build(task, run_seed, seed_ids)
-        networks = [*self.policies.parameters(), *self.critic.parameters()]
-        self.optimizer = TurnAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5)
-        self._recorded = RecordedUpdate(self._learn, self.optimizer)
         self.order_streams = SeedStreams(run_seed, seed_ids, "agent order")
         self._n_agents = task.n_agents
 
@@ -165,7 +162,7 @@ class HAPPO(PPO):
             for part in parts:
                 own, count = self.team.share(part)
                 agent = self.policies.of_agents(turn)
-                taken = self._taken(agent, samples, own)
+                taken = self._steps_of(agent, samples, own)
                 losses = self._policy_losses(agent, taken, turn, count * agent.sequence_length)
                 step = self._descend(losses, self.policies.net, active)
                 for name, value in step.items():
@@ -189,11 +186,11 @@ class HAPPO(PPO):
         samples = TensorDict(batch_size=data.batch_size)
         for name in names:
             if (value := data.get(name, None)) is not None:
-                samples.set(name, _chosen(value, turn))
+                samples.set(name, _of_agents(value, turn))
         samples.set(keys.ADVANTAGE, samples.get(keys.ADVANTAGE).squeeze(-1) * data.get(COMPOUND))
         return samples.update(data.select(keys.ACTION, keys.ACTION_MASK, keys.BEGINS, keys.BEFORE, strict=False))
 
-    def _taken(self, net: Any, samples: TensorDictBase, rows: Tensor) -> TensorDictBase:
+    def _steps_of(self, net: Any, samples: TensorDictBase, rows: Tensor) -> TensorDictBase:
         """The steps of rows ``[R, b]``, begun with what ``net`` remembers."""
         taken = taken_rows(samples, self.policies.steps_of(rows, samples.shape[1]))
         return BurnIn([net], samples, self.policies.sequence_length, self.burn_in).begin(taken, rows)
@@ -208,11 +205,11 @@ class HAPPO(PPO):
     def _policy_losses(self, agent: OneAgent, samples: TensorDictBase, turn: Tensor, count: int) -> dict[str, Tensor]:
         """Losses ``[R]``, divided by ``count``."""
         parameters, family = self._policies_of(agent, samples, turn), self.policies.family
-        log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
+        log_prob = _of_agents(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
         log_ratio, advantage = log_prob - samples.get(keys.LOG_PROB), samples.get(keys.ADVANTAGE)
         lowest, highest = torch.tensor([-self.clip_epsilon, self.clip_epsilon]).log1p().tolist()  # as in ``losses``
         gain, bounded = log_ratio.exp() * advantage, log_ratio.clamp(lowest, highest).exp() * advantage
-        entropy = _chosen(family.entropy(parameters), turn).nan_to_num(0.0)
+        entropy = _of_agents(family.entropy(parameters), turn).nan_to_num(0.0)
         losses = {"policy_loss": -torch.minimum(gain, bounded), "entropy_loss": -self.entropy_coeff * entropy}
         weight = samples.get(keys.WEIGHT, None)
         return {name: weighted(loss, weight).sum((1, 2)) / count for name, loss in losses.items()}
@@ -225,12 +222,12 @@ class HAPPO(PPO):
         """
         agent, family = self.policies.of_agents(turn), self.policies.family
         parameters = self._policies_of(agent, begun(agent, samples, self.burn_in), turn)
-        log_prob = _chosen(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
+        log_prob = _of_agents(family.log_prob(parameters, samples.get(keys.ACTION)), turn)
         weight = samples.get(keys.WEIGHT, None)
         present = None if weight is None else (weight != 0).to(log_prob.dtype)
         ratio = weighted(log_prob - samples.get(keys.LOG_PROB), present)
         old = samples.get(keys.PARAMETERS).expand_as(parameters)  # at the other agents' places it is not looked at
-        kl = _chosen(family.kl_divergence(old, parameters), turn)
+        kl = _of_agents(family.kl_divergence(old, parameters), turn)
         return weighted(kl, weight).mean((1, 2)), ratio.squeeze(2)
 
     def _train_critic(self, data: TensorDictBase, passes: Sequence[Sequence[Tensor]], active: Tensor) -> Tensor:
@@ -240,7 +237,7 @@ class HAPPO(PPO):
         total = torch.zeros(len(active), device=active.device)
         for part in (part for parts in passes for part in parts):
             own, count = self.team.share(part)
-            taken = self._taken(self.critic, samples, own)
+            taken = self._steps_of(self.critic, samples, own)
             loss = self.loss.loss_critic(taken)[0].squeeze(-1)
             per_seed = (weighted(loss, taken.get(keys.WEIGHT, None)).sum(1) / (count * length)).sum(-1)
             total += self._descend({"critic_loss": per_seed}, self.critic.net, active)["critic_loss"]
@@ -277,6 +274,6 @@ def _index(turn: Tensor, like: Tensor) -> Tensor:
     return turn.view(-1, *(1,) * (like.dim() - 1)).expand(shape)
 
 
-def _chosen(tensor: Tensor, turn: Tensor) -> Tensor:
+def _of_agents(tensor: Tensor, turn: Tensor) -> Tensor:
     """``[R, B, A, ...] -> [R, B, 1, ...]``, of agents ``turn`` ``[R]``."""
     return tensor.gather(2, _index(turn, tensor))

@@ -68,6 +68,7 @@ class PPO(Learner):
 
     has_critic = has_memory = True
     optimizer: SeedAdam
+    optimizer_class: type[SeedAdam] = SeedAdam
     loss_class: type[UncheckedIPPOLoss] | type[UncheckedMAPPOLoss]
 
     @property
@@ -128,16 +129,15 @@ class PPO(Learner):
         self.critic = critic_of(self.critic_class, self.sequence_length, *made)
         self.minibatch_streams = SeedStreams(run_seed, seed_ids, "target minibatches")
         networks = [*self.policies.parameters(), *self.critic.parameters()]
-        self.optimizer = SeedAdam(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
+        self.optimizer = self.optimizer_class(networks, self.learning_rate, (len(seed_ids),), eps=1e-5, fused=True)
         self._recorded = RecordedUpdate(self._learn, self.optimizer)
         self.loss = built(self.loss_class, self.policies, self.critic, self)
         if self.value_norm:
             sizes, popart = (len(seed_ids), task.n_agents), self.value_norm == POPART
             hidden, cell = self.critic_architecture.hidden, self.critic_architecture.cell
             width = [0, *hidden][-1] if cell is None else cell.units
-            self.normalizer = (
-                PopArt(*sizes, self.critic.net, width, self.critic.outputs) if popart else ValueNorm(*sizes)
-            )
+            net, outputs = self.critic.net, self.critic.outputs
+            self.normalizer = PopArt(*sizes, net, width, outputs) if popart else ValueNorm(*sizes)
 
     @override
     def update(self, buffer: Buffer) -> dict[str, Tensor]:

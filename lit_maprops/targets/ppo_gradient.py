@@ -97,19 +97,19 @@ class Samples(NamedTuple):
 
     def take(self, rows: Tensor) -> "Samples":
         """Rows ``[R, b]``."""
-        seen = _taken(self.seen, rows)
-        judged = seen if self.judged is self.seen else _taken(self.judged, rows)
+        seen = _of_rows(self.seen, rows)
+        judged = seen if self.judged is self.seen else _of_rows(self.judged, rows)
         each = rows.unsqueeze(1).expand(-1, self.action.shape[1], -1)
         return Samples(
             seen,
             judged,
             self.action.gather(-1, each),
             self.numbers.gather(-1, each.expand(len(self.numbers), -1, -1, -1)),
-            None if self.legal is None else _taken(self.legal, rows),
+            None if self.legal is None else _of_rows(self.legal, rows),
         )
 
 
-def _taken(inputs: Tensor, rows: Tensor) -> Tensor:
+def _of_rows(inputs: Tensor, rows: Tensor) -> Tensor:
     n_seeds, parts, n_rows, _ = inputs.shape
     first = torch.arange(0, n_seeds * parts * n_rows, n_rows, device=rows.device).view(n_seeds, parts, 1)
     chosen = first + rows.unsqueeze(1)

@@ -150,12 +150,12 @@ class RWARE(Task):
         a = self.n_agents
         agent_noise, direction_noise, request_noise = noise.split([a, a, self.request_queue_size], -1)
         batch = noise.shape[:-1]
-        requested = _chosen(torch.zeros((*batch, self.shelves), dtype=torch.bool, device=noise.device), request_noise)[
+        requested = _picked(torch.zeros((*batch, self.shelves), dtype=torch.bool, device=noise.device), request_noise)[
             1
         ]
         occupied = torch.zeros((*batch, self.cells), dtype=torch.bool, device=noise.device)
         return {
-            "agent": _chosen(occupied, agent_noise)[0],
+            "agent": _picked(occupied, agent_noise)[0],
             "direction": (direction_noise * len(DIRECTIONS)).long(),
             "carried": torch.full((*batch, a), -1, device=noise.device),
             "delivered": torch.zeros((*batch, a), dtype=torch.bool, device=noise.device),
@@ -220,7 +220,7 @@ class RWARE(Task):
             wanted = requested.gather(-1, carried.clamp(min=0))
             here = (agent == goal) & (carried >= 0) & wanted  # [*B, A]
             any_here = here.any(-1, keepdim=True)
-            new = _chosen(requested, chance.unsqueeze(-1))[0]  # drawn while the delivered one is still in the queue
+            new = _picked(requested, chance.unsqueeze(-1))[0]  # drawn while the delivered one is still in the queue
             old = torch.where(here, carried, 0).sum(-1, keepdim=True)
             replaced = requested.scatter(-1, old, False).scatter(-1, new, True)
             requested = torch.where(any_here, replaced, requested)
@@ -273,7 +273,7 @@ class RWARE(Task):
         return rware_render.draw(grid, self.goals, shelf, requested, state["agent"], state["direction"])
 
 
-def _chosen(taken: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+def _picked(taken: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
     """Uniform over those not ``taken`` ``[*B, I]``, once for each of ``chances`` ``[*B, K]``: which; what is taken."""
     chosen = []
     for chance in chances.unbind(-1):
