@@ -326,6 +326,10 @@ def test_results_are_what_the_files_say(tmp_path: Path) -> None:
 def test_trained_policies_act(tmp_path: Path) -> None:
     run = fit(tmp_path, "MatrixGame")
     policies = run.policies
+    assert (
+        repr(policies)
+        == "<Policies of 2 agents of MatrixGame, 3 seeds, at 64 env steps: act(observation, seed, agent)>"
+    )
     weights = torch.load(run.checkpoint, weights_only=True)["state_dict"]
     [logits] = [value for name, value in weights.items() if "policies.net" in name]
     probabilities = logits.reshape(3, 2, -1)[1, 0, -2:].softmax(-1)  # a table: seed 1, agent 0

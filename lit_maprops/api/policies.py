@@ -28,6 +28,10 @@ class Policies:
         self.task, self.seeds, self.env_steps = trained.task, trained.seed_ids, trained.env_steps
         self._agent = cache(self._made)
 
+    def __repr__(self) -> str:
+        what = f"{self.task.n_agents} agents of {self.task.title}, {len(self.seeds)} seeds"
+        return f"<Policies of {what}, at {self.env_steps:,} env steps: act(observation, seed, agent)>"
+
     def agent(self, seed: int, agent: int) -> AgentPolicy:
         """One agent's policy as a module of plain layers, without the seed dimension.
 
