@@ -142,7 +142,7 @@ def test_one_spoiled_run_costs_no_other(folders: Callable[[Change], Path], chang
     runs = folders(change)
     code, out, err = run(["report", str(runs), "-o", "report.html"])
     assert (code, err) == (0, "")
-    assert ("1 folders left out" not in out) == stays
+    assert ("1 folder left out" not in out) == stays
     assert not Path("canary").exists()
 
 
