@@ -217,9 +217,9 @@ evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memor
 	$(BIN)/python -m studies.memory
 
 # Minutes of a core for a cell of 32 seeds, from the CPU time of short runs (IPPO or MAPPO; with HAPPO updates cost four times as much):
-# StagedGame 0.3, TMaze 1 to 2, Foraging 5 to 8 (HAPPO 17 to 20), Overcooked 11 (HAPPO about 25), RWARE 7 (HAPPO about 25), MPE spread 17,
+# StagedGame 0.3, TMaze 1 to 2, Foraging 5 to 8 (HAPPO 17 to 20), 10x10 about 20, Overcooked 11 (HAPPO about 25), RWARE 7 (HAPPO about 25), MPE spread 17,
 # the two others of MPE about 11. A part of it: $(BIN)/python -m studies.tasks --tasks StagedGame --learners IPPO --workers 2
-evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (about 18 hours of one core)
+evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (about 21 hours of one core)
 	$(BIN)/python -m studies.tasks
 
 # To measure a study anew, delete the rows of its tables (studies/<name>/*.csv) first.

@@ -104,6 +104,7 @@ def test_the_picture_shows_solved_seeds_where_there_are_any() -> None:
     assert points(returns | {"solved": "", "seeds": "32"}) == (3.0, 2.0, 5.0)
     square = norm.ppf(0.975) ** 2
     half = math.sqrt(square * (32 / 4 + square / 4)) / (32 + square)
+    assert points(returns | {"solved": "0", "seeds": "32"}, solved=False) == (3.0, 2.0, 5.0)
     assert points(returns | {"solved": "0.5", "seeds": "32"}) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
 
 

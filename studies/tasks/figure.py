@@ -1,6 +1,7 @@
 """The picture of docs/evidence/tasks.md: learning curves in small multiples, a row per task, a column per learner."""
 
 import math
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,7 +26,7 @@ STYLES = {BASE: "--", ORDERED: "-.", "TabularMAPROPS": ":"}
 
 
 def draw(results: Results) -> None:
-    """Solved seeds over env steps where the task tells success, else the mean greedy return; with 95% intervals."""
+    """Solved seeds over env steps where any seed ever is, else the mean greedy return; with 95% intervals."""
     names = [name for name in TASKS if any(cell in results.curves for cell in cells([name]))]
     if not names:
         return
@@ -35,10 +36,11 @@ def draw(results: Results) -> None:
     grid = figure.subplots(len(names), len(LEARNERS), squeeze=False, sharey="row", sharex="row")
     labelled: dict[str, object] = {}
     for name, row in zip(names, grid, strict=True):
+        told = any(float(point["solved"] or 0) for cell in cells([name]) for point in results.curves.get(cell, []))
         for learner, axes in zip(LEARNERS, row, strict=True):
             for sampler in TASKS[name].samplers:
                 if (cell := Cell(name, learner, sampler)) in results.curves:
-                    labelled.setdefault(sampler, _curve(axes, results, cell))
+                    labelled.setdefault(sampler, _curve(axes, results.curves[cell], cell.sampler, told))
             axes.set_title(f"{name}, {learner}", fontsize=10)
             axes.tick_params(labelsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # a label at the edge meets the next panel's
@@ -47,7 +49,6 @@ def draw(results: Results) -> None:
             if not axes.lines:
                 planned = learner in TASKS[name].learners
                 axes.text(0.5, 0.5, "not measured" if planned else "not offered", ha="center", transform=axes.transAxes)
-        told = any(rows[0]["solved"] for cell, rows in results.curves.items() if cell.task == name)
         row[0].set_ylabel("solved seeds" if told else "greedy return", fontsize=9)
         if told:
             row[0].set_ylim(-0.04, 1.04)
@@ -58,19 +59,19 @@ def draw(results: Results) -> None:
     figure.savefig(picture_of("tasks"))
 
 
-def points(row: Row) -> tuple[float, float, float]:
-    """What is drawn of an evaluation, and the ends of its interval: the share of solved seeds if there is one."""
-    if row["solved"]:
+def points(row: Row, solved: bool = True) -> tuple[float, float, float]:
+    """What is drawn of an evaluation, and the ends of its interval: the share of ``solved`` seeds if there is one."""
+    if solved and row["solved"]:
         share, seeds = float(row["solved"]), int(row["seeds"])
         return share, *wilson_interval(round(share * seeds), seeds)
     value, low, high = (float(row[f"greedy_return{end}"] or math.nan) for end in ("", "_low", "_high"))
     return value, low, high
 
 
-def _curve(axes: Axes, results: Results, cell: Cell) -> object:
+def _curve(axes: Axes, rows: Sequence[Row], sampler: str, solved: bool) -> object:
     """The line of a cell, for the legend."""
-    rows, color = results.curves[cell], COLORS[cell.sampler]
+    color = COLORS[sampler]
     steps = [float(row["env_steps"]) for row in rows]
-    value, low, high = zip(*map(points, rows), strict=True)
+    value, low, high = zip(*(points(row, solved) for row in rows), strict=True)
     axes.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
-    return axes.plot(steps, value, color=color, ls=STYLES.get(cell.sampler, "-"), lw=1.6, label=cell.sampler)[0]
+    return axes.plot(steps, value, color=color, ls=STYLES.get(sampler, "-"), lw=1.6, label=sampler)[0]

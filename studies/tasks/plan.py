@@ -78,6 +78,7 @@ TASKS = {
     "Foraging, sight 1": Task(
         "foraging_1s", 102_400, 10, "Foraging-1s-5x5-2p-1f-coop, GRU policies, a quarter of the file's env steps.",
     ),
+    "Foraging, 10x10": Task("foraging_10x10", 2_048_000, 50, "Foraging-10x10-3p-3f, env steps as in the file."),
     "Overcooked": Task(
         "overcooked", 640_000, 10, "cramped_room with shaped rewards, env steps as in the file.",
     ),

@@ -64,8 +64,8 @@ def answer(results: Results) -> str:
     """Whether any sampler differs from on-policy sampling, corrected for the number of comparisons and not."""
     found = comparisons(results)
     sure = [one for one, p in zip(found, holm([one.p for one in found]), strict=True) if p < 0.05]
-    told = f"is told from on-policy sampling after Holm's correction for {len(found)} comparisons"
-    says = f"No sampler {told}." if not sure else f"{_listed(sure)} {told}."
+    told = f"told from on-policy sampling after Holm's correction for {len(found)} comparisons"
+    says = f"{_listed(sure)} {'are' if len(sure) > 1 else 'is'} {told}." if sure else f"No sampler is {told}."
     for sign, where in ((1, "above"), (-1, "below")):
         alone = [one for one in found if one.sign == sign]
         count = {0: "no interval lies", 1: "one interval lies"}.get(len(alone), f"{len(alone)} intervals lie")
