@@ -18,7 +18,7 @@ from lit_maprops.sweep.processes import command_line
 from lit_maprops.sweep.results import best_value
 from lit_maprops.sweep.sweep_file import MOST_RUNS, SweepFile, read_sweep_file
 from lit_maprops.system.errors import ConfigError, FolderLost, WriteError, check, check_choice, check_count
-from lit_maprops.system.files import home_path, no_link
+from lit_maprops.system.files import hold_folders, home_path, no_link
 from lit_maprops.system.shipped import locate, nothing_there
 
 if TYPE_CHECKING:
@@ -216,7 +216,11 @@ def _joined(folder: Path) -> Iterator[IO[str]]:
     with held:
         try:
             _check_locks(folder, held)
-            yield held
+            release = hold_folders(folder)
+            try:
+                yield held
+            finally:
+                release()
         except ConfigError:
             if not (folder / "sweep.json").exists():  # nobody has put anything there
                 with suppress(OSError):

@@ -6,7 +6,7 @@ The x-axis of everything is env_steps (per seed). ``metrics.csv`` has one row pe
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ from lit_maprops.run.diagnosis import RunningMeans
 from lit_maprops.run.kept import drop_later, keep
 from lit_maprops.run.new_folder import writable
 from lit_maprops.system.errors import ConfigError, FolderLost, check
-from lit_maprops.system.files import is_held, lock, no_link, sync, write_atomically, write_json, writing
+from lit_maprops.system.files import hold_folders, is_held, lock, no_link, sync, write_atomically, write_json, writing
 from lit_maprops.system.safe_yaml import dump_yaml, read_yaml
 from lit_maprops.system.tables import read_table
 
@@ -58,6 +58,7 @@ class RunFolder(Logger):
         self.rows: dict[str, int] = dict.fromkeys(TABLES, 0)
         self._columns: list[str] = []
         self._lock: IO[str] | None = None
+        self._release: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -94,6 +95,7 @@ class RunFolder(Logger):
                 self._lock is not None,
                 f"<run_name>: another process is at work in {self.path}: wait for it, or choose another <run_name>",
             )
+            self._release = hold_folders(self.path, self.checkpoint.parent)
 
     @property
     def _lock_path(self) -> Path:
@@ -182,6 +184,7 @@ class RunFolder(Logger):
         """Let other processes at the folder; the end of this process does it, too."""
         if self._lock is not None:
             self._lock.close()
+            self._release()
         self._lock = None
 
     def sync(self) -> None:

@@ -131,7 +131,7 @@ class Process:
         """Whether the run is at work; before ``start``, whether an earlier sweep's process still is."""
         if self._popen is not None:
             return self._popen.poll() is None
-        with open(self.log, "ab", opener=no_link) as log:
+        with writing(self.log), open(self.log, "ab", opener=no_link) as log:
             return not _lock(log)
 
     @property

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lit_maprops.system.errors import ConfigError, check
-from lit_maprops.system.files import no_checkpoint, replacing, writing
+from lit_maprops.system.files import is_own, no_checkpoint, replacing, writing
 
 CHECKPOINT_KEY = "lit_maprops"
 OPTIONAL = {"next_start_noise"}  # keys that are not always saved
@@ -40,8 +40,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with writing(Path(path)):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)  # of a ModelCheckpoint of the user's
+        if not is_own(Path(path)):  # of a ModelCheckpoint of the user's
+            with writing(Path(path)):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(Path(path)) as file:
             file.write(content.getbuffer())
 

@@ -5,11 +5,44 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from lit_maprops.system.errors import WriteError
+
+_HELD: dict[Path, int] = {}  # descriptors of the folders that are this process's own
+
+
+def hold_folders(*paths: Path) -> Callable[[], None]:
+    """Have ``replacing`` and ``no_link`` write in these very folders, whatever takes their paths from here on.
+
+    Once they are removed that fails, also where another process has made some of the same paths since.
+
+    Returns:
+        What ends it.
+    """
+    own = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths}
+    _HELD.update(own)
+
+    def release() -> None:
+        for path, descriptor in own.items():
+            if _HELD.get(path) == descriptor:
+                del _HELD[path]
+            os.close(descriptor)
+        own.clear()
+
+    return release
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file's folder is held."""
+    return path.parent in _HELD
+
+
+def _placed(path: Path) -> tuple[str, int | None]:
+    """How the system is told of a file: within its folder if that is held, else by its path."""
+    return (path.name, _HELD[path.parent]) if is_own(path) else (str(path), None)
 
 
 def home_path(text: str | Path) -> Path:
@@ -48,18 +81,21 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         WriteError: the old file stays, and nothing of the new one.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    place, folder = _placed(path)
+    temporary = place + ".tmp"
     with writing(path):
         try:
-            temporary.unlink(missing_ok=True)  # of a program that was killed, or a link that leads elsewhere
-            with temporary.open("xb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)  # of a program that was killed, or a link that leads elsewhere
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, place, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink()  # on a full disk it took what was left
+                os.unlink(temporary, dir_fd=folder)  # on a full disk it took what was left
             raise
         with contextlib.suppress(OSError):  # some file systems sync no folders
             sync(path.parent)
@@ -76,7 +112,8 @@ def sync(path: Path) -> None:
 
 def no_link(path: str, flags: int) -> int:
     """An opener that follows no symbolic link: one in a run's folder must not lead a write elsewhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    place, folder = _placed(Path(path))
+    return os.open(place, flags | os.O_NOFOLLOW, 0o666, dir_fd=folder)
 
 
 def lock(path: Path) -> IO[str] | None:

@@ -129,9 +129,9 @@ def _slow_down() -> None:
 def _around(module: ModuleType, name: str) -> None:
     original = getattr(module, name)
 
-    def slowly(*args: Any) -> None:
+    def slowly(*args: Any, **kwargs: Any) -> None:
         time.sleep(0.01)
-        original(*args)
+        original(*args, **kwargs)
         time.sleep(0.01)
 
     setattr(module, name, slowly)

@@ -243,9 +243,9 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
         events.append(("synced", path.name, path.read_bytes() if path.is_file() else None))
 
-    def replaced(source: Path, target: Path) -> None:
-        events.append(("renamed", target.name, None))
-        replace(source, target)
+    def replaced(source: str, target: str, **folders: Any) -> None:
+        events.append(("renamed", Path(target).name, None))
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replaced)
@@ -264,12 +264,13 @@ def test_rows_are_on_the_disk_before_their_checkpoint(tmp_path: Path, monkeypatc
     renamed = []
     replace = os.replace
 
-    def replaced(source: Path, target: Path) -> None:
-        if target.name == "last.ckpt":
-            assert source.name in synced
-            iteration = torch.load(source, weights_only=True)["lit_maprops"]["iteration"]
+    def replaced(source: str, target: str, **folders: Any) -> None:
+        if target == "last.ckpt":
+            assert source in synced
+            path = Path(os.readlink(f"/proc/self/fd/{folders['src_dir_fd']}")) / source
+            iteration = torch.load(path, weights_only=True)["lit_maprops"]["iteration"]
             renamed.append((iteration, synced["metrics.csv"] - 1, (synced.get("eval.csv", 1) - 1) // 3))
-        replace(source, target)
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replaced)

@@ -13,6 +13,7 @@ from processes import Attempt
 
 from lit_maprops.cli.main import main
 from lit_maprops.run import training
+from lit_maprops.run.folder import RunFolder
 from lit_maprops.system.checkpoint import read_checkpoint
 from lit_maprops.system.errors import ConfigError
 from lit_maprops.system.files import lock
@@ -118,16 +119,43 @@ def test_a_folder_that_goes_in_the_middle_of_a_write_is_said_to_be_gone(
     content = {"name": "x", "method": "grid", "command": ["true"], "parameters": {"a": {"values": [1]}}}
     (tmp_path / "x.yaml").write_text(json.dumps(content))
     given = fit(tmp_path) if command == "fit" else ["sweep", "x.yaml", "--runs_dir", str(tmp_path)]
-    name, part = {"fit": ("last.ckpt", b""), "sweep": ("sweep.json", b'"finished"')}[command]
+    place, name, part = {"fit": ("checkpoints", "last.ckpt", b""), "sweep": ("", "sweep.json", b'"finished"')}[command]
     replace = os.replace
 
-    def remove_before(source: Path, target: Path) -> None:
-        if target.name == name and part in source.read_bytes():
+    def remove_before(source: str, target: str, **folders: Any) -> None:
+        if target == name and part in (tmp_path / "x" / place / source).read_bytes():
             shutil.rmtree(tmp_path / "x")
-        replace(source, target)
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", remove_before)
     assert main(given) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert "was removed or made anew while this" in line and "could not be written" not in line
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("then", ["another run", "nothing"])
+@pytest.mark.parametrize("checks", range(6))
+def test_a_run_that_slept_between_looking_and_writing_writes_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checks: int, then: str
+) -> None:
+    """Its folder is made anew right after it was found to be its own: before a row, a checkpoint, the summary."""
+    run, looked = tmp_path / "x", RunFolder.check_held
+    calls, others = [0], dict[str, bytes]()
+
+    def look(folder: RunFolder) -> None:
+        looked(folder)
+        calls[0] += 1
+        if calls[0] == checks + 1:
+            shutil.rmtree(run)
+            if then == "another run":
+                (run / "checkpoints").mkdir(parents=True)
+                for name in ("config.yaml", "metrics.csv", "eval.csv", "summary.json", "checkpoints/last.ckpt"):
+                    (run / name).write_text("of another")
+                (run / "checkpoints" / ".lock").touch()
+            others.update(contents(run))
+
+    monkeypatch.setattr(RunFolder, "check_held", look)
+    assert main(fit(tmp_path, "--model.total_env_steps", "16")) == 1
+    assert calls[0] > checks and "was removed or made anew while this run" in capsys.readouterr().err
+    assert contents(run) == others and run.exists() == bool(others)
