@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from studies import page
 
+DAYS = r"\d{4}-\d\d-\d\d(?: to \d{4}-\d\d-\d\d)?"
 EVIDENCE = ROOT / "docs" / "evidence"
 STUDIES = sorted({path.parent.name for path in (ROOT / "studies").glob("*/*") if path.is_file()} - {"__pycache__"})
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -93,6 +94,12 @@ def test_one_target_measures_a_study_and_its_page_names_it(study: str) -> None:
     assert re.search(rf"make {target}\b(?!-)", says(study))
 
 
+@pytest.mark.parametrize("page", sorted(EVIDENCE.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_names_days_machine_and_versions(page: Path) -> None:
+    found = re.search(rf"\b{DAYS}\b[^.]*?\bx86_64\b[^.]*?\btorch 2\.\d+\.\d+\+\w+, lit_maprops \d", page.read_text())
+    assert found is not None
+
+
 def test_targets_name_what_there_is() -> None:
     named = {study for _, recipe in TARGETS.values() for study in re.findall(r"studies[./](\w+)", recipe)}
     assert named == set(STUDIES)
@@ -128,7 +135,7 @@ def test_the_page_is_its_template_filled_in(study: str) -> None:
 
 def without_occasion(page: Path) -> str:
     """Less the date and the machine behind it."""
-    text, count = re.subn(r"on \d{4}-\d\d-\d\d \([^;)]*", "", page.read_text())
+    text, count = re.subn(rf"on {DAYS} \([^;)]*", "", page.read_text())
     assert count == 1
     return text
 
@@ -194,18 +201,27 @@ def test_without_a_gpu_the_study_says_so(capsys: pytest.CaptureFixture[str], mon
     assert gpu.main() == 0 and capsys.readouterr().out == "no GPU here: nothing to test or to measure\n"
 
 
-def test_a_page_has_the_date_of_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written anew without a measurement, it does not become younger."""
+def test_a_page_has_the_dates_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written anew without a measurement it does not become younger, and a new row does not make the others so."""
     table = tmp_path / "studies/some/some.csv"
     table.parent.mkdir(parents=True)
     table.write_text("solved\n1\n")
     monkeypatch.setattr(page, "ROOT", tmp_path)
     monkeypatch.setattr(page, "table_of", lambda study: table)
-    assert page.last_measured("some") == page.today()  # no repository
-    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "m"]):
-        when = {"GIT_COMMITTER_DATE": "2020-02-03T00:00:00"}
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, env=os.environ | when)
-    assert page.last_measured("some") == "2020-02-03"
-    table.write_text("solved\n2\n")
-    assert page.last_measured("some") == page.today()
+
+    def git(day: str, *words: str) -> None:
+        when = {"GIT_COMMITTER_DATE": f"{day}T12:00:00Z"}
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, env=os.environ | when)
+
+    assert page.measured("some") == page.today()  # no repository
+    git("2020-02-03", "init", "-q")
+    git("2020-02-03", "add", ".")
+    git("2020-02-03", "commit", "-qm", "m")
+    assert page.measured("some") == "2020-02-03"
+    table.write_text("solved\n1\n2\n")
+    assert page.measured("some") == f"2020-02-03 to {page.today()}"
+    git("2020-02-05", "commit", "-qam", "m")
+    assert page.measured("some") == "2020-02-03 to 2020-02-05"
+    table.write_text("seeds,solved\n8,1\n8,2\n")
+    assert page.measured("some") == page.today()

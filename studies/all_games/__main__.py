@@ -20,7 +20,7 @@ from lit_maprops.metrics.reliability import difference_interval, wilson_interval
 from studies import table_of
 from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import GAME_SAMPLERS, RUN_SEED, solved_runs
-from studies.page import write_page
+from studies.page import software, write_page
 
 SEEDS, SIZES, BASE = 200, (8, 16), "on-policy"
 UPDATES = 60
@@ -110,7 +110,7 @@ def main() -> None:
     rows = measure()
     write_page(
         "all_games",
-        machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        machine=f"{platform.machine()}, {software()}, {torch.get_num_threads()} threads",
         run_seed=RUN_SEED,
         seeds=SEEDS,
         games=table(rows, payoff_names()),

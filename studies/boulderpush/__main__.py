@@ -9,12 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from lit_maprops.run.figures import CAPTION_PIXELS
 from studies import PAGES, ROOT, table_of
-from studies.page import write_page
+from studies.page import software, write_page
 from studies.runs import success_rates
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/boulderpush.yaml"]
@@ -51,7 +50,7 @@ def main() -> None:
     kl = "joint KL to pi_theta of the actions in D {joint_kl:.4f} nats, of on-policy actions {joint_kl_on_policy:.4f}"
     write_page(
         "boulderpush",
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {software()}",
         run_seed=summary["config"]["seed_everything"],
         seeds=len(success),
         env_steps=summary["env_steps"],

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from lit_maprops.metrics.reliability import NORMAL_QUANTILE, difference_interval
 from studies import picture_of
 from studies.cells import signed
-from studies.first_visits.tasks import KINDS, Point
+from studies.first_visits.tasks import GAMES, KINDS, ONE_STATE, Point
 
 POWER_QUANTILE = 0.8416212335729143  # of 0.8
 FIELLER = 1.06  # variance of the z-transformed rank correlation times (tasks - 3) (Fieller, Hartley & Pearson 1957)
@@ -67,13 +67,19 @@ def ranked(points: Sequence[Point], kind: str) -> dict[str, tuple[int, float, fl
     return found
 
 
+def with_states(points: Sequence[Point]) -> list[Point]:
+    """Those of tasks with more than one state."""
+    return [point for point in points if point.task not in (*GAMES, *ONE_STATE)]
+
+
 def correlations(points: Sequence[Point]) -> str:
-    """Of first visits with both figures, sampler by sampler."""
+    """Of first visits with both figures, sampler by sampler, over all tasks and over those with states."""
     lines = []
-    for kind in KINDS:
-        found = ranked(points, kind)
-        cells = [f"{_rho(found[name])} | {found[name][0]} | {least_seen(found[name][0]):.2f}" for name in found]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    for name, these in (("all", points), ("with states", with_states(points))):
+        for kind in KINDS:
+            found = ranked(these, kind)
+            cells = [f"{_rho(found[name])} | {found[name][0]} | {least_seen(found[name][0]):.2f}" for name in found]
+            lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -86,6 +92,7 @@ def sentences(points: Sequence[Point]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for kind in KINDS:
         fields |= {f"{kind}_{name}": _rho(found) for name, found in ranked(points, kind).items()}
+        fields |= {f"{kind}_{name}_states": _rho(found) for name, found in ranked(with_states(points), kind).items()}
         for place, (low, high) in enumerate(BANDS.values()):
             own = [p for p in points if p.kind == kind and low <= p.first_visits[0] < high]
             falls = sorted(_percent(p) for p in own if p.by_state)

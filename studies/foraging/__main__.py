@@ -9,10 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from studies import ROOT, table_of
-from studies.page import write_page
+from studies.page import software, write_page
 from studies.runs import success_rates
 
 FIT = [sys.executable, "-m", "lit_maprops", "fit", "--config", "conf/foraging.yaml", "--wandb", "disabled"]
@@ -33,7 +31,7 @@ def main() -> None:
     success = success_rates(summary).tolist()
     write_page(
         "foraging",
-        machine=f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}",
+        machine=f"{platform.machine()}, one core of {os.cpu_count()}, {software()}",
         run_seed=summary["config"]["seed_everything"],
         seeds=len(success),
         env_steps=summary["env_steps"],

@@ -32,7 +32,7 @@ from studies.matrix_games.measures import (
     strong,
     weak,
 )
-from studies.page import write_page
+from studies.page import software, write_page
 
 COMMAND = "make evidence-matrix"
 SIZES = (8, 16, 32, 64)
@@ -145,7 +145,7 @@ def main() -> None:
     write_page(
         "matrix_games",
         command=COMMAND,
-        machine=f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        machine=f"{platform.machine()}, {software()}, {torch.get_num_threads()} threads",
         seconds=perf_counter() - started,
         run_seed=RUN_SEED,
         fixed_seeds=FIXED_SEEDS,

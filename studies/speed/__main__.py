@@ -19,11 +19,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.axes import Axes
 
 from studies import ROOT, picture_of, table_of
-from studies.page import write_page
+from studies.page import software, write_page
 
 PARTS = {
     "update": ["update.py"],
@@ -169,7 +168,7 @@ def write(rows: list[Row]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    machine = f"{platform.machine()}, one core of {os.cpu_count()}, torch {torch.__version__}"
+    machine = f"{platform.machine()}, one core of {os.cpu_count()}, {software()}"
     tables = {part: table([row for row in rows if row["part"] == part]) for part in PARTS}
     ratios = {name: spread(rows, figure) for name, figure in RATIOS.items()}
     write_page("speed", machine=machine, bars=bars(rows), **ratios, **tables)

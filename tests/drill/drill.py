@@ -25,6 +25,8 @@ import torch  # noqa: E402
 from kills import Drill, drill_fit  # noqa: E402
 from sweep_kills import drill_real_sweep, drill_toy_sweep  # noqa: E402
 
+from lit_maprops.system.version import __version__  # noqa: E402
+
 PARTS = {
     "fit": "`fit` on BoulderPush, MA-PROPS + MAPPO, 3 seeds, history of 3 batches, a checkpoint every second iteration",
     "toy": "`sweep` over 8 runs of a toy program, two at a time",
@@ -93,7 +95,7 @@ def head() -> list[str]:
     """How the page begins."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(part.ru_utime + part.ru_stime for part in used) / 60
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, lit_maprops {__version__}"
     command = f"python {Path(sys.argv[0]).as_posix()} {' '.join(sys.argv[1:])}"
     return [
         "# Fault drill",
