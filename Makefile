@@ -129,7 +129,7 @@ bench: setup ## time updates, environments, whole fits and other packages in tur
 evidence-matrix: setup ## measure docs/evidence/matrix_games.md (about 7 minutes)
 	$(BIN)/python -m studies.matrix_games
 
-evidence-adam: setup ## measure docs/evidence/adam_epsilon.md: Adam's epsilon and the KL that delta stops (about 6 minutes)
+evidence-adam: setup ## measure docs/evidence/adam_epsilon.md: Adam's epsilon and the KL that delta stops (about three quarters of an hour)
 	$(BIN)/python -m studies.adam_epsilon
 
 evidence-cutoffs: setup ## measure docs/evidence/cutoffs.md: where updates overshoot, kl_cutoff auto; continues where it was interrupted (about 10 minutes)
@@ -162,7 +162,7 @@ evidence-low: setup ## measure docs/evidence/low_discrepancy.md; continues where
 evidence-samplers: setup ## measure docs/evidence/samplers.md; continues where it was interrupted (about 13 hours of one core)
 	$(BIN)/python -m studies.samplers
 
-evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon over three decades; continues where it was interrupted (about an hour)
+evidence-map: setup ## measure docs/evidence/delta_epsilon.md: delta and epsilon over three decades; continues where it was interrupted (about three hours)
 	$(BIN)/python -m studies.delta_epsilon
 
 evidence-options: setup ## measure docs/evidence/cost_options.md; continues where it was interrupted (about an hour)
@@ -183,7 +183,7 @@ evidence-autopsy: setup ## measure docs/evidence/autopsy.md: why seeds of Boulde
 evidence-advantages: setup evidence-samplers evidence-low ## measure docs/evidence/advantages.md: IPPO's and MAPPO's advantages beside the true ones; continues where it was interrupted (about three quarters of an hour)
 	$(BIN)/python -m studies.advantages
 
-evidence-visits: setup evidence-low ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
+evidence-visits: setup evidence-low evidence-sparse ## measure docs/evidence/first_visits.md: revisits, sampling error and solved runs; continues where it was interrupted (about a quarter of an hour)
 	$(BIN)/python -m studies.first_visits
 
 evidence-sparse: setup ## measure docs/evidence/sparse_reward.md: a delayed reward on a rarely reached branch (about 5 minutes)
@@ -195,13 +195,13 @@ evidence-decided: setup ## measure docs/evidence/until_decided.md: synthetic swe
 evidence-many: setup ## measure docs/evidence/many_agents.md; continues where it was interrupted (about half an hour)
 	$(BIN)/python -m studies.many_agents
 
-evidence-many-states: setup ## measure docs/evidence/many_agents_states.md: eight and four agents that must agree in stages; continues where it was interrupted (about a quarter of an hour)
+evidence-many-states: setup ## measure docs/evidence/many_agents_states.md: eight and four agents that must agree in stages; continues where it was interrupted (about an hour and a quarter)
 	$(BIN)/python -m studies.many_agents_states
 
 evidence-continuous: setup ## measure docs/evidence/continuous.md: samplers for continuous actions; continues where it was interrupted (about 10 minutes)
 	$(BIN)/python -m studies.continuous
 
-evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs; continues where it was interrupted (about four hours)
+evidence-continuous-tasks: setup ## measure docs/evidence/continuous_tasks.md: solved runs; continues where it was interrupted (about five hours)
 	$(BIN)/python -m studies.continuous_tasks
 
 evidence-boulderpush: setup ## measure docs/evidence/boulderpush.md and the README's picture (about 5 minutes)
@@ -222,9 +222,10 @@ evidence-memory: setup ## measure docs/evidence/memory.md: the T-maze with memor
 evidence-tasks: setup ## measure docs/evidence/tasks.md: learning curves task by task, the cheapest first; continues where it was interrupted (about 21 hours of one core)
 	$(BIN)/python -m studies.tasks
 
-# To measure a study anew, delete the rows of its tables (studies/<name>/*.csv) first.
-EVIDENCE := $(shell grep -ohE '^evidence-[a-z-]+' $(firstword $(MAKEFILE_LIST)))
-evidence: setup ## all of these, two studies at a time, the others going on if one fails; those that continue measure only what their tables lack (about a day and a half for everything)
+# To measure a study anew, delete the rows of its tables (studies/<name>/*.csv) and what it has run (runs/<name>) first.
+# The longest is begun first, so that it does not run on alone in the end.
+EVIDENCE := evidence-tasks $(filter-out evidence-tasks,$(shell grep -ohE '^evidence-[a-z-]+' $(firstword $(MAKEFILE_LIST))))
+evidence: setup ## all of these, two studies at a time, the others going on if one fails; those that continue measure only what their tables lack (about 40 hours for everything)
 	$(MAKE) --keep-going --jobs 2 $(EVIDENCE)
 
 leaderboard: setup ## make docs/leaderboard anew from the rows in leaderboard/; runs nothing

@@ -112,6 +112,32 @@ def test_all_of_the_evidence_is_one_target() -> None:
     assert "--keep-going --jobs 2" in asked
 
 
+def hours_of(says: str) -> float:
+    """What a target takes by its own words."""
+    words = {"a": 1.0, "an": 1.0, "half": 0.5, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0}
+    units = {"hour": 1.0, "hours": 1.0, "minutes": 1 / 60, "minute": 1 / 60}
+    found = re.search(r"\(about ([\w ]+)", says)
+    assert found, says
+    text = found[1].replace("half a ", "half ").replace("half an ", "half ")
+    quarters = {"three quarters of an hour": 0.75, "a quarter of an hour": 0.25}
+    if text in quarters:
+        return quarters[text]
+    count, unit, *more = text.split()
+    value = (words.get(count) or float(count)) * units[unit]
+    return value + {"": 0.0, "and a half": 0.5, "and a quarter": 0.25}.get(" ".join(more), 0.0)
+
+
+def test_the_time_of_all_of_the_evidence_is_that_of_its_parts() -> None:
+    """Two at a time, in make's order, each beginning where the other has ended."""
+    ends = [0.0, 0.0]
+    asked = subprocess.run(["make", "-n", "evidence"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for study in dict.fromkeys(re.findall(r"-m studies\.(\w+)", asked)):
+        (target,) = targets_of(study)
+        ends[ends.index(min(ends))] += hours_of(TARGETS[target][0])
+    assert hours_of(TARGETS["evidence"][0]) == pytest.approx(max(ends), rel=0.1)
+    assert min(ends) > 0.8 * max(ends)  # the longest does not run on alone
+
+
 def test_only_pages_and_pictures_are_evidence() -> None:
     """And each of them is written by a target: the fault drill's by tests/drill, the others by a study."""
     assert {path.suffix for path in EVIDENCE.iterdir()} == {".md", ".png"}
