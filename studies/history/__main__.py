@@ -26,6 +26,8 @@ from studies.runs import SOLVED, Run, complete, success_rates
 
 GAME, GAME_SEED, GAME_SEEDS = "conf/matrix_game.yaml", 41, 400
 BOULDER_CONFIG, BOULDER_SEED, BOULDER_SEEDS = "conf/boulderpush_reliability.yaml", 42, 64
+# What those leave open, on seeds that were set down before any was run: enough to see 10 points at a power of 80%.
+FRESH, FRESH_SEED, FRESH_SEEDS = "BoulderPush, fresh seeds", 46, 400
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 HISTORIES = {
     "b = 1": [],
@@ -99,12 +101,12 @@ def game_runs() -> dict[Key, Run]:
     }
 
 
-def boulder_runs() -> dict[Key, Run]:
+def boulder_runs(task: str, run_seed: int, seeds: int) -> dict[Key, Run]:
     """Sampler x fixed history on BoulderPush, with the learner's rate of samplers.md; growing ones: tradeoff.py."""
-    flags = [*MEASURED, "--model.num_seeds", str(BOULDER_SEEDS), f"{LEARNER}learning_rate", "0.004"]
+    flags = [*MEASURED, "--model.num_seeds", str(seeds), f"{LEARNER}learning_rate", "0.004"]
     return {
-        (BOULDER, sampler, history): Run(
-            "history", f"BoulderPush {sampler} {history}", BOULDER_CONFIG, [*own, *kept, *flags], BOULDER_SEED
+        (task, sampler, history): Run(
+            "history", f"{task} {sampler} {history}", BOULDER_CONFIG, [*own, *kept, *flags], run_seed
         )
         for history, kept in HISTORIES.items()
         if history != "growing"
@@ -153,7 +155,8 @@ def measured(measure: bool, workers: int) -> list[Row]:
     if table_of("history").exists():
         with table_of("history").open(newline="") as file:
             kept = {(row["task"], row["sampler"], row["history"]): dict(row) for row in csv.DictReader(file)}
-    runs = game_runs() | bias_runs() | boulder_runs()
+    runs = game_runs() | bias_runs() | boulder_runs(BOULDER, BOULDER_SEED, BOULDER_SEEDS)
+    runs |= boulder_runs(FRESH, FRESH_SEED, FRESH_SEEDS)
     missing = {key: run for key, run in runs.items() if key not in kept}
     if measure:
         complete(missing.values(), workers)
@@ -252,6 +255,9 @@ def main() -> None:
         batches=str(BATCHES),
         game_seed=str(GAME_SEED),
         boulder=runs_table(rows, BOULDER),
+        fresh=runs_table(rows, FRESH),
+        fresh_seed=str(FRESH_SEED),
+        fresh_seeds=str(FRESH_SEEDS),
         boulder_seed=str(BOULDER_SEED),
         boulder_seeds=str(BOULDER_SEEDS),
     )

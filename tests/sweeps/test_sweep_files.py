@@ -96,6 +96,26 @@ def test_batch_sizes_fit_together() -> None:
         assert steps % n == 0
 
 
+def test_the_batch_size_sweep_is_what_its_page_shows() -> None:
+    """Its runs are the study's of MAPROPS, but for the interval of the sampling error and how the words are put."""
+    from lit_maprops.run.options import parsed
+    from studies.batch_sizes.__main__ import BATCHES, INTERVALS, RUN_SEED, run_of
+
+    content = read_sweep_file(ROOT / "sweeps" / "batch_sizes.yaml").content
+    values = {name: tuple(own["values"]) for name, own in content["parameters"].items()}
+    assert values == {"data.behavior_batch_size": INTERVALS, "data.target_batch_size": BATCHES}
+    flags = [word for word in content["command"] if word.startswith("--")]
+    assert f"--seed_everything={RUN_SEED}" in flags
+    n, m = BATCHES[0], INTERVALS[1]
+    swept = parsed([*flags, f"--data.target_batch_size={n}", f"--data.behavior_batch_size={m}"])
+    run = run_of(n, m, "MAPROPS")
+    studied = parsed(["--config", run.config, *run.flags])
+    own, others = ({part: cli.config.as_dict()[part] for part in ("model", "data")} for cli in (swept, studied))
+    for name in ("sampling_error", "sampling_error_interval"):
+        del own["model"][name], others["model"][name]
+    assert own == others
+
+
 def test_all_no_conflict_games_are_swept() -> None:
     from lit_maprops.envs.games.payoffs import no_conflict_games
 
