@@ -109,7 +109,7 @@ def test_the_batch_size_sweep_is_what_its_page_shows() -> None:
     n, m = BATCHES[0], INTERVALS[1]
     swept = parsed([*flags, f"--data.target_batch_size={n}", f"--data.behavior_batch_size={m}"])
     run = run_of(n, m, "MAPROPS")
-    studied = parsed(["--config", run.config, *run.flags])
+    studied = parsed(["--config", run.config, *run.flags, "--seed_everything", str(run.run_seed)])
     own, others = ({part: cli.config.as_dict()[part] for part in ("model", "data")} for cli in (swept, studied))
     for name in ("sampling_error", "sampling_error_interval"):
         del own["model"][name], others["model"][name]
