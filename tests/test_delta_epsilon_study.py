@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap, t
+from scipy.stats import bootstrap, t, ttest_rel
 
 from lit_maprops.metrics.reliability import difference_interval
 from studies.delta_epsilon.fixed import AGES, FIGURES, sampler_of
@@ -21,6 +21,8 @@ from studies.delta_epsilon.results import (
     bootstrapped,
     compared,
     paired_difference,
+    paired_p,
+    together,
     training_of,
 )
 from studies.delta_epsilon.training import DIAGNOSTICS, ERROR, WHEN, Trained, measured
@@ -101,6 +103,37 @@ def test_the_paired_interval_covers(correlation: float) -> None:
         widths += found.high - found.low
     assert 0.93 < hits / 2000 < 0.985
     assert widths / 2000 < (0.36 if correlation == 0 else 0.24)
+
+
+def test_paired_shares_have_mcnemars_p() -> None:
+    """12 against 2 discordant pairs: twice the binomial tail, 2 (1 + 14 + 91) / 2^14."""
+    own, base = np.repeat([1, 1, 0, 0], (36, 12, 2, 0)), np.repeat([1, 0, 1, 0], (36, 12, 2, 0))
+    assert paired_p(own, base) == pytest.approx(2 * 106 / 2**14)
+    assert paired_p(own, own) == 1.0
+
+
+def test_a_typical_seed_is_not_the_one_with_the_largest_variance(tmp_path: Path) -> None:
+    """Ratios 2, 2, 2 and 1/2 of seeds that lie powers of ten apart: sqrt(2), where the ratio of means is 1/2."""
+    table = Kept(tmp_path / "fixed.csv", ("age", "delta", "epsilon", "seed"))
+    cell, base, ratios = Cell(0.3, 1.0), (1.0, 2.0, 3.0, 1e6), (2.0, 2.0, 2.0, 0.5)
+    for own, values in ((BASE, base), (cell, [v * r for v, r in zip(base, ratios, strict=True)])):
+        row = {name: 1.0 for name in (*FIGURES, "return", "norm_squared")}
+        key = {"age": "half way", "delta": own.delta, "epsilon": own.epsilon}
+        table.add([key | {"seed": k} | row | {"variance": value} for k, value in enumerate(values)])
+    found = Fixed(table)
+    typical, logs = found.typical(cell, ["half way"]), np.log(ratios)
+    assert typical.ratio.value == pytest.approx(2**0.5)
+    assert typical.p == pytest.approx(ttest_rel(logs, np.zeros(4)).pvalue)
+    assert np.log(typical.ratio[1:]) == pytest.approx(t.interval(0.95, 3, logs.mean(), logs.std(ddof=1) / 2))
+    assert found.ratio(cell, ["half way"], "variance").value == pytest.approx(0.5, rel=1e-4)
+    assert found.effective_seeds("half way") == pytest.approx(1.0, rel=1e-4)
+
+
+def test_all_cells_together_are_compared_seed_by_seed() -> None:
+    runs = [Training(np.array(bits, bool), {}, {}) for bits in ([1, 0, 1, 1], [1, 1, 0, 1])]
+    change = np.array([1.0, 0.5, 0.5, 1.0]) - [0, 1, 0, 1]
+    found = together(runs, Training(np.array([0, 1, 0, 1], bool), {}, {}))
+    assert found == pytest.approx((change.mean(), *t.interval(0.95, 3, change.mean(), change.std(ddof=1) / 2)))
 
 
 def test_seeds_are_compared_on_those_that_both_have() -> None:

@@ -9,16 +9,19 @@ import argparse
 import csv
 import logging
 import warnings
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import fisher_exact
 
 from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
 from lit_maprops.envs import Coordination
 from lit_maprops.metrics.reliability import wilson_interval
 from studies import table_of
-from studies.cells import points
+from studies.cells import adjusted_p, holm, points
 from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong, weak
 from studies.page import write_page
@@ -27,6 +30,7 @@ RUN_SEED, SEEDS, SIZES, BASE = 20_261_131, 1024, (8, 16, 32), "OnPolicy"
 SAMPLERS: dict[str, Maker] = {
     BASE: OnPolicy,
     "LowDiscrepancy": LowDiscrepancy,
+    "LowDiscrepancy, joint coordinate": partial(LowDiscrepancy, coordinates="joint"),
     "PROPS, weak updates": weak(PROPS),
     "MAPROPS, weak updates": weak(MAPROPS),
     "PROPS, strong updates": strong(PROPS),
@@ -36,6 +40,7 @@ SAMPLERS: dict[str, Maker] = {
 PAIRS = [("MAPROPS, weak updates", "PROPS, weak updates"), ("MAPROPS, strong updates", "PROPS, strong updates")]
 RESULT = table_of("centralization")
 Row = dict[str, str | int | float]
+Cell = tuple[str, int, str]  # game, n, sampler
 
 
 class Game(NamedTuple):
@@ -84,19 +89,62 @@ def measure() -> list[Row]:
     return rows
 
 
+def adjusted(pairs: dict[Cell, tuple[int, int]]) -> dict[Cell, float]:
+    """p of equal shares (Fisher's exact test), after Holm's correction for all of them."""
+    tables = [np.array([[own, SEEDS - own], [base, SEEDS - base]]) for own, base in pairs.values()]
+    tests = [fisher_exact(one).pvalue for one in tables]
+    return dict(zip(pairs, holm([float(p) for p in tests]), strict=True))
+
+
+def against_on_policy(rows: list[Row]) -> dict[Cell, float]:
+    """Every sampler's p in every game and n."""
+    found = solved_of(rows)
+    return adjusted({cell: (own, found[*cell[:2], BASE]) for cell, own in found.items() if cell[2] != BASE})
+
+
+def of_pairs(rows: list[Row]) -> dict[Cell, float]:
+    """MAPROPS' p against PROPS with the same updates."""
+    found = solved_of(rows)
+    pairs = dict(PAIRS)
+    return adjusted({cell: (own, found[*cell[:2], pairs[cell[2]]]) for cell, own in found.items() if cell[2] in pairs})
+
+
+def solved_of(rows: list[Row]) -> dict[Cell, int]:
+    """Solved seeds of ``SEEDS``."""
+    return {(str(r["game"]), int(r["n"]), str(r["sampler"])): int(r["solved"]) for r in rows}
+
+
+def told(rows: list[Row]) -> dict[str, str]:
+    """How many comparisons are left after correction, for the page's text."""
+    p, q, found = against_on_policy(rows), of_pairs(rows), solved_of(rows)
+    fields = {"comparisons": str(len(p))}
+    for method in ("MAPROPS", "PROPS"):
+        own = [cell for cell in p if cell[2].startswith(f"{method},")]
+        better = [cell for cell in own if p[cell] < 0.05 and found[cell] > found[*cell[:2], BASE]]
+        fields[f"{method}_told"] = f"{len(better)} of {len(own)}"
+    for sign, name in ((1, "more"), (-1, "fewer")):
+        for updates in ("weak", "strong"):
+            these = [cell for cell in q if updates in cell[2] and q[cell] < 0.05]
+            gains = [sign * (found[cell] - found[*cell[:2], dict(PAIRS)[cell[2]]]) > 0 for cell in these]
+            fields[f"{updates}_{name}"] = str(sum(gains))
+    return fields
+
+
 def table(rows: list[Row]) -> str:
     """Every cell, and what it is above on-policy sampling."""
     found = {(r["game"], int(r["n"]), r["sampler"]): r for r in rows}
     lines = [
-        "| game | n | sampler | solved | to on-policy, points | joint TV over training: own / on-policy |",
-        "|---" * 6 + "|",
+        "| game | n | sampler | solved | to on-policy, points | p (Holm) | joint TV over training: own / on-policy |",
+        "|---" * 7 + "|",
     ]
+    p = against_on_policy(rows)
     for name, n, sampler in product(GAMES, SIZES, SAMPLERS):
         row, base = found[name, n, sampler], int(found[name, n, BASE]["solved"])
         solved = int(row["solved"])
         low, high = wilson_interval(solved, SEEDS)
         cells = [name, str(n), sampler, f"{solved / SEEDS:.1%} [{low:.1%}, {high:.1%}]"]
         cells.append("" if sampler == BASE else points(solved, SEEDS, base, SEEDS))
+        cells.append(adjusted_p(p.get((name, n, sampler))))
         cells.append(f"{float(row['joint_tv']):.3f} / {float(row['joint_tv_on_policy']):.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -104,11 +152,14 @@ def table(rows: list[Row]) -> str:
 
 def centralized(rows: list[Row]) -> str:
     """MAPROPS minus PROPS with the same updates."""
-    found = {(r["game"], int(r["n"]), r["sampler"]): int(r["solved"]) for r in rows}
+    found, p = solved_of(rows), of_pairs(rows)
     head = " | ".join(f"{own} minus {other.split(',')[0]}" for own, other in PAIRS)
     lines = [f"| game | n | {head} |", "|---" * (2 + len(PAIRS)) + "|"]
     for name, n in product(GAMES, SIZES):
-        cells = [points(found[name, n, own], SEEDS, found[name, n, other], SEEDS) for own, other in PAIRS]
+        cells = []
+        for own, other in PAIRS:
+            mark = "" if p[name, n, own] < 0.05 else " †"
+            cells.append(points(found[name, n, own], SEEDS, found[name, n, other], SEEDS) + mark)
         lines.append(f"| {name} | {n} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -136,6 +187,7 @@ def main() -> None:
         games=games(),
         centralized=centralized(rows),
         cells=table(rows),
+        **told(rows),
     )
 
 

@@ -71,7 +71,7 @@ def training_rows(table: Kept, task: str, columns: list[Column]) -> str:
 
 def four_figures(training: Kept, fixed: Fixed) -> str:
     """What the paper's check asks for, a line per cell."""
-    head = ["solved", "final joint TV", "return bias by weights", "variance of the gradient"]
+    head = ["solved", "final joint TV", "return bias by weights", "variance of the gradient, typical seed"]
     lines = [f"| setting | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     base = training_of(training, BOULDER, BASE)
     for cell in CELLS:
@@ -82,14 +82,15 @@ def four_figures(training: Kept, fixed: Fixed) -> str:
         if ages and cell == BASE:
             drawn = ["0", "1"]
         elif ages:
-            drawn = [fixed.mean(cell, ages, *BIAS).text("+.4f"), fixed.ratio(cell, ages, "variance").text(".2f")]
+            drawn = [fixed.mean(cell, ages, *BIAS).text("+.4f"), fixed.typical(cell, ages).ratio.text(".2f")]
         lines.append(f"| {cell.name} | {' | '.join([*trained, *drawn])} |")
     return "\n".join(lines)
 
 
 def fixed_rows(fixed: Fixed) -> str:
     """Bias and variance, age by age."""
-    head = ["plain - weighted", "plain - on-policy", "weighted - on-policy", "ESS", "variance", "squared bias", "error"]
+    head = ["plain - weighted", "plain - on-policy", "weighted - on-policy", "ESS", "variance, typical seed"]
+    head += ["variance, mean", "squared bias", "error"]
     lines = [f"| setting | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for age in sorted(AGES, key=lambda name: AGES[name]):
         if not fixed.has(BASE, age):
@@ -98,7 +99,8 @@ def fixed_rows(fixed: Fixed) -> str:
         norm, spread = seeds["norm_squared"].mean(), seeds["variance"].mean()
         lines.append(
             f"| **{age}** ({AGES[age]:,} env steps): return {found.text('.3f')}, squared norm of the "
-            f"gradient {norm:.2g}, on-policy variance {spread:.2g} |" + " |" * len(head)
+            f"gradient {norm:.2g}, on-policy variance {spread:.2g}, a mean that rests on "
+            f"{fixed.effective_seeds(age):.1f} of {len(seeds['variance'])} seeds |" + " |" * len(head)
         )
         for cell in CELLS:
             if not fixed.has(cell, age):
@@ -106,6 +108,7 @@ def fixed_rows(fixed: Fixed) -> str:
             row = [fixed.mean(cell, [age], *BIAS).text("+.4f")]
             row += [fixed.mean(cell, [age], name).text("+.4f") for name in BIAS]
             row += [fixed.mean(cell, [age], "effective_sample_share").text(".2f")]
+            row += ["1" if cell == BASE else fixed.typical(cell, [age]).ratio.text(".2f")]
             row += [fixed.ratio(cell, [age], name).text(".2f") for name in ("variance", "bias_squared", "mse")]
             lines.append(f"| {cell.name} | {' | '.join(row)} |")
     return "\n".join(lines)

@@ -67,5 +67,5 @@ TASKS = {
         block=512,
         blocks=2,
     ),
-    BOULDER: Task(_SWEEP_FLAGS, run_seed=771, block=32, blocks=2),
+    BOULDER: Task(_SWEEP_FLAGS, run_seed=771, block=32, blocks=5),
 }

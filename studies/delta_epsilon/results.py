@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t
+from scipy.stats import binomtest, t, ttest_1samp
 
 from lit_maprops.metrics.reliability import RESAMPLES, wilson_interval
 from studies.delta_epsilon.fixed import AGES, FIGURES
@@ -28,6 +28,13 @@ class Interval(NamedTuple):
         """For a table."""
         value, low, high = (format(scale * number, digits) for number in self)
         return f"{value} [{low}, {high}]"
+
+
+class Typical(NamedTuple):
+    """A ratio in the geometric mean over seeds, and the p-value of its being 1 (paired t-test of the logarithms)."""
+
+    ratio: Interval
+    p: float
 
 
 class Training(NamedTuple):
@@ -92,6 +99,25 @@ def compared(own: Training, base: Training) -> Interval:
     return paired_difference(own.solved[:seeds], base.solved[:seeds])
 
 
+def paired_p(own: ArrayLike, base: ArrayLike) -> float:
+    """Of equal shares of the same seeds ``[R]``, two-sided (McNemar's exact test)."""
+    a, b = np.asarray(own, bool), np.asarray(base, bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def together(own: Sequence[Training], base: Training) -> Interval:
+    """Solved share of all cells together against on-policy sampling, seed by seed (Student's t)."""
+    seeds = min(len(run.solved) for run in (*own, base))
+    change = np.mean([run.solved[:seeds] for run in own], 0) - base.solved[:seeds]
+    return _student(change)
+
+
+def _student(values: Floats) -> Interval:
+    mean, reach = float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / len(values) ** 0.5
+    return Interval(mean, mean - reach, mean + reach)
+
+
 def bootstrapped(values: Floats, kind: str) -> Interval:
     """Over seeds, the percentile bootstrap.
 
@@ -143,3 +169,13 @@ class Fixed:
         """A figure as a multiple of on-policy sampling's ``over``."""
         pairs = [(self.seeds(cell, age)[name], self.seeds(BASE, age)[over]) for age in ages]
         return bootstrapped(np.array(pairs), "ratio")
+
+    def typical(self, cell: Cell, ages: Sequence[str], name: str = "variance") -> Typical:
+        """A figure of a typical seed as a multiple of on-policy sampling's of the same seed."""
+        logs = np.mean([np.log(self.seeds(cell, age)[name] / self.seeds(BASE, age)[name]) for age in ages], 0)
+        return Typical(Interval(*(float(end) for end in np.exp(_student(logs)))), float(ttest_1samp(logs, 0.0).pvalue))
+
+    def effective_seeds(self, age: str, name: str = "variance") -> float:
+        """How many seeds the mean of on-policy sampling's figure rests on, (sum v)^2 / sum v^2."""
+        values = self.seeds(BASE, age)[name]
+        return float(values.sum() ** 2 / np.square(values).sum())

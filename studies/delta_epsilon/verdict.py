@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
+from lit_maprops.trials.power import share_power, visible_effect
+from studies.cells import holm
 from studies.delta_epsilon.fixed import AGES
 from studies.delta_epsilon.grid import BASE, BOULDER, CELLS, GAME, TASKS, Cell
 from studies.delta_epsilon.kept import Kept
-from studies.delta_epsilon.results import Fixed, Interval, compared, training_of
+from studies.delta_epsilon.results import Fixed, Interval, compared, paired_p, together, training_of
 
 BIAS = ("return_bias", "importance_bias")  # plain mean minus weighted mean of the returns
+LEVEL = 0.05
 Trained = dict[Cell, Interval]
 
 
@@ -53,7 +56,6 @@ def boulder_lines(training: Kept, fixed: Fixed) -> str:
     def bias(name: str, less: str | None = None) -> Trained:
         return at_fixed_policies(fixed, lambda cell, ages: fixed.mean(cell, ages, name, less))
 
-    variance = at_fixed_policies(fixed, lambda cell, ages: fixed.ratio(cell, ages, "variance"))
     lines = {
         "Solved seeds, difference to on-policy sampling in points": apart(
             against_base(training, BOULDER), 0, "+.0f", 100
@@ -61,47 +63,91 @@ def boulder_lines(training: Kept, fixed: Fixed) -> str:
         "Final joint sampling error, difference to on-policy actions": apart(end_errors(training, BOULDER), 0, "+.3f"),
         "Return bias, plain minus weighted mean": apart(bias(*BIAS), 0, "+.4f"),
         "The same without weights, plain mean minus that of on-policy batches": apart(bias(BIAS[0]), 0, "+.4f"),
-        "Variance of the gradient, as a multiple of on-policy sampling's": apart(variance, 1, ".2f"),
+    }
+    lines |= {
+        f"Variance of the gradient {age}, of a typical seed, as a multiple of on-policy sampling's": tested(fixed, age)
+        for age in _ages(fixed)
     }
     return "\n".join(f"- **{title}:** {text}" for title, text in lines.items())
 
 
+def _ages(fixed: Fixed) -> list[str]:
+    """That were measured, the first one first."""
+    return [age for age in sorted(AGES, key=lambda name: AGES[name]) if fixed.has(BASE, age)]
+
+
+def typical_variance(fixed: Fixed, age: str) -> dict[Cell, tuple[Interval, float]]:
+    """Of a typical seed, and p after Holm's correction for the cells of the age."""
+    found = {c: fixed.typical(c, [age]) for c in CELLS if c != BASE and fixed.has(c, age)}
+    adjusted = holm([one.p for one in found.values()])
+    return {cell: (one.ratio, p) for (cell, one), p in zip(found.items(), adjusted, strict=True)}
+
+
+def tested(fixed: Fixed, age: str) -> str:
+    """Which cells' variance is told from on-policy sampling's."""
+    found = typical_variance(fixed, age)
+    kept = [f"{c.name} ({ratio.text('.2f')})" for c, (ratio, p) in found.items() if p < LEVEL]
+    apart = sum(not ratio.low <= 1 <= ratio.high for ratio, _ in found.values())
+    told = f"{len(kept)} after Holm's correction{': ' if kept else ''}{'; '.join(kept)}"
+    return f"{apart} of {len(found)} intervals lie apart from 1, {told}."
+
+
 def answer(training: Kept, fixed: Fixed) -> str:
-    """The page's first sentence, and what it says of missing runs."""
+    """The page's first sentences, and what they say of missing runs."""
     base, best = training_of(training, GAME, BASE), training_of(training, GAME, Cell(3.0, 1.0))
     assert base is not None and best is not None
     game = (
         f"In figure1 the further the behavior policy may go the better, from {base.solved.mean():.0%} of the seeds "
         f"solved on-policy to {best.solved.mean():.0%} with delta 3 and an epsilon of 1 or more"
     )
-    return f"{game}; {_boulder_answer(training, fixed)}{missing(training, fixed)}."
+    parts = [part for part in (_solved_answer(training), _bias_answer(fixed), _variance_answer(fixed)) if part]
+    return f"{game}.{missing(training, fixed)} On BoulderPush {' '.join(parts)}"
 
 
-def _boulder_answer(training: Kept, fixed: Fixed) -> str:
-    found, errors = against_base(training, BOULDER), end_errors(training, BOULDER)
-    text = "on BoulderPush no cell has been trained yet"
-    if found:
-        more, fewer = sum(i.low > 0 for i in found.values()), sum(i.high < 0 for i in found.values())
-        changes = [interval.value for interval in errors.values()]
-        text = (
-            f"on BoulderPush {more} of {len(found)} cells solve more seeds than on-policy sampling by more than their "
-            f"intervals and {fewer} fewer, and the final sampling error differs from that of on-policy actions in the "
-            "same states by "
-            f"{min(changes):+.3f} to {max(changes):+.3f}"
+def _solved_answer(training: Kept) -> str:
+    found = {cell: run for cell in CELLS if (run := training_of(training, BOULDER, cell)) is not None}
+    if len(found) < 2 or BASE not in found:
+        return "no cell has been trained yet."
+    base = found.pop(BASE)
+    seeds, share = len(base.solved), float(base.solved.mean())
+    intervals = against_base(training, BOULDER).values()
+    more, fewer = sum(i.low > 0 for i in intervals), sum(i.high < 0 for i in intervals)
+    told = sum(p < LEVEL for p in holm([paired_p(own.solved, base.solved) for own in found.values()]))
+    seen = visible_effect(lambda effect: share_power(share + effect, share, seeds, LEVEL), 0.8, 1 - share) or 1.0
+    every = together(list(found.values()), base)
+    changes = [interval.value for interval in end_errors(training, BOULDER).values()]
+    return (
+        f"success is undecided: with {seeds} seeds a cell, which see {100 * seen:.0f} points four times in five, "
+        f"{more} of {len(found)} cells solve more seeds than on-policy sampling by more than their intervals and "
+        f"{fewer} fewer ({told} after Holm's correction), all of them together {every.text('+.0f', 100)} points; the "
+        "final sampling error differs from that of on-policy actions in the same states by "
+        f"{min(changes):+.3f} to {max(changes):+.3f}."
+    )
+
+
+def _bias_answer(fixed: Fixed) -> str:
+    """The largest off-policy bias of the return, without weights, age by age."""
+    said = []
+    for age in _ages(fixed):
+        cells = [cell for cell in CELLS if cell != BASE and fixed.has(cell, age)]
+        worst = max((fixed.mean(cell, [age], BIAS[0]) for cell in cells), key=lambda interval: abs(interval.value))
+        said.append(f"{worst.text('+.3f')} of {fixed.mean(BASE, [age], 'return').value:.2f} {age}")
+    return (
+        f"At fixed policies of it the off-policy bias of the mean return is at most {', '.join(said)}." if said else ""
+    )
+
+
+def _variance_answer(fixed: Fixed) -> str:
+    """How the gradient's variance of a typical seed moves over the grid, age by age."""
+    said = []
+    for age in _ages(fixed):
+        found = typical_variance(fixed, age)
+        values = [ratio.value for ratio, _ in found.values()]
+        told = sum(p < LEVEL for _, p in found.values())
+        said.append(
+            f"{min(values):.2f} to {max(values):.2f} {age} ({told} of {len(found)} told from 1 after correction)"
         )
-    by_age = {}
-    for age in sorted(AGES, key=lambda name: AGES[name]):
-        ratios = [fixed.ratio(cell, [age], "variance") for cell in CELLS if cell != BASE and fixed.has(cell, age)]
-        values = [ratio.value for ratio in ratios]
-        if values:
-            apart = sum(not low <= 1 <= high for _, low, high in ratios)
-            by_age[age] = f"{min(values):.2f} to {max(values):.2f} {age} ({apart} of {len(values)} intervals without 1)"
-    if by_age:
-        text += (
-            "; at fixed policies of it the variance of the gradient is, in multiples of on-policy sampling's, "
-            + ", ".join(by_age.values())
-        )
-    return text
+    return f"The gradient's variance of a typical seed is {', '.join(said)} times on-policy sampling's." if said else ""
 
 
 def missing(training: Kept, fixed: Fixed) -> str:
@@ -114,4 +160,4 @@ def missing(training: Kept, fixed: Fixed) -> str:
     drawn, all_drawn = sum(fixed.has(cell, age) for cell in CELLS for age in AGES), len(CELLS) * len(AGES)
     if drawn < all_drawn:
         lacks.append(f"{drawn} of {all_drawn} measurements of bias and variance")
-    return f" (not complete: {' and '.join(lacks)} have been made)" if lacks else ""
+    return f" Not complete: {' and '.join(lacks)} have been made." if lacks else ""
