@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import product
 
+import numpy as np
 import torch
+from scipy.stats import t, ttest_1samp
 from torch import Tensor
 
 from lit_maprops.behavior import MAPROPS, PROPS, LowDiscrepancy, OnPolicy, TabularMAPROPS
@@ -20,7 +22,8 @@ from lit_maprops.envs.games.payoffs import payoff_names
 from lit_maprops.metrics.reliability import wilson_interval
 from studies import table_of
 from studies.all_games.__main__ import UPDATES, learning_rate
-from studies.cells import points
+from studies.cells import adjusted_p, holm, points, share_of, signed
+from studies.delta_epsilon.results import paired_difference, paired_p
 from studies.matrix_games.exact import ascent, payoffs
 from studies.matrix_games.measures import Maker, best_joint_actions, solved_seeds, strong
 from studies.page import write_page
@@ -66,7 +69,8 @@ def measure() -> list[Row]:
         )
         row: Row = {"game": game, "sampler": name, "n": n, "seeds": SEEDS, "ascent solves": int(reached.sum())}
         row |= {"solved of them": int(solved[reached].sum()), "solved of the others": int(solved[~reached].sum())}
-        rows.append(row | {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)})
+        row |= {"joint_tv": round(own, 5), "joint_tv_on_policy": round(on_policy, 5)}
+        rows.append(row | {"seed by seed": "".join("01"[int(one)] for one in solved)})
         with RESULT.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
@@ -105,11 +109,49 @@ def _sums(rows: list[Row], games: set[str], name: str, n: int) -> list[tuple[int
     ]
 
 
+def all_starts(rows: list[Row]) -> str:
+    """Solved shares of all seeds against on-policy sampling: figure1 by its seeds, the no-conflict games by game."""
+    found = solved_by_game(rows)
+    lines = ["| games | sampler | n | solved | to on-policy, points | p (Holm) |", "|---" * 6 + "|"]
+    cells, tests = {}, {}
+    for n, name in product(SIZES, SAMPLERS):
+        own, base = (_seeds(rows, "figure1", one, n) for one in (name, BASE))
+        cells["figure1", n, name] = share_of(sum(own), SEEDS), paired_difference(own, base).text("+.1f", 100)
+        tests["figure1", n, name] = paired_p(own, base)
+        shares = np.array([[found[game, one, n] / SEEDS for game in GAMES[1:]] for one in (name, BASE)])
+        change, solved = 100 * (shares[0] - shares[1]), f"{shares[0].mean():.1%}"
+        reach = t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / len(change) ** 0.5
+        gain = signed(change.mean(), change.mean() - reach, change.mean() + reach, 1)
+        cells["no-conflict", n, name] = solved, gain
+        tests["no-conflict", n, name] = float(ttest_1samp(change, 0.0).pvalue) if change.any() else 1.0
+    keys = [key for key in tests if key[2] != BASE]
+    adjusted = dict(zip(keys, holm([tests[key] for key in keys]), strict=True))
+    for key in sorted(cells, key=lambda key: (key[0], key[1])):
+        solved, change = cells[key]
+        gain = "" if key[2] == BASE else change
+        lines.append(f"| {key[0]} | {key[2]} | {key[1]} | {solved} | {gain} | {adjusted_p(adjusted.get(key))} |")
+    return "\n".join(lines)
+
+
+def _seeds(rows: list[Row], game: str, name: str, n: int) -> list[bool]:
+    """Which seeds are solved."""
+    (bits,) = (
+        str(row["seed by seed"]) for row in rows if (row["game"], row["sampler"], int(row["n"])) == (game, name, n)
+    )
+    return [bit == "1" for bit in bits]
+
+
+def solved_by_game(rows: list[Row]) -> dict[tuple[str, str, int], int]:
+    """Solved of all seeds."""
+    return {
+        (str(r["game"]), str(r["sampler"]), int(r["n"])): int(r["solved of them"]) + int(r["solved of the others"])
+        for r in rows
+    }
+
+
 def by_game(rows: list[Row]) -> str:
     """Solved of all seeds, game by game."""
-    found = {
-        (r["game"], r["sampler"], int(r["n"])): int(r["solved of them"]) + int(r["solved of the others"]) for r in rows
-    }
+    found = solved_by_game(rows)
     lines = [f"| game | expected gradient | {' | '.join(SAMPLERS)} |", "|---" * (2 + len(SAMPLERS)) + "|"]
     for game in GAMES:
         reached = next(int(row["ascent solves"]) for row in rows if row["game"] == game) / SEEDS
@@ -138,6 +180,7 @@ def main() -> None:
         "random_policies",
         run_seed=RUN_SEED,
         seeds=SEEDS,
+        all_starts=all_starts(rows),
         figure1=totals(rows, ["figure1"]),
         no_conflict=totals(rows, GAMES[1:]),
         games=by_game(rows),
