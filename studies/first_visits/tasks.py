@@ -14,7 +14,7 @@ from lit_maprops.metrics.reliability import NORMAL_QUANTILE
 from studies import ROOT
 from studies.ledger import Ledger
 from studies.low_discrepancy.regimes import BASE, CEILING, FRESH, PLANNED, REGIMES, ledgers, options
-from studies.runs import Outcome, Run
+from studies.runs import Outcome, Run, pooled
 
 RUN_SEED = 94
 FIGURES = ("first_visits", "first_visits_se", "joint_tv", "joint_tv_on_policy")
@@ -120,8 +120,9 @@ def _of_regimes(visits: Ledger) -> list[Point]:
     for name, regime in REGIMES.items():
         share = (1 / regime.n, 0.0) if name in ONE_STATE else _share(visits, name)
         kept, error = ledgers()[regime.error], regime.error
-        top, planned = (kept.of(PLANNED, name, sampler) for sampler in (CEILING, BASE))
-        ceiling = None if top is None or planned is None else 100 * (_solved(top) - _solved(planned))
+        top = kept.of(PLANNED, name, CEILING)
+        usual = [result for part in (PLANNED, FRESH) if (result := kept.of(part, name, BASE)) is not None]
+        ceiling = 100 * (_solved(top) - _solved(pooled(usual))) if top is not None and usual else None
         for kind, names in KINDS.items() if share is not None else ():
             # Fresh seeds, where there are some, and not both together.
             choices = [(part, own) for own in names for part in (FRESH, PLANNED) if kept.of(part, name, own)]

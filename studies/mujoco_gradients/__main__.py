@@ -47,6 +47,15 @@ def ratio(table: Table, key: Key, base: Key, figure: str) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def of_norm(table: Table, key: Key, base: Key) -> str:
+    """Mean squared bias, with its interval over seeds, as a share of the mean squared norm of the gradient."""
+    values, norm = table.values(key, "bias_squared"), table.mean(base, "norm_squared")
+    reach = float(t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / len(values) ** 0.5
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(
+        *(x / norm for x in (values.mean(), values.mean() - reach, values.mean() + reach))
+    )
+
+
 def compared(table: Table, task: str) -> str:
     """A line per age and sampler."""
     lines = []
@@ -58,12 +67,13 @@ def compared(table: Table, task: str) -> str:
             f"**{age}**, greedy return {mean(table, base, 'greedy_return', '.1f')}, squared norm "
             f"{mean(table, base, 'norm_squared')}"
         )
-        lines.append(f"| {head} |" + " |" * 6)
+        lines.append(f"| {head} |" + " |" * 7)
         for sampler, key in cells.items():
             ratios = ["", ""] if sampler == BASE else [ratio(table, key, base, f) for f in ("variance", "mse")]
             shares = table.values(key, "bias_squared") / table.values(base, "mse")
             figures = [
                 f"{shares.mean():+.3f}",
+                of_norm(table, key, base),
                 mean(table, key, "cosine"),
                 mean(table, key, "return_bias"),
                 mean(table, key, "effective_sample_share"),
