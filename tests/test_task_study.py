@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, SMALL
 from mpe2.simple_spread import simple_spread
 from scipy.stats import bootstrap, fisher_exact, norm, ttest_ind
 from statsmodels.stats.multitest import multipletests
 
+from lit_maprops import keys
 from lit_maprops.cli.main import main
+from lit_maprops.envs import Foraging, TaskEnv
 from lit_maprops.run.options import RunCLI
 from studies.tasks import __main__ as study
 from studies.tasks.figure import points
@@ -28,6 +31,28 @@ TABLES = ROOT / "studies" / "tasks"
 
 def results_of(folder: Path) -> Results:
     return Results(folder / "tasks.csv", folder / "curves.csv")
+
+
+def test_states_of_the_large_grid_come_back_within_an_episode_only() -> None:
+    """What docs/evidence/tasks.md says of Foraging 10x10: batches of 2,048 steps under random actions, state by state."""
+    seeds, envs, steps = 8, 32, 64
+    env = TaskEnv(Foraging("Foraging-10x10-3p-3f", max_steps=50), 7, list(range(seeds)), envs)
+    generator = torch.Generator().manual_seed(0)
+    shown, episode = env.reset(), np.zeros((seeds, envs), int)
+    met: list[dict[bytes, set[tuple[int, int]]]] = [{} for _ in range(seeds)]  # of each seed, by state: the episodes
+    within = across = 0
+    for _ in range(steps):
+        state = shown.get(keys.STATE).numpy()
+        for r, e in np.ndindex(seeds, envs):
+            episodes, own = met[r].setdefault(state[r, e].tobytes(), set()), (e, int(episode[r, e]))
+            within, across = within + (own in episodes), across + bool(episodes - {own})
+            episodes.add(own)
+        actions = torch.randint(env.task.n_actions, (seeds, envs, env.task.n_agents), generator=generator)
+        following = env.step(shown.set(keys.ACTION, actions)).get("next")
+        episode += following.get(keys.DONE).squeeze(-1).numpy()
+        shown = env.maybe_reset(following)
+    assert across == 0
+    assert 0.08 < within / (seeds * envs * steps) < 0.12
 
 
 @pytest.mark.every(9)
