@@ -34,7 +34,7 @@ def results_of(folder: Path) -> Results:
 
 
 def test_states_of_the_large_grid_come_back_within_an_episode_only() -> None:
-    """What docs/evidence/tasks.md says of Foraging 10x10: batches of 2,048 steps under random actions, state by state."""
+    """As docs/evidence/tasks.md says of Foraging 10x10: batches of 2,048 steps under random actions, state by state."""
     seeds, envs, steps = 8, 32, 64
     env = TaskEnv(Foraging("Foraging-10x10-3p-3f", max_steps=50), 7, list(range(seeds)), envs)
     generator = torch.Generator().manual_seed(0)

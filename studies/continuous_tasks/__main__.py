@@ -9,10 +9,10 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from studies.cells import difference, mean_success, share
+from studies.cells import adjusted_p, difference, holm, mean_success, p_value, share
 from studies.ledger import Ledger
 from studies.page import write_page
-from studies.runs import Outcome, Run
+from studies.runs import Outcome, Run, pooled
 
 OPTION, LEARNER = "--model.behavior.init_args.", "--model.learner.init_args."
 FIELDS = ("joint_energy", "joint_energy_on_policy", "behavior_kl")
@@ -26,6 +26,7 @@ SAMPLERS = {
     "GaussianAdjustment, correlated": ["--model.behavior", "GaussianAdjustment", f"{OPTION}correlated", "true"],
 }
 ADAPTIVE = [sampler for sampler in SAMPLERS if sampler != "OnPolicy"]
+MORE = ("OnPolicy", "PROPS", "GaussianAdjustment")  # samplers of ``Task.more``: the method and its baselines
 
 
 class Task(NamedTuple):
@@ -39,6 +40,7 @@ class Task(NamedTuple):
     grid: Sequence[Setting]
     tuning: tuple[int, int]  # run seed, seeds
     fresh: tuple[int, int]
+    more: Sequence[int] = ()  # run seeds, set down before any was run, of what the fresh seeds leave open
 
 
 def options(epochs: int, epsilon: float, hidden: str) -> list[str]:
@@ -73,6 +75,7 @@ TASKS = {
         ["--model.total_env_steps", "20480", *MEASURED],
         tuning=(4001, 16),
         fresh=(82, 64),
+        more=tuple(range(721, 728)),
         **LARGE,  # type: ignore[arg-type]
     ),
     "VMAS navigation": Task(
@@ -107,10 +110,13 @@ def tuning_flags(task: Task, sampler: str) -> dict[str, list[str]]:
     }
 
 
-def run_of(name: str, part: str, setting: str, sampler: str, flags: Sequence[str]) -> tuple[Key, Run]:
-    """A row of the table and the run that it needs."""
+def run_of(
+    name: str, part: str, setting: str, sampler: str, flags: Sequence[str], more: int | None = None
+) -> tuple[Key, Run]:
+    """A row of the table and the run that it needs; ``more``: its run seed, if it is one of these."""
     task = TASKS[name]
     run_seed, seeds = task.tuning if part == "tuning" else task.fresh
+    run_seed = more or run_seed
     own = [*SAMPLERS[sampler], *(task.behavior if sampler in ADAPTIVE else []), *flags]
     run = Run(
         "continuous_tasks",
@@ -143,6 +149,9 @@ def measure(ledger: Ledger, name: str, samplers: Sequence[str], workers: int) ->
     learner = tuned(ledger, name, "OnPolicy", [], workers)
     chosen = {s: tuned(ledger, name, s, learner, workers) if s in ADAPTIVE else learner for s in samplers}
     ledger.fill(dict(run_of(name, "fresh", "", s, own) for s, own in chosen.items()), workers)
+    wanted = [s for s in chosen if s in MORE]
+    rows = [run_of(name, "more", "", s, chosen[s], seed) for seed in TASKS[name].more for s in wanted]
+    ledger.fill(dict(rows), workers)
 
 
 # the page
@@ -181,6 +190,34 @@ def fresh_table(ledger: Ledger, name: str) -> list[str]:
     return lines
 
 
+def complete_blocks(ledger: Ledger, name: str) -> list[str]:
+    """Run seeds of ``Task.more`` that every sampler of ``MORE`` has been run on."""
+    part = f"{name}, more"
+    return [str(s) for s in TASKS[name].more if all((part, "", own, str(s)) in ledger.outcomes for own in MORE)]
+
+
+def all_seeds(ledger: Ledger, name: str) -> dict[str, Outcome]:
+    """The samplers of ``MORE`` on all fresh seeds together; empty where there are no more than the first ones."""
+    blocks, found = complete_blocks(ledger, name), {}
+    for sampler in MORE if blocks else ():
+        parts = ledger.of(f"{name}, fresh", "", sampler), ledger.of(f"{name}, more", "", sampler, blocks)
+        found[sampler] = pooled([part for part in parts if part is not None])
+    return found
+
+
+def all_seeds_table(ledger: Ledger, name: str) -> list[str]:
+    """A line per sampler of ``MORE``."""
+    found = all_seeds(ledger, name)
+    others = [sampler for sampler in found if sampler != "OnPolicy"]
+    p = dict(zip(others, holm([p_value(found[s], found["OnPolicy"]) for s in others]), strict=True))
+    lines = []
+    for sampler, result in found.items():
+        change = "" if sampler == "OnPolicy" else difference(result, found["OnPolicy"])
+        cells = [f"{share(result)} of {result.seeds}", change, adjusted_p(p.get(sampler)), mean_success(result)]
+        lines.append(f"| {' | '.join([sampler, *cells, energy(result)])} |")
+    return lines
+
+
 def section(ledger: Ledger, name: str) -> str:
     """What there is of one task; empty where there is nothing."""
     task = TASKS[name]
@@ -191,6 +228,16 @@ def section(ledger: Ledger, name: str) -> str:
         head += "| KL(pi_theta, pi_phi), nats | seconds of behavior updates | seconds |"
         parts.append(f"Fresh seeds: {task.fresh[1]} of run seed {task.fresh[0]}, each sampler at its best setting.")
         parts.append("\n".join([head, "|---" * 8 + "|", *fresh]))
+    if more := all_seeds_table(ledger, name):
+        seeds = ", ".join(complete_blocks(ledger, name))
+        head = (
+            "| sampler | solved | difference to on-policy, points | p (Holm) | mean success | joint energy distance |"
+        )
+        parts.append(
+            f"With {task.fresh[1]} more seeds of each of run seeds {seeds}, set down before any of them was run, and "
+            "settings as they were, all together:"
+        )
+        parts.append("\n".join([head, "|---" * 6 + "|", *more]))
     if tuning:
         head = "| sampler | setting | solved | mean success | joint energy distance | KL(pi_theta, pi_phi), nats |"
         parts.append(f"Tuning: {task.tuning[1]} seeds of run seed {task.tuning[0]}.")
