@@ -100,6 +100,10 @@ def learned(learner: str, sampler: str, task: str = "BoulderPush") -> Count:
     return count("learners", part=f"{task}, fresh", setting=learner, sampler=sampler)
 
 
+def older(sampler: str, history: str) -> Count:
+    return count("history", task="BoulderPush, fresh seeds", sampler=sampler, history=history)
+
+
 def random_start(game: str, sampler: str, others: bool = False) -> Count:
     """Of the seeds that the expected gradient solves, or of the others, too."""
     (row,) = rows("random_policies", game=game, sampler=sampler, n="8")
@@ -222,6 +226,9 @@ CASES: list[Callable[[], tuple[str, str]]] = [
     lambda: pair("random_policies", random_start("figure1", "PROPS"), random_start("figure1", "OnPolicy")),
     lambda: pair("random_policies", tie_starts("PROPS"), tie_starts("OnPolicy")),
     lambda: pair("centralization", agreed("MAPROPS" + STRONG, *FOUR), agreed("PROPS" + STRONG, *FOUR), away=True),
+    lambda: pair("history", older("TabularMAPROPS", "b = 2"), older("TabularMAPROPS", "b = 1")),
+    lambda: pair("history", older("TabularMAPROPS", "b = 4"), older("TabularMAPROPS", "b = 1")),
+    lambda: pair("history", older("TabularMAPROPS", "b = 1"), older("OnPolicy", "b = 1")),
     lambda: over_games("MAPROPS"),
     lambda: over_games("PROPS"),
     lambda: ("continuous", worse_gradients()),
