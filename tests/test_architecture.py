@@ -48,7 +48,7 @@ INSIDE = {
             "tabular",
         ],
         ["enumerated", "structured"],
-        ["adjusted"],
+        ["adjusted", "watched"],
         ["algorithm2", "base", "message_passing", "whitened"],
         ["low_discrepancy_draws", "ordered_draws"],
         ["draws", "stratified", "visits"],
