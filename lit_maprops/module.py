@@ -37,10 +37,11 @@ from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
 from lit_maprops.collect.trial import check_made, try_behavior, watched
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs import TASKS, TaskEnv
 from lit_maprops.envs.declared import check_declared
 from lit_maprops.envs.ends import check_ends
 from lit_maprops.envs.faults import STOP, Faults
+from lit_maprops.envs.global_draws import check_global_draws
 from lit_maprops.envs.remembering import environment
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
@@ -161,6 +162,8 @@ class LitMAPROPS(ResumableRun):
             check(data is self.data, f"{told}give that one (its attribute data), or make a new LitMAPROPS")
             return
         check_declared(data.env)
+        if type(data.env) not in TASKS.values():
+            check_global_draws(data.env)
         total, n = self.total_env_steps, data.target_batch_size
         check(
             total >= n,

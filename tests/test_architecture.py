@@ -59,7 +59,7 @@ INSIDE = {
         ["__init__"],
         ["gymnasium", "torchrl"],
         ["boulder_push", "foraging", "games", "jaxmarl", "overcooked", "pettingzoo", "rware", "vmas"],
-        ["remembering"],
+        ["global_draws", "remembering"],
         ["task_env"],
         ["watched"],
         ["declared", "pictures"],
