@@ -1,6 +1,7 @@
 """What a task says of itself before there is any state: refused where it does not fit together."""
 
 import math
+from functools import partial
 from numbers import Integral
 
 import torch
@@ -43,9 +44,9 @@ def _check_sizes(named: str, task: Task) -> None:
     least = {"n_agents": 1, actions: 1, "max_steps": 1}
     least |= dict.fromkeys(("observation_dim", "state_dim", "start_noise", "step_noise"), 0)
     for name, smallest in least.items():
-        value, reason = tried(lambda name=name: getattr(task, name))
+        value, reason = tried(partial(getattr, task, name))
         unset = not hasattr(type(task), name) and name not in vars(task)
         check(not unset, f"{named} has no {name}: set it in the class or in its __init__")
         check(not reason, f"{named}: {name} cannot be read ({reason}): mend it")
-        whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= smallest
+        whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= smallest
         check(whole, f"{named}: {name} is {value!r}: give an integer of at least {smallest}")
