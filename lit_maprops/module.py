@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import TypeAliasType, override
 
 from lit_maprops.behavior import BehaviorPolicy
+from lit_maprops.behavior.watched import WatchedBehavior
 from lit_maprops.buffer import Buffer
 from lit_maprops.collect import (
     AdaptiveCollection,
@@ -33,12 +34,14 @@ from lit_maprops.collect import (
     update_keys,
 )
 from lit_maprops.collect.native_evaluation import evaluate as evaluate_natively
+from lit_maprops.collect.trial import check_made, try_behavior, watched
 from lit_maprops.data import MultiAgentData
 from lit_maprops.engine import Engines, choose
-from lit_maprops.envs import TaskEnv
+from lit_maprops.envs import TASKS, TaskEnv
 from lit_maprops.envs.declared import check_declared
 from lit_maprops.envs.ends import check_ends
 from lit_maprops.envs.faults import STOP, Faults
+from lit_maprops.envs.global_draws import check_global_draws
 from lit_maprops.envs.remembering import environment
 from lit_maprops.metrics import phases, sampling_error
 from lit_maprops.metrics.each_seed import EachSeed, SeedLog, figures_of
@@ -113,7 +116,9 @@ class LitMAPROPS(ResumableRun):
         super().__init__()
         self.automatic_optimization = False
         check_value("<run_seed>", NonNegativeInt, run_seed)  # no type of its own: the parser fills it in
+        check_made(behavior)
         self.behavior, self.learner = behavior, learner
+        self.watched: WatchedBehavior | None = None  # around a sampler that is none of the project's own
         self.num_seeds, self.total_env_steps = num_seeds, total_env_steps
         self.eval_interval, self.eval_episodes = eval_interval, eval_episodes
         self.solved_on, self.solved_threshold = solved_on, solved_threshold
@@ -157,6 +162,8 @@ class LitMAPROPS(ResumableRun):
             check(data is self.data, f"{told}give that one (its attribute data), or make a new LitMAPROPS")
             return
         check_declared(data.env)
+        if type(data.env) not in TASKS.values():
+            check_global_draws(data.env)
         total, n = self.total_env_steps, data.target_batch_size
         check(
             total >= n,
@@ -187,8 +194,17 @@ class LitMAPROPS(ResumableRun):
         actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
         if actor.remembered:  # then D takes more
             data.check_memory(seeds_here, actor.remembered)
-        self.data, self.task = data, data.env
         self.faults = Faults(type(data.env).__name__, self.own_seeds, self.on_fault)
+        self.watched = watched(self.behavior, self.faults)
+        if self.watched is not None:
+            seeds = data.env, self.run_seed, self.own_seeds, data.num_envs
+            try_behavior(self.behavior, actor.policies, actor.critic, seeds, data.behavior_batch_size // data.num_envs)
+        self.data, self.task = data, data.env
+
+    @property
+    def _sampler(self) -> BehaviorPolicy | WatchedBehavior:
+        """What a fit asks of the behavior policy goes through this."""
+        return self.behavior if self.watched is None else self.watched
 
     def choose_engines(self, trainer: Trainer, callbacks: Sequence[Callback] = ()) -> Engines:
         """Say what runs the parts of a fit, after ``prepare``. Idempotent.
@@ -229,16 +245,16 @@ class LitMAPROPS(ResumableRun):
         self.take_up()
         for part in (self.behavior, self.learner):
             part.move_streams(self.device)
-        self.behavior.reset(None)
+        self._sampler.reset(None)
         team, own = self.ranks.team, self.own_seeds
         sizes = (self.task, self.run_seed, own, self.data.num_envs)
-        actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic())
+        actor = BehaviorActor(self.learner.policies, self.behavior, self.learner.acting_critic(), self.watched)
         own_env: dict[str, Any] = {"start_ids": self.start_ids, "faults": self.faults, "team": team}
         env = environment(actor.remembered, *sizes, device=self.device, **own_env)
         m, n = self.data.behavior_batch_size, self.data.target_batch_size
         self._measure_every = max(1, (n // m - 1) // MEASURED_UPDATES)
         self.collection = self._new_collection(env, actor, m if self.behavior.adapts else n, n)
-        self.behavior.reset(None)  # a collection may draw once to see what comes; D holds nothing of it
+        self._sampler.reset(None)  # a collection may draw once to see what comes; D holds nothing of it
         self._update_keys = update_keys(self.task)
         steps = self.data.target_batch_size // self.data.num_envs
         self.buffer = Buffer(steps, self.data.stored_batches, self.data.history == "growing")
@@ -324,12 +340,12 @@ class LitMAPROPS(ResumableRun):
     def _update_behavior(self, collected: TensorDictBase) -> None:
         """Algorithm 2 on D, which has grown by ``collected``; for Lightning it is one step of phi's optimizer."""
         with self.phases(phases.BEHAVIOR):
-            self.behavior.extend(collected.select(*self._update_keys).flatten(1, 2))
+            self._sampler.extend(collected.select(*self._update_keys).flatten(1, 2))
             self._n_updates += 1
             measure = self._n_updates % self._measure_every == 0
 
             def update() -> None:
-                for name, value in self.behavior.update(measure=measure).items():
+                for name, value in self._sampler.update(measure=measure).items():
                     self._updates[name].append(value)
 
             if len(self._steppers) > 1:
@@ -342,6 +358,8 @@ class LitMAPROPS(ResumableRun):
         """What D says, before theta changes."""
         newest = self.buffer.current()
         self.faults.check_finite(newest)
+        if self.watched is not None:
+            self.watched.check_drawn(newest)
         check_ends(newest, self.faults)
         self.row = (
             batch_metrics(newest, self.running_return, self.task.tells_success)
@@ -357,7 +375,7 @@ class LitMAPROPS(ResumableRun):
             self.learner.learning = self.faults.learning
             learned = self.learner.update(self.buffer)
             self.buffer.next_batch()
-            self.behavior.reset(self.retained())
+            self._sampler.reset(self.retained())
         self.row |= {f"target/{name}": value for name, value in learned.items()}
 
     def _report(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lit_maprops.run.flags import with_flags
 from lit_maprops.system.console import stopped_at_once
-from lit_maprops.system.errors import ConfigError, EnvironmentFault, WriteError, printable
+from lit_maprops.system.errors import ConfigError, EnvironmentFault, SamplerFault, WriteError, printable
 from lit_maprops.system.launch import check_address_space, check_launch
 from lit_maprops.system.loading import loading
 
@@ -60,8 +60,8 @@ MOST_CHARACTERS = 1000  # of an error
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 1: ended early (a broken environment, a full disk, failed runs of a sweep), one line on stderr. 2: bad
-    input or too little memory, one line on stderr. 129 / 130 / 138 / 143: stopped by
+    0: done. 1: ended early (a broken environment or sampler, a full disk, failed runs of a sweep), one line on stderr.
+    2: bad input or too little memory, one line on stderr. 129 / 130 / 138 / 143: stopped by
     SIGHUP / SIGINT / SIGUSR1 / SIGTERM after saving.
     """
     args = list(sys.argv[1:] if args is None else args)
@@ -83,7 +83,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run_training(args) if args[0] in TRAINING_COMMANDS else _run_light(args[0], args[1:])
     except ConfigError as error:
         return _fail(error.marked)
-    except (EnvironmentFault, WriteError) as error:
+    except (EnvironmentFault, SamplerFault, WriteError) as error:
         return _fail(error.marked, ENDED_EARLY)
 
 

@@ -12,6 +12,7 @@ from torchrl.collectors import Collector
 
 from lit_maprops import keys
 from lit_maprops.behavior import BehaviorPolicy, Choice
+from lit_maprops.behavior.watched import WatchedBehavior
 from lit_maprops.envs import Task, TaskEnv
 from lit_maprops.envs.ends import living, only_living
 from lit_maprops.envs.remembering import environment
@@ -28,6 +29,7 @@ class BehaviorActor(TensorDictModuleBase):
         policies: the target policies.
         behavior: the behavior policy built on them.
         critic: one that remembers, so that it must see every step, too (``Learner.acting_critic``); None: none does.
+        watched: asked for actions instead of the behavior policy, which it watches; None: nobody does.
 
     Attributes:
         remembered: what policies and critic carry from step to step, for ``envs.remembering.environment``.
@@ -48,10 +50,17 @@ class BehaviorActor(TensorDictModuleBase):
         policies: TargetPolicies,
         behavior: BehaviorPolicy,
         critic: Critic | None = None,
+        watched: WatchedBehavior | None = None,
     ) -> None:
         super().__init__()
         self.policies, self.behavior, self.critic = policies, behavior, critic
+        self._watched = watched
         self.remembered = dict(policies.remembered) | ({} if critic is None else dict(critic.remembered))
+
+    @property
+    def asked(self) -> BehaviorPolicy | WatchedBehavior:
+        """What is asked for actions."""
+        return self.behavior if self._watched is None else self._watched
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -62,7 +71,7 @@ class BehaviorActor(TensorDictModuleBase):
         present = living(tensordict)
         if present is not None:
             parameters = self.policies.family.idle(parameters, ~present)
-        choice = self.behavior.choose(tensordict, parameters)
+        choice = self.asked.choose(tensordict, parameters)
         log_prob = self.policies.family.log_prob(parameters, choice.action)
         if present is not None and choice.action.dim() > present.dim():  # continuous: noise is drawn for all agents
             own = only_living(log_prob, tensordict)

@@ -105,7 +105,7 @@ class NativeCollection:
     def __init__(self, env: TaskEnv, actor: BehaviorActor, behavior_batch_size: int) -> None:
         self.updates: dict[str, list[Tensor]] = {}
         self.update_seconds = 0.0
-        self.env, self.behavior = env, actor.behavior
+        self.env, self.behavior, self._actor = env, actor.behavior, actor
         self._task, self._env_steps = env.task, behavior_batch_size
         seeds, envs = env.batch_size
         self._call = call = Rollout()
@@ -165,7 +165,7 @@ class NativeCollection:
             self._run()
             if self._sequences is not None:
                 self._sequences.done(self._steps * call.envs)
-        env.faults.env_steps += self._env_steps
+            env.faults.env_steps += self._env_steps
         return self._batch.data
 
     def _run(self) -> None:
@@ -174,18 +174,19 @@ class NativeCollection:
     @torch.no_grad()
     def _ask(self, noise: int) -> None:
         """Step by step, with the behavior policy's own ``choose``; ``noise`` is where the steps' lies."""
-        call, arrays = self._call, self._batch.arrays
+        call, arrays, faults = self._call, self._batch.arrays, self.env.faults
         call.steps = 1
         for step, seen in enumerate(self._seen):
             call.first, call.noise, call.phases = step, noise + 4 * step * self._noise_count, LOOK
             run("rollout", call)
             self._networks.renew()
-            choice = self.behavior.choose(seen, arrays["parameters"][:, step])
+            choice = self._actor.asked.choose(seen, arrays["parameters"][:, step])
             arrays["action"][:, step] = choice.action
             arrays["behavior_log_prob"][:, step] = choice.behavior_log_prob
             arrays["behavior_kl"][:, step] = choice.kl
             call.phases = ACT
             run("rollout", call)
+            faults.env_steps += call.envs
 
     def checkpoint_state(self) -> dict[str, Any]:
         """As ``Collection.checkpoint_state``: either restores the other's."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from lit_maprops.metrics import phases
 from lit_maprops.module import LitMAPROPS
-from lit_maprops.system.errors import EnvironmentFault, WriteError
+from lit_maprops.system.errors import EnvironmentFault, SamplerFault, WriteError
 from lit_maprops.system.files import write_atomically
 from lit_maprops.system.memory import OutOfMemory, is_out_of_memory
 
@@ -22,18 +22,18 @@ def one_line_failures(model: LitMAPROPS, folder: Path) -> Iterator[None]:
         folder: of the run.
 
     Raises:
-        EnvironmentFault: as it was raised, with the path of the traceback of the exception behind it.
+        EnvironmentFault, SamplerFault: as it was raised, with the path of the traceback of the exception behind it.
         OutOfMemory: says what ran out of memory and which settings to change, with their present values.
     """
     try:
         yield
-    except EnvironmentFault as fault:
+    except (EnvironmentFault, SamplerFault) as fault:
         if fault.__cause__ is None:
             raise
         path = folder / "error.txt"
         with contextlib.suppress(WriteError):
             write_atomically(path, "".join(traceback.format_exception(fault.__cause__)))
-            raise EnvironmentFault(f"{fault.marked}; its traceback is in {path}") from fault.__cause__
+            raise type(fault)(f"{fault.marked}; its traceback is in {path}") from fault.__cause__
         raise
     except Exception as error:
         if not is_out_of_memory(error):

@@ -3,7 +3,9 @@
 import argparse
 import inspect
 import re
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,8 +19,9 @@ from lit_maprops.data import MultiAgentData
 from lit_maprops.envs import TASKS, Task
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.marks import without_marks
-from lit_maprops.system.entry_points import registered
-from lit_maprops.system.errors import ARGUMENT, check, did_you_mean, marked
+from lit_maprops.system.entry_points import registered, root_of
+from lit_maprops.system.errors import ARGUMENT, ConfigError, check, did_you_mean, marked
+from lit_maprops.system.memory import is_out_of_memory
 from lit_maprops.system.named_code import refusal
 from lit_maprops.targets import LEARNERS, Learner
 
@@ -72,6 +75,25 @@ def one_line(error: Exception) -> str:
         return f"{names} is required: give it, or a <config> that has it, such as boulderpush"
     line = _unknown(text) or _wrong_class(text) or _wrong_type(text) or _wrong_text(text)
     return line or re.sub(r'^Parser key "([\w.]+)":', lambda key: f"{named(key[1])}:", " ".join(text.split()))
+
+
+def refuse_constructor(error: Exception) -> None:
+    """Refuse what the constructor of a class of somebody else's raised; other errors pass.
+
+    Raises:
+        ConfigError: names the class and the line that raised.
+    """
+    if is_out_of_memory(error):
+        return
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        made: Any = frame.f_locals.get("self") if frame.f_code.co_name == "__init__" else None
+        kind = next((key for key, base in BASES.items() if isinstance(made, base)), None)
+        if kind is not None and root_of(type(made).__module__) != "lit_maprops":
+            described = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            line = f"<{kind}> {type(made).__name__}: {described} in __init__ ({where}): mend it, or its arguments"
+            raise ConfigError(line) from error
 
 
 def check_nulls(prefix: str, owner: type, given: Namespace) -> None:

@@ -26,7 +26,7 @@ from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.class_swaps import leave_behind
 from lit_maprops.run.new_folder import new_folder
 from lit_maprops.run.option_classes import check_trust, import_named, trusted_packages, without_trust
-from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line
+from lit_maprops.run.option_errors import EXAMPLE, TAGGED, USER_ERRORS, check_nulls, one_line, refuse_constructor
 from lit_maprops.run.option_files import config_files, run_of, with_own_config, with_shipped_configs
 from lit_maprops.run.option_help import RunParser
 from lit_maprops.run.option_loading import load
@@ -278,6 +278,9 @@ def _built(options: list[str] | dict[str, Any], command: str, trusted: set[str] 
         raise
     except (*USER_ERRORS, ValueError, ImportError, MisconfigurationException) as error:
         raise ConfigError(one_line(error)) from None
+    except Exception as error:  # whatever a constructor of somebody else's raises
+        refuse_constructor(error)
+        raise
 
 
 def _default_name(config: Namespace) -> str:

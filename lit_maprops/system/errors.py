@@ -47,6 +47,10 @@ class EnvironmentFault(OneLineError, RuntimeError):
     """An environment that broke in the middle of a run; which, where and what to do."""
 
 
+class SamplerFault(OneLineError, RuntimeError):
+    """A sampler of somebody else's that broke in the middle of a run; which, where and what to do."""
+
+
 def marked(error: BaseException) -> str:
     """The message of an error, with its arguments in angle brackets if it is one of ours."""
     return error.marked if isinstance(error, OneLineError) else str(error)
