@@ -62,9 +62,16 @@ def test_the_last_words_show_greedy_and_sampled_success_and_what_counts() -> Non
     of_seeds, last = last_words(summary([0.35, 1.0], [1.0, 0.9]), 20)
     assert of_seeds == "success of each seed, greedy/sampled: 5: 0.35/1.00, 6: 1.00/0.90"
     assert last == (
-        "solved 50% of 2 seeds [95% 10% to 90%] (greedy success of at least 0.8 in 20 episodes), mean success 0.68 "
-        "(sampled 0.95)"
+        "solved 50% of 2 seeds [95% 10% to 90%] (greedy success of at least 0.8 in 20 episodes), mean success 68% "
+        "(sampled 95%)"
     )
+
+
+def test_success_short_of_all_does_not_read_as_all() -> None:
+    of_seeds, last = last_words(summary([0.996, 0.001], [1.0, 0.9998], solved_share=199 / 200), 1000)
+    assert of_seeds.endswith(": 5: 0.996/1.00, 6: 0.001/0.9998")
+    assert last.startswith("solved 99.5% of ") and last.endswith("mean success 50% (sampled 99.99%)")
+    assert last_words(summary([0.695] * 20, [0.995] * 20), 200)[-1].endswith("mean success 70% (sampled 99.5%)")
 
 
 def test_of_many_seeds_those_are_listed_that_only_sampled_actions_solve() -> None:

@@ -19,7 +19,7 @@ from lit_maprops.api.start import as_it_was, start
 from lit_maprops.behavior import BehaviorPolicy
 from lit_maprops.export.policies import load
 from lit_maprops.metrics.evaluate import Evaluation
-from lit_maprops.metrics.reliability import wilson_interval
+from lit_maprops.metrics.reliability import share_text, wilson_interval
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import Report, make_report, returns
 from lit_maprops.report.load import Run, Unreadable, read_run
@@ -256,7 +256,7 @@ class RunResult:
             why = "" if run.tells_success else "this task has no success: "
             return f"{why}mean return {short(mean)} of {len(run.seeds)} seeds{state}"
         low, high = wilson_interval(run.solved, len(run.seeds))
-        return f"solved {run.solved} of {len(run.seeds)} seeds [95% {low:.0%} to {high:.0%}]{state}"
+        return f"solved {run.solved} of {len(run.seeds)} seeds [95% {share_text(low)} to {share_text(high)}]{state}"
 
     def _repr_html_(self) -> str:
         head, cells = "<tr><th>seed<th>success<th>95% interval<th>sampled", ""
@@ -265,10 +265,8 @@ class RunResult:
             if not run.criterion.by_return:
                 sampled = run.others["stochastic_success_rate"][-1].tolist()
                 rows = zip(self.seeds, self.success_rate.tolist(), self.success_interval.tolist(), sampled, strict=True)
-                cells = "".join(
-                    f"<tr><td>{seed}<td>{rate:.0%}<td>{low:.0%} to {high:.0%}<td>{other:.0%}"
-                    for seed, rate, (low, high), other in rows
-                )
+                texts = ((seed, *map(share_text, (rate, *ends, other))) for seed, rate, ends, other in rows)
+                cells = "".join("<tr><td>{}<td>{}<td>{} to {}<td>{}".format(*row) for row in texts)
             else:
                 head = "<tr><th>seed<th>return<th>sampled"
                 columns = (run.others[name][-1].tolist() for name in ("greedy_return", "stochastic_return"))

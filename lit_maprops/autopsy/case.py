@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_maprops.analyze.subject import read_run
 from lit_maprops.data import MultiAgentData
 from lit_maprops.metrics.evaluate import Evaluation
-from lit_maprops.metrics.reliability import Criterion
+from lit_maprops.metrics.reliability import Criterion, share_text
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.run.kept import kept_checkpoints
 from lit_maprops.system.checkpoint import check_head, own_state
@@ -99,7 +99,7 @@ def check_seed(case: Case, seed: int) -> None:
     first, last = case.seeds[0], case.seeds[-1]
     check(seed in case.seeds, f"<seed> is {seed}: the run has the seeds {first} to {last}; {failed_seeds(case)}")
     score = case.scores[case.row(seed)]
-    ended = f"return {score:.3g}" if case.judged.by_return else f"success {score:.0%}"
+    ended = f"return {score:.3g}" if case.judged.by_return else f"success {share_text(score)}"
     check(seed in case.failed, f"<seed> {seed} did not fail, it ended with {ended}: {failed_seeds(case)}")
 
 

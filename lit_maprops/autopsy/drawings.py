@@ -5,7 +5,7 @@ from typing import Any
 from lit_maprops.autopsy.branches import Share
 from lit_maprops.autopsy.findings import Finding
 from lit_maprops.autopsy.joint_actions import JointAction
-from lit_maprops.report.forms import percent
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.report.svg import INK, MUTED, Drawing, color, draw, plain
 
 OWN, IDEAL = 1, 2  # styles
@@ -25,11 +25,12 @@ def chance(found: Finding, iterations: int) -> Drawing:
         axes.plot([found.update], [found.ideal.value], marker="s", ms=6, color=color(IDEAL), clip_on=False)
         axes.set_xlim(0, iterations)
         axes.set_ylim(-0.03, 1.03)
-        axes.yaxis.set_major_formatter(lambda value, _: percent(value))
+        axes.yaxis.set_major_formatter(lambda value, _: share_text(value))
         axes.set_xlabel("target iterations done")
         axes.set_ylabel("branches that end solved")
 
-    alt = f"Chance of seed {found.seed} by target iteration. " + "; ".join(f"{k}: {s.value:.0%}" for k, s in looks)
+    chances = "; ".join(f"{k}: {share_text(share.value)}" for k, share in looks)
+    alt = f"Chance of seed {found.seed} by target iteration. {chances}"
     caption = (
         f"{looks[0][1].branches} branches per point, 95% Wilson intervals. Shaded: the decisive update; dotted: the "
         "level; square: with an ideal batch."
@@ -52,7 +53,7 @@ def sides(found: Finding) -> Drawing:
         axes.set_ylim(2.45, -0.85)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(lambda value, _: percent(value))
+        axes.xaxis.set_major_formatter(lambda value, _: share_text(value))
 
     alt = "Solved branches. " + "; ".join(f"{name}: {share.solved} of {share.branches}" for name, share, _ in rows)
     caption = (

@@ -9,7 +9,8 @@ from lit_maprops.autopsy.branches import Share
 from lit_maprops.autopsy.case import Case
 from lit_maprops.autopsy.findings import NOT, Finding, gain
 from lit_maprops.autopsy.joint_actions import JointAction
-from lit_maprops.report.forms import interval_text, percent, signed_points
+from lit_maprops.metrics.reliability import share_text
+from lit_maprops.report.forms import interval_text, signed_points
 from lit_maprops.report.page import look
 from lit_maprops.report.statistics import Interval
 from lit_maprops.system.files import write_atomically, write_json
@@ -121,7 +122,7 @@ class Page:
 
 def text_of(share: Share) -> str:
     """``75% [51%, 90%]``."""
-    return interval_text(Interval(share.value, *share.interval), percent)
+    return interval_text(Interval(share.value, *share.interval), share_text)
 
 
 def points_text(a: Share, b: Share) -> str:

@@ -9,7 +9,8 @@ from lit_maprops.benchmark.cells import Cell, LeftOutCell
 from lit_maprops.benchmark.comparisons import Judged, judge
 from lit_maprops.benchmark.measured import Failed
 from lit_maprops.benchmark.rows import Row
-from lit_maprops.report.forms import percent, signed_digits, signed_points, three_digits
+from lit_maprops.metrics.reliability import share_text
+from lit_maprops.report.forms import signed_digits, signed_points, three_digits
 
 FEW_SEEDS = 10
 NOT_RUN = "not run"
@@ -102,7 +103,7 @@ def verdict(one: Judged) -> int:
 
 def cell_text(one: Judged) -> str:
     """``75% [51%, 90%], 16 seeds``, and whether it is better or worse than on-policy sampling."""
-    form = percent if one.row.solved is not None else three_digits
+    form = share_text if one.row.solved is not None else three_digits
     text = "no return" if math.isnan(one.figure.value) else form(one.figure.value)
     if not math.isnan(one.figure.low):
         text += f" [{form(one.figure.low)}, {form(one.figure.high)}]"
@@ -174,7 +175,7 @@ def _standings(judged: Sequence[Judged], learners: Sequence[str], columns: Seque
 
 
 def _mean(shares: Sequence[float]) -> str:
-    return percent(sum(shares) / len(shares)) if shares else "\N{EN DASH}"
+    return share_text(sum(shares) / len(shares)) if shares else "\N{EN DASH}"
 
 
 def _of(judged: Sequence[Judged], learner: str, column: Names) -> list[Judged]:

@@ -60,8 +60,11 @@ def run(args: list[str]) -> int:
     with stopped_at_once(), loading():
         from lit_maprops.analyze.analysis import analyze, reference_of
         from lit_maprops.analyze.subject import load, samplers_of
+        from lit_maprops.run.option_classes import packages_in, trusting
 
-    subject = load(options.ckpt_path, classes_of(options))
+    # A package that the user names here is trusted, as one that a class's flag names.
+    named = trusting(packages_in(" ".join(options.samplers)))
+    subject = load(options.ckpt_path, [*classes_of(options), *named])
     samplers = samplers_of(subject, options.samplers)
     steps, m = options.batch_size or subject.target_batch_size, subject.behavior_batch_size
     check(

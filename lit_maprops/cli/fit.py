@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from lit_maprops.metrics.evaluate import Evaluation
-from lit_maprops.metrics.reliability import Criterion
+from lit_maprops.metrics.reliability import Criterion, share_text
 from lit_maprops.module import LitMAPROPS
 from lit_maprops.report.page import page_maker
 from lit_maprops.run.failures import one_line_failures
@@ -94,7 +94,7 @@ def evaluate(cli: RunCLI, command: str) -> int:
 def _how_they_did(evaluation: Evaluation, judged: Criterion, episodes: int) -> str:
     """Their mean success or return; with a threshold for returns, the seeds that reach it."""
     if not judged.by_return:
-        return f"succeed in {evaluation.mean_success_rate:.1%} of {episodes} episodes per seed"
+        return f"succeed in {share_text(evaluation.mean_success_rate, 1)} of {episodes} episodes per seed"
     text = f"return {short(Evaluation.mean(evaluation.episode_return))}, mean of {episodes} episodes per seed"
     if not judged.tells_solved:
         return text

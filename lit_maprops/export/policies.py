@@ -11,6 +11,7 @@ from lit_maprops.analyze.subject import read_run
 from lit_maprops.envs import Task
 from lit_maprops.export.document import agent_document, policy_document
 from lit_maprops.export.programs import AgentPolicy, write_onnx, write_torch
+from lit_maprops.metrics.reliability import rate_text
 from lit_maprops.system.checkpoint import own_state
 from lit_maprops.system.errors import check
 from lit_maprops.system.files import write_json
@@ -102,7 +103,9 @@ def _best(trained: Trained, sound: list[int]) -> tuple[list[int], str]:
         return sound[:1], f"seed {sound[0]}, the first: eval.csv has no evaluation up to this checkpoint"
     best = max(rated, key=lambda seed: (*rated[seed], -seed))
     success, reward = rated[best]
-    figures = f"greedy success {success:.2f}, return {reward:.3g}" if told else f"return {reward:.3g}, no success told"
+    figures = (
+        f"greedy success {rate_text(success)}, return {reward:.3g}" if told else f"return {reward:.3g}, no success told"
+    )
     return [best], f"seed {best}, the best of {len(trained.seed_ids)} in the newest evaluation ({figures})"
 
 

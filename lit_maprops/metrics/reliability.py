@@ -11,6 +11,7 @@ RESAMPLES = 2_000
 NORMAL_QUANTILE = 1.959963984540054  # of 0.975, so that 95% of the standard normal lie within plus and minus it
 SUCCESS: Final = "success"
 RETURN: Final = "return"
+ALMOST = 1e-9  # a share this near to 0 or 1 is 0 or 1
 SUCCESS_THRESHOLD = 0.8  # share of episodes, where no threshold is given
 
 
@@ -58,9 +59,27 @@ def criterion(solved_on: str | None, solved_threshold: float | None, tells_succe
     return Criterion(SUCCESS, SUCCESS_THRESHOLD if solved_threshold is None else solved_threshold)
 
 
-def share_text(share: float) -> str:
-    """``75%``; a share that is neither 0 nor 1 does not read as if it were: ``99.5%``."""
-    return f"{share:.1%}" if 0 < share < 1 and not 0.005 < share < 0.995 else f"{share:.0%}"
+def share_text(share: float, digits: int = 0) -> str:
+    """``75%``; a share that is neither 0 nor 1 does not read as if it were: ``99.5%``.
+
+    Args:
+        share: from 0 to 1.
+        digits: behind the point, at least.
+    """
+    return _apart_from_ends(share, digits, "%")
+
+
+def rate_text(rate: float) -> str:
+    """``0.75``, likewise: ``0.995``."""
+    return _apart_from_ends(rate, 2, "f")
+
+
+def _apart_from_ends(value: float, digits: int, form: str) -> str:
+    """With as many digits more as keep it from reading 0 or 1, unless it is that up to rounding errors."""
+    inside = ALMOST < value < 1 - ALMOST
+    while inside and f"{value:.{digits}{form}}" in (f"{end:.{digits}{form}}" for end in (0, 1)):
+        digits += 1
+    return f"{value:.{digits}{form}}"
 
 
 def wilson_interval(successes: int, runs: int, quantile: float = NORMAL_QUANTILE) -> tuple[float, float]:

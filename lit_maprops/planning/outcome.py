@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.planning.pilot import SHARE, Pilot
 
 HOUR = 60.0  # minutes
@@ -90,7 +91,8 @@ def _measured(made: Plan) -> list[str]:
         return []
     if pilot.interval is not None:
         low, high = pilot.interval
-        what = f"solved {pilot.value:.0%} of {pilot.seeds} seeds [95% {low:.0%} to {high:.0%}]"
+        what = f"solved {share_text(pilot.value)} of {pilot.seeds} seeds "
+        what += f"[95% {share_text(low)} to {share_text(high)}]"
     else:
         what = f"mean return {pilot.value:.3g}, standard deviation {pilot.deviation:.3g} over {pilot.seeds} seeds"
     seconds = ", ".join(f"{value:.2g}" for value in pilot.seconds)

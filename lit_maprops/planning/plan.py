@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lit_maprops.metrics.reliability import corrected_quantile
+from lit_maprops.metrics.reliability import corrected_quantile, share_text
 from lit_maprops.planning.outcome import Plan, UntilDecided
 from lit_maprops.planning.pilot import METRICS, SHARE, Pilot, read_pilot
 from lit_maprops.system.errors import ConfigError, check, check_choice, check_count
@@ -142,7 +142,7 @@ def power_of(made: Plan, effect: float, seeds: float, baseline: float | None = N
 def _with_seeds(made: Plan, effect: float) -> Plan:
     share = made.baseline + effect / 100
     possible = made.metric != SHARE or -1e-9 <= share <= 1 + 1e-9
-    place = f"{effect:g} points from a baseline of {made.baseline:.0%}"
+    place = f"{effect:g} points from a baseline of {share_text(made.baseline)}"
     check(possible, f"<effect> is {place}, which ends beyond 0% or 100%: give less")
     least = 1.0 if made.metric == SHARE else 2.0
 

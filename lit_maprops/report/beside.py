@@ -7,11 +7,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from lit_maprops.metrics.reliability import RETURN, SUCCESS, SUCCESS_THRESHOLD, Criterion
+from lit_maprops.metrics.reliability import RETURN, SUCCESS, SUCCESS_THRESHOLD, Criterion, share_text
 from lit_maprops.metrics.score_interval import score_interval
 from lit_maprops.report import figures, statistics
 from lit_maprops.report.analysis import Group, Result, Setting
-from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points, three_digits
+from lit_maprops.report.forms import interval_text, signed_digits, signed_points, three_digits
 from lit_maprops.report.load import Run
 from lit_maprops.report.marl_eval import Name, Outside, read_marl_eval, same_task
 from lit_maprops.report.marl_eval_out import LEARNER, environment_key, tasks_of
@@ -181,7 +181,7 @@ def _result(group: Group) -> Result:
 
 def _differences(results: Sequence[Result], base: int, by_return: bool) -> list[list[str]]:
     """Against one algorithm; the intervals hold together with 95% (Bonferroni)."""
-    form, signed = (three_digits, signed_digits) if by_return else (percent, signed_points)
+    form, signed = (three_digits, signed_digits) if by_return else (share_text, signed_points)
     level = 1 - 0.05 / max(1, len(results) - 1)
     rows = []
     for number, result in enumerate(results):

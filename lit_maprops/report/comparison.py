@@ -90,8 +90,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _solved(run: Run) -> str:
     if not run.criterion.tells_solved:
         return NOTHING
-    low, high = wilson_interval(run.solved, len(run.seeds))
-    return f"{run.solved} of {len(run.seeds)}: {share_text(run.solved / len(run.seeds))} [{low:.0%}, {high:.0%}]"
+    share, low, high = map(share_text, (run.solved / len(run.seeds), *wilson_interval(run.solved, len(run.seeds))))
+    return f"{run.solved} of {len(run.seeds)}: {share} [{low}, {high}]"
 
 
 def _last(run: Run, column: str) -> Floats:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.report.analysis import Group, Setting
 from lit_maprops.report.families import HeatMap, batch_size_families, heat_maps
 from lit_maprops.report.figures import FEW, drawn_points, key_of, label_env_steps, line_look
@@ -76,7 +77,7 @@ def first_visits(setting: Setting) -> list[Drawing]:
         axes.set_ylabel("share of steps")
         label_env_steps(axes)
 
-    means = "; ".join(f"{group.name} {group.error(FIRST_VISITS):.0%}" for group in groups)
+    means = "; ".join(f"{group.name} {share_text(group.error(FIRST_VISITS))}" for group in groups)
     alt = f"First visits while training, {setting.name}. Means: {means}"
     caption = (
         "Steps in whose state D had not been before, of all steps of a batch: adaptive sampling corrects none of them. "

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_maprops.metrics.reliability import mean_interval
+from lit_maprops.metrics.reliability import mean_interval, rate_text, share_text
 from lit_maprops.report.analysis import Group, Result, Setting
-from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points, three_digits, two_digits
+from lit_maprops.report.forms import interval_text, signed_digits, signed_points, three_digits
 from lit_maprops.report.settings import SAMPLER
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import GRID, INK, LINES, MARKERS, MUTED, STYLES, Drawing, color, draw, plain, shorten
@@ -58,7 +58,7 @@ def success_curves(setting: Setting) -> Drawing:
                 axes.plot(run.env_steps, values.mean(1), color=color(group.style), lw=1, ls=":")
         if not by_return:
             axes.set_ylim(-0.03, 1.03)
-            axes.yaxis.set_major_formatter(lambda value, _: percent(value))
+            axes.yaxis.set_major_formatter(lambda value, _: share_text(value))
         axes.set_ylabel("return, greedy policies" if by_return else "success rate, greedy policies")
         label_env_steps(axes)
 
@@ -67,7 +67,7 @@ def success_curves(setting: Setting) -> Drawing:
         caption = f"{len(groups)} samplers: one thin line each, colored by sampler class; the numbers are below."
     if any(group.unfinished for group in setting.groups):
         caption += " Dotted: unfinished runs, up to where they got; they count nowhere else."
-    form = three_digits if by_return else percent
+    form = three_digits if by_return else share_text
     ends = (f"{g.name} ends at {form(g.curve()[1][-1].mean())}" for g in groups[:FEW])
     alt = f"{'Return' if by_return else 'Success rate'} over env steps, {setting.name}. " + "; ".join(ends)
     return Drawing(
@@ -174,9 +174,10 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
     improvement = [(r.group, r.improvement) for r in results if r.improvement is not None]
     caption = (
         "Mean of the middle half of the seeds' final success rates; 95% stratified bootstrap interval. It has no "
-        "width where all seeds end alike: resampling them shows nothing."
+        "width where all seeds end alike, or so many that the others stay in the quarters at the ends, which do not "
+        "count: resampling them shows nothing."
     )
-    drawings.append(dots("IQM of final success", caption, iqm, two_digits, (0, 1, None), place))
+    drawings.append(dots("IQM of final success", caption, iqm, rate_text, (0, 1, None), place))
     if improvement:
         caption = (
             "Probability that a seed of this sampler ends with more success than an on-policy seed, ties counting "
@@ -184,7 +185,7 @@ def reliability(results: Sequence[Result], place: str) -> list[Drawing]:
             "sampler end alike."
         )
         title = "P(improvement) over on-policy"
-        drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))
+        drawings.append(dots(title, caption, improvement, rate_text, (0, 1, 0.5), place))
     return drawings
 
 
@@ -192,7 +193,7 @@ def solved(results: Sequence[Result], place: str) -> list[Drawing]:
     """Dot plots of solved shares and their differences to on-policy."""
     share = [(r.group, r.share) for r in results]
     difference = [(r.group, r.difference) for r in results if r.difference is not None]
-    drawings = [dots("Share of solved seeds", "95% Wilson score interval.", share, percent, (0, 1, None), place)]
+    drawings = [dots("Share of solved seeds", "95% Wilson score interval.", share, share_text, (0, 1, None), place)]
     if difference:
         numbers = [abs(end) for _, i in difference for end in (i.value, i.low, i.high) if np.isfinite(end)]
         edge = 1.1 * max([0.1, *numbers])
@@ -213,8 +214,8 @@ def corrected(comparisons: int) -> str:
 def numbers(results: Sequence[Result]) -> list[list[str]]:
     """The dot plots as rows of text: sampler, seeds, share, difference, IQM, probability of improvement."""
     share = all(r.group.judged.tells_solved for r in results)
-    value, signed = (percent, signed_points) if share else (three_digits, signed_digits)
-    average = three_digits if any(r.group.by_return for r in results) else two_digits
+    value, signed = (share_text, signed_points) if share else (three_digits, signed_digits)
+    average = three_digits if any(r.group.by_return for r in results) else rate_text
     return [
         [
             r.group.name,
@@ -222,7 +223,7 @@ def numbers(results: Sequence[Result]) -> list[list[str]]:
             interval_text(r.share, value),
             interval_text(r.difference, signed) if r.difference else "",
             interval_text(r.iqm, average),
-            interval_text(r.improvement, two_digits) if r.improvement else "",
+            interval_text(r.improvement, rate_text) if r.improvement else "",
         ]
         for r in results
     ]

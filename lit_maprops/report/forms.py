@@ -7,19 +7,9 @@ import numpy as np
 from lit_maprops.report.statistics import Interval
 
 
-def percent(value: float) -> str:
-    """A share as ``75%``."""
-    return f"{value:.0%}"
-
-
 def signed_points(value: float) -> str:
     """A difference of shares in percentage points."""
     return f"{100 * value:+.0f}".replace("-", "\N{MINUS SIGN}")
-
-
-def two_digits(value: float) -> str:
-    """An IQM or a probability."""
-    return f"{value:.2f}"
 
 
 def three_digits(value: float) -> str:

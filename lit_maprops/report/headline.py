@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.report.analysis import Result, Setting
-from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points, three_digits
+from lit_maprops.report.forms import interval_text, signed_digits, signed_points, three_digits
 from lit_maprops.report.load import Run
 
 FEW_SEEDS = 10
@@ -55,7 +56,7 @@ def _what_counts(setting: Setting) -> list[str]:
 def _solved(result: Result) -> str:
     group, share = result.group, result.share
     solved = f"{group.name} solved {int(group.solved.sum())} of {len(group.solved)} seeds"
-    text = f"{solved} ({percent(share.value)}, 95% {percent(share.low)} to {percent(share.high)})"
+    text = f"{solved} ({share_text(share.value)}, 95% {share_text(share.low)} to {share_text(share.high)})"
     difference = result.difference
     if difference is None:
         return text + "."

@@ -8,10 +8,11 @@ the same; or it does not, and D holds few of the joint actions in a state. Thres
 import math
 from collections.abc import Iterator, Sequence
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.report import returns
 from lit_maprops.report.analysis import Group, Setting
 from lit_maprops.report.error_figures import BASELINE, FIRST_ESTIMATES, JOINT, PREFIX
-from lit_maprops.report.forms import interval_text, percent, signed_digits, signed_points
+from lit_maprops.report.forms import interval_text, signed_digits, signed_points
 from lit_maprops.report.load import MOST_STEPS
 from lit_maprops.report.settings import SAMPLER
 from lit_maprops.report.statistics import share_difference
@@ -110,7 +111,7 @@ def _lowers_more(joint: Comparison, props: Comparison) -> bool:
 def _beside(found: Comparison) -> str:
     change = found.difference / found.on_policy if found.on_policy > 0 else math.nan
     sign = "\N{MINUS SIGN}" if change < 0 else "+"
-    relative = "" if math.isnan(change) else f", {sign}{percent(abs(change))}"
+    relative = "" if math.isnan(change) else f", {sign}{share_text(abs(change))}"
     return f"{found.own:.3g} beside on-policy's {found.on_policy:.3g}{relative}"
 
 

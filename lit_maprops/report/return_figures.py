@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lit_maprops.metrics.reliability import rate_text
 from lit_maprops.report.analysis import Group, Result
 from lit_maprops.report.figures import corrected, dots, solved
-from lit_maprops.report.forms import signed_digits, three_digits, two_digits
+from lit_maprops.report.forms import signed_digits, three_digits
 from lit_maprops.report.returns import mean
 from lit_maprops.report.statistics import Interval
 from lit_maprops.report.svg import Drawing
@@ -37,7 +38,10 @@ def returns(results: Sequence[Result], place: str) -> list[Drawing]:
         drawings.append(
             dots("Mean return minus on-policy", caption, difference, signed_digits, (-edge, edge, 0), place)
         )
-    caption = "Mean of the middle half of the seeds' final returns; 95% bootstrap interval."
+    caption = (
+        "Mean of the middle half of the seeds' final returns; 95% bootstrap interval. It has no width where all seeds "
+        "end alike, or so many that the others stay in the quarters at the ends, which do not count."
+    )
     drawings.append(dots("IQM of final return", caption, iqm, three_digits, axis, place))
     if improvement:
         caption = (
@@ -45,7 +49,7 @@ def returns(results: Sequence[Result], place: str) -> list[Drawing]:
             f"half{corrected(len(improvement))}."
         )
         title = "P(improvement) over on-policy"
-        drawings.append(dots(title, caption, improvement, two_digits, (0, 1, 0.5), place))
+        drawings.append(dots(title, caption, improvement, rate_text, (0, 1, 0.5), place))
     return drawings
 
 

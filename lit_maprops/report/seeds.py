@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.report.analysis import Setting
-from lit_maprops.report.forms import percent, three_digits
+from lit_maprops.report.forms import three_digits
 
 MOST_SEEDS = 400  # in the table of a setting
 HEADS = ("sampler", "run", "seed", "success, greedy", "success, sampled", "return, greedy", "return, sampled", "solved")
@@ -41,4 +42,4 @@ def seeds_of(setting: Setting) -> SeedTable:
 def _text(value: float, column: int) -> str:
     if math.isnan(value):
         return "\N{EN DASH}"
-    return percent(value) if column < 2 else three_digits(value)
+    return share_text(value) if column < 2 else three_digits(value)

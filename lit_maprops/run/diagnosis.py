@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lit_maprops.metrics.reliability import share_text
 from lit_maprops.system.argument_types import AUTO
 
 FIRST_STEP_SHARE = 0.9  # of updates stopped right after their first gradient step
@@ -146,8 +147,8 @@ def _of_the_cutoff(means: RunningMeans, kl_cutoff: float) -> dict[str, str]:
     reached = means["behavior/kl_reached"]
     if first_step > FIRST_STEP_SHARE:
         found["cutoff_at_first_step"] = (
-            f"{first_step:.0%} of behavior updates were stopped by the KL cutoff after one gradient step: raise "
-            "<behavior.kl_cutoff> or lower <behavior.learning_rate>"
+            f"{share_text(first_step)} of behavior updates were stopped by the KL cutoff after one gradient step: "
+            "raise <behavior.kl_cutoff> or lower <behavior.learning_rate>"
         )
     if means["behavior/cutoff_share"] == 0 and reached < IDLE_KL * kl_cutoff:
         found["cutoff_idle"] = (
@@ -171,7 +172,7 @@ def not_revisited(means: RunningMeans) -> dict[str, str]:
     if estimates < FEWEST_ESTIMATES or share < FIRST_VISITS or any(_below(means.compared(name)) for name in CAUSES):
         return {}
     return {
-        "not_revisited": f"{share:.0%} of a batch's steps are D's first in their state (mean over {estimates} "
+        "not_revisited": f"{share_text(share)} of a batch's steps are D's first in their state (mean over {estimates} "
         "estimates), and adaptive sampling corrects no first visit: raise <data.target_batch_size>, lower "
         "<data.num_envs>, or keep older batches with <data.history_batches>"
     }

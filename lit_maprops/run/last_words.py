@@ -1,9 +1,9 @@
 """What a run says at its end: how its seeds did, by what decides whether they are solved: success or return."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lit_maprops.metrics.reliability import RETURN, Criterion, share_text
+from lit_maprops.metrics.reliability import RETURN, Criterion, rate_text, share_text
 
 MOST_SEEDS = 16  # that are listed one by one
 
@@ -22,7 +22,7 @@ def last_words(summary: Mapping[str, Any], episodes: int) -> list[str]:
     if judged.threshold is not None:
         return [*_each(seeds, judged), _solved(summary, episodes)]
     few = len(seeds) <= MOST_SEEDS
-    return [*([_listed("return of each seed", seeds)] if few else []), _returned(summary, episodes)]
+    return [*([_listed("return of each seed", seeds, short)] if few else []), _returned(summary, episodes)]
 
 
 RETURNS = ("episode_return", "episode_return_stochastic")
@@ -30,33 +30,34 @@ Seeds = list[tuple[int, float, float]]  # number, figure of the greedy and of th
 
 
 def _each(seeds: Seeds, judged: Criterion) -> list[str]:
+    form = short if judged.by_return else rate_text
     if len(seeds) <= MOST_SEEDS:
-        return [_listed(f"{judged.on} of each seed", seeds)]
+        return [_listed(f"{judged.on} of each seed", seeds, form)]
     hidden = [entry for entry in seeds if judged.solved(entry[1:]).tolist() == [False, True]]
     which = "1 seed is" if len(hidden) == 1 else f"{len(hidden)} seeds are"
-    return [_listed(f"{which} solved by sampled actions only", hidden)] if hidden else []
+    return [_listed(f"{which} solved by sampled actions only", hidden, form)] if hidden else []
 
 
-def _listed(what: str, seeds: Seeds) -> str:
+def _listed(what: str, seeds: Seeds, form: Callable[[float], str]) -> str:
     more = f", and {len(seeds) - MOST_SEEDS} more in summary.json" if len(seeds) > MOST_SEEDS else ""
-    return f"{what}, greedy/sampled: {', '.join(_figures(seeds[:MOST_SEEDS]))}{more}"
+    return f"{what}, greedy/sampled: {', '.join(_figures(seeds[:MOST_SEEDS], form))}{more}"
 
 
-def _figures(seeds: Seeds) -> Iterable[str]:
-    return (f"{seed}: {short(greedy)}/{short(sampled)}" for seed, greedy, sampled in seeds)
+def _figures(seeds: Seeds, form: Callable[[float], str]) -> Iterable[str]:
+    return (f"{seed}: {form(greedy)}/{form(sampled)}" for seed, greedy, sampled in seeds)
 
 
 def _solved(summary: Mapping[str, Any], episodes: int) -> str:
     low, high = summary["solved_share_ci95"]
     text = (
         f"solved {share_text(summary['solved_share'])} of {len(summary['seeds'])} seeds "
-        f"[95% {low:.0%} to {high:.0%}] (greedy {summary['solved_on']} of at "
+        f"[95% {share_text(low)} to {share_text(high)}] (greedy {summary['solved_on']} of at "
         f"least {summary['solved_threshold']:g} in {episodes} episodes), mean "
     )
     if summary["solved_on"] == RETURN:
         return f"{text}return {return_text(summary)}"
     rates = (summary["mean_success_rate"], summary["mean_success_rate_stochastic"])
-    return text + "success {:.2f} (sampled {:.2f})".format(*rates)
+    return text + "success {} (sampled {})".format(*map(share_text, rates))
 
 
 def _returned(summary: Mapping[str, Any], episodes: int) -> str:
@@ -86,5 +87,5 @@ def return_text(summary: Mapping[str, Any]) -> str:
 
 
 def short(value: float) -> str:
-    """A success rate or a return, of whatever scale."""
+    """A return, of whatever scale."""
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.4g}"

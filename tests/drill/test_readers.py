@@ -90,6 +90,21 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit --config matrix_game --print_config",
+        pytest.param("validate --help", marks=pytest.mark.slow),
+        pytest.param("fit --model.behavior.help MAPROPS", marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_training_command_prints_instead_of_training_is_a_result(tmp_path: Path, line: str) -> None:
+    process = shell(f"PROGRAM {line} > /dev/full", tmp_path)
+    err = process.communicate(timeout=240)[1]
+    assert process.returncode == 1
+    assert err == "lit_maprops: error: stdout could not be written (No space left on device)\n"
+
+
 @pytest.mark.slow  # test_sweep_command.py stops a sweep, and a run above has no reader
 def test_a_sweep_without_a_reader_leaves_no_run_alive(tmp_path: Path) -> None:
     sweep = {

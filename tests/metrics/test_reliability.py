@@ -11,6 +11,7 @@ from lit_maprops.metrics.reliability import (
     criterion,
     difference_interval,
     mean_interval,
+    rate_text,
     share_text,
     wilson_interval,
 )
@@ -134,5 +135,19 @@ def test_mean_interval_is_deterministic_and_degenerates():
 
 
 def test_a_share_reads_as_all_or_nothing_only_if_it_is() -> None:
-    texts = {199 / 200: "99.5%", 0.999: "99.9%", 1.0: "100%", 0.0: "0%", 1 / 200: "0.5%", 0.7: "70%", 0.99: "99%"}
+    texts = {
+        199 / 200: "99.5%",
+        1999 / 2000: "99.95%",
+        9999 / 10_000: "99.99%",
+        1 - 1e-12: "100%",
+        0.999: "99.9%",
+        1.0: "100%",
+        0.0: "0%",
+        1 / 200: "0.5%",
+        0.7: "70%",
+        0.99: "99%",
+    }
     assert {share: share_text(share) for share in texts} == texts
+    assert [share_text(share, 1) for share in (0.87, 0.9996, 1.0)] == ["87.0%", "99.96%", "100.0%"]
+    assert [rate_text(rate) for rate in (0.695, 0.996, 0.001, 0.0, 1.0)] == ["0.69", "0.996", "0.001", "0.00", "1.00"]
+    assert share_text(math.nan) == "nan%" and rate_text(math.nan) == "nan"

@@ -53,6 +53,12 @@ def test_a_clear_difference_is_told_with_its_direction(tmp_path: Path, capsys: p
     assert compared(capsys, few, all_)[1].endswith("the first solves fewer.")
 
 
+def test_one_seed_of_two_hundred_that_fails_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write_run(tmp_path / "a", [1.0] * 199 + [0.0]), write_run(tmp_path / "b", [1.0] * 200, "MAPROPS")
+    cells, _ = compared(capsys, a, b)
+    assert cells["solved seeds"] == ["199 of 200: 99.5% [97%, 99.9%]", "200 of 200: 100% [98%, 100%]"]
+
+
 def test_other_settings_are_listed_and_other_environments_not_subtracted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,14 @@ def test_headline_claims_a_clear_difference(tmp_path: Path) -> None:
     assert "Fewer than" not in text
 
 
+def test_one_seed_of_two_hundred_that_fails_is_seen_everywhere(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1.0] * 199 + [0.0])
+    text = Page(make_report([tmp_path]).html).text
+    assert "OnPolicy solved 199 of 200 seeds (99.5%, 95% 97% to 99.9%)." in text
+    assert "99.5% [97%, 99.9%]" in text and "(100%" not in text and "100% [" not in text
+    assert "1.00 [1.00, 1.00]" in text and "stay in the quarters at the ends" in text  # the IQM and what it leaves out
+
+
 def test_without_on_policy_nothing_is_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "b", [1.0, 0.0], "MAPROPS")
     text = Page(make_report([tmp_path]).html).text
