@@ -100,6 +100,13 @@ def learned(learner: str, sampler: str, task: str = "BoulderPush") -> Count:
     return count("learners", part=f"{task}, fresh", setting=learner, sampler=sampler)
 
 
+def reached(sampler: str) -> Count:
+    """SparseReacher on all fresh seeds."""
+    parts = ("SparseReacher, fresh", "SparseReacher, more")
+    found = [count("continuous_tasks", part=part, sampler=sampler) for part in parts]
+    return sum(solved for solved, _ in found), sum(seeds for _, seeds in found)
+
+
 def older(sampler: str, history: str) -> Count:
     return count("history", task="BoulderPush, fresh seeds", sampler=sampler, history=history)
 
@@ -226,6 +233,8 @@ CASES: list[Callable[[], tuple[str, str]]] = [
     lambda: pair("random_policies", random_start("figure1", "PROPS"), random_start("figure1", "OnPolicy")),
     lambda: pair("random_policies", tie_starts("PROPS"), tie_starts("OnPolicy")),
     lambda: pair("centralization", agreed("MAPROPS" + STRONG, *FOUR), agreed("PROPS" + STRONG, *FOUR), away=True),
+    lambda: pair("continuous_tasks", reached("PROPS"), reached("OnPolicy")),
+    lambda: pair("continuous_tasks", reached("GaussianAdjustment"), reached("OnPolicy")),
     lambda: pair("history", older("TabularMAPROPS", "b = 2"), older("TabularMAPROPS", "b = 1")),
     lambda: pair("history", older("TabularMAPROPS", "b = 4"), older("TabularMAPROPS", "b = 1")),
     lambda: pair("history", older("TabularMAPROPS", "b = 1"), older("OnPolicy", "b = 1")),

@@ -75,7 +75,7 @@ TASKS = {
         ["--model.total_env_steps", "20480", *MEASURED],
         tuning=(4001, 16),
         fresh=(82, 64),
-        more=tuple(range(721, 728)),
+        more=tuple(range(721, 727)),
         **LARGE,  # type: ignore[arg-type]
     ),
     "VMAS navigation": Task(
