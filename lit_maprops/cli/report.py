@@ -15,9 +15,11 @@ EPILOG = """A run folder is what fit writes; each of its seeds is one training r
 in more than the sampler (task, learner, sizes) are compared separately. Files in the format of marl-eval, as BenchMARL
 and Mava write them, stand beside the runs of the same task. The command needs the extra `report`."""
 
+MOST_LEFT_OUT = 20  # folders that are named on stderr; the page has all
+
 
 def run(args: list[str]) -> int:
-    """Read the runs, write the page, print one line; returns the exit code.
+    """Read the runs, write the page, print one line, and one on stderr for each folder left out; returns the exit code.
 
     Raises:
         ConfigError: nothing to read, or nowhere to write.
@@ -62,6 +64,8 @@ def run(args: list[str]) -> int:
         for note in notes:
             print(printable(f"{options.json}: {note}"), file=sys.stderr)
     report.save(options.output)
+    for folder in report.left_out[:MOST_LEFT_OUT]:
+        print(printable(f"{folder.path}: left out: {folder.reason}"), file=sys.stderr)
     print(f"{report.summary} -> {options.output}{'' if options.json is None else f' and {options.json}'}")
     return 0
 

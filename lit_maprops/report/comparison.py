@@ -45,7 +45,7 @@ def compare(first: Path, second: Path) -> str:
     head = ("", shorten(names[0]), shorten(names[1]))
     lines = _table([head, *(settings or [("settings", "equal", "equal")])])
     lines += ["", *_table([head, *(_row(label, cell, runs) for label, cell in CELLS.items())])]
-    return "\n".join([*lines, "", _difference(runs, names)])
+    return "\n".join([*lines, "", _difference(runs, names) + _lengths(runs)])
 
 
 def _read(folder: Path) -> Run:
@@ -160,6 +160,12 @@ def _difference(runs: Sequence[Run], names: Sequence[str]) -> str:
     points = "{:+.0f} points [95% {:+.0f} to {:+.0f}]".format(*(100 * n for n in (found.value, found.low, found.high)))
     verdict = {1: "the first solves more", -1: "the first solves fewer", 0: "no difference shown"}[found.beats(0)]
     return f"Solved, {names[0]} minus {names[1]}: {points}, {verdict}."
+
+
+def _lengths(runs: Sequence[Run]) -> str:
+    """What a difference of runs of unequal length is of, too; empty where they are of the same."""
+    first, second = (run.env_steps[-1] for run in runs)
+    return "" if first == second else f" After {first:,.0f} and {second:,.0f} env steps per seed."
 
 
 def _counted(judged: Criterion) -> str:

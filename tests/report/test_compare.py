@@ -12,6 +12,7 @@ from synthetic import three_samplers, write_run
 
 from lit_maprops.cli.main import main
 from lit_maprops.metrics.score_interval import score_interval
+from lit_maprops.system.tables import read_table
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -51,6 +52,15 @@ def test_a_clear_difference_is_told_with_its_direction(tmp_path: Path, capsys: p
     few, all_ = write_run(tmp_path / "few", [0.0] * 16), write_run(tmp_path / "all", [1.0] * 16, "MAPROPS")
     assert compared(capsys, all_, few)[1].endswith("the first solves more.")
     assert compared(capsys, few, all_)[1].endswith("the first solves fewer.")
+
+
+def test_runs_of_unequal_length_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the verdict, which is of what they are at their ends."""
+    long = write_run(tmp_path / "long", [1.0] * 16, "MAPROPS", evaluations=4, rows=8)
+    short = write_run(tmp_path / "short", [0.0] * 16)
+    ends = [f"{float(read_table(run / 'eval.csv')['env_steps'].max()):,.0f}" for run in (long, short)]
+    assert ends[0] != ends[1]
+    assert compared(capsys, long, short)[1].endswith(f"solves more. After {ends[0]} and {ends[1]} env steps per seed.")
 
 
 def test_one_seed_of_two_hundred_that_fails_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

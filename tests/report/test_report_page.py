@@ -96,7 +96,10 @@ def test_broken_unfinished_and_foreign_folders_are_said(tmp_path: Path, capsys: 
     (runs / "foreign" / "notes").write_text("x")
     output = tmp_path / "report.html"
     assert main(["report", str(runs), "-o", str(output)]) == 0
-    assert "1 unfinished, 2 folders left out" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 unfinished, 2 folders left out" in said.out
+    named = [f"{runs / 'bad'}: left out: eval.csv is empty", f"{runs / 'foreign'}: left out: "]
+    assert all(any(line.startswith(name) for line in said.err.splitlines()) for name in named)
     text = Page(output.read_text()).text
     assert "2 folders left out" in text and "bad : eval.csv is empty".replace(" :", ":") in text.replace(" :", ":")
     assert "not a run folder" in text and "cut: unfinished" in text.replace(" :", ":")
