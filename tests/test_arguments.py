@@ -125,6 +125,8 @@ LINES = {
     "--model.sampling_error x": "--model.sampling_error is 'x': choose one of tabular, likelihood, energy or null",
     "--model.behavior.kl_cutoff -1": "--model.behavior.kl_cutoff is -1.0: give a value above 0",
     "--model.behavior.kl_cutoff atuo": "--model.behavior.kl_cutoff is atuo: give float or auto",
+    "--model.behavior.kl_cutoff inf": "--model.behavior.kl_cutoff is inf: give a finite number or auto",
+    "--model.learner.learning_rate nan": "--model.learner.learning_rate is nan: give a finite number",
     "--model.behavior.kl_cutoff .nan": "--model.behavior.kl_cutoff is nan: give a value above 0",
     "--model.behavior.max_states x": "--model.behavior.max_states is x: give int or null",
     "--model.behavior.trained_layers lst": "--model.behavior.trained_layers is 'lst': choose one of all, last",

@@ -10,6 +10,7 @@ import numpy as np
 from lit_maprops.metrics.reliability import Criterion, mean_interval, share_text, wilson_interval
 from lit_maprops.report import returns
 from lit_maprops.report.load import Floats, Run, Unreadable, read_run
+from lit_maprops.report.remarks import near_deterministic
 from lit_maprops.report.settings import NAMES_OF_THE_RUN, natural, other_environments, show
 from lit_maprops.report.solved import criterion_of
 from lit_maprops.report.statistics import share_difference
@@ -45,7 +46,8 @@ def compare(first: Path, second: Path) -> str:
     head = ("", shorten(names[0]), shorten(names[1]))
     lines = _table([head, *(settings or [("settings", "equal", "equal")])])
     lines += ["", *_table([head, *(_row(label, cell, runs) for label, cell in CELLS.items())])]
-    return "\n".join([*lines, "", _difference(runs, names) + _lengths(runs)])
+    apart = [text for run in runs if (text := near_deterministic(run))]
+    return "\n".join([*lines, *(["", *apart] if apart else []), "", _difference(runs, names) + _lengths(runs)])
 
 
 def _read(folder: Path) -> Run:

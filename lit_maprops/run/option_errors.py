@@ -191,6 +191,8 @@ def _wrong_type(text: str) -> str | None:
     found = union or single
     assert found is not None
     names = [_type_name(name) for name in re.findall(r"<class '[^']+'>|[\w.]+(?:\[[^\]]*\])?", found[1])]
+    if given.strip("'.-+").lower() in ("nan", "inf", "infinity"):  # of the type, and yet refused
+        names = ["a finite number" if name == "float" else name for name in names]
     return f"{name} is {given}: give {' or '.join(names)}"
 
 

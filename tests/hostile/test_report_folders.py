@@ -141,7 +141,8 @@ SPOILED: dict[str, tuple[Change, bool]] = {
 def test_one_spoiled_run_costs_no_other(folders: Callable[[Change], Path], change: Change, stays: bool) -> None:
     runs = folders(change)
     code, out, err = run(["report", str(runs), "-o", "report.html"])
-    assert (code, err) == (0, "")
+    assert code == 0 and len(err.splitlines()) == (not stays)
+    assert stays or (err.startswith(f"{runs}/") and ": left out: " in err and err[:-1].isprintable())
     assert ("1 folder left out" not in out) == stays
     assert not Path("canary").exists()
 
@@ -177,7 +178,9 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (broken / "success.gif").write_text("GIF8" + text)
     page = folder / "report.html"
     code, _, err = run(["report", str(runs), "-o", str(page)])
-    assert (code, err) == (0, "")
+    lines = err.splitlines()
+    assert code == 0 and len(lines) == len(INJECTIONS)
+    assert all(line.startswith(f"{runs}/") and ": left out: " in line and line.isprintable() for line in lines)
     return page
 
 

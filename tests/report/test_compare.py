@@ -54,6 +54,20 @@ def test_a_clear_difference_is_told_with_its_direction(tmp_path: Path, capsys: p
     assert compared(capsys, few, all_)[1].endswith("the first solves fewer.")
 
 
+def test_estimates_of_nearly_deterministic_policies_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most of a mean error may be theirs, and it changes nothing then."""
+    a, b = write_run(tmp_path / "a", [1.0] * 4), write_run(tmp_path / "b", [1.0] * 4, "MAPROPS")
+    given = json.loads((b / "summary.json").read_text())
+    apart = {"estimates": 41, "joint_tv": 0.136, "joint_tv_on_policy": 0.003}
+    (b / "summary.json").write_text(json.dumps(given | {"near_deterministic": apart}))
+    assert main(["compare", str(a), str(b)]) == 0
+    said = capsys.readouterr().out
+    assert "b: in 41 of its estimates policies were nearly deterministic; joint_tv was 0.136 there" in said
+    assert said.splitlines()[-1].startswith("Solved, a minus b:")
+
+
 def test_runs_of_unequal_length_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside the verdict, which is of what they are at their ends."""
     long = write_run(tmp_path / "long", [1.0] * 16, "MAPROPS", evaluations=4, rows=8)
